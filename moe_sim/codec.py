@@ -1,0 +1,98 @@
+"""RunConfig as text: one codec for the address bar and the command line.
+
+A query string always carries every knob (`v=1&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from moe_sim.config import KNOBS, RunConfig, problems
+from moe_sim.history import Event
+
+VERSION = "1"
+MOST_EVENTS = 100
+
+
+def format_value(value: Any) -> str:
+    """The canonical text of a knob's value: shortest exact number, `on`/`off` for switches, `off` for no limit."""
+    if value is None or value is False:
+        return "off"
+    if value is True:
+        return "on"
+    if isinstance(value, float):
+        return repr(value).removesuffix(".0")
+    return str(value)
+
+
+def parse_value(name: str, text: str) -> Any:
+    """The value that `text` stands for, not validated: `RunConfig` does that.
+
+    Raises:
+        KeyError: if there is no such knob.
+    """
+    knob = KNOBS[name]
+    if knob.optional and text.strip().lower() == "off":
+        return None
+    return text.strip()
+
+
+def to_query(config: RunConfig) -> dict[str, str]:
+    """Every knob as text, with the version of the format first."""
+    return {"v": VERSION, **{name: format_value(getattr(config, name)) for name in KNOBS}}
+
+
+def from_query(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
+    """Read a configuration from query parameters, however broken they are.
+
+    Unknown keys are ignored. A bad value falls back to the default.
+
+    Returns:
+        The configuration and one sentence for each value that was refused, naming key and range.
+    """
+    values = {name: parse_value(name, text) for name, text in query.items() if name in KNOBS}
+    notices: list[str] = []
+    while True:
+        try:
+            return RunConfig(**values), notices
+        except ValidationError as error:
+            for name, sentence in problems(error).items():
+                values[name] = KNOBS[name].default
+                notices.append(f"{sentence} Using {format_value(KNOBS[name].default)}.")
+
+
+def events_to_text(events: tuple[Event, ...]) -> str:
+    """Planned events as one query value: `400:aux_loss_coef=0.1;600:top_k=2`."""
+    return ";".join(
+        f"{event.step}:{name}={format_value(value)}" for event in events for name, value in event.changes.items()
+    )
+
+
+def events_from_text(text: str, config: RunConfig) -> tuple[tuple[Event, ...], list[str]]:
+    """Read what `events_to_text` wrote, however broken it is.
+
+    Args:
+        text: the query value.
+        config: the configuration that the events change; each must leave it valid.
+
+    Returns:
+        The events in order of steps, and one sentence for each part that was refused.
+    """
+    changes: dict[int, dict[str, Any]] = {}
+    notices: list[str] = []
+    for part in text.split(";")[:MOST_EVENTS] if text else []:
+        step, _, assignment = part.partition(":")
+        name, equals, value = assignment.partition("=")
+        if not (step.isascii() and step.isdigit() and len(step) <= 6 and equals and name in KNOBS and KNOBS[name].live):
+            notices.append(f"The event {part[:40]!r} is not of the form step:knob=value with a knob that acts live.")
+            continue
+        try:
+            parsed = getattr(config.replace(**{name: parse_value(name, value)}), name)
+        except ValidationError as error:
+            notices.extend(f"Event at step {step}: {sentence}" for sentence in problems(error).values())
+        else:
+            changes.setdefault(int(step), {})[name] = parsed
+    return tuple(Event(step, changes[step]) for step in sorted(changes)), notices

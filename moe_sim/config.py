@@ -1,0 +1,201 @@
+"""RunConfig: every knob of a run, once, with its bounds, its help and whether it acts live.
+
+The sidebar, the address bar, the command line and the documentation are all made from `KNOBS`, which is read off
+`RunConfig`. To add a knob, add a field here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import NoneType
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+MAIN, BALANCING, CAPACITY, NOISE, TASK, OPTIMIZER = (
+    "Main",
+    "Balancing",
+    "Routing and capacity",
+    "Noise",
+    "Task and data",
+    "Optimizer and size",
+)
+
+
+def _knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
+    bounds = {key: extra.pop(key) for key in ("ge", "le") if key in extra}
+    return Field(default, **bounds, description=help, json_schema_extra=dict(label=label, group=group, live=live, **extra))
+
+
+class RunConfig(BaseModel):
+    """Everything that determines a run, with the set-up that collapses as the default.
+
+    Raises:
+        ValueError: (pydantic's ValidationError) for an unknown knob, a value out of its bounds, `top_k` above
+            `num_experts`, or `renormalize` with `top_k=1`. `problems` puts it into sentences.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    aux_loss_coef: float = _knob(
+        0.0, "Load-balancing coefficient α",
+        "Weight of the balancing loss in the total loss. 0 leaves the router to itself.",
+        group=MAIN, live=True, ge=0, le=10,
+        stops=(0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10),
+    )
+    num_experts: int = _knob(
+        8, "Experts", "E, the number of experts in the layer.", group=MAIN, live=False, ge=2, le=64
+    )
+    top_k: int = _knob(
+        1, "Top-k", "K, the number of experts that each token is sent to.", group=MAIN, live=True, ge=1, le=8
+    )
+    capacity_factor: float | None = _knob(
+        None, "Capacity factor",
+        "Each expert takes at most ⌈factor · T · K / E⌉ token choices a step; the rest are dropped. Off: no limit.",
+        group=MAIN, live=True, ge=0.25, le=4, stops=(0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, None),
+    )
+    balancing: Literal["load_balancing", "importance", "none"] = _knob(
+        "load_balancing", "Balancing loss",
+        "What α weighs: Switch's E·Σf·P, the CV² of the importance, or nothing.", group=BALANCING, live=True,
+    )
+    z_loss_coef: float = _knob(
+        0.0, "Router z-loss coefficient", "Weight of mean(logsumexp(z)²), which keeps router logits small.",
+        group=BALANCING, live=True, ge=0, le=10, stops=(0, 0.0001, 0.001, 0.01, 0.1, 1, 10),
+    )
+    renormalize: bool = _knob(
+        False, "Renormalize the kept weights",
+        "Scale the K combine weights of a token to sum to 1. Needs top-k of 2 or more: with one expert the weight "
+        "would always be 1 and the router would get no task gradient.",
+        group=CAPACITY, live=True,
+    )
+    drop_order: Literal["position", "probability"] = _knob(
+        "position", "Who is dropped",
+        "Over capacity: later tokens (position) or the pairs with the lowest combine weight (probability).",
+        group=CAPACITY, live=True,
+    )
+    router_noise: Literal["none", "jitter", "gaussian"] = _knob(
+        "none", "Router noise",
+        "In training, multiply the router's input by U(1−ε, 1+ε) (jitter) or add N(0, σ²) to its logits (gaussian).",
+        group=NOISE, live=True,
+    )
+    noise_std: float = _knob(
+        0.125, "Noise strength", "ε of the jitter (at most 1 acts) or σ of the Gaussian noise.",
+        group=NOISE, live=True, ge=0, le=10, stops=(0, 0.01, 0.03, 0.125, 0.3, 1, 3, 10),
+    )
+    task: Literal["topics", "text"] = _knob(
+        "topics", "Task",
+        "Topics: synthetic tokens, a teacher network for each topic. Text: the next character of real text.",
+        group=TASK, live=False,
+    )
+    seed: int = _knob(
+        0, "Seed", "Fixes the data, their order and the initial weights.", group=TASK, live=False, ge=0, le=2**31 - 1
+    )
+    num_topics: int = _knob(12, "Topics", "How many topics.", group=TASK, live=False, ge=2, le=32, task="topics")
+    topic_skew: float = _knob(
+        0.5, "Topic skew", "Topic frequencies follow Zipf's law with this exponent. 0: all alike.",
+        group=TASK, live=False, ge=0, le=3, step=0.1, task="topics",
+    )
+    shared_direction: float = _knob(
+        2.0, "Shared direction",
+        "Length, in √width, of the direction that all tokens have in common. It is the lever of collapse: at 0 "
+        "nothing collapses.",
+        group=TASK, live=False, ge=0, le=4, step=0.1, task="topics",
+    )
+    batch_tokens: int = _knob(
+        256, "Tokens per step", "T, the number of tokens in a batch.", group=OPTIMIZER, live=False, ge=32, le=2048,
+        step=32,
+    )
+    learning_rate: float = _knob(
+        0.003, "Learning rate", "Step size of Adam.", group=OPTIMIZER, live=True, ge=0.00001, le=1000,
+        stops=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1, 1000),
+    )
+    expert_hidden_size: int = _knob(
+        24, "Expert hidden size", "Hidden units of each expert.", group=OPTIMIZER, live=False, ge=4, le=256, step=4
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.top_k > self.num_experts:
+            raise PydanticCustomError(
+                "knobs",
+                "Top-k is {top_k}, but there are only {num_experts} experts to choose from.",
+                {"knob": "top_k", "top_k": self.top_k, "num_experts": self.num_experts},
+            )
+        if self.renormalize and self.top_k == 1:
+            raise PydanticCustomError(
+                "knobs",
+                "Renormalize needs a Top-k of 2 or more: with one expert the kept weight would always be 1 and the "
+                "router would get no gradient from the task.",
+                {"knob": "renormalize"},
+            )
+        return self
+
+    def replace(self, **changes: Any) -> RunConfig:
+        """The same configuration with some knobs changed, validated anew."""
+        return RunConfig(**{**self.model_dump(), **changes})
+
+
+@dataclass(frozen=True)
+class Knob:
+    """What the outside world needs to know of one field of `RunConfig`."""
+
+    name: str
+    label: str
+    help: str
+    group: str
+    live: bool
+    default: Any
+    kind: type
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    stops: tuple[Any, ...] = ()
+    step: float | None = None
+    task: str | None = None
+    """The only task for which the knob means something; None where it always does."""
+    optional: bool = False
+
+    @property
+    def allowed(self) -> str:
+        """The allowed values, as words that complete “… must be”."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.kind is bool:
+            return "on or off"
+        number = "a whole number" if self.kind is int else "a number"
+        return f"{number} from {self.minimum:g} to {self.maximum:.10g}" + (", or off" if self.optional else "")
+
+
+def _read_knobs() -> dict[str, Knob]:
+    knobs = {}
+    for name, field in RunConfig.model_fields.items():
+        types = get_args(field.annotation) or (field.annotation,)
+        limits = {key: getattr(item, key) for item in field.metadata for key in ("ge", "le") if hasattr(item, key)}
+        literal = all(isinstance(item, str) for item in types)
+        extra: Any = field.json_schema_extra
+        knobs[name] = Knob(
+            name=name, help=field.description or "", default=field.default,
+            kind=str if literal else types[0], choices=types if literal else (),
+            minimum=limits.get("ge"), maximum=limits.get("le"), optional=NoneType in types, **extra,
+        )  # fmt: skip
+    return knobs
+
+
+KNOBS: dict[str, Knob] = _read_knobs()
+"""Every knob by its name, in the order of `RunConfig`."""
+
+
+def problems(error: ValidationError) -> dict[str, str]:
+    """What is wrong with each refused knob, as one sentence a knob, from a failed `RunConfig(...)`."""
+    sentences = {}
+    for item in error.errors(include_url=False):
+        name = str(item["loc"][0]) if item["loc"] else item.get("ctx", {}).get("knob", "configuration")
+        knob = KNOBS.get(name)
+        if item["type"] == "knobs":
+            sentences[name] = item["msg"]
+        elif knob is None:
+            sentences[name] = f"There is no knob named {name[:40]!r}."
+        else:
+            sentences[name] = f"{knob.label} ({name}) must be {knob.allowed}, not {str(item['input'])[:40]!r}."
+    return sentences

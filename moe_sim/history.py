@@ -1,0 +1,134 @@
+"""What a run has done so far: one row a step, append-only, and the knobs that were moved."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from moe_sim.config import KNOBS, RunConfig
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One training step, in plain numbers and NumPy arrays. Shares are of the T·K (token, choice) pairs."""
+
+    step: int
+    """1 for the first step."""
+    task_loss: float
+    """Cross-entropy, nats."""
+    balance_loss: float
+    """Switch's E·Σ f P, `per_choice`, whatever is being optimized."""
+    auxiliary_loss: float
+    """The balancing loss that α weighs, before weighting."""
+    z_loss: float
+    imbalance_ratio: float
+    max_violation: float
+    load_cv: float
+    load_entropy: float
+    dead_experts: int
+    """By the smoothed load."""
+    dropped_fraction: float
+    efficiency: float
+    specialization: float
+    """By the smoothed joint frequencies of group and first choice."""
+    router_entropy: float
+    """Mean over tokens of −Σ p ln p / ln E: 1 where the router is undecided."""
+    load: np.ndarray
+    importance: np.ndarray
+    processed: np.ndarray
+    """Share of pairs that each expert computed, after capacity."""
+    grad_norm: np.ndarray
+    """Euclidean norm of the total loss's gradient on each expert's weights."""
+    weight_change: np.ndarray
+    """‖Δw‖ / ‖w‖ of each expert's weights in this step."""
+    smoothed_load: np.ndarray
+    """Exponential moving average of `load`, horizon 20 steps, bias-corrected."""
+
+
+SCALARS = tuple(field.name for field in fields(StepRecord) if field.type != "np.ndarray")
+PER_EXPERT = tuple(field.name for field in fields(StepRecord) if field.type == "np.ndarray")
+
+
+@dataclass(frozen=True)
+class Event:
+    """Live knobs moved after `step` steps were done."""
+
+    step: int
+    changes: dict[str, Any]
+
+
+class History:
+    """Columns of a run. One thread appends; any thread may read at any time.
+
+    A row counts only once it is complete (`len` grows last), and when a column is reallocated its old array stays
+    valid, so readers need no lock.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.initial_config = config
+        self.events: tuple[Event, ...] = ()
+        self._length = 0
+        self._columns: dict[str, np.ndarray] = {
+            name: np.empty((256, config.num_experts) if name in PER_EXPERT else 256) for name in SCALARS + PER_EXPERT
+        }
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, record: StepRecord) -> None:
+        """Add the next step."""
+        row = self._length
+        if row == len(self._columns["step"]):
+            self._columns = {
+                name: np.concatenate([column, np.empty_like(column)]) for name, column in self._columns.items()
+            }
+        for name, column in self._columns.items():
+            column[row] = getattr(record, name)
+        self._length = row + 1
+
+    def record_event(self, event: Event) -> None:
+        """Note that knobs were moved. Moves at the same step are one event."""
+        before = self.events
+        if before and before[-1].step == event.step:
+            event = Event(event.step, {**before[-1].changes, **event.changes})
+            before = before[:-1]
+        self.events = (*before, event)
+
+    def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start … stop of a column: (n,) for a scalar, (n, E) for a per-expert quantity. A view, not a copy."""
+        length = self._length
+        return self._columns[name][start : length if stop is None else min(stop, length)]
+
+    def last(self, name: str) -> np.ndarray:
+        """The newest value of a column, a scalar or (E,). NaN before the first step."""
+        length = self._length
+        column = self._columns[name]
+        return column[length - 1] if length else np.full(column.shape[1:], np.nan)[()]
+
+    def config_at(self, step: int) -> RunConfig:
+        """The configuration that step `step` (1 for the first) was computed with."""
+        changes = {name: value for event in self.events if event.step < step for name, value in event.changes.items()}
+        return self.initial_config.replace(**changes)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a step: every scalar of `StepRecord`, `load_0` … for the per-expert ones, and the live knobs in
+        force at that step (NaN for a capacity factor that is off)."""
+        length = self._length
+        data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}
+        for name in ("step", "dead_experts"):
+            data[name] = data[name].astype(np.int64)
+        for name in PER_EXPERT:
+            values = self.column(name, stop=length)
+            data.update({f"{name}_{i}": values[:, i].copy() for i in range(values.shape[1])})
+        starts = [0, *(min(event.step, length) for event in self.events)]
+        configs = [self.config_at(start + 1) for start in starts]
+        repeats = np.diff([*starts, length])
+        for name, knob in KNOBS.items():
+            if knob.live:
+                values = [getattr(config, name) for config in configs]
+                values = [np.nan if value is None else value for value in values]
+                data[name] = np.repeat(np.array(values), repeats)
+        return pd.DataFrame(data)

@@ -1,0 +1,313 @@
+"""Training in the background: runs that are watched take turns on as many threads as there are cores."""
+
+from __future__ import annotations
+
+import atexit
+import heapq
+import itertools
+import logging
+import math
+import os
+import secrets
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any, Literal
+
+import torch
+
+from moe_sim.config import RunConfig
+from moe_sim.history import Event
+from moe_sim.trainer import Probe, Trainer
+
+State = Literal["ready", "training", "paused", "finished", "diverged", "failed"]
+
+DEFAULT_BUDGET = 2_000
+DEFAULT_RATE = 60.0
+RATES = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
+"""Target rates in steps/s to choose from; ∞ is “as fast as possible”."""
+LEASE_GRACE = 10.0
+"""Seconds that a run goes on after its last viewer left."""
+FORGET_AFTER = 30 * 60.0
+"""Seconds after which a run that nobody watches is forgotten."""
+PROBE_INTERVAL = 0.2
+"""Seconds between two looks at the routing map while training."""
+
+log = logging.getLogger(__name__)
+
+
+class LiveRun:
+    """One training run that can be watched and controlled while it goes on. All methods may be called from any thread.
+
+    What it did is in `history`, which never needs a lock; `probe` is the newest routing of the held-out tokens.
+    """
+
+    def __init__(self, config: RunConfig, plan: tuple[Event, ...] = (), rate: float = DEFAULT_RATE) -> None:
+        self.id = secrets.token_urlsafe(16)
+        self.trainer = Trainer(config)
+        self.history = self.trainer.history
+        self.probe: Probe = self.trainer.probe()
+        self.plan = plan
+        """Live knobs that move by themselves at their step, unless a hand has moved that knob."""
+        self.rate = rate
+        self.budget = DEFAULT_BUDGET
+        self.scheduler: Scheduler | None = None
+        self.queued = False
+        """Owned by the scheduler: it will look at this run again."""
+        self.last_watched = time.monotonic()
+        self._viewers = 0
+        self._training = False
+        self._single_steps = 0
+        self._failed = False
+        self._lock = threading.RLock()
+        self._probed_at = 0.0
+        self._pace: deque[tuple[float, int]] = deque(maxlen=120)
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration in force."""
+        return self.trainer.config
+
+    @property
+    def start_config(self) -> RunConfig:
+        """The configuration that, with `plan`, gives this run again: knobs moved by hand as they are now, knobs moved by
+        the plan as they were at step 0."""
+        planned = {name for event in self.plan for name in event.changes}
+        return self.config.replace(**{name: getattr(self.history.initial_config, name) for name in planned})
+
+    @property
+    def state(self) -> State:
+        """What the run is doing, viewers or not."""
+        if self._failed:
+            return "failed"
+        if self.trainer.diverged:
+            return "diverged"
+        if self.trainer.steps_done >= self.budget:
+            return "finished"
+        if self._training:
+            return "training"
+        return "paused" if self.trainer.steps_done else "ready"
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody watches, or did a moment ago."""
+        return self._viewers > 0 or time.monotonic() - self.last_watched < LEASE_GRACE
+
+    @property
+    def wants_step(self) -> bool:
+        """Whether the scheduler should give it a step when its time comes."""
+        return self.watched and (self.state == "training" or (self._single_steps > 0 and self.state in ("ready", "paused")))
+
+    @property
+    def measured_rate(self) -> float:
+        """Steps/s over the last two seconds or so; 0 when it stands still."""
+        pace = list(self._pace)
+        now = time.monotonic()
+        recent = [(at, step) for at, step in pace if now - at < 2.0]
+        if len(recent) < 2 or now - recent[-1][0] > 1.5:
+            return 0.0
+        return (recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0])
+
+    def train(self) -> None:
+        """Go on until paused, finished or diverged. A finished run needs `extend` first."""
+        self._training = True
+        self._wake()
+
+    def pause(self) -> None:
+        """Stop after the step going on."""
+        self._training = False
+        with self._lock:
+            self._refresh_probe()
+
+    def single_step(self) -> None:
+        """Pause and do one step."""
+        self._training = False
+        self._single_steps += 1
+        self._wake()
+
+    def extend(self, steps: int = 1_000) -> None:
+        """Raise the step budget."""
+        self.budget += steps
+        self._wake()
+
+    def set_rate(self, rate: float) -> None:
+        """Ask for another number of steps/s, one of `RATES`.
+
+        Raises:
+            ValueError: for a rate that is not offered.
+        """
+        if rate not in RATES:
+            raise ValueError(f"rate must be one of {RATES}, not {rate!r}")
+        self.rate = rate
+        self._wake()
+
+    def update(self, **changes: Any) -> None:
+        """Move live knobs by hand. Planned moves of the same knob are off then.
+
+        Raises:
+            ValueError: as `Trainer.update` does; nothing has changed then.
+        """
+        with self._lock:
+            self.trainer.update(**changes)
+            self.plan = tuple(event for event in self.plan if not event.changes.keys() & changes.keys())
+            self._refresh_probe()
+
+    @contextmanager
+    def lease(self) -> Iterator[None]:
+        """Watch the run: it may train as long as one of these is open."""
+        with self._lock:
+            self._viewers += 1
+        self.touch()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._viewers -= 1
+            self.touch()
+
+    def touch(self) -> None:
+        """Note that somebody has just looked."""
+        self.last_watched = time.monotonic()
+        self._wake()
+
+    def advance(self) -> None:
+        """Do one step. The scheduler's to call. An error ends this run only, and is logged."""
+        with self._lock:
+            if not self.wants_step:
+                return
+            self._single_steps = max(0, self._single_steps - 1)
+            try:
+                self._follow_plan()
+                self.trainer.step()
+                now = time.monotonic()
+                self._pace.append((now, self.trainer.steps_done))
+                if now - self._probed_at >= PROBE_INTERVAL or self.state != "training":
+                    self._refresh_probe()
+            except Exception:
+                self._failed = True
+                log.exception("run failed after step %d: %s", self.trainer.steps_done, self.config)
+
+    def _follow_plan(self) -> None:
+        for event in self.plan:
+            if event.step == self.trainer.steps_done:
+                self.trainer.update(**event.changes)
+
+    def _refresh_probe(self) -> None:
+        self._probed_at = time.monotonic()
+        if not self.trainer.diverged:
+            self.probe = self.trainer.probe()
+
+    def _wake(self) -> None:
+        if self.scheduler is not None:
+            self.scheduler.enqueue(self)
+
+
+class Scheduler:
+    """Shares the cores fairly among runs: whoever's next step has been due for longest gets the next turn.
+
+    Each run asks for a rate. When they ask for more than there is, steps are dealt out in turn, so that all runs advance
+    alike. Few threads, each with single-threaded torch, keep the interpreter responsive for the page.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._count = threads or os.cpu_count() or 1
+        self._runs: dict[str, LiveRun] = {}
+        self._queue: list[tuple[float, int, LiveRun]] = []
+        self._order = itertools.count()
+        self._condition = threading.Condition()
+        self._threads: list[threading.Thread] = []
+        self._running = False
+
+    def start(self) -> None:
+        """Start the worker threads, once."""
+        with self._condition:
+            if self._running:
+                return
+            self._running = True
+            self._threads = [
+                threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True) for i in range(self._count)
+            ]
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End the worker threads and wait for them. A thread inside torch must not meet the interpreter's end."""
+        with self._condition:
+            self._running = False
+            self._condition.notify_all()
+        for thread in self._threads:
+            thread.join()
+        self._threads = []
+
+    def add(self, run: LiveRun) -> LiveRun:
+        """Take a run in; returns it."""
+        with self._condition:
+            self._runs[run.id] = run
+        run.scheduler = self
+        return run
+
+    def get(self, run_id: str) -> LiveRun | None:
+        """The run of that id, None if there is none (any more)."""
+        return self._runs.get(run_id)
+
+    def remove(self, run: LiveRun) -> None:
+        """Forget a run. It stops training."""
+        run.pause()
+        run.scheduler = None
+        with self._condition:
+            self._runs.pop(run.id, None)
+
+    def enqueue(self, run: LiveRun) -> None:
+        """Have a look at `run` as soon as possible, if it wants a step."""
+        with self._condition:
+            if not run.queued and run.wants_step:
+                run.queued = True
+                self._push(time.monotonic(), run)
+
+    def _push(self, due: float, run: LiveRun) -> None:
+        heapq.heappush(self._queue, (due, next(self._order), run))
+        self._condition.notify()
+
+    def _work(self) -> None:
+        torch.set_num_threads(1)
+        while True:
+            with self._condition:
+                turn = self._next_turn()
+            if turn is None:
+                return
+            due, run = turn
+            run.advance()
+            with self._condition:
+                run.queued = run.wants_step
+                if run.queued:
+                    # A run that is late may catch up one step, no more; then it queues behind the others.
+                    self._push(max(due + 1 / run.rate, time.monotonic() - 1 / run.rate), run)
+
+    def _next_turn(self) -> tuple[float, LiveRun] | None:
+        """Wait for the next run that is due; None when stopped. Called with the condition held."""
+        while self._running:
+            self._forget_idle()
+            now = time.monotonic()
+            if self._queue and self._queue[0][0] <= now:
+                due, _, run = heapq.heappop(self._queue)
+                return due, run
+            self._condition.wait(min(self._queue[0][0] - now if self._queue else 60.0, 60.0))
+        return None
+
+    def _forget_idle(self) -> None:
+        oldest = time.monotonic() - FORGET_AFTER
+        for run in [run for run in self._runs.values() if run.last_watched < oldest and not run.watched]:
+            del self._runs[run.id]
+            run.scheduler = None
+
+
+@lru_cache(maxsize=1)
+def shared_scheduler() -> Scheduler:
+    """The scheduler of this process, started; it stops by itself when the interpreter exits."""
+    scheduler = Scheduler()
+    scheduler.start()
+    atexit.register(scheduler.stop)
+    return scheduler

@@ -1,0 +1,150 @@
+"""The MoE layer and the small network around it.
+
+T tokens, E experts, K choices per token, D width, H hidden; N pairs kept, B blocks of S rows.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moe_sim.config import RunConfig
+from moe_sim.router import Routing, rank_within_expert, route
+
+
+class Router(nn.Module):
+    """Logits z = x W_r, one linear map without bias."""
+
+    def __init__(self, width: int, num_experts: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(linear_init(width, (width, num_experts), generator))
+
+    def forward(self, x_TD: Tensor, jitter: float = 0.0, noise: torch.Generator | None = None) -> Tensor:
+        """(T, D) → (T, E) logits; the input is multiplied by U(1 − jitter, 1 + jitter) drawn from `noise`
+        (Switch Transformer)."""
+        if jitter and noise is not None:
+            x_TD = x_TD * (1 + jitter * (2 * torch.rand(x_TD.shape, generator=noise) - 1))
+        return x_TD @ self.weight
+
+
+class Experts(nn.Module):
+    """E two-layer ReLU networks D → H → D, each working on the tokens sent to it.
+
+    Tokens are gathered into blocks of S rows that belong to one expert, and all blocks are multiplied at once
+    (the layout of MegaBlocks, Gale et al. 2022, with plain batched matrix products). S follows the load: as large
+    as the largest load when loads are even, so that every expert is one block; smaller when one expert takes nearly
+    everything, so that the others need not be padded up to it. Balanced or collapsed, the work stays near T·K rows.
+    """
+
+    def __init__(self, num_experts: int, width: int, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight_in = nn.Parameter(linear_init(width, (num_experts, width, hidden), generator))
+        self.bias_in = nn.Parameter(torch.zeros(num_experts, 1, hidden))
+        self.weight_out = nn.Parameter(linear_init(hidden, (num_experts, hidden, width), generator))
+        self.bias_out = nn.Parameter(torch.zeros(num_experts, 1, width))
+
+    def forward(self, x_TD: Tensor, routing: Routing) -> Tensor:
+        """(T, D) → (T, D), the sum of the chosen experts' outputs weighted by `routing.combine_weights`."""
+        expert_TK, weights_TK, kept_TK = routing.expert_index, routing.combine_weights, routing.kept
+        tokens, top_k = expert_TK.shape
+        num_experts = len(self.weight_in)
+        if kept_TK is None:
+            pair_N, expert_N = None, expert_TK.flatten()
+            token_N = torch.arange(tokens * top_k) // top_k if top_k > 1 else torch.arange(tokens)
+        else:
+            pair_N = kept_TK.flatten().nonzero().squeeze(1)
+            expert_N, token_N = expert_TK.flatten()[pair_N], pair_N // top_k
+
+        counts_E = torch.bincount(expert_N, minlength=num_experts)
+        rows = block_rows(counts_E.tolist())
+        blocks_E = (counts_E + (rows - 1)) // rows
+        expert_B = torch.repeat_interleave(torch.arange(num_experts), blocks_E)
+        first_row_E = (blocks_E.cumsum(0) - blocks_E) * rows
+        row_N = first_row_E[expert_N] + rank_within_expert(expert_N, counts_E)
+
+        # Rows of padding read token 0; nobody reads their output, so they get and give no gradient.
+        token_R = torch.zeros(len(expert_B) * rows, dtype=torch.int64).index_copy_(0, row_N, token_N)
+        x_BSD = x_TD.index_select(0, token_R).view(len(expert_B), rows, -1)
+        if len(expert_B) == num_experts and bool((blocks_E == 1).all()):
+            parameters = self.weight_in, self.bias_in, self.weight_out, self.bias_out
+        else:
+            parameters = (p.index_select(0, expert_B) for p in self.parameters())
+        weight_in, bias_in, weight_out, bias_out = parameters
+        hidden_BSH = torch.baddbmm(bias_in, x_BSD, weight_in).relu()
+        out_RD = torch.baddbmm(bias_out, hidden_BSH, weight_out).flatten(0, 1)
+
+        if pair_N is None:
+            out_TKD = out_RD.index_select(0, row_N).view(tokens, top_k, -1)
+            return torch.einsum("tkd,tk->td", out_TKD, weights_TK)
+        weighted_ND = out_RD.index_select(0, row_N) * weights_TK.flatten()[pair_N, None]
+        return torch.zeros_like(x_TD).index_add(0, token_N, weighted_ND)
+
+
+def block_rows(counts: list[int]) -> int:
+    """The number of rows S a block should have, given how many pairs each expert got.
+
+    Of the sizes ⌈max/1⌉, ⌈max/2⌉, ⌈max/4⌉ … the one with the least estimated work: rows, and for each block the
+    copy of its expert's weights, which costs about as much as `_BLOCK_COST` rows.
+    """
+    best_cost, best = math.inf, 1
+    largest, parts = max(counts), 1
+    while True:
+        rows = max(1, math.ceil(largest / parts))
+        blocks = sum(-(-count // rows) for count in counts)
+        cost = blocks * (rows + _BLOCK_COST)
+        if cost < best_cost:
+            best_cost, best = cost, rows
+        if rows <= _BLOCK_COST or parts >= 64:
+            return best
+        parts *= 2
+
+
+_BLOCK_COST = 16
+
+
+class MoE(nn.Module):
+    """Router and experts: (T, D) → (T, D) and the routing that led there."""
+
+    def __init__(self, config: RunConfig, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.router = Router(width, config.num_experts, generator)
+        self.experts = Experts(config.num_experts, width, config.expert_hidden_size, generator)
+
+    def forward(self, x_TD: Tensor, config: RunConfig, noise: torch.Generator | None) -> tuple[Tensor, Routing]:
+        """Route and combine under the live knobs of `config`; `noise` None means evaluation."""
+        routing = self.route(x_TD, config, noise)
+        return self.experts(x_TD, routing), routing
+
+    def route(self, x_TD: Tensor, config: RunConfig, noise: torch.Generator | None) -> Routing:
+        """The routing alone."""
+        jitter = min(config.noise_std, 1.0) if config.router_noise == "jitter" else 0.0
+        return route(self.router(x_TD, jitter, noise), config, noise)
+
+
+class Network(nn.Module):
+    """stem → x + MoE(x) → LayerNorm → linear head. A token that capacity drops passes on by the residual path."""
+
+    def __init__(
+        self, stem: nn.Module, width: int, classes: int, config: RunConfig, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.stem = stem
+        self.moe = MoE(config, width, generator)
+        self.head_weight = nn.Parameter(linear_init(width, (width, classes), generator))
+        self.head_bias = nn.Parameter(torch.zeros(classes))
+
+    def forward(self, inputs: Tensor, config: RunConfig, noise: torch.Generator | None) -> tuple[Tensor, Routing]:
+        """Task inputs of T tokens → ((T, classes) logits, routing)."""
+        x_TD = self.stem(inputs)
+        moe_TD, routing = self.moe(x_TD, config, noise)
+        x_TD = F.layer_norm(x_TD + moe_TD, x_TD.shape[1:])
+        return torch.addmm(self.head_bias, x_TD, self.head_weight), routing
+
+
+def linear_init(fan_in: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """U(−1/√fan_in, 1/√fan_in), the default of `nn.Linear`, drawn from a generator of ours."""
+    bound = 1 / math.sqrt(fan_in)
+    return torch.empty(shape).uniform_(-bound, bound, generator=generator)

@@ -1,0 +1,112 @@
+"""From router logits to who goes where: noise, top-k selection, capacity.
+
+T tokens, E experts, K choices per token.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from moe_sim.config import RunConfig
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Where a batch of tokens goes, and why."""
+
+    logits: Tensor
+    """(T, E) router logits without Gaussian noise."""
+    noisy_logits: Tensor
+    """(T, E) the logits that selected; the same tensor where there is no noise."""
+    probs: Tensor
+    """(T, E) softmax of `logits`: the router's preference, whose mean is the importance P."""
+    expert_index: Tensor
+    """(T, K) int64, the chosen experts, the preferred first. f is counted from it, before capacity."""
+    combine_weights: Tensor
+    """(T, K) the weight of each choice in the layer's output, before capacity."""
+    kept: Tensor | None
+    """(T, K) bool, False where capacity dropped the pair; None where there is no capacity limit."""
+
+
+def route(logits: Tensor, config: RunConfig, noise: torch.Generator | None) -> Routing:
+    """Choose K experts for each token.
+
+    Args:
+        logits: (T, E) router logits.
+        config: its top_k, capacity_factor, drop_order, renormalize, router_noise and noise_std are obeyed.
+        noise: where Gaussian noise is drawn from; None routes without noise, as in evaluation.
+    """
+    probs = logits.softmax(1)
+    noisy_logits, noisy_probs = logits, probs
+    if noise is not None and config.router_noise == "gaussian" and config.noise_std > 0:
+        noisy_logits = logits + config.noise_std * torch.randn(logits.shape, generator=noise)
+        noisy_probs = noisy_logits.softmax(1)
+
+    weights, expert_index = noisy_probs.topk(config.top_k, dim=1)
+    kept = None
+    if config.capacity_factor is not None:
+        tokens, num_experts = logits.shape
+        capacity = expert_capacity(
+            tokens=tokens, num_experts=num_experts, top_k=config.top_k, capacity_factor=config.capacity_factor
+        )
+        priority = weights.detach() if config.drop_order == "probability" else None
+        kept = within_capacity(expert_index, num_experts, capacity, priority)
+    if config.renormalize:
+        weights = weights / weights.sum(1, keepdim=True)
+    return Routing(logits, noisy_logits, probs, expert_index, weights, kept)
+
+
+def expert_capacity(*, tokens: int, num_experts: int, top_k: int, capacity_factor: float) -> int:
+    """C = ⌈capacity_factor · T · K / E⌉, how many pairs an expert takes in a step (the form of Megatron-LM).
+
+    Raises:
+        ValueError: unless all four are positive.
+    """
+    if min(tokens, num_experts, top_k, capacity_factor) <= 0:
+        raise ValueError("tokens, num_experts, top_k and capacity_factor must be positive")
+    return math.ceil(capacity_factor * tokens * top_k / num_experts)
+
+
+def within_capacity(expert_index: Tensor, num_experts: int, capacity: int, priority: Tensor | None = None) -> Tensor:
+    """Which (token, choice) pairs find room when each expert takes at most `capacity` of them.
+
+    Args:
+        expert_index: (T, K) int64, the chosen experts.
+        num_experts: E.
+        capacity: C, pairs an expert takes.
+        priority: (T, K); pairs with a larger value are seated first (V-MoE's batch-priority routing). None: by
+            position, earlier tokens first and all first choices before all second choices. Ties go by position too.
+
+    Returns:
+        (T, K) bool, True where the pair is kept.
+    """
+    tokens, top_k = expert_index.shape
+    expert = expert_index.T.flatten()  # choice-major: the order of seating by position
+    if priority is not None:
+        order = priority.T.flatten().argsort(descending=True, stable=True)
+        expert = expert[order]
+    queue = rank_within_expert(expert, torch.bincount(expert, minlength=num_experts))
+    kept = queue < capacity
+    if priority is not None:
+        kept = torch.empty_like(kept).index_copy_(0, order, kept)
+    return kept.view(top_k, tokens).T
+
+
+def rank_within_expert(expert: Tensor, counts: Tensor) -> Tensor:
+    """How many earlier entries name the same expert.
+
+    Args:
+        expert: (N,) int64.
+        counts: (E,) int64, how often each expert occurs in it.
+
+    Returns:
+        (N,) int64.
+    """
+    order = expert.argsort(stable=True)
+    first = counts.cumsum(0) - counts
+    rank = torch.arange(len(expert)) - first[expert[order]]
+    return torch.empty_like(rank).index_copy_(0, order, rank)

@@ -1,0 +1,187 @@
+"""History → messages for the live page, as JSON text and as server-sent events.
+
+Every message says what happened from one step to another, so the first one (from step 0) is a snapshot and any later
+one a delta, and a client that was away asks for what it missed with `from`. Numbers are rounded to what a screen can
+show; the exact ones are in `History.to_frame()`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from base64 import b64encode
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from moe_sim.codec import format_value
+from moe_sim.config import KNOBS
+from moe_sim.diagnosis import diagnose
+from moe_sim.history import Event, History
+from moe_sim.live import LiveRun
+from moe_sim.metrics import SMOOTHING_HORIZON, imbalance_ratio, one_token
+
+TICK = 0.05
+"""Seconds between two looks at a run."""
+INTERVAL = 0.2
+"""Seconds between two messages while steps go on; a moved knob or a changed state is sent at the next tick."""
+HEARTBEAT = 2
+"""Seconds between heartbeats, which tell a quiet stream from a dead one."""
+COARSE = 10
+"""Steps in a row of the coarse table."""
+SHARE_SCALE = 1_000
+"""Shares travel as integers, in thousandths."""
+MAP_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+"""The n-th letter stands for expert n on the routing map."""
+
+
+def smoothed_imbalance(history: History, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """(n,) max/min of the smoothed load; ∞ where an expert's share is below half of what one token adds."""
+    config = history.initial_config
+    return imbalance_ratio(
+        history.column("smoothed_load", start, stop), nothing=one_token(config.batch_tokens, config.top_k) / 2
+    )
+
+
+def coarse_mean(history: History, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """(n, E) means of a per-expert column over each complete block of 10 steps between two steps."""
+    length = len(history) if stop is None else stop
+    values = history.column(name, start // COARSE * COARSE, length // COARSE * COARSE)
+    return values.reshape(-1, COARSE, values.shape[1]).mean(1)
+
+
+def recent_mean(history: History, name: str) -> np.ndarray:
+    """Mean of a column over the last 20 steps; zeros before the first."""
+    values = history.column(name)[-SMOOTHING_HORIZON:]
+    return values.mean(0) if len(values) else np.zeros(values.shape[1:])
+
+
+def encode(run: LiveRun, start: int) -> tuple[int, str]:
+    """What happened in `run` after step `start`.
+
+    Returns:
+        The last step in the message, and the message as JSON text: `rows` and `coarse` hold columns to append
+        (per-expert ones flattened row by row), everything else replaces what was known before.
+    """
+    history, config, probe = run.history, run.config, run.probe
+    stop = len(history)
+    start = start if 0 <= start <= stop else 0
+    ratio = smoothed_imbalance(history, start, stop)
+    message = {
+        "from": start,
+        "to": stop,
+        "state": run.state,
+        "budget": run.budget,
+        "rate": run.rate if math.isfinite(run.rate) else 0,
+        "speed": round(run.measured_rate, 1),
+        "live": {
+            "top_k": config.top_k,
+            "capacity_factor": config.capacity_factor,
+            "aux_loss_coef": config.aux_loss_coef,
+            "balancing": config.balancing,
+        },
+        "diagnosis": vars(diagnose(history, config, diverged=run.trainer.diverged)),
+        "events": [{"step": event.step, "label": label(history, event)} for event in history.events],
+        "rows": {
+            "smoothed_load": _shares(history.column("smoothed_load", start, stop)),
+            "task_loss": _numbers(history.column("task_loss", start, stop)),
+            "balance_loss": _numbers(history.column("balance_loss", start, stop)),
+            "imbalance": _numbers(ratio, 3),
+        },
+        "coarse": {
+            name: _numbers(coarse_mean(history, name, start, stop).ravel(), 3) for name in ("grad_norm", "weight_change")
+        },
+        "now": {
+            name: _shares(recent_mean(history, name)) for name in ("load", "importance", "processed")
+        } | {
+            "dropped_fraction": _shares(recent_mean(history, "dropped_fraction"))[0],
+            "dead_experts": int(history.last("dead_experts")) if stop else 0,
+            "specialization": _numbers(history.last("specialization")[None])[0] if stop else None,
+        },
+        "map": _letters(probe.expert),
+        "dropped": b64encode(np.packbits(probe.dropped).tobytes()).decode() if probe.dropped.any() else "",
+        "joint": _shares(probe.joint),
+    }  # fmt: skip
+    return stop, json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+
+
+def label(history: History, event: Event) -> str:
+    """A moved knob in words for a marker, “α 0 → 0.03”."""
+    before = history.config_at(event.step)
+    names = {"aux_loss_coef": "α", "top_k": "k", "capacity_factor": "capacity", "learning_rate": "learning rate"}
+    return ", ".join(
+        f"{names.get(name, KNOBS[name].label)} {format_value(getattr(before, name))} → {format_value(value)}"
+        for name, value in event.changes.items()
+    )
+
+
+@lru_cache(maxsize=512)
+def _shared_encoding(run: LiveRun, start: int, version: tuple[Any, ...]) -> tuple[int, str]:
+    """`encode`, once for all viewers who ask for the same thing."""
+    return encode(run, start)
+
+
+def _version(run: LiveRun) -> tuple[Any, ...]:
+    """Changes whenever a message would say something new that is worth saying at once."""
+    return run.state, run.budget, run.rate, len(run.history.events)
+
+
+async def messages(run: LiveRun, start: int) -> AsyncIterator[ServerSentEvent]:
+    """Watch `run` from step `start` on, for as long as the client listens. Holds a lease."""
+    with run.lease():
+        version: tuple[Any, ...] | None = None
+        probe, sent_at = None, 0.0
+        while True:
+            now = time.monotonic()
+            fresh = len(run.history) > start or run.probe is not probe
+            if version != _version(run) or (fresh and now - sent_at >= INTERVAL * 0.9):
+                version, probe, sent_at = _version(run), run.probe, now
+                start, text = _shared_encoding(run, start, (*version, len(run.history), probe.step))
+                yield ServerSentEvent(id=str(start), data=text)
+            await asyncio.sleep(TICK)
+
+
+def live_endpoint(find: Callable[[str], LiveRun | None]) -> Callable[[Request], Any]:
+    """The handler of `GET /live/{run_id}`: `find` looks runs up. `Last-Event-ID` or `?from=` resumes."""
+
+    async def endpoint(request: Request) -> Response:
+        run = find(request.path_params["run_id"])
+        if run is None:
+            return JSONResponse({"error": "There is no such run (any more)."}, status_code=404)
+        last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
+        start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+        return EventSourceResponse(
+            messages(run, start),
+            ping=HEARTBEAT,
+            ping_message_factory=lambda: ServerSentEvent(event="heartbeat", data="{}"),
+            headers={"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"},
+        )
+
+    return endpoint
+
+
+def _shares(values: np.ndarray) -> list[int]:
+    return np.rint(np.asarray(values).ravel() * SHARE_SCALE).astype(int).tolist()
+
+
+def _numbers(values: np.ndarray, digits: int = 4) -> list[float | None]:
+    """Rounded to significant digits; None for ∞ and NaN, which JSON does not have."""
+    return [_number(value, digits) for value in values.tolist()]
+
+
+def _number(value: float, digits: int) -> float | None:
+    if not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _letters(expert: np.ndarray) -> str:
+    return "".join(MAP_ALPHABET[i] for i in expert.tolist())

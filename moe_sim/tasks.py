@@ -1,0 +1,62 @@
+"""What a task is, and how a run's randomness is split so that live knobs cannot disturb it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+STREAMS = ("task", "weights", "data", "noise", "held_out")
+"""The independent sources of randomness of a run."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """T tokens to learn from."""
+
+    inputs: Tensor
+    """(T, …) what the stem takes."""
+    labels: Tensor
+    """(T,) int64 classes."""
+    groups: Tensor
+    """(T,) int64, the topic or text domain of each token."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Tokens that are never trained on, with the picture in which their routing is shown."""
+
+    batch: Batch
+    positions: np.ndarray | None = None
+    """(N, 2) float32, where each token stands on the routing map; None where the tokens are text."""
+    passages: tuple[str, ...] = ()
+    """For text: a passage of each domain; the characters of all of them, in order, are the N labels."""
+
+
+class Task(Protocol):
+    """A source of tokens in groups, and the first layer that turns them into vectors."""
+
+    width: int
+    classes: int
+    group_noun: str
+    group_names: tuple[str, ...]
+    held_out: HeldOut
+
+    def batch(self, tokens: int, generator: torch.Generator) -> Batch:
+        """Draw a fresh batch of `tokens` tokens."""
+        ...
+
+    def stem(self, generator: torch.Generator) -> nn.Module:
+        """The network before the MoE layer: `Batch.inputs` → (T, width)."""
+        ...
+
+
+def generators(seed: int) -> dict[str, torch.Generator]:
+    """One generator for each of `STREAMS`, all derived from `seed` and independent of each other."""
+    return {
+        name: torch.Generator().manual_seed(int(np.random.SeedSequence(seed, spawn_key=(i,)).generate_state(1, np.uint64)[0]))
+        for i, name in enumerate(STREAMS)
+    }  # fmt: skip

@@ -1,0 +1,64 @@
+"""The live chart component: one element that draws the whole dashboard and keeps its place while data flows."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import plotly
+import streamlit as st
+
+from moe_sim.charts import Scene, page_figures
+from moe_sim.diagnosis import DEAD_SHARE, HEALTHY_BAND
+from moe_sim.history import History
+from moe_sim.live import RATES, LiveRun
+from moe_sim.palette import PALETTES, Theme
+
+KEY = "dashboard"
+_FOLDER = Path(__file__).parent
+_SCRIPTS = ("store.js", "bindings.js", "plots.js", "chrome.js", "tabs.js", "stream.js", "main.js")
+"""In this order they are one JavaScript module; the last one exports the component."""
+
+
+def register() -> Any:
+    """The mounting command. To be called by the script at each run: registering is idempotent."""
+    return st.components.v2.component(
+        "expert_collapse_dashboard",
+        html=(_FOLDER / "dashboard.html").read_text(encoding="utf-8"),
+        css=(_FOLDER / "dashboard.css").read_text(encoding="utf-8"),
+        js="\n".join((_FOLDER / name).read_text(encoding="utf-8") for name in _SCRIPTS),
+        isolate_styles=False,
+    )
+
+
+def payload(run: LiveRun, theme: Theme) -> dict[str, Any]:
+    """What the component needs to know of a run beside its stream: figures without data, colours, words."""
+    base = "/" + str(st.get_option("server.baseUrlPath") or "").strip("/")
+    base = base.rstrip("/")
+    palette = PALETTES[theme]
+    task = run.trainer.task
+    blank = Scene(History(run.history.initial_config), run.config, run.probe, task)
+    colours = {name: colour for name, colour in asdict(palette).items() if isinstance(colour, str)}
+    return {
+        "run_id": run.id,
+        "stream_url": f"{base}/live/{run.id}",
+        "plotly_url": f"{base}/plotly-{plotly.__version__}.js",
+        "figures": {name: json.loads(figure.to_json()) for name, figure in page_figures(blank, theme).items()},
+        "num_experts": run.config.num_experts,
+        "batch_tokens": run.config.batch_tokens,
+        "groups": task.group_names,
+        "group_noun": task.group_noun,
+        "passages": task.held_out.passages,
+        "rates": [rate if math.isfinite(rate) else 0 for rate in RATES],
+        "known_events": len(run.history.events),
+        "context": {
+            "theme": theme,
+            "palette": colours | {"panel": palette.scale[0]},
+            "colours": palette.expert_colours(run.config.num_experts),
+            "dead_share": DEAD_SHARE,
+            "uneven_ratio": HEALTHY_BAND[1] / HEALTHY_BAND[0],
+        },
+    }

@@ -1,0 +1,123 @@
+// From a trace's `meta` (see moe_sim/charts.py) to the arrays it shows now.
+
+const MOST_POINTS = 400;
+const MAP_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+
+// Indices of the rows to draw: all, or every 2nd, 4th … so that drawn points stay where they are; the last one always.
+function thinned(length) {
+  let stride = 1;
+  while (length / stride > MOST_POINTS) stride *= 2;
+  const indices = [];
+  for (let i = stride - 1; i < length; i += stride) indices.push(i);
+  if (length && indices[indices.length - 1] !== length - 1) indices.push(length - 1);
+  return indices;
+}
+
+function bindRows(meta, store) {
+  const count = store.numExperts;
+  const column = store.rows[meta.rows] ?? [];
+  const perExpert = meta.index !== undefined;
+  const indices = thinned(perExpert ? column.length / count : column.length);
+  const x = indices.map((i) => i + 1);
+  if (perExpert) return { x, y: indices.map((i) => column[i * count + meta.index] / 10) };
+  if (meta.smooth) return { x, y: indices.map((i) => store.smoothed[meta.rows][i]) };
+  const y = indices.map((i) => column[i]);
+  if (!meta.infinity) return { x, y };
+  return {
+    x,
+    y: y.map((value) => value ?? meta.infinity),
+    text: y.map((value) => (value === null ? "∞" : String(value))),
+  };
+}
+
+function bindCoarse(meta, store) {
+  const column = store.coarse[meta.coarse] ?? [];
+  const indices = thinned(column.length / store.numExperts);
+  return {
+    x: indices.map((i) => (i + 1) * COARSE),
+    y: indices.map((i) => column[i * store.numExperts + meta.index] || null),
+  };
+}
+
+function bindHeat(meta, store) {
+  const count = store.numExperts;
+  const column = store.rows[meta.heat] ?? [];
+  const indices = thinned(column.length / count);
+  const z = Array.from({ length: count }, (_, expert) => indices.map((i) => column[i * count + expert] / 10));
+  return { x: indices.map((i) => i + 1), z };
+}
+
+function bindNow(trace, store, context) {
+  const shares = store.now(trace.meta.now);
+  const bound = { y: shares.map((share) => 100 * share) };
+  if (trace.meta.label && store.steps) {
+    const dead = deadExperts(store, context);
+    bound.text = shares.map((share, i) => (dead[i] ? "dead" : percent(share)));
+    bound.textfont = { ...trace.textfont, color: dead.map((is) => (is ? context.palette.danger : context.palette.ink)) };
+  }
+  return bound;
+}
+
+function bindMap(trace, store, context) {
+  const taken = routing(store.latest);
+  const colours = taken.expert.map((expert) => context.colours[expert]);
+  const { background } = context.palette;
+  return {
+    text: taken.expert.map((expert, i) => `expert ${expert + 1}` + (taken.dropped[i] ? ", dropped" : "")),
+    marker: {
+      ...trace.marker,
+      color: colours.map((colour, i) => (taken.dropped[i] ? background : colour)),
+      line: {
+        width: taken.dropped.map((lost) => (lost ? 1.6 : 0.5)),
+        color: colours.map((colour, i) => (taken.dropped[i] ? colour : background)),
+      },
+    },
+  };
+}
+
+function bindJoint(store) {
+  const { joint } = store.latest;
+  const count = store.numExperts;
+  const z = [];
+  for (let start = 0; start < joint.length; start += count) {
+    const row = joint.slice(start, start + count);
+    const total = row.reduce((sum, value) => sum + value, 0);
+    z.push(row.map((value) => (total ? (100 * value) / total : 0)));
+  }
+  return { z };
+}
+
+function bindLimit(trace, store) {
+  const factor = store.latest.live.capacity_factor;
+  return { y: trace.x.map(() => (factor === null ? null : (100 * factor) / store.numExperts)) };
+}
+
+function bind(trace, store, context) {
+  const meta = trace.meta ?? {};
+  let bound = {};
+  if (meta.rows) bound = bindRows(meta, store);
+  else if (meta.coarse) bound = bindCoarse(meta, store);
+  else if (meta.heat) bound = bindHeat(meta, store);
+  else if (meta.now) bound = bindNow(trace, store, context);
+  else if (meta.map) bound = bindMap(trace, store, context);
+  else if (meta.joint) bound = bindJoint(store);
+  else if (meta.limit) bound = bindLimit(trace, store);
+  return { ...trace, ...bound };
+}
+
+// Which expert takes each held-out token, and whether capacity drops the token.
+function routing(message) {
+  const expert = Array.from(message.map, (letter) => MAP_ALPHABET.indexOf(letter));
+  const bits = message.dropped ? Array.from(atob(message.dropped), (byte) => byte.charCodeAt(0)) : [];
+  return { expert, dropped: expert.map((_, i) => Boolean((bits[i >> 3] ?? 0) & (128 >> (i & 7)))) };
+}
+
+function deadExperts(store, context) {
+  const share = context.dead_share / store.numExperts;
+  return store.now("smoothed_load").map((value) => store.steps >= HORIZON && value < share);
+}
+
+function percent(share) {
+  const value = 100 * share;
+  return `${value > 0 && value < 0.95 ? value.toFixed(1) : Math.round(value)} %`;
+}

@@ -1,0 +1,161 @@
+// Everything on the dashboard that is not a Plotly chart: state line, toolbar, tiles, tabs, text passages.
+
+const ICONS = { neutral: "○", good: "●", warning: "◆", bad: "▲" };
+const TILES = [
+  ["imbalance", "Imbalance max/min"],
+  ["task_loss", "Task loss"],
+  ["balance_loss", "Balance loss"],
+  ["dropped", "Dropped tokens"],
+  ["dead", "Dead experts"],
+  ["speed", "Steps/s"],
+];
+const TRAIN_LABELS = { training: "Pause", finished: "Train" };
+const thousands = new Intl.NumberFormat("en-US");
+
+class Chrome {
+  constructor(root, send) {
+    this.root = root;
+    this.tiles = {};
+    for (const [name, title] of TILES) {
+      const tile = root.querySelector(".tiles").appendChild(element("div", { class: "tile" }));
+      tile.append(element("dt", {}, title));
+      this.tiles[name] = tile.appendChild(element("dd", { "data-tile": name }, "–"));
+    }
+    this.state = "ready";
+    root.querySelectorAll("button[data-command]").forEach((button) => {
+      button.onclick = () => {
+        const name = button.dataset.command;
+        send(name === "toggle" ? { name: this.state === "training" ? "pause" : "train" } : { name });
+      };
+    });
+    this.select = root.querySelector("select");
+    this.select.onchange = () => send({ name: "rate", value: Number(this.select.value) });
+  }
+
+  setRates(rates) {
+    if (this.select.options.length) return;
+    for (const rate of rates) {
+      const words = rate ? `${rate} steps/s` : "as fast as possible";
+      this.select.append(element("option", { value: rate }, words));
+    }
+  }
+
+  draw(store, context) {
+    const message = store.latest;
+    this.drawState(message);
+    this.drawToolbar(store, message);
+    this.drawTiles(store, message, context);
+  }
+
+  drawState({ diagnosis }) {
+    const line = this.root.querySelector(".state");
+    line.dataset.level = diagnosis.level;
+    line.querySelector(".icon").textContent = ICONS[diagnosis.level];
+    for (const [part, text] of [["word", diagnosis.state], ["evidence", diagnosis.evidence], ["advice", diagnosis.advice]])
+      setText(line.querySelector(`.${part}`), text);
+    // Spoken only when the state itself changes, not with every number in it.
+    const announcer = this.root.querySelector(".announcer");
+    if (announcer.dataset.state !== diagnosis.state) {
+      announcer.dataset.state = diagnosis.state;
+      announcer.textContent = `${diagnosis.state}. ${diagnosis.evidence} ${diagnosis.advice}`;
+    }
+  }
+
+  drawToolbar(store, message) {
+    this.state = message.state;
+    const over = ["finished", "diverged", "failed"].includes(message.state);
+    const toggle = this.root.querySelector("[data-command=toggle]");
+    setText(toggle, TRAIN_LABELS[message.state] ?? "Train");
+    toggle.disabled = over;
+    this.root.querySelector("[data-command=step]").disabled = over;
+    setText(this.root.querySelector(".done"), thousands.format(store.steps));
+    setText(this.root.querySelector(".budget"), thousands.format(message.budget));
+    const progress = this.root.querySelector("progress");
+    progress.max = message.budget;
+    progress.value = store.steps;
+    if (document.activeElement !== this.select) this.select.value = String(message.rate);
+  }
+
+  drawTiles(store, message, { uneven_ratio }) {
+    if (!store.steps) {
+      for (const tile of Object.values(this.tiles)) this.setTile(tile, "–", false);
+      return;
+    }
+    const ratio = store.last("imbalance");
+    const dead = message.now.dead_experts;
+    const dropped = message.now.dropped_fraction;
+    const smoothed = (name) => store.smoothed[name][store.steps - 1];
+    this.setTile(this.tiles.imbalance, ratio === null ? "∞" : ratio >= 100 ? String(Math.round(ratio)) : ratio.toFixed(1),
+      ratio === null || ratio > uneven_ratio);
+    this.setTile(this.tiles.task_loss, smoothed("task_loss").toFixed(2), message.state === "diverged");
+    this.setTile(this.tiles.balance_loss, smoothed("balance_loss").toFixed(2), smoothed("balance_loss") > 2);
+    this.setTile(this.tiles.dropped, percent(dropped / 1000), dropped > 200);
+    this.setTile(this.tiles.dead, `${dead} of ${store.numExperts}`, dead > 0);
+    this.setTile(this.tiles.speed, message.speed ? String(Math.round(message.speed)) : "0", false);
+  }
+
+  setTile(tile, text, bad) {
+    setText(tile, text);
+    tile.classList.toggle("bad", bad);
+  }
+
+  notice(text) {
+    const line = this.root.querySelector(".notice");
+    line.hidden = !text;
+    line.textContent = text;
+  }
+}
+
+// Passages of text, every character on the colour of the expert that takes it.
+class Passages {
+  constructor(parent) {
+    this.parent = parent;
+    this.shown = [];
+  }
+
+  setText(names, passages) {
+    this.characters = [];
+    this.shown = [];
+    this.parent.replaceChildren(
+      ...passages.map((passage, i) => {
+        const figure = element("figure", { class: "passage" });
+        const line = element("p");
+        for (const character of passage) {
+          const span = element("span", {}, character === "\n" ? "⏎" : character);
+          line.append(span, character === "\n" ? "\u200b" : "");
+          this.characters.push(span);
+        }
+        figure.append(element("figcaption", {}, names[i]), line);
+        return figure;
+      }),
+    );
+  }
+
+  draw(store, context) {
+    if (!this.parent.offsetParent) return;
+    const { expert, dropped } = routing(store.latest);
+    this.characters.forEach((span, i) => {
+      const key = `${expert[i]}${dropped[i]}${context.theme}`;
+      if (this.shown[i] === key) return;
+      this.shown[i] = key;
+      const colour = context.colours[expert[i]];
+      span.style.backgroundColor = dropped[i] ? "transparent" : colour;
+      span.style.color = dropped[i] ? "inherit" : inkOn(colour);
+      span.style.textDecoration = dropped[i] ? "line-through" : "";
+      span.title = `expert ${expert[i] + 1}` + (dropped[i] ? ", dropped" : "");
+    });
+  }
+}
+
+// Black or white, whichever reads better on a colour (relative luminance, WCAG 2).
+function inkOn(colour) {
+  const [red, green, blue] = [1, 3, 5].map((i) => {
+    const part = parseInt(colour.slice(i, i + 2), 16) / 255;
+    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+}
+
+function setText(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}

@@ -1,0 +1,154 @@
+// The component: Streamlit calls the default export at the first mount and whenever Python sends new data.
+
+const dashboards = new WeakMap();
+
+export default function (component) {
+  const { parentElement, data } = component;
+  let dashboard = dashboards.get(parentElement);
+  if (!dashboard) {
+    dashboard = new Dashboard(parentElement.querySelector(".ecl"));
+    dashboards.set(parentElement, dashboard);
+  }
+  dashboard.receive(component, data);
+  return () => {
+    dashboard.close();
+    dashboards.delete(parentElement);
+  };
+}
+
+class Dashboard {
+  constructor(root) {
+    this.root = root;
+    this.chrome = new Chrome(root, (command) => this.send(command));
+    this.plots = new Map();
+    this.resizing = new ResizeObserver(() => this.schedule());
+    this.resizing.observe(root);
+    this.onVisible = () => this.schedule();
+    document.addEventListener("visibilitychange", this.onVisible);
+  }
+
+  send(command) {
+    this.component.setTriggerValue("command", command);
+  }
+
+  // New data from Python: another run, another theme, or (without the stream) the newest message.
+  async receive(component, data) {
+    this.component = component;
+    this.context = { ...data.context, still: matchMedia("(prefers-reduced-motion: reduce)").matches };
+    for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
+    this.root.dataset.theme = data.context.theme;
+    this.chrome.setRates(data.rates);
+    this.buildViews(data);
+    if (data.run_id !== this.runId) {
+      this.runId = data.run_id;
+      this.store = new Store(data.num_experts);
+      this.knownEvents = data.known_events;
+      this.silent = false;
+      this.listen(data);
+    }
+    this.knownEvents = Math.max(this.knownEvents, data.known_events);
+    if (data.message) this.apply(data.message);
+    this.chrome.notice(data.message ? "Live stream not reachable: updates come through the page instead." : "");
+    await loadPlotly(data.plotly_url);
+    this.schedule();
+  }
+
+  listen(data) {
+    this.stream?.close();
+    this.stream = new Stream(data.stream_url, {
+      onMessage: (message) => this.apply(message),
+      onSilence: () => {
+        if (this.silent) return;
+        this.silent = true;
+        this.component.setStateValue("transport", "component");
+      },
+      onLost: () => this.send({ name: "lost", run_id: this.runId }),
+    });
+  }
+
+  apply(message) {
+    const complete = this.store.apply(message);
+    if (!complete) {
+      this.stream.resumeFrom = this.store.steps;
+      return false;
+    }
+    // A knob that moved by itself (a scheduled event): let the sidebar follow.
+    if (message.events.length > this.knownEvents) {
+      this.knownEvents = message.events.length;
+      this.send({ name: "sync" });
+    }
+    this.schedule();
+    return true;
+  }
+
+  buildViews(data) {
+    const key = `${data.run_id} ${data.context.theme}`;
+    if (key === this.viewsKey) return;
+    this.viewsKey = key;
+    const first = this.root.querySelector(".charts.first");
+    const second = this.root.querySelector(".charts.second");
+    if (!this.plots.size) {
+      this.mapPlace = first.appendChild(element("div", { class: "place" }));
+      for (const name of ["utilization"]) this.plots.set(name, new Plot(first, name));
+      for (const name of ["utilization_over_time", "imbalance", "task_and_balance_loss"])
+        this.plots.set(name, new Plot(second, name));
+      this.tabs = new Tabs(this.root, this.plots, () => this.schedule());
+    }
+    this.fillMapPlace(data);
+    this.tabs.setText(data);
+    for (const [name, plot] of this.plots) if (data.figures[name]) plot.setFigure(data.figures[name]);
+  }
+
+  // The routing map's place holds dots for topics, passages for text.
+  fillMapPlace(data) {
+    const isText = data.passages.length > 0;
+    if (this.mapIsText === isText) return;
+    this.mapIsText = isText;
+    this.plots.delete("routing_map");
+    this.mapPlace.replaceChildren();
+    this.passages = null;
+    if (!isText) {
+      this.plots.set("routing_map", new Plot(this.mapPlace, "routing_map"));
+      return;
+    }
+    const region = element("section", { class: "plot", role: "region", "aria-label": "Routing map" });
+    const heading = element("h3", {}, "Routing map ");
+    heading.append(element("small", {}, "held-out text, every character on the colour of the expert that takes it"));
+    const body = element("div", { class: "graph passages" });
+    region.append(heading, body);
+    this.mapPlace.append(region);
+    this.passages = new Passages(body);
+    this.passages.setText(data.groups, data.passages);
+  }
+
+  // Draw at most once a frame, and only while somebody can see it.
+  schedule() {
+    if (this.frame || document.hidden || !this.store?.latest || !window.Plotly) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      this.chrome.draw(this.store, this.context);
+      for (const plot of this.plots.values()) plot.draw(this.store, this.context);
+      this.passages?.draw(this.store, this.context);
+      this.tabs.draw(this.store, this.context);
+      this.root.dataset.step = this.store.steps;
+    });
+  }
+
+  close() {
+    this.stream?.close();
+    this.resizing.disconnect();
+    document.removeEventListener("visibilitychange", this.onVisible);
+    cancelAnimationFrame(this.frame);
+  }
+}
+
+let plotlyLoading;
+function loadPlotly(url) {
+  plotlyLoading ??= new Promise((resolve, reject) => {
+    const script = element("script", { src: url });
+    script.onload = resolve;
+    script.onerror = () => reject(new Error("Plotly.js could not be loaded"));
+    document.head.append(script);
+  });
+  return plotlyLoading;
+}

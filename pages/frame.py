@@ -1,0 +1,28 @@
+"""The frame that every page stands in: configuration, sidebar, address bar, navigation."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+ROOT = Path(__file__).resolve().parent.parent
+if str(ROOT) not in sys.path:
+    sys.path.insert(0, str(ROOT))
+
+from pages import session, sidebar  # noqa: E402
+
+st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(ROOT / "pages" / "icon.svg"), layout="wide")
+st.html(Path(__file__).with_name("frame.css"))
+
+page = st.navigation([st.Page("live.py", title="Live", default=True)], position="hidden")
+visitor = session.current()
+visitor.follow_address()
+with st.sidebar:
+    sidebar.draw(visitor)
+visitor.write_address()
+for notice in visitor.notices:
+    st.warning(notice.replace("$", "\\$").replace("`", "'").replace("[", "\\["), icon=":material/info:")
+visitor.notices.clear()
+page.run()

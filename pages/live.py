@@ -1,0 +1,52 @@
+"""The main page: the dashboard of the visitor's run."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from moe_sim.palette import Theme
+from moe_sim.stream import encode
+from pages import dashboard
+from pages.session import current
+
+FALLBACK_INTERVAL = 0.5
+"""Seconds between two updates through the page, where the stream cannot be reached."""
+OVERLAP = 5
+"""So many updates are sent twice, in case the browser skips one."""
+
+session = current()
+mount = dashboard.register()
+theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+data = dashboard.payload(session.run, theme)
+
+
+def _obey() -> None:
+    command = st.session_state[dashboard.KEY].get("command")
+    if isinstance(command, dict):
+        session.command(command)
+
+
+def _mount(message: str | None = None) -> None:
+    mount(
+        key=dashboard.KEY,
+        data=data | {"message": message},
+        on_command_change=_obey,
+        on_transport_change=lambda: None,
+    )
+
+
+if st.session_state.get(dashboard.KEY, {}).get("transport") == "component":
+
+    @st.fragment(run_every=FALLBACK_INTERVAL)
+    def _fed() -> None:
+        run = session.run
+        sent: list[int] = st.session_state.setdefault(f"sent-{run.id}", [])
+        start = sent[-OVERLAP] if len(sent) >= OVERLAP else 0
+        run.touch()
+        stop, message = encode(run, start)
+        sent.append(stop)
+        _mount(message)
+
+    _fed()
+else:
+    _mount()

@@ -1,0 +1,124 @@
+"""One visitor's session: the run they control, and what they may do to it. Everything else is read off the run."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import numpy as np
+import streamlit as st
+from pydantic import ValidationError
+
+from moe_sim import KNOBS, PRESETS, RunConfig
+from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
+from moe_sim.config import problems
+from moe_sim.history import Event
+from moe_sim.live import RATES, LiveRun, shared_scheduler
+
+ADDRESS_LAG = 3.0
+"""Seconds in which a browser may still report the address from before our last change to it."""
+
+
+class Session:
+    """Holds the run and the notices for the visitor. Made by `current`."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+        self.address: dict[str, str] = {}
+        """What we last wrote into the address bar: anything else there was put by the visitor."""
+        self.address_written = -math.inf
+        self.run = self._start_from(dict(st.query_params))
+
+    def _start_from(self, query: dict[str, str]) -> LiveRun:
+        config, notices = from_query(query)
+        plan, event_notices = events_from_text(query.get("events", ""), config)
+        self.notices += notices + event_notices
+        return _launch(config, plan)
+
+    def follow_address(self) -> None:
+        """Start the run that the address bar asks for if the visitor changed it (the back button, an edited link)."""
+        query = dict(st.query_params)
+        if time.monotonic() - self.address_written < ADDRESS_LAG or not query or not self.address:
+            return
+        if query != self.address:
+            shared_scheduler().remove(self.run)
+            self.run = self._start_from(query)
+
+    def write_address(self) -> None:
+        """Put the whole configuration into the address bar."""
+        address = self._link()
+        if address != self.address or dict(st.query_params) != address:
+            self.address, self.address_written = address, time.monotonic()
+            st.query_params.from_dict(address)
+
+    def _link(self) -> dict[str, str]:
+        events = events_to_text(self.run.plan)
+        return to_query(self.run.start_config) | ({"events": events} if events else {})
+
+    @property
+    def preset(self) -> str | None:
+        """The preset that the run is, whatever its seed; None if it is none."""
+        config, plan = self.run.start_config, self.run.plan
+        return next((n for n, p in PRESETS.items() if p.config(config.seed) == config and p.plan == plan), None)
+
+    def change(self, **changes: Any) -> None:
+        """Set knobs: live ones act on the run going on, a structural one starts anew. Refused with a notice if the
+        result would not be valid."""
+        if "num_experts" in changes and changes["num_experts"] < self.run.config.top_k:
+            changes["top_k"] = changes["num_experts"]
+            self.notices.append(f"Top-k was lowered to {changes['top_k']}, the number of experts.")
+        try:
+            if all(KNOBS[name].live for name in changes):
+                self.run.update(**changes)
+            else:
+                self.restart(self.run.start_config.replace(**changes))
+        except ValidationError as error:
+            self.notices += problems(error).values()
+
+    def choose_preset(self, name: str) -> None:
+        """Start a preset with the seed of now."""
+        preset = PRESETS[name]
+        self.restart(preset.config(self.run.config.seed), preset.plan)
+
+    def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
+        """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
+        old = self.run
+        self.run = _launch(config, old.plan if plan is None else plan, rate=old.rate)
+        if train if train is not None else old.state == "training":
+            self.run.train()
+        shared_scheduler().remove(old)
+
+    def new_seed(self) -> None:
+        """Begin anew with other data and other weights."""
+        self.change(seed=int(np.random.default_rng().integers(1, 100_000)))
+
+    def command(self, command: dict[str, Any]) -> None:
+        """Obey a button of the dashboard. What it does not know it ignores: it comes from the browser."""
+        match command:
+            case {"name": "train"}:
+                self.run.train()
+            case {"name": "pause"}:
+                self.run.pause()
+            case {"name": "step"}:
+                self.run.single_step()
+            case {"name": "extend"}:
+                self.run.extend()
+            case {"name": "reset"}:
+                self.restart(self.run.start_config, train=False)
+            case {"name": "lost", "run_id": self.run.id} if shared_scheduler().get(self.run.id) is None:
+                self.restart(self.run.start_config, train=False)
+                self.notices.append("The run was put away after a long pause and starts again from step 0.")
+            case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
+                self.run.set_rate(rate or math.inf)
+
+
+def current() -> Session:
+    """The session of the visitor whose script is running."""
+    if "session" not in st.session_state:
+        st.session_state["session"] = Session()
+    return st.session_state["session"]
+
+
+def _launch(config: RunConfig, plan: tuple[Event, ...], **options: Any) -> LiveRun:
+    return shared_scheduler().add(LiveRun(config, plan, **options))

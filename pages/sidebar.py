@@ -1,0 +1,77 @@
+"""The sidebar: presets and one control for each knob, made from `KNOBS`."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from typing import Any
+
+import streamlit as st
+
+from moe_sim import KNOBS, PRESETS, RunConfig
+from moe_sim.codec import format_value
+from moe_sim.config import MAIN, Knob
+from pages.session import Session
+
+PRESET_KEY = "preset"
+
+
+def draw(session: Session) -> None:
+    """Draw all controls as they stand in the run's configuration; moving one acts on the session."""
+    st.title("Expert Collapse Lab", anchor=False)
+    st.caption("A small Mixture-of-Experts model, training live. Can you keep its experts alive?")
+    _presets(session)
+    config = session.run.config
+    knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task)]
+    for group, members in groupby(knobs, key=lambda knob: knob.group):
+        if group == MAIN:
+            for knob in members:
+                _control(session, knob, config)
+        else:
+            with st.expander(group):
+                for knob in members:
+                    _control(session, knob, config)
+                    if knob.name == "seed":
+                        st.button("New seed", on_click=session.new_seed, width="stretch")
+    st.caption("↻ starts anew from step 0. Everything else acts on the run going on.")
+
+
+def _presets(session: Session) -> None:
+    st.session_state[PRESET_KEY] = session.preset
+
+    def chosen() -> None:
+        name = st.session_state[PRESET_KEY]
+        session.choose_preset(name or session.preset or next(iter(PRESETS)))
+
+    st.pills(
+        "Scenario",
+        list(PRESETS),
+        format_func=lambda name: PRESETS[name].label,
+        key=PRESET_KEY,
+        on_change=chosen,
+        label_visibility="collapsed",
+        help=None,
+    )
+    if session.preset:
+        st.caption(PRESETS[session.preset].description)
+
+
+def _control(session: Session, knob: Knob, config: RunConfig) -> None:
+    """The widget that fits the knob. It shows the run's value, whatever moved it; its key tells the style sheet
+    whether the knob restarts."""
+    value = getattr(config, knob.name)
+    key = f"{'live' if knob.live else 'restart'}-{knob.name}"
+    st.session_state[key] = value
+    common: dict[str, Any] = dict(key=key, help=knob.help, on_change=lambda: session.change(**{knob.name: st.session_state[key]}))
+    if knob.choices:
+        st.selectbox(knob.label, knob.choices, format_func=lambda name: name.replace("_", " "), **common)
+    elif knob.kind is bool:
+        st.toggle(knob.label, **common)
+    elif knob.stops:
+        stops = sorted({value, *knob.stops}, key=lambda stop: float("inf") if stop is None else stop)
+        st.select_slider(knob.label, stops, format_func=format_value, **common)
+    elif knob.name == "seed":
+        st.number_input(knob.label, knob.minimum, knob.maximum, step=1, **common)
+    else:
+        top = min(knob.maximum, config.num_experts) if knob.name == "top_k" else knob.maximum
+        step = knob.step or 1
+        st.slider(knob.label, knob.kind(knob.minimum), knob.kind(top), step=knob.kind(step), **common)
