@@ -88,7 +88,9 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
             "balancing": config.balancing,
         },
         "diagnosis": vars(diagnose(history, config, diverged=run.trainer.diverged)),
-        "events": [{"step": event.step, "label": label(history, event)} for event in history.events],
+        "events": [
+            {"step": event.step, "label": label(history, event), "planned": event in run.plan} for event in history.events
+        ],
         "rows": {
             "smoothed_load": _shares(history.column("smoothed_load", start, stop)),
             "task_loss": _numbers(history.column("task_loss", start, stop)),

@@ -17,7 +17,7 @@ OVERLAP = 5
 session = current()
 mount = dashboard.register()
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
-data = dashboard.payload(session.run, theme)
+data = session.remembered("payload", (session.run.id, theme), lambda: dashboard.payload(session.run, theme))
 
 
 def _obey() -> None:

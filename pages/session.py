@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Session:
         self.address: dict[str, str] = {}
         """What we last wrote into the address bar: anything else there was put by the visitor."""
         self.address_written = -math.inf
+        self._memory: dict[str, tuple[Hashable, Any]] = {}
         self.run = self._start_from(dict(st.query_params))
 
     def _start_from(self, query: dict[str, str]) -> LiveRun:
@@ -55,6 +57,12 @@ class Session:
     def _link(self) -> dict[str, str]:
         events = events_to_text(self.run.plan)
         return to_query(self.run.start_config) | ({"events": events} if events else {})
+
+    def remembered(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What `make` gave for `key` the last time, made anew when the key is another: script runs are many."""
+        if self._memory.get(name, (None,))[0] != key:
+            self._memory[name] = (key, make())
+        return self._memory[name][1]
 
     @property
     def preset(self) -> str | None:

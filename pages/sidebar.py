@@ -12,9 +12,6 @@ from moe_sim.codec import format_value
 from moe_sim.config import MAIN, Knob
 from pages.session import Session
 
-PRESET_KEY = "preset"
-
-
 def draw(session: Session) -> None:
     """Draw all controls as they stand in the run's configuration; moving one acts on the session."""
     st.title("Expert Collapse Lab", anchor=False)
@@ -36,32 +33,30 @@ def draw(session: Session) -> None:
 
 
 def _presets(session: Session) -> None:
-    st.session_state[PRESET_KEY] = session.preset
-
-    def chosen() -> None:
-        name = st.session_state[PRESET_KEY]
-        session.choose_preset(name or session.preset or next(iter(PRESETS)))
-
-    st.pills(
-        "Scenario",
-        list(PRESETS),
-        format_func=lambda name: PRESETS[name].label,
-        key=PRESET_KEY,
-        on_change=chosen,
-        label_visibility="collapsed",
-        help=None,
-    )
-    if session.preset:
-        st.caption(PRESETS[session.preset].description)
+    # Buttons, not a selection: which preset the run is, the run itself tells.
+    current = session.preset
+    with st.container(horizontal=True, key="presets"):
+        for name, preset in PRESETS.items():
+            st.button(
+                preset.label,
+                key=f"preset-{name}",
+                help=preset.description,
+                type="primary" if name == current else "secondary",
+                on_click=session.choose_preset,
+                args=(name,),
+            )
 
 
 def _control(session: Session, knob: Knob, config: RunConfig) -> None:
-    """The widget that fits the knob. It shows the run's value, whatever moved it; its key tells the style sheet
-    whether the knob restarts."""
+    """The widget that fits the knob. It shows the run's value, whatever moved it."""
     value = getattr(config, knob.name)
-    key = f"{'live' if knob.live else 'restart'}-{knob.name}"
-    st.session_state[key] = value
-    common: dict[str, Any] = dict(key=key, help=knob.help, on_change=lambda: session.change(**{knob.name: st.session_state[key]}))
+    key = _widget_key(knob, value)
+
+    def moved() -> None:
+        session.change(**{knob.name: st.session_state[key]})
+
+    st.session_state.setdefault(key, value)
+    common: dict[str, Any] = dict(key=key, help=knob.help, on_change=moved)
     if knob.choices:
         st.selectbox(knob.label, knob.choices, format_func=lambda name: name.replace("_", " "), **common)
     elif knob.kind is bool:
@@ -75,3 +70,15 @@ def _control(session: Session, knob: Knob, config: RunConfig) -> None:
         top = min(knob.maximum, config.num_experts) if knob.name == "top_k" else knob.maximum
         step = knob.step or 1
         st.slider(knob.label, knob.kind(knob.minimum), knob.kind(top), step=knob.kind(step), **common)
+
+
+def _widget_key(knob: Knob, value: Any) -> str:
+    """The widget's key, a new one each time that something else than the widget moved the knob: a browser may report
+    the old position once more, and under a new key nobody listens to it. Its beginning tells the style sheet whether
+    the knob restarts."""
+    versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
+    key = f"{'live' if knob.live else 'restart'}-{knob.name}-{{}}"
+    version = versions.setdefault(knob.name, 0)
+    if st.session_state.get(key.format(version), value) != value:
+        versions[knob.name] = version = version + 1
+    return key.format(version)

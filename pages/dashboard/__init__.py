@@ -53,7 +53,6 @@ def payload(run: LiveRun, theme: Theme) -> dict[str, Any]:
         "group_noun": task.group_noun,
         "passages": task.held_out.passages,
         "rates": [rate if math.isfinite(rate) else 0 for rate in RATES],
-        "known_events": len(run.history.events),
         "context": {
             "theme": theme,
             "palette": colours | {"panel": palette.scale[0]},

@@ -10,9 +10,13 @@ export default function (component) {
     dashboards.set(parentElement, dashboard);
   }
   dashboard.receive(component, data);
+  // Streamlit may clean up only to call again at once, on the same element: then nothing ends.
+  clearTimeout(dashboard.closing);
   return () => {
-    dashboard.close();
-    dashboards.delete(parentElement);
+    dashboard.closing = setTimeout(() => {
+      dashboard.close();
+      dashboards.delete(parentElement);
+    }, 100);
   };
 }
 
@@ -42,11 +46,9 @@ class Dashboard {
     if (data.run_id !== this.runId) {
       this.runId = data.run_id;
       this.store = new Store(data.num_experts);
-      this.knownEvents = data.known_events;
       this.silent = false;
       this.listen(data);
     }
-    this.knownEvents = Math.max(this.knownEvents, data.known_events);
     if (data.message) this.apply(data.message);
     this.chrome.notice(data.message ? "Live stream not reachable: updates come through the page instead." : "");
     await loadPlotly(data.plotly_url);
@@ -72,11 +74,10 @@ class Dashboard {
       this.stream.resumeFrom = this.store.steps;
       return false;
     }
-    // A knob that moved by itself (a scheduled event): let the sidebar follow.
-    if (message.events.length > this.knownEvents) {
-      this.knownEvents = message.events.length;
-      this.send({ name: "sync" });
-    }
+    // A knob that moved by itself: let the sidebar follow.
+    const planned = message.events.filter((event) => event.planned).length;
+    if (planned > (this.store.planned ?? planned)) this.send({ name: "sync" });
+    this.store.planned = planned;
     this.schedule();
     return true;
   }
@@ -131,6 +132,7 @@ class Dashboard {
       this.passages?.draw(this.store, this.context);
       this.tabs.draw(this.store, this.context);
       this.root.dataset.step = this.store.steps;
+      this.root.dataset.events = this.store.latest.events.length;
     });
   }
 
