@@ -63,17 +63,17 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     load = scene.history.last("smoothed_load") if scene.started else np.zeros(num_experts)
     dead = load < DEAD_SHARE / num_experts if len(scene.history) >= SETTLING_STEPS else np.zeros(num_experts, bool)
-    wide = num_experts > STACKED_UP_TO
-    texts = ["" if wide or not scene.started else "dead" if d else f"{v:.0%}" for v, d in zip(load, dead, strict=True)]
     figure = _figure(
         palette, "Expert utilization", f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
         xaxis=_expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero", range=[0, _top(load)]),
+        margin=dict(l=54, r=34, t=10, b=60),
     )  # fmt: skip
+    labelled = num_experts <= STACKED_UP_TO
+    if labelled and scene.started:
+        figure.update_xaxes(tickvals=_names(num_experts), ticktext=_bar_labels(load, dead, palette))
     figure.add_bar(
-        x=_names(num_experts), y=100 * load, text=texts, textposition="outside", cliponaxis=False, name="share",
+        x=_names(num_experts), y=100 * load, name="share", meta={"now": "smoothed_load", "label": labelled},
         marker_color=palette.expert_colours(num_experts), hovertemplate="expert %{x}: %{y:.1f} %<extra></extra>",
-        textfont=dict(size=13, color=[palette.danger if d else palette.ink for d in dead]),
-        meta={"now": "smoothed_load", "label": not wide},
     )  # fmt: skip
     uniform = 100 / num_experts
     low, high = (uniform * factor for factor in HEALTHY_BAND)
@@ -115,27 +115,28 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Task loss and Switch's balance loss, each on its own axis, smoothed, the single steps faint behind."""
+    """Task loss and Switch's balance loss, each on its own axis, the task loss smoothed with its single steps faint behind."""
     palette, history = PALETTES[theme], scene.history
     figure = _figure(
-        palette, "Task and auxiliary loss", f"smoothed over {SMOOTHING_HORIZON} steps", time=True,
+        palette, "Task and auxiliary loss", f"task smoothed over {SMOOTHING_HORIZON} steps", time=True,
         yaxis=dict(title="task loss, nats", color=palette.ink),
         yaxis2=dict(title=dict(text="balance loss E·Σf·P", font_color=palette.accent), overlaying="y", side="right",
                     showgrid=False, tickfont_color=palette.accent, tickmode="auto", nticks=5),
     )  # fmt: skip
-    for column, name, colour, axis in (
-        ("task_loss", "task", palette.ink, "y"),
-        ("balance_loss", "balance", palette.accent, "y2"),
+    task_loss = history.column("task_loss")
+    figure.add_scatter(
+        x=_steps(scene), y=task_loss, mode="lines", line=dict(color=palette.ink, width=1), opacity=0.22,
+        name="task, each step", hoverinfo="skip", meta={"rows": "task_loss"},
+    )  # fmt: skip
+    for column, values, colour, axis in (
+        ("task_loss", smooth(task_loss), palette.ink, "y"),
+        ("balance_loss", history.column("balance_loss"), palette.accent, "y2"),
     ):
-        values = history.column(column)
+        words = column.replace("_", " ")
         figure.add_scatter(
-            x=_steps(scene), y=values, mode="lines", line=dict(color=colour, width=1), opacity=0.22, yaxis=axis,
-            name=name, hoverinfo="skip", meta={"rows": column},
-        )  # fmt: skip
-        figure.add_scatter(
-            x=_steps(scene), y=smooth(values), mode="lines", line=dict(color=colour, width=2.2), yaxis=axis,
-            name=name, meta={"rows": column, "smooth": SMOOTHING_HORIZON, "label": name},
-            hovertemplate=f"step %{{x}}: {name} loss %{{y:.3f}}<extra></extra>",
+            x=_steps(scene), y=values, mode="lines", line=dict(color=colour, width=2.2), yaxis=axis, name=words,
+            meta={"rows": column} | ({"smooth": SMOOTHING_HORIZON} if axis == "y" else {}),
+            hovertemplate=f"step %{{x}}: {words} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
     return figure
 
@@ -384,8 +385,18 @@ def _scale(palette: Palette) -> list[list[Any]]:
     return [[0, palette.scale[0]], [1, palette.scale[1]]]
 
 
+def _bar_labels(load: np.ndarray, dead: np.ndarray, palette: Palette) -> list[str]:
+    """Under each bar its expert's number and, where no bar can run into it, its share in words."""
+    words = [
+        f'<span style="color:{palette.danger}">dead</span>' if is_dead else
+        f'<span style="color:{palette.ink}">{100 * share:.0f} %</span>'
+        for share, is_dead in zip(load, dead, strict=True)
+    ]  # fmt: skip
+    return [f"{name}<br>{word}" for name, word in zip(_names(len(load)), words, strict=True)]
+
+
 def _top(load: np.ndarray) -> float:
-    """The end of a share axis in percent: the first of a few round values with room for a label."""
-    highest = 112 * float(load.max(initial=0.0))
+    """The end of a share axis in percent: the first of a few round values above the bars."""
+    highest = 104 * float(load.max(initial=0.0))
     floor = 250 / len(load)
-    return float(next((top for top in (5, 10, 20, 30, 50, 75) if top >= max(highest, floor)), 112))
+    return float(next((top for top in (5, 10, 20, 30, 50, 75) if top >= max(highest, floor)), 104))

@@ -72,7 +72,7 @@ def diagnose(history: History, config: RunConfig, *, diverged: bool = False) -> 
     if dropped > MANY_DROPPED:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Capacity drops {dropped:.0%} of the token choices; {_dead_words(dead, num_experts)}.",
+            f"Capacity drops {_percent(dropped)} of the token choices; {_dead_words(dead, num_experts)}.",
             _raise_alpha(config, "so that the load evens out before the cap has to"),
         )  # fmt: skip
     undecided = float(history.column("router_entropy")[-SMOOTHING_HORIZON:].mean())
@@ -159,4 +159,4 @@ def _dead_words(dead: int, num_experts: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{share:.0%}".replace("%", " %")
+    return f"{100 * share:.0f}\u00a0%"

@@ -29,7 +29,7 @@ WIDTH, CONTEXT, EMBEDDING = 48, 8, 16
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
 DOMAINS = {"English prose": 0.4, "Python code": 0.3, "Unicode names": 0.2, "arithmetic": 0.1}
 """Domain names and their shares in a batch."""
-PASSAGE, HELD_OUT_CHARACTERS = 150, 4_000
+PASSAGE, HELD_OUT_CHARACTERS = 120, 4_000
 MODULES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "difflib", "doctest", "enum", "fractions",
            "heapq", "inspect", "ipaddress", "json.decoder", "logging", "optparse", "pathlib", "pickle", "random",
            "statistics", "tarfile", "textwrap", "typing", "zipfile")  # fmt: skip

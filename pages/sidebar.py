@@ -14,8 +14,9 @@ from pages.session import Session
 
 def draw(session: Session) -> None:
     """Draw all controls as they stand in the run's configuration; moving one acts on the session."""
-    st.title("Expert Collapse Lab", anchor=False)
-    st.caption("A small Mixture-of-Experts model, training live. Can you keep its experts alive?")
+    with st.container(key="title", gap=None):
+        st.title("Expert Collapse Lab", anchor=False)
+        st.markdown("A small Mixture-of-Experts model, training live. Can you keep its experts alive?")
     _presets(session)
     config = session.run.config
     knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task)]

@@ -47,15 +47,18 @@ function bindHeat(meta, store) {
   return { x: indices.map((i) => i + 1), z };
 }
 
-function bindNow(trace, store, context) {
+function bindNow(trace, store) {
   const shares = store.now(trace.meta.now);
-  const bound = { y: shares.map((share) => 100 * share) };
-  if (trace.meta.label && store.steps) {
-    const dead = deadExperts(store, context);
-    bound.text = shares.map((share, i) => (dead[i] ? "dead" : percent(share)));
-    bound.textfont = { ...trace.textfont, color: dead.map((is) => (is ? context.palette.danger : context.palette.ink)) };
-  }
-  return bound;
+  return { y: shares.map((share) => 100 * share) };
+}
+
+// Under each bar the expert's number and its share, as charts._bar_labels has it.
+function barLabels(store, { palette, dead_share }) {
+  const limit = store.steps >= HORIZON ? dead_share / store.numExperts : -1;
+  return store.now("smoothed_load").map((share, i) => {
+    const [colour, word] = share < limit ? [palette.danger, "dead"] : [palette.ink, percent(share)];
+    return `${i + 1}<br><span style="color:${colour}">${word}</span>`;
+  });
 }
 
 function bindMap(trace, store, context) {
@@ -98,7 +101,7 @@ function bind(trace, store, context) {
   if (meta.rows) bound = bindRows(meta, store);
   else if (meta.coarse) bound = bindCoarse(meta, store);
   else if (meta.heat) bound = bindHeat(meta, store);
-  else if (meta.now) bound = bindNow(trace, store, context);
+  else if (meta.now) bound = bindNow(trace, store);
   else if (meta.map) bound = bindMap(trace, store, context);
   else if (meta.joint) bound = bindJoint(store);
   else if (meta.limit) bound = bindLimit(trace, store);
@@ -112,12 +115,7 @@ function routing(message) {
   return { expert, dropped: expert.map((_, i) => Boolean((bits[i >> 3] ?? 0) & (128 >> (i & 7)))) };
 }
 
-function deadExperts(store, context) {
-  const share = context.dead_share / store.numExperts;
-  return store.now("smoothed_load").map((value) => store.steps >= HORIZON && value < share);
-}
-
 function percent(share) {
   const value = 100 * share;
-  return `${value > 0 && value < 0.95 ? value.toFixed(1) : Math.round(value)} %`;
+  return `${value > 0 && value < 0.95 ? value.toFixed(1) : Math.round(value)}\u00a0%`;
 }

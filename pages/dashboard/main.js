@@ -38,7 +38,7 @@ class Dashboard {
   // New data from Python: another run, another theme, or (without the stream) the newest message.
   async receive(component, data) {
     this.component = component;
-    this.context = { ...data.context, still: matchMedia("(prefers-reduced-motion: reduce)").matches };
+    this.context = { ...data.context, run: data.run_id, still: matchMedia("(prefers-reduced-motion: reduce)").matches };
     for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
     this.root.dataset.theme = data.context.theme;
     this.chrome.setRates(data.rates);
@@ -90,14 +90,17 @@ class Dashboard {
     const second = this.root.querySelector(".charts.second");
     if (!this.plots.size) {
       this.mapPlace = first.appendChild(element("div", { class: "place" }));
-      for (const name of ["utilization"]) this.plots.set(name, new Plot(first, name));
-      for (const name of ["utilization_over_time", "imbalance", "task_and_balance_loss"])
-        this.plots.set(name, new Plot(second, name));
-      this.tabs = new Tabs(this.root, this.plots, () => this.schedule());
+      this.addPlot(first, "utilization");
+      for (const name of ["utilization_over_time", "imbalance", "task_and_balance_loss"]) this.addPlot(second, name);
+      this.tabs = new Tabs(this.root, (parent, name) => this.addPlot(parent, name), () => this.schedule());
     }
     this.fillMapPlace(data);
     this.tabs.setText(data);
     for (const [name, plot] of this.plots) if (data.figures[name]) plot.setFigure(data.figures[name]);
+  }
+
+  addPlot(parent, name) {
+    this.plots.set(name, new Plot(parent, name, () => this.schedule()));
   }
 
   // The routing map's place holds dots for topics, passages for text.
@@ -109,7 +112,7 @@ class Dashboard {
     this.mapPlace.replaceChildren();
     this.passages = null;
     if (!isText) {
-      this.plots.set("routing_map", new Plot(this.mapPlace, "routing_map"));
+      this.addPlot(this.mapPlace, "routing_map");
       return;
     }
     const region = element("section", { class: "plot", role: "region", "aria-label": "Routing map" });
@@ -128,9 +131,10 @@ class Dashboard {
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
       this.chrome.draw(this.store, this.context);
-      for (const plot of this.plots.values()) plot.draw(this.store, this.context);
       this.passages?.draw(this.store, this.context);
       this.tabs.draw(this.store, this.context);
+      const finished = [...this.plots.values()].map((plot) => plot.draw(this.store, this.context)).every(Boolean);
+      if (!finished) this.later ??= setTimeout(() => { this.later = null; this.schedule(); }, QUIET_INTERVAL);
       this.root.dataset.step = this.store.steps;
       this.root.dataset.events = this.store.latest.events.length;
     });
@@ -141,6 +145,8 @@ class Dashboard {
     this.resizing.disconnect();
     document.removeEventListener("visibilitychange", this.onVisible);
     cancelAnimationFrame(this.frame);
+    clearTimeout(this.later);
+    for (const plot of this.plots.values()) plot.watcher.disconnect();
   }
 }
 

@@ -1,16 +1,25 @@
 // One Plotly chart that keeps its element, its zoom and its place while data flows through it.
 
 const NARROW = 640;
-const AXIS_TOPS = [5, 10, 20, 30, 50, 75, 112];
+const QUIET_INTERVAL = 350; // ms between two drawings of a chart over time
+const AXIS_TOPS = [5, 10, 20, 30, 50, 75, 104];
 
 class Plot {
-  constructor(parent, name) {
+  constructor(parent, name, onVisible) {
     this.name = name;
     this.region = element("section", { class: "plot", role: "region" });
     this.heading = this.region.appendChild(element("h3"));
     this.caption = element("small");
     this.graph = this.region.appendChild(element("div", { class: "graph" }));
     parent.append(this.region);
+    this.inView = true;
+    this.drawn = null;
+    this.drawnAt = -Infinity;
+    this.watcher = new IntersectionObserver(([entry]) => {
+      this.inView = entry.isIntersecting;
+      if (this.inView) onVisible();
+    });
+    this.watcher.observe(this.region);
   }
 
   setFigure(figure) {
@@ -21,9 +30,16 @@ class Plot {
     this.caption.textContent = figure.layout.meta.caption;
   }
 
+  // Draw what there is to see. False if that should wait a moment: lines over time need not be redrawn as often as bars.
   draw(store, context) {
-    if (!this.figure || !this.region.offsetParent) return;
+    if (!this.figure || !this.region.offsetParent || !this.inView) return true;
     const { data, layout } = this.figure;
+    const now = performance.now();
+    const key = this.key(store, context);
+    if (key === this.drawn) return true;
+    if (layout.meta.time && now - this.drawnAt < QUIET_INTERVAL) return false;
+    this.drawn = key;
+    this.drawnAt = now;
     const traces = data.map((trace) => bind(trace, store, context));
     const width = this.graph.clientWidth;
     const live = {
@@ -34,12 +50,24 @@ class Plot {
       dragmode: width < NARROW && matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
     if (layout.meta.time) Object.assign(live, this.timeAxis(layout, store, context));
-    if (data.some((trace) => trace.meta?.now === "smoothed_load")) live.yaxis = this.shareAxis(layout, store, context);
+    const bars = data.find((trace) => trace.meta?.now === "smoothed_load");
+    if (bars) live.yaxis = this.shareAxis(layout, store, context);
+    if (bars?.meta.label && store.steps)
+      live.xaxis = { ...layout.xaxis, tickmode: "array", tickvals: bars.x, ticktext: barLabels(store, context) };
     Plotly.react(this.graph, traces, live, {
       displaylogo: false,
       displayModeBar: false,
       doubleClick: "reset",
     });
+    return !this.gliding;
+  }
+
+  // Everything that the picture depends on: the same key, the same picture.
+  key(store, context) {
+    const { clientWidth, clientHeight } = this.graph;
+    const { map, dropped } = store.latest;
+    const content = this.name === "routing_map" ? map + dropped : `${store.steps} ${JSON.stringify(store.latest.live)} ${this.top}`;
+    return `${context.run} ${context.theme} ${clientWidth} ${clientHeight} ${content}`;
   }
 
   // The time axis ends at the newest step; moved knobs are dashed lines, the newest few with their words.
@@ -62,15 +90,15 @@ class Plot {
     };
   }
 
-  // The share axis glides to the first round value that leaves room for the tallest bar's label.
+  // The share axis glides to the first round value above the tallest bar.
   shareAxis(layout, store, context) {
     const limit = store.latest.live.capacity_factor;
     const highest = Math.max(...store.now("smoothed_load"), limit === null ? 0 : limit / store.numExperts);
-    const needed = Math.max(112 * highest, 250 / store.numExperts);
-    const target = AXIS_TOPS.find((top) => top >= needed) ?? 112;
+    const needed = Math.max(104 * highest, 250 / store.numExperts);
+    const target = AXIS_TOPS.find((top) => top >= needed) ?? 104;
     const before = this.top ?? target;
-    const arrived = context.still || Math.abs(target - before) < 0.5;
-    this.top = arrived ? target : before + 0.4 * (target - before);
+    this.gliding = !context.still && Math.abs(target - before) >= 0.5;
+    this.top = !this.gliding ? target : before + 0.4 * (target - before);
     return { ...layout.yaxis, range: [0, this.top] };
   }
 }

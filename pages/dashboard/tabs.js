@@ -9,7 +9,7 @@ const VIEWS = [
 ];
 
 class Tabs {
-  constructor(root, plots, onOpen) {
+  constructor(root, addPlot, onOpen) {
     const list = root.querySelector(".tabs");
     const panels = root.querySelector(".panels");
     this.buttons = {};
@@ -20,7 +20,7 @@ class Tabs {
       list.append(button);
       panels.append(panel);
       panel.append(element("div", { class: "lesson" }));
-      for (const chart of charts) plots.set(chart, new Plot(panel, chart));
+      for (const chart of charts) addPlot(panel, chart);
       button.onclick = () => { this.open(name); onOpen(); };
       button.onkeydown = (event) => this.move(event, onOpen);
       this.buttons[name] = button;
