@@ -221,9 +221,6 @@ def load_and_importance(scene: Scene, theme: Theme = "light") -> go.Figure:
 def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
     """Groups × experts: which share of a group's tokens goes to each expert first, smoothed."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
-    joint = scene.probe.joint
-    total = joint.sum(1, keepdims=True)
-    share = np.divide(100 * joint, total, out=np.zeros_like(joint), where=total > 0)
     noun = scene.task.group_noun
     figure = _figure(
         palette, "Specialization", f"share of each {noun}'s tokens by first-choice expert, %",
@@ -231,7 +228,7 @@ def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
         yaxis=dict(autorange="reversed", showgrid=False, ticks=""),
     )  # fmt: skip
     figure.add_heatmap(
-        x=_names(num_experts), y=list(scene.task.group_names), z=share, zmin=0, zmax=100, xgap=2, ygap=2,
+        x=_names(num_experts), y=list(scene.task.group_names), z=100 * scene.probe.group_shares(), zmin=0, zmax=100, xgap=2, ygap=2,
         colorscale=_scale(palette), colorbar=dict(thickness=10, outlinewidth=0, ticksuffix=" %", nticks=5),
         meta={"joint": True}, hovertemplate="%{y} → expert %{x}: %{z:.0f} %<extra></extra>",
     )  # fmt: skip

@@ -38,8 +38,8 @@ COARSE = 10
 """Steps in a row of the coarse table."""
 SHARE_SCALE = 1_000
 """Shares travel as integers, in thousandths."""
-MAP_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-"""The n-th letter stands for expert n on the routing map."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+"""The n-th letter stands for expert n on the routing map, for n/63 in the group × expert matrix."""
 
 
 def smoothed_imbalance(history: History, start: int = 0, stop: int | None = None) -> np.ndarray:
@@ -68,7 +68,7 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
 
     Returns:
         The last step in the message, and the message as JSON text: `rows` and `coarse` hold columns to append
-        (per-expert ones flattened row by row), everything else replaces what was known before.
+        (per-expert ones flattened row by row, the smoothed load in pairs of letters), everything else replaces what was known before.
     """
     history, config, probe = run.history, run.config, run.probe
     stop = len(history)
@@ -84,15 +84,13 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
         "live": {
             "top_k": config.top_k,
             "capacity_factor": config.capacity_factor,
-            "aux_loss_coef": config.aux_loss_coef,
-            "balancing": config.balancing,
         },
         "diagnosis": vars(diagnose(history, config, diverged=run.trainer.diverged)),
         "events": [
             {"step": event.step, "label": label(history, event), "planned": event in run.plan} for event in history.events
         ],
         "rows": {
-            "smoothed_load": _shares(history.column("smoothed_load", start, stop)),
+            "smoothed_load": _letter_pairs(history.column("smoothed_load", start, stop)),
             "task_loss": _numbers(history.column("task_loss", start, stop)),
             "balance_loss": _numbers(history.column("balance_loss", start, stop)),
             "imbalance": _numbers(ratio, 3),
@@ -109,7 +107,7 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
         },
         "map": _letters(probe.expert),
         "dropped": b64encode(np.packbits(probe.dropped).tobytes()).decode() if probe.dropped.any() else "",
-        "joint": _shares(probe.joint),
+        "joint": _letters(np.rint(63 * probe.group_shares())),
     }  # fmt: skip
     return stop, json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
@@ -185,5 +183,11 @@ def _number(value: float, digits: int) -> float | None:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _letters(expert: np.ndarray) -> str:
-    return "".join(MAP_ALPHABET[i] for i in expert.tolist())
+def _letter_pairs(shares: np.ndarray) -> str:
+    """Two letters a share, in units of 1/4095: the bulk of a message, at half the size of decimals."""
+    units = np.rint(shares.ravel() * 4095).astype(int).tolist()
+    return "".join(LETTERS[unit >> 6] + LETTERS[unit & 63] for unit in units)
+
+
+def _letters(numbers: np.ndarray) -> str:
+    return "".join(LETTERS[int(number)] for number in numbers.ravel())

@@ -40,6 +40,11 @@ class Probe:
     joint: np.ndarray
     """(G, E) smoothed shares of training tokens by group and first choice; sums to 1, or to 0 at step 0."""
 
+    def group_shares(self) -> np.ndarray:
+        """(G, E) which share of a group's tokens goes to each expert first; a row of zeros for a group not yet seen."""
+        total = self.joint.sum(1, keepdims=True)
+        return np.divide(self.joint, total, out=np.zeros_like(self.joint), where=total > 0)
+
 
 class Trainer:
     """Trains one small MoE network. The same configuration and the same updates at the same steps give the same

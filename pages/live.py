@@ -5,14 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from moe_sim.palette import Theme
-from moe_sim.stream import encode
 from pages import dashboard
 from pages.session import current
 
 FALLBACK_INTERVAL = 0.5
 """Seconds between two updates through the page, where the stream cannot be reached."""
-OVERLAP = 5
-"""So many updates are sent twice, in case the browser skips one."""
 
 session = current()
 mount = dashboard.register()
@@ -39,13 +36,7 @@ if st.session_state.get(dashboard.KEY, {}).get("transport") == "component":
 
     @st.fragment(run_every=FALLBACK_INTERVAL)
     def _fed() -> None:
-        run = session.run
-        sent: list[int] = st.session_state.setdefault(f"sent-{run.id}", [])
-        start = sent[-OVERLAP] if len(sent) >= OVERLAP else 0
-        run.touch()
-        stop, message = encode(run, start)
-        sent.append(stop)
-        _mount(message)
+        _mount(session.next_message())
 
     _fed()
 else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -16,9 +17,12 @@ from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
 from moe_sim.config import problems
 from moe_sim.history import Event
 from moe_sim.live import RATES, LiveRun, shared_scheduler
+from moe_sim.stream import encode
 
 ADDRESS_LAG = 3.0
 """Seconds in which a browser may still report the address from before our last change to it."""
+OVERLAP = 5
+"""In so many messages a step is told to a page that is fed without the stream."""
 
 
 class Session:
@@ -29,6 +33,7 @@ class Session:
         self.address: dict[str, str] = {}
         """What we last wrote into the address bar: anything else there was put by the visitor."""
         self.address_written = -math.inf
+        self._fed: deque[int] = deque(maxlen=OVERLAP)
         self._memory: dict[str, tuple[Hashable, Any]] = {}
         self.run = self._start_from(dict(st.query_params))
 
@@ -64,6 +69,15 @@ class Session:
             self._memory[name] = (key, make())
         return self._memory[name][1]
 
+    def next_message(self) -> str:
+        """What the run did lately, for a page that is fed without the stream. Each step is in several messages, in case
+        the browser skips one."""
+        self.run.touch()
+        start = self._fed[0] if len(self._fed) == OVERLAP else 0
+        stop, message = encode(self.run, start)
+        self._fed.append(stop)
+        return message
+
     @property
     def preset(self) -> str | None:
         """The preset that the run is, whatever its seed; None if it is none."""
@@ -92,6 +106,7 @@ class Session:
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
         old = self.run
+        self._fed.clear()
         self.run = _launch(config, old.plan if plan is None else plan, rate=old.rate)
         if train if train is not None else old.state == "training":
             self.run.train()
@@ -110,6 +125,8 @@ class Session:
                 self.run.pause()
             case {"name": "step"}:
                 self.run.single_step()
+            case {"name": "resync"}:
+                self._fed.clear()
             case {"name": "extend"}:
                 self.run.extend()
             case {"name": "reset"}:

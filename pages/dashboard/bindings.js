@@ -1,7 +1,6 @@
 // From a trace's `meta` (see moe_sim/charts.py) to the arrays it shows now.
 
 const MOST_POINTS = 400;
-const MAP_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 // Indices of the rows to draw: all, or every 2nd, 4th … so that drawn points stay where they are; the last one always.
 function thinned(length) {
@@ -19,7 +18,7 @@ function bindRows(meta, store) {
   const perExpert = meta.index !== undefined;
   const indices = thinned(perExpert ? column.length / count : column.length);
   const x = indices.map((i) => i + 1);
-  if (perExpert) return { x, y: indices.map((i) => column[i * count + meta.index] / 10) };
+  if (perExpert) return { x, y: indices.map((i) => 100 * column[i * count + meta.index]) };
   if (meta.smooth) return { x, y: indices.map((i) => store.smoothed[meta.rows][i]) };
   const y = indices.map((i) => column[i]);
   if (!meta.infinity) return { x, y };
@@ -43,7 +42,7 @@ function bindHeat(meta, store) {
   const count = store.numExperts;
   const column = store.rows[meta.heat] ?? [];
   const indices = thinned(column.length / count);
-  const z = Array.from({ length: count }, (_, expert) => indices.map((i) => column[i * count + expert] / 10));
+  const z = Array.from({ length: count }, (_, expert) => indices.map((i) => 100 * column[i * count + expert]));
   return { x: indices.map((i) => i + 1), z };
 }
 
@@ -79,14 +78,10 @@ function bindMap(trace, store, context) {
 }
 
 function bindJoint(store) {
-  const { joint } = store.latest;
-  const count = store.numExperts;
+  const percents = Array.from(store.latest.joint, (letter) => (100 * LETTERS.indexOf(letter)) / 63);
   const z = [];
-  for (let start = 0; start < joint.length; start += count) {
-    const row = joint.slice(start, start + count);
-    const total = row.reduce((sum, value) => sum + value, 0);
-    z.push(row.map((value) => (total ? (100 * value) / total : 0)));
-  }
+  for (let start = 0; start < percents.length; start += store.numExperts)
+    z.push(percents.slice(start, start + store.numExperts));
   return { z };
 }
 
@@ -110,7 +105,7 @@ function bind(trace, store, context) {
 
 // Which expert takes each held-out token, and whether capacity drops the token.
 function routing(message) {
-  const expert = Array.from(message.map, (letter) => MAP_ALPHABET.indexOf(letter));
+  const expert = Array.from(message.map, (letter) => LETTERS.indexOf(letter));
   const bits = message.dropped ? Array.from(atob(message.dropped), (byte) => byte.charCodeAt(0)) : [];
   return { expert, dropped: expert.map((_, i) => Boolean((bits[i >> 3] ?? 0) & (128 >> (i & 7)))) };
 }

@@ -49,7 +49,7 @@ class Dashboard {
       this.silent = false;
       this.listen(data);
     }
-    if (data.message) this.apply(data.message);
+    if (data.message && !this.apply(JSON.parse(data.message))) this.send({ name: "resync" });
     this.chrome.notice(data.message ? "Live stream not reachable: updates come through the page instead." : "");
     await loadPlotly(data.plotly_url);
     this.schedule();
@@ -58,7 +58,7 @@ class Dashboard {
   listen(data) {
     this.stream?.close();
     this.stream = new Stream(data.stream_url, {
-      onMessage: (message) => this.apply(message),
+      onMessage: (message) => this.apply(message) || this.stream.open(this.store.steps),
       onSilence: () => {
         if (this.silent) return;
         this.silent = true;
@@ -70,10 +70,7 @@ class Dashboard {
 
   apply(message) {
     const complete = this.store.apply(message);
-    if (!complete) {
-      this.stream.resumeFrom = this.store.steps;
-      return false;
-    }
+    if (!complete) return false;
     // A knob that moved by itself: let the sidebar follow.
     const planned = message.events.filter((event) => event.planned).length;
     if (planned > (this.store.planned ?? planned)) this.send({ name: "sync" });

@@ -2,6 +2,7 @@
 
 const HORIZON = 20; // steps, as moe_sim.metrics.SMOOTHING_HORIZON
 const COARSE = 10; // steps in a row of the coarse table
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // as moe_sim.stream.LETTERS
 
 class Store {
   constructor(numExperts) {
@@ -20,10 +21,14 @@ class Store {
     if (message.to < this.steps) return true;
     const known = this.steps - message.from;
     for (const [name, values] of Object.entries(message.rows)) {
-      const width = name === "smoothed_load" ? this.numExperts : 1;
       const column = (this.rows[name] ??= []);
-      for (let i = known * width; i < values.length; i++) column.push(values[i]);
-      if (width === 1) this.extendSmoothed(name);
+      if (name === "smoothed_load") {
+        for (let i = 2 * known * this.numExperts; i < values.length; i += 2)
+          column.push((64 * LETTERS.indexOf(values[i]) + LETTERS.indexOf(values[i + 1])) / 4095);
+        continue;
+      }
+      for (let i = known; i < values.length; i++) column.push(values[i]);
+      this.extendSmoothed(name);
     }
     const knownBlocks = Math.floor(this.steps / COARSE) - Math.floor(message.from / COARSE);
     for (const [name, values] of Object.entries(message.coarse)) {
@@ -57,7 +62,7 @@ class Store {
     const count = this.numExperts;
     if (name === "smoothed_load") {
       const column = this.rows.smoothed_load ?? [];
-      return column.length ? column.slice(-count).map((value) => value / 1000) : new Array(count).fill(0);
+      return column.length ? column.slice(-count) : new Array(count).fill(0);
     }
     const now = this.latest.now;
     if (name === "dropped") return now.load.map((value, i) => Math.max(0, value - now.processed[i]) / 1000);

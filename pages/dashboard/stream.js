@@ -15,8 +15,7 @@ class Stream {
     this.wait();
     this.source.onmessage = (event) => {
       this.wait();
-      const message = JSON.parse(event.data);
-      if (this.handlers.onMessage(message) === false) this.open(this.resumeFrom ?? 0);
+      this.handlers.onMessage(JSON.parse(event.data));
     };
     this.source.addEventListener("heartbeat", () => this.wait());
     this.source.onerror = () => {

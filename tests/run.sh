@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Every test of the project, real browser included: `bash tests/run.sh [pytest arguments]`.
+# Installs what the tests need: Python packages into the active virtual environment, or into .venv, made when there is
+# none; and a Chromium.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+if [ -z "${VIRTUAL_ENV:-}" ]; then
+  [ -x .venv/bin/python ] || python3 -m venv .venv
+  . .venv/bin/activate
+fi
+python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
+
+# A browser: one that is here, else Debian's, else Playwright's own download.
+find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }
+if ! CHROME=$(find_browser); then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    { apt-get update -qq && apt-get install -y -qq chromium; } >/dev/null 2>&1 || true
+  fi
+  CHROME=$(find_browser) || { python -m playwright install chromium && CHROME=; }
+fi
+export CHROME
+
+ruff format --check .
+ruff check .
+python -m pytest "$@"
