@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
 
-from moe_sim.live import shared_scheduler
+from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import live_endpoint
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"

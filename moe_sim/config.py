@@ -25,7 +25,12 @@ MAIN, BALANCING, CAPACITY, NOISE, TASK, OPTIMIZER = (
 
 def _knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
     bounds = {key: extra.pop(key) for key in ("ge", "le") if key in extra}
-    return Field(default, **bounds, description=help, json_schema_extra=dict(label=label, group=group, live=live, **extra))
+    return Field(
+        default,
+        **bounds,
+        description=help,
+        json_schema_extra=dict(label=label, group=group, live=live, **extra),
+    )
 
 
 class RunConfig(BaseModel):
@@ -39,9 +44,13 @@ class RunConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     aux_loss_coef: float = _knob(
-        0.0, "Load-balancing coefficient α",
+        0.0,
+        "Load-balancing coefficient α",
         "Weight of the balancing loss in the total loss. 0 leaves the router to itself.",
-        group=MAIN, live=True, ge=0, le=10,
+        group=MAIN,
+        live=True,
+        ge=0,
+        le=10,
         stops=(0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10),
     )
     num_experts: int = _knob(
@@ -51,67 +60,133 @@ class RunConfig(BaseModel):
         1, "Top-k", "K, the number of experts that each token is sent to.", group=MAIN, live=True, ge=1, le=8
     )
     capacity_factor: float | None = _knob(
-        None, "Capacity factor",
+        None,
+        "Capacity factor",
         "Each expert takes at most ⌈factor · T · K / E⌉ token choices a step; the rest are dropped. Off: no limit.",
-        group=MAIN, live=True, ge=0.25, le=4, stops=(0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, None),
+        group=MAIN,
+        live=True,
+        ge=0.25,
+        le=4,
+        stops=(0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, None),
     )
     balancing: Literal["load_balancing", "importance", "none"] = _knob(
-        "load_balancing", "Balancing loss",
-        "What α weighs: Switch's E·Σf·P, the CV² of the importance, or nothing.", group=BALANCING, live=True,
+        "load_balancing",
+        "Balancing loss",
+        "What α weighs: Switch's E·Σf·P, the CV² of the importance, or nothing.",
+        group=BALANCING,
+        live=True,
     )
     z_loss_coef: float = _knob(
-        0.0, "Router z-loss coefficient", "Weight of mean(logsumexp(z)²), which keeps router logits small.",
-        group=BALANCING, live=True, ge=0, le=10, stops=(0, 0.0001, 0.001, 0.01, 0.1, 1, 10),
+        0.0,
+        "Router z-loss coefficient",
+        "Weight of mean(logsumexp(z)²), which keeps router logits small.",
+        group=BALANCING,
+        live=True,
+        ge=0,
+        le=10,
+        stops=(0, 0.0001, 0.001, 0.01, 0.1, 1, 10),
     )
     renormalize: bool = _knob(
-        False, "Renormalize the kept weights",
+        False,
+        "Renormalize the kept weights",
         "Scale the K combine weights of a token to sum to 1. Needs top-k of 2 or more: with one expert the weight "
         "would always be 1 and the router would get no task gradient.",
-        group=CAPACITY, live=True,
+        group=CAPACITY,
+        live=True,
     )
     drop_order: Literal["position", "probability"] = _knob(
-        "position", "Who is dropped",
+        "position",
+        "Who is dropped",
         "Over capacity: later tokens (position) or the pairs with the lowest combine weight (probability).",
-        group=CAPACITY, live=True,
+        group=CAPACITY,
+        live=True,
     )
     router_noise: Literal["none", "jitter", "gaussian"] = _knob(
-        "none", "Router noise",
+        "none",
+        "Router noise",
         "In training, multiply the router's input by U(1−ε, 1+ε) (jitter) or add N(0, σ²) to its logits (gaussian).",
-        group=NOISE, live=True,
+        group=NOISE,
+        live=True,
     )
     noise_std: float = _knob(
-        0.125, "Noise strength", "ε of the jitter (at most 1 acts) or σ of the Gaussian noise.",
-        group=NOISE, live=True, ge=0, le=10, stops=(0, 0.01, 0.03, 0.125, 0.3, 1, 3, 10),
+        0.125,
+        "Noise strength",
+        "ε of the jitter (at most 1 acts) or σ of the Gaussian noise.",
+        group=NOISE,
+        live=True,
+        ge=0,
+        le=10,
+        stops=(0, 0.01, 0.03, 0.125, 0.3, 1, 3, 10),
     )
     task: Literal["topics", "text"] = _knob(
-        "topics", "Task",
+        "topics",
+        "Task",
         "Topics: synthetic tokens, a teacher network for each topic. Text: the next character of real text.",
-        group=TASK, live=False,
+        group=TASK,
+        live=False,
     )
     seed: int = _knob(
-        0, "Seed", "Fixes the data, their order and the initial weights.", group=TASK, live=False, ge=0, le=2**31 - 1
+        0,
+        "Seed",
+        "Fixes the data, their order and the initial weights.",
+        group=TASK,
+        live=False,
+        ge=0,
+        le=2**31 - 1,
     )
     num_topics: int = _knob(12, "Topics", "How many topics.", group=TASK, live=False, ge=2, le=32, task="topics")
     topic_skew: float = _knob(
-        0.5, "Topic skew", "Topic frequencies follow Zipf's law with this exponent. 0: all alike.",
-        group=TASK, live=False, ge=0, le=3, step=0.1, task="topics",
+        0.5,
+        "Topic skew",
+        "Topic frequencies follow Zipf's law with this exponent. 0: all alike.",
+        group=TASK,
+        live=False,
+        ge=0,
+        le=3,
+        step=0.1,
+        task="topics",
     )
     shared_direction: float = _knob(
-        2.0, "Shared direction",
+        2.0,
+        "Shared direction",
         "Length, in √width, of the direction that all tokens have in common. It is the lever of collapse: at 0 "
         "nothing collapses.",
-        group=TASK, live=False, ge=0, le=4, step=0.1, task="topics",
+        group=TASK,
+        live=False,
+        ge=0,
+        le=4,
+        step=0.1,
+        task="topics",
     )
     batch_tokens: int = _knob(
-        256, "Tokens per step", "T, the number of tokens in a batch.", group=OPTIMIZER, live=False, ge=32, le=2048,
+        256,
+        "Tokens per step",
+        "T, the number of tokens in a batch.",
+        group=OPTIMIZER,
+        live=False,
+        ge=32,
+        le=2048,
         step=32,
     )
     learning_rate: float = _knob(
-        0.003, "Learning rate", "Step size of Adam.", group=OPTIMIZER, live=True, ge=0.00001, le=1000,
+        0.003,
+        "Learning rate",
+        "Step size of Adam.",
+        group=OPTIMIZER,
+        live=True,
+        ge=0.00001,
+        le=1000,
         stops=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1, 1000),
     )
     expert_hidden_size: int = _knob(
-        24, "Expert hidden size", "Hidden units of each expert.", group=OPTIMIZER, live=False, ge=4, le=256, step=4
+        24,
+        "Expert hidden size",
+        "Hidden units of each expert.",
+        group=OPTIMIZER,
+        live=False,
+        ge=4,
+        le=256,
+        step=4,
     )
 
     @model_validator(mode="after")

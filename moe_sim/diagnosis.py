@@ -92,9 +92,7 @@ def diagnose(history: History, config: RunConfig, *, diverged: bool = False) -> 
         advice = _raise_alpha(config, "a little") if dead else "Close to the healthy band of 0.5/E to 2/E."
         return Diagnosis("Uneven", "warning", evidence, advice)
     change = _last_rescue(history)
-    return Diagnosis(
-        "Balanced", "good", f"Every expert works: {shares}.", _since(history, change) if change else ""
-    )
+    return Diagnosis("Balanced", "good", f"Every expert works: {shares}.", _since(history, change) if change else "")
 
 
 def _outlook(config: RunConfig) -> str:

@@ -128,7 +128,7 @@ class History:
         repeats = np.diff([*starts, length])
         for name, knob in KNOBS.items():
             if knob.live:
-                values = [getattr(config, name) for config in configs]
-                values = [np.nan if value is None else value for value in values]
-                data[name] = np.repeat(np.array(values), repeats)
+                settings = [getattr(config, name) for config in configs]
+                settings = [np.nan if setting is None else setting for setting in settings]
+                data[name] = np.repeat(np.array(settings), repeats)
         return pd.DataFrame(data)

@@ -21,8 +21,8 @@ def imbalance_ratio(load: ArrayLike, nothing: float = 0.0) -> NDArray[np.float64
         load: shares of shape (..., E).
         nothing: a share up to this counts as nothing; for smoothed loads, which never fall to 0 (`one_token`).
     """
-    load = np.asarray(load, dtype=np.float64)
-    lowest, highest = load.min(-1), load.max(-1)
+    shares = _array(load)
+    lowest, highest = shares.min(-1), shares.max(-1)
     return np.divide(highest, lowest, out=np.full(lowest.shape, np.inf), where=lowest > nothing)[()]
 
 
@@ -34,32 +34,32 @@ def one_token(tokens: int, top_k: int) -> float:
 
 def max_violation(load: ArrayLike) -> NDArray[np.float64]:
     """max f · E − 1 (MaxVio of DeepSeek; OLMo-core's “load imbalance” is one more). 0 at balance."""
-    load = np.asarray(load, dtype=np.float64)
-    return load.max(-1) * load.shape[-1] - 1
+    shares = _array(load)
+    return shares.max(-1) * shares.shape[-1] - 1
 
 
 def coefficient_of_variation(load: ArrayLike) -> NDArray[np.float64]:
     """Population standard deviation of f over its mean. 0 at balance, √(E−1) with all on one expert."""
-    load = np.asarray(load, dtype=np.float64)
-    return load.std(-1) / load.mean(-1)
+    shares = _array(load)
+    return shares.std(-1) / shares.mean(-1)
 
 
 def normalized_entropy(load: ArrayLike) -> NDArray[np.float64]:
     """−Σ f ln f / ln E, with 0·ln 0 = 0. 1 at balance, 0 with all on one expert."""
-    load = np.asarray(load, dtype=np.float64)
-    return -(load * np.log(load, out=np.zeros_like(load), where=load > 0)).sum(-1) / np.log(load.shape[-1]) + 0.0
+    shares = _array(load)
+    return _entropy(shares) / np.log(shares.shape[-1])
 
 
 def dead_experts(load: ArrayLike, threshold: float = 0.1) -> NDArray[np.int64]:
     """How many experts have f below threshold / E. Meant for the smoothed load."""
-    load = np.asarray(load, dtype=np.float64)
-    return (load < threshold / load.shape[-1]).sum(-1)
+    shares = _array(load)
+    return (shares < threshold / shares.shape[-1]).sum(-1)
 
 
 def parallel_efficiency(load: ArrayLike) -> NDArray[np.float64]:
     """mean f / max f: how much of the devices' time is used when every expert has a device of its own."""
-    load = np.asarray(load, dtype=np.float64)
-    return load.mean(-1) / load.max(-1)
+    shares = _array(load)
+    return shares.mean(-1) / shares.max(-1)
 
 
 def normalized_mutual_information(joint: ArrayLike) -> NDArray[np.float64]:
@@ -71,13 +71,18 @@ def normalized_mutual_information(joint: ArrayLike) -> NDArray[np.float64]:
     Returns:
         Shape (...), from 0 (the expert says nothing of the group) to 1 (it tells the group); 0 with one group only.
     """
-    joint = np.asarray(joint, dtype=np.float64)
-    joint = joint / joint.sum((-2, -1), keepdims=True)
-    group, expert = joint.sum(-1), joint.sum(-2)
-    information = _entropy(group) + _entropy(expert) - _entropy(joint.reshape(*joint.shape[:-2], -1))
+    shares = _array(joint)
+    shares = shares / shares.sum((-2, -1), keepdims=True)
+    group, expert = shares.sum(-1), shares.sum(-2)
+    information = _entropy(group) + _entropy(expert) - _entropy(shares.reshape(*shares.shape[:-2], -1))
     entropy = _entropy(group)
     return np.divide(np.maximum(information, 0), entropy, out=np.zeros_like(entropy), where=entropy > 0)[()]
 
 
 def _entropy(share: NDArray[np.float64]) -> NDArray[np.float64]:
-    return -(share * np.log(share, out=np.zeros_like(share), where=share > 0)).sum(-1)
+    # + 0.0 turns −0 into 0.
+    return -(share * np.log(share, out=np.zeros_like(share), where=share > 0)).sum(-1) + 0.0
+
+
+def _array(values: ArrayLike) -> NDArray[np.float64]:
+    return np.asarray(values, dtype=np.float64)

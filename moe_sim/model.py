@@ -50,37 +50,44 @@ class Experts(nn.Module):
         """(T, D) → (T, D), the sum of the chosen experts' outputs weighted by `routing.combine_weights`."""
         expert_TK, weights_TK, kept_TK = routing.expert_index, routing.combine_weights, routing.kept
         tokens, top_k = expert_TK.shape
-        num_experts = len(self.weight_in)
         if kept_TK is None:
-            pair_N, expert_N = None, expert_TK.flatten()
-            token_N = torch.arange(tokens * top_k) // top_k if top_k > 1 else torch.arange(tokens)
+            pair_N = torch.arange(tokens * top_k)
+            expert_N = expert_TK.flatten()
         else:
             pair_N = kept_TK.flatten().nonzero().squeeze(1)
-            expert_N, token_N = expert_TK.flatten()[pair_N], pair_N // top_k
+            expert_N = expert_TK.flatten()[pair_N]
+        token_N = pair_N // top_k
+        rows, expert_B, row_N = _arrange(expert_N, len(self.weight_in))
 
-        counts_E = torch.bincount(expert_N, minlength=num_experts)
-        rows = block_rows(counts_E.tolist())
-        blocks_E = (counts_E + (rows - 1)) // rows
-        expert_B = torch.repeat_interleave(torch.arange(num_experts), blocks_E)
-        first_row_E = (blocks_E.cumsum(0) - blocks_E) * rows
-        row_N = first_row_E[expert_N] + rank_within_expert(expert_N, counts_E)
-
-        # Rows of padding read token 0; nobody reads their output, so they get and give no gradient.
+        # Gather. Rows of padding read token 0; nobody reads their output, so they get and give no gradient.
         token_R = torch.zeros(len(expert_B) * rows, dtype=torch.int64).index_copy_(0, row_N, token_N)
         x_BSD = x_TD.index_select(0, token_R).view(len(expert_B), rows, -1)
-        if len(expert_B) == num_experts and bool((blocks_E == 1).all()):
-            parameters = self.weight_in, self.bias_in, self.weight_out, self.bias_out
-        else:
-            parameters = (p.index_select(0, expert_B) for p in self.parameters())
-        weight_in, bias_in, weight_out, bias_out = parameters
+        # Compute all blocks at once.
+        weight_in, bias_in, weight_out, bias_out = (_of_blocks(weight, expert_B) for weight in self.parameters())
         hidden_BSH = torch.baddbmm(bias_in, x_BSD, weight_in).relu()
         out_RD = torch.baddbmm(bias_out, hidden_BSH, weight_out).flatten(0, 1)
+        # Weigh, and bring back.
+        out_ND = out_RD.index_select(0, row_N)
+        if kept_TK is None:
+            return torch.einsum("tkd,tk->td", out_ND.view(tokens, top_k, -1), weights_TK)
+        return torch.zeros_like(x_TD).index_add(0, token_N, out_ND * weights_TK.flatten()[pair_N, None])
 
-        if pair_N is None:
-            out_TKD = out_RD.index_select(0, row_N).view(tokens, top_k, -1)
-            return torch.einsum("tkd,tk->td", out_TKD, weights_TK)
-        weighted_ND = out_RD.index_select(0, row_N) * weights_TK.flatten()[pair_N, None]
-        return torch.zeros_like(x_TD).index_add(0, token_N, weighted_ND)
+
+def _arrange(expert_N: Tensor, num_experts: int) -> tuple[int, Tensor, Tensor]:
+    """Deal pairs out to blocks: the rows S of a block, the expert of each block (B,), and the row of each pair (N,)."""
+    counts_E = torch.bincount(expert_N, minlength=num_experts)
+    rows = block_rows(counts_E.tolist())
+    blocks_E = (counts_E + (rows - 1)) // rows
+    expert_B = torch.repeat_interleave(torch.arange(num_experts), blocks_E)
+    first_row_E = (blocks_E.cumsum(0) - blocks_E) * rows
+    return rows, expert_B, first_row_E[expert_N] + rank_within_expert(expert_N, counts_E)
+
+
+def _of_blocks(weight: Tensor, expert_B: Tensor) -> Tensor:
+    """The weights of each block's expert: no copy when every expert is one block."""
+    if len(expert_B) == len(weight) and bool((expert_B[1:] > expert_B[:-1]).all()):
+        return weight
+    return weight.index_select(0, expert_B)
 
 
 def block_rows(counts: list[int]) -> int:

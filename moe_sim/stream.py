@@ -21,12 +21,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from moe_sim.codec import format_value
-from moe_sim.config import KNOBS
+from moe_sim.derived import coarse_mean, markers, recent_mean, smoothed_imbalance
 from moe_sim.diagnosis import diagnose
-from moe_sim.history import Event, History
 from moe_sim.live import LiveRun
-from moe_sim.metrics import SMOOTHING_HORIZON, imbalance_ratio, one_token
 
 TICK = 0.05
 """Seconds between two looks at a run."""
@@ -34,33 +31,10 @@ INTERVAL = 0.2
 """Seconds between two messages while steps go on; a moved knob or a changed state is sent at the next tick."""
 HEARTBEAT = 2
 """Seconds between heartbeats, which tell a quiet stream from a dead one."""
-COARSE = 10
-"""Steps in a row of the coarse table."""
 SHARE_SCALE = 1_000
 """Shares travel as integers, in thousandths."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 """The n-th letter stands for expert n on the routing map, for n/63 in the group × expert matrix."""
-
-
-def smoothed_imbalance(history: History, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """(n,) max/min of the smoothed load; ∞ where an expert's share is below half of what one token adds."""
-    config = history.initial_config
-    return imbalance_ratio(
-        history.column("smoothed_load", start, stop), nothing=one_token(config.batch_tokens, config.top_k) / 2
-    )
-
-
-def coarse_mean(history: History, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """(n, E) means of a per-expert column over each complete block of 10 steps between two steps."""
-    length = len(history) if stop is None else stop
-    values = history.column(name, start // COARSE * COARSE, length // COARSE * COARSE)
-    return values.reshape(-1, COARSE, values.shape[1]).mean(1)
-
-
-def recent_mean(history: History, name: str) -> np.ndarray:
-    """Mean of a column over the last 20 steps; zeros before the first."""
-    values = history.column(name)[-SMOOTHING_HORIZON:]
-    return values.mean(0) if len(values) else np.zeros(values.shape[1:])
 
 
 def encode(run: LiveRun, start: int) -> tuple[int, str]:
@@ -68,7 +42,8 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
 
     Returns:
         The last step in the message, and the message as JSON text: `rows` and `coarse` hold columns to append
-        (per-expert ones flattened row by row, the smoothed load in pairs of letters), everything else replaces what was known before.
+        (per-expert ones flattened row by row, the smoothed load in pairs of letters), everything else replaces what
+        was known before.
     """
     history, config, probe = run.history, run.config, run.probe
     stop = len(history)
@@ -86,9 +61,8 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
             "capacity_factor": config.capacity_factor,
         },
         "diagnosis": vars(diagnose(history, config, diverged=run.trainer.diverged)),
-        "events": [
-            {"step": event.step, "label": label(history, event), "planned": event in run.plan} for event in history.events
-        ],
+        "events": [vars(marker) for marker in markers(history)],
+        "planned_moves": sum(event.step < stop for event in run.plan),
         "rows": {
             "smoothed_load": _letter_pairs(history.column("smoothed_load", start, stop)),
             "task_loss": _numbers(history.column("task_loss", start, stop)),
@@ -96,7 +70,8 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
             "imbalance": _numbers(ratio, 3),
         },
         "coarse": {
-            name: _numbers(coarse_mean(history, name, start, stop).ravel(), 3) for name in ("grad_norm", "weight_change")
+            name: _numbers(coarse_mean(history, name, start, stop).ravel(), 3)
+            for name in ("grad_norm", "weight_change")
         },
         "now": {
             name: _shares(recent_mean(history, name)) for name in ("load", "importance", "processed")
@@ -110,16 +85,6 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
         "joint": _letters(np.rint(63 * probe.group_shares())),
     }  # fmt: skip
     return stop, json.dumps(message, separators=(",", ":"), ensure_ascii=False)
-
-
-def label(history: History, event: Event) -> str:
-    """A moved knob in words for a marker, “α 0 → 0.03”."""
-    before = history.config_at(event.step)
-    names = {"aux_loss_coef": "α", "top_k": "k", "capacity_factor": "capacity", "learning_rate": "learning rate"}
-    return ", ".join(
-        f"{names.get(name, KNOBS[name].label)} {format_value(getattr(before, name))} → {format_value(value)}"
-        for name, value in event.changes.items()
-    )
 
 
 @lru_cache(maxsize=512)

@@ -56,7 +56,5 @@ class Task(Protocol):
 
 def generators(seed: int) -> dict[str, torch.Generator]:
     """One generator for each of `STREAMS`, all derived from `seed` and independent of each other."""
-    return {
-        name: torch.Generator().manual_seed(int(np.random.SeedSequence(seed, spawn_key=(i,)).generate_state(1, np.uint64)[0]))
-        for i, name in enumerate(STREAMS)
-    }  # fmt: skip
+    seeds = [np.random.SeedSequence(seed, spawn_key=(i,)).generate_state(1, np.uint64) for i in range(len(STREAMS))]
+    return {name: torch.Generator().manual_seed(int(own[0])) for name, own in zip(STREAMS, seeds, strict=True)}

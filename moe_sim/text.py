@@ -67,7 +67,9 @@ class Text:
             start = CONTEXT + int(np.argmax(characters[CONTEXT:] == 0)) + 1
             text = characters[start : start + PASSAGE]
             passages.append("".join(ALPHABET[i] for i in text))
-            windows.append(np.lib.stride_tricks.sliding_window_view(characters, CONTEXT + 1)[start - CONTEXT :][:PASSAGE])
+            windows.append(
+                np.lib.stride_tricks.sliding_window_view(characters, CONTEXT + 1)[start - CONTEXT :][:PASSAGE]
+            )
         window = torch.from_numpy(np.concatenate(windows)).long()
         groups = torch.arange(len(passages)).repeat_interleave(PASSAGE)
         return HeldOut(Batch(window[:, :CONTEXT], window[:, CONTEXT], groups), passages=tuple(passages))

@@ -5,6 +5,7 @@ T tokens, E experts, K choices per token.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +23,7 @@ from moe_sim.tasks import HeldOut, Task, generators
 from moe_sim.text import Text
 from moe_sim.topics import Topics
 
-TASKS = {"topics": Topics, "text": Text}
+TASKS: dict[str, Callable[[RunConfig, torch.Generator, torch.Generator], Task]] = {"topics": Topics, "text": Text}
 
 LARGEST_LOSS = 103.0
 """Nats. Beyond it the mean token's label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
@@ -89,7 +90,9 @@ class Trainer:
             if not KNOBS[name].live:
                 raise ValueError(f"{name} is structural: it needs a new run and cannot change in a running one")
         config = self.config.replace(**changes)
-        changed = {name: getattr(config, name) for name in changes if getattr(config, name) != getattr(self.config, name)}
+        changed = {
+            name: getattr(config, name) for name in changes if getattr(config, name) != getattr(self.config, name)
+        }
         if changed:
             self.config = config
             self.history.record_event(Event(self.steps_done, changed))
@@ -160,7 +163,7 @@ class Trainer:
         self, groups: Tensor, routing: Routing, task_loss: Tensor, auxiliary_loss: Tensor, z_loss: Tensor,
         before: list[Tensor],
     ) -> StepRecord:  # fmt: skip
-        config, num_experts = self.config, self.config.num_experts
+        num_experts = self.config.num_experts
         probs = routing.probs.detach().numpy()
         chosen = routing.expert_index.numpy()
         load = np.bincount(chosen.ravel(), minlength=num_experts) / chosen.size

@@ -16,7 +16,8 @@ from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
 from moe_sim.config import problems
 from moe_sim.history import Event
-from moe_sim.live import RATES, LiveRun, shared_scheduler
+from moe_sim.live import RATES, LiveRun
+from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import encode
 
 ADDRESS_LAG = 3.0

@@ -12,6 +12,7 @@ from moe_sim.codec import format_value
 from moe_sim.config import MAIN, Knob
 from pages.session import Session
 
+
 def draw(session: Session) -> None:
     """Draw all controls as they stand in the run's configuration; moving one acts on the session."""
     with st.container(key="title", gap=None):
@@ -68,9 +69,9 @@ def _control(session: Session, knob: Knob, config: RunConfig) -> None:
     elif knob.name == "seed":
         st.number_input(knob.label, knob.minimum, knob.maximum, step=1, **common)
     else:
-        top = min(knob.maximum, config.num_experts) if knob.name == "top_k" else knob.maximum
-        step = knob.step or 1
-        st.slider(knob.label, knob.kind(knob.minimum), knob.kind(top), step=knob.kind(step), **common)
+        low, high, step = (knob.kind(number) for number in (knob.minimum, knob.maximum, knob.step or 1))
+        high = min(high, config.num_experts) if knob.name == "top_k" else high
+        st.slider(knob.label, low, high, step=step, **common)
 
 
 def _widget_key(knob: Knob, value: Any) -> str:

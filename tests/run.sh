@@ -23,4 +23,5 @@ export CHROME
 
 ruff format --check .
 ruff check .
+mypy
 python -m pytest "$@"

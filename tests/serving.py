@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import select
 import socket
 import subprocess
@@ -27,7 +26,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(log: Path, *options: str) -> Iterator[str]:
+def launch(log: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `streamlit run app.py` as a user would, until the end of the block.
 
     Args:
@@ -35,28 +34,34 @@ def serving(log: Path, *options: str) -> Iterator[str]:
         options: further command-line options.
 
     Yields:
-        Its address.
-
-    Raises:
-        RuntimeError: if it does not answer within 60 s.
+        Its address and its process; it may not answer yet.
     """
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     with log.open("wb") as output:
-        server = subprocess.Popen(
-            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "2"}
-        )
-    address = f"http://127.0.0.1:{port}"
+        server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     try:
-        _wait_until_healthy(address, server)
-        yield address
+        yield f"http://127.0.0.1:{port}", server
     finally:
         server.terminate()
         server.wait(20)
 
 
-def _wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
+@contextmanager
+def serving(log: Path, *options: str) -> Iterator[str]:
+    """`launch` and wait until it answers; yields the address."""
+    with launch(log, *options) as (address, server):
+        wait_until_healthy(address, server)
+        yield address
+
+
+def wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
+    """Knock until the server opens.
+
+    Raises:
+        RuntimeError: if it does not within 60 s, or has ended.
+    """
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and server.poll() is None:
         try:

@@ -9,7 +9,8 @@ import pytest
 
 from moe_sim import PRESETS, RunConfig, Trainer
 from moe_sim import live as live_module
-from moe_sim.live import LiveRun, Scheduler
+from moe_sim.live import LiveRun
+from moe_sim.scheduler import FORGET_AFTER, Scheduler
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_a_rate_that_is_not_offered_is_refused() -> None:
 
 def test_idle_runs_are_forgotten(scheduler: Scheduler) -> None:
     idle, other = fast(scheduler), fast(scheduler)
-    idle.last_watched -= live_module.FORGET_AFTER + 1
+    idle.last_watched -= FORGET_AFTER + 1
     other.train()
     assert eventually(lambda: scheduler.get(idle.id) is None)
     assert scheduler.get(other.id) is other

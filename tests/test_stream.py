@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 
 from moe_sim import RunConfig
 from moe_sim.live import LiveRun
-from moe_sim.stream import LETTERS, encode, label, live_endpoint, messages
+from moe_sim.stream import LETTERS, encode, live_endpoint, messages
 
 
 @pytest.fixture(scope="module")
@@ -84,21 +84,6 @@ def test_twelve_steps_of_eight_experts_fit_in_two_kilobytes(changes: dict) -> No
     run.probe = run.trainer.probe()
     sizes = [len(encode(run, start)[1].encode()) for start in (285, 288)]
     assert max(sizes) <= 2_000
-
-
-def test_a_moved_knob_is_told_in_words(run: LiveRun) -> None:
-    moved = LiveRun(RunConfig())
-    moved.update(aux_loss_coef=0.03, capacity_factor=1.25)
-    (event,) = moved.history.events
-    assert label(moved.history, event) == "α 0 → 0.03, capacity off → 1.25"
-
-
-def test_a_second_move_is_told_from_where_the_first_one_left() -> None:
-    run = LiveRun(RunConfig())
-    run.update(aux_loss_coef=0.03)
-    run.trainer.run(1)
-    run.update(aux_loss_coef=0.1)
-    assert [label(run.history, event) for event in run.history.events] == ["α 0 → 0.03", "α 0.03 → 0.1"]
 
 
 def test_watching_holds_a_lease_and_a_moved_knob_is_sent_at_once() -> None:

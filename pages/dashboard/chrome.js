@@ -35,7 +35,7 @@ class Chrome {
   setRates(rates) {
     if (this.select.options.length) return;
     for (const rate of rates) {
-      const words = rate ? `${rate} steps/s` : "as fast as possible";
+      const words = rate ? `${rate} ${rate === 1 ? "step" : "steps"}/s` : "as fast as possible";
       this.select.append(element("option", { value: rate }, words));
     }
   }

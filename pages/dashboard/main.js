@@ -72,9 +72,9 @@ class Dashboard {
     const complete = this.store.apply(message);
     if (!complete) return false;
     // A knob that moved by itself: let the sidebar follow.
-    const planned = message.events.filter((event) => event.planned).length;
-    if (planned > (this.store.planned ?? planned)) this.send({ name: "sync" });
-    this.store.planned = planned;
+    const moves = message.planned_moves;
+    if (moves > (this.store.plannedMoves ?? moves)) this.send({ name: "sync" });
+    this.store.plannedMoves = moves;
     this.schedule();
     return true;
   }

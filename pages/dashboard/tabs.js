@@ -81,11 +81,13 @@ const LESSONS = {
     const terms = load.map((f, i) => (f * importance[i]) / 1e6);
     const sum = terms.reduce((total, term) => total + term, 0);
     const busiest = load.indexOf(Math.max(...load));
+    const sumInWords = `E·Σ f·P = ${count} × ${sum.toFixed(3)} = ${(count * sum).toFixed(2)}, of which expert ` +
+      `${busiest + 1} alone: ${count} × ${share(load[busiest])} × ${share(importance[busiest])} = ` +
+      `${(count * terms[busiest]).toFixed(2)}.`;
     return [
       "f counts where tokens went. It comes from an argmax and carries no gradient. P is what the router would like, and " +
         "carries it. In E·Σ f·P, f aims the push: the busiest expert's P is pressed down hardest.",
-      `E·Σ f·P = ${count} × ${sum.toFixed(3)} = ${(count * sum).toFixed(2)}, of which expert ${busiest + 1} alone: ` +
-        `${count} × ${share(load[busiest])} × ${share(importance[busiest])} = ${(count * terms[busiest]).toFixed(2)}.`,
+      store.steps ? sumInWords : "Train to see the run's own numbers in the formula.",
       "Near 1 does not prove balance: while P is nearly uniform, the loss is about 1 however lopsided f is. Look at f.",
     ];
   },

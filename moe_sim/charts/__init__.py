@@ -1,0 +1,61 @@
+"""History → Plotly figures: pure functions, the same for page, export, notebook and README.
+
+Each trace says in `meta` which quantity it shows. That is how the live page, which gets the figures once, keeps them up
+to date from the stream (pages/dashboard/bindings.js):
+
+- `{"rows": column, "index": i, "smooth": n}`: y over steps, expert i of a per-expert column, mean of the last n steps
+- `{"coarse": column, "index": i}`: the same in blocks of ten steps
+- `{"heat": column}`: z, experts × steps
+- `{"now": column}`: one value an expert, as they are now
+- `{"limit": true}`: the capacity limit; `{"joint": true}`: group × expert; `{"map": true}`: the held-out tokens
+"""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+
+from moe_sim.charts.base import Scene, mark_events
+from moe_sim.charts.detail import capacity, feedback, load_and_importance, specialization
+from moe_sim.charts.main import (
+    imbalance,
+    routing_map,
+    task_and_balance_loss,
+    utilization,
+    utilization_over_time,
+)
+from moe_sim.palette import Theme
+
+__all__ = [
+    "PAGE_FIGURES",
+    "Scene",
+    "capacity",
+    "feedback",
+    "imbalance",
+    "load_and_importance",
+    "mark_events",
+    "page_figures",
+    "routing_map",
+    "specialization",
+    "task_and_balance_loss",
+    "utilization",
+    "utilization_over_time",
+]
+
+PAGE_FIGURES = {
+    "utilization": utilization,
+    "imbalance": imbalance,
+    "task_and_balance_loss": task_and_balance_loss,
+    "utilization_over_time": utilization_over_time,
+    "load_and_importance": load_and_importance,
+    "specialization": specialization,
+    "capacity": capacity,
+}
+
+
+def page_figures(scene: Scene, theme: Theme) -> dict[str, go.Figure]:
+    """Every figure of the live page by its name there."""
+    figures = {name: draw(scene, theme) for name, draw in PAGE_FIGURES.items()}
+    figures |= {f"feedback_{name}": figure for name, figure in feedback(scene, theme).items()}
+    if scene.held_out.positions is not None:
+        figures["routing_map"] = routing_map(scene, theme)
+    return figures

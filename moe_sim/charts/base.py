@@ -1,0 +1,97 @@
+"""What all figures share: the scene they draw, their blank sheet, and the marks of moved knobs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from moe_sim.config import RunConfig
+from moe_sim.derived import markers
+from moe_sim.history import History
+from moe_sim.palette import PALETTES, Palette, Theme
+from moe_sim.tasks import HeldOut, Task
+from moe_sim.trainer import Probe, Trainer
+
+FONT = '"Source Sans", "Source Sans Pro", sans-serif'
+
+
+@dataclass(frozen=True)
+class Scene:
+    """All that there is to draw of a run at one moment."""
+
+    history: History
+    config: RunConfig
+    probe: Probe
+    task: Task
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Scene:
+        """The scene of a trainer as it is now."""
+        return cls(trainer.history, trainer.config, trainer.probe(), trainer.task)
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The tokens of the routing map."""
+        return self.task.held_out
+
+    @property
+    def started(self) -> bool:
+        """Whether there is a step to show."""
+        return len(self.history) > 0
+
+
+def blank_figure(palette: Palette, title: str, caption: str, *, time: bool = False, **layout: Any) -> go.Figure:
+    axis = dict(
+        gridcolor=palette.grid, linecolor=palette.hairline, zeroline=False, title_font_size=13, tickfont_size=13,
+        title_standoff=6, automargin=False,
+    )  # fmt: skip
+    if time:
+        layout["xaxis"] = dict(title="step", rangemode="tozero", showgrid=False, **layout.get("xaxis", {}))
+    for name in ("xaxis", "yaxis", "yaxis2"):
+        if name in layout:
+            layout[name] = {**axis, "color": palette.muted, **layout[name]}
+    right = 62 if "yaxis2" in layout else 34
+    figure = go.Figure(
+        layout={
+            "template": go.layout.Template(), "title": dict(text=title), "meta": {"caption": caption, "time": time},
+            "showlegend": False,
+            "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": palette.experts,
+            "font": dict(family=FONT, size=13, color=palette.muted), "hoverlabel": dict(font_family=FONT),
+            "margin": dict(l=54, r=right, t=10, b=42), "uirevision": "keep", "bargap": 0.2, "dragmode": "zoom",
+            "legend": dict(orientation="h", y=1.02, yanchor="bottom", x=0, font_color=palette.ink), **layout,
+        }
+    )  # fmt: skip
+    return figure
+
+
+def mark_events(figure: go.Figure, scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Draw a dashed line with a label wherever a knob was moved, on a figure whose x axis is time."""
+    palette = PALETTES[theme]
+    for marker in markers(scene.history):
+        figure.add_vline(x=marker.step, line=dict(color=palette.ink, width=1.3, dash="dot"))
+        figure.add_annotation(
+            x=marker.step, y=1, yref="paper", yanchor="top", xanchor="left", xshift=3, showarrow=False,
+            text=marker.label, font=dict(size=12, color=palette.ink), bgcolor=palette.background,
+        )  # fmt: skip
+    return figure
+
+
+def expert_axis(num_experts: int) -> dict[str, Any]:
+    every = max(1, num_experts // 16)
+    return dict(title="expert", type="category", tickvals=expert_names(num_experts)[::every] if every > 1 else None,
+                showgrid=False)  # fmt: skip
+
+
+def expert_names(num_experts: int) -> list[str]:
+    return [str(i + 1) for i in range(num_experts)]
+
+
+def steps_of(scene: Scene) -> np.ndarray:
+    return scene.history.column("step")
+
+
+def share_scale(palette: Palette) -> list[list[Any]]:
+    return [[0, palette.scale[0]], [1, palette.scale[1]]]

@@ -1,0 +1,114 @@
+"""The charts of the second row of views."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_scale, steps_of
+from moe_sim.derived import COARSE, coarse_mean, recent_mean
+from moe_sim.metrics import SMOOTHING_HORIZON
+from moe_sim.palette import PALETTES, Theme
+
+
+def load_and_importance(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """f beside P for every expert, means of the last 20 steps, with their products: why the loss uses both."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    figure = blank_figure(
+        palette, "Load f and importance P", f"mean of the last {SMOOTHING_HORIZON} steps",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero"),
+        barmode="group", bargap=0.25, showlegend=True,
+    )  # fmt: skip
+    for column, name, colour in (
+        ("load", "load f (counted)", palette.ink),
+        ("importance", "importance P (probability)", palette.accent),
+    ):
+        figure.add_bar(
+            x=expert_names(num_experts), y=100 * recent_mean(scene.history, column), name=name, marker_color=colour,
+            meta={"now": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
+    return figure
+
+
+def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Groups × experts: which share of a group's tokens goes to each expert first, smoothed."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    noun = scene.task.group_noun
+    figure = blank_figure(
+        palette, "Specialization", f"share of each {noun}'s tokens by first-choice expert, %",
+        xaxis=expert_axis(num_experts), margin=dict(l=100, r=12, t=8, b=44),
+        yaxis=dict(autorange="reversed", showgrid=False, ticks=""),
+    )  # fmt: skip
+    figure.add_heatmap(
+        x=expert_names(num_experts), y=list(scene.task.group_names), z=100 * scene.probe.group_shares(),
+        zmin=0, zmax=100, xgap=2, ygap=2,
+        colorscale=share_scale(palette), colorbar=dict(thickness=10, outlinewidth=0, ticksuffix=" %", nticks=5),
+        meta={"joint": True}, hovertemplate="%{y} → expert %{x}: %{z:.0f} %<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def feedback(scene: Scene, theme: Theme = "light") -> dict[str, go.Figure]:
+    """Three figures of one loop: token share → gradient norm → weight change, a line an expert."""
+    captions = {
+        "grad_norm": ("Gradient norm", "of each expert's weights, log scale", "‖gradient‖"),
+        "weight_change": ("Weight change", "relative, a step, log scale", "‖Δw‖ / ‖w‖"),
+    }
+    palette = PALETTES[theme]
+    colours = palette.expert_colours(scene.config.num_experts)
+    share = blank_figure(
+        palette, "Token share", "smoothed", time=True, yaxis=dict(title="share, %", rangemode="tozero")
+    )
+    for expert, colour in enumerate(colours):
+        share.add_scatter(
+            x=steps_of(scene), y=100 * scene.history.column("smoothed_load")[:, expert], mode="lines",
+            line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
+            meta={"rows": "smoothed_load", "index": expert, "scale": 100},
+            hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
+        )  # fmt: skip
+    figures = {"share": share}
+    for column, (title, caption, axis) in captions.items():
+        values = coarse_mean(scene.history, column)
+        figure = blank_figure(
+            palette, title, caption, time=True,
+            yaxis=dict(title=axis, type="log", exponentformat="power", dtick=1, range=[-6, 0.5]),
+        )  # fmt: skip
+        for expert, colour in enumerate(colours):
+            figure.add_scatter(
+                x=COARSE * np.arange(1, len(values) + 1), y=np.where(values[:, expert] > 0, values[:, expert], np.nan),
+                mode="lines", line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
+                meta={"coarse": column, "index": expert},
+                hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.2e}}<extra></extra>",
+            )  # fmt: skip
+        figures[column] = figure
+    return figures
+
+
+def capacity(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Demand of every expert split into what it computed and what was dropped, with the limit."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    processed = recent_mean(scene.history, "processed")
+    dropped = recent_mean(scene.history, "load") - processed
+    figure = blank_figure(
+        palette, "Demand and capacity", f"mean of the last {SMOOTHING_HORIZON} steps", barmode="stack",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share of token choices, %", rangemode="tozero"),
+        showlegend=True, bargap=0.25,
+    )  # fmt: skip
+    figure.add_bar(
+        x=expert_names(num_experts), y=100 * processed, name="processed", meta={"now": "processed"},
+        marker_color=palette.accent, hovertemplate="expert %{x}: %{y:.1f} % processed<extra></extra>",
+    )  # fmt: skip
+    figure.add_bar(
+        x=expert_names(num_experts), y=100 * dropped, name="dropped", meta={"now": "dropped"},
+        marker=dict(color=palette.danger_ground, line=dict(color=palette.danger, width=1.5)),
+        hovertemplate="expert %{x}: %{y:.1f} % dropped<extra></extra>",
+    )  # fmt: skip
+    limit = scene.config.capacity_factor
+    figure.add_scatter(
+        x=expert_names(num_experts), y=[None if limit is None else 100 * limit / num_experts] * num_experts,
+        mode="lines",
+        line=dict(color=palette.ink, width=2, dash="dash"), name="limit", meta={"limit": True},
+        hovertemplate="limit %{y:.1f} %<extra></extra>",
+    )  # fmt: skip
+    return figure

@@ -1,0 +1,72 @@
+"""A real server and a real Chromium, shared by all browser tests."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from tests.serving import serving
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a running server. Its log must stay free of tracebacks."""
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with serving(log) as address:
+        yield address
+    assert "Traceback" not in log.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """The browser that tests/run.sh found or installed; Playwright's own where there is no other."""
+    executable = os.environ.get("CHROME") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable or None, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser) -> Iterator[BrowserContext]:
+    """A visitor's browser at 1280×720, light."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 720}, color_scheme="light")
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, server: str) -> Iterator[Page]:
+    """A page on which any console error and any request to another machine fails the test at its end."""
+    page = context.new_page()
+    troubles = watch_for_trouble(page, server)
+    yield page
+    assert not troubles
+
+
+def watch_for_trouble(page: Page, server: str) -> list[str]:
+    """A list that fills with console errors, script errors and requests that leave this machine."""
+    troubles: list[str] = []
+    page.on("console", lambda message: troubles.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: troubles.append(str(error)))
+    local = (server, server.replace("http", "ws"), "data:", "blob:")
+    page.on("request", lambda request: None if request.url.startswith(local) else troubles.append(request.url))
+    return troubles
+
+
+@pytest.fixture(scope="session")
+def shots() -> Path:
+    """Where screenshots go, for people to look at."""
+    folder = Path(__file__).parent / "shots"
+    folder.mkdir(exist_ok=True)
+    return folder

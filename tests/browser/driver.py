@@ -1,0 +1,71 @@
+"""What a visitor does and sees, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from playwright.sync_api import Locator, Page, expect
+
+PATIENCE = 60_000
+CHARTS = (
+    "Expert utilization",
+    "Imbalance ratio",
+    "Task and auxiliary loss",
+    "Utilization over time",
+    "Routing map",
+)
+
+
+def visit(page: Page, address: str) -> None:
+    """Open a link and wait until the charts stand."""
+    page.goto(address)
+    expect(page.get_by_role("region", name="Expert utilization").locator(".main-svg").first).to_be_visible(
+        timeout=PATIENCE
+    )
+
+
+def press(page: Page, name: str) -> None:
+    """Press a button by its accessible name."""
+    page.get_by_role("button", name=name, exact=True).click()
+
+
+def wait_for_step(page: Page, step: int) -> None:
+    """Until the dashboard shows that step or a later one."""
+    page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=2 * PATIENCE)
+
+
+def step_shown(page: Page) -> int:
+    """The step that the dashboard shows."""
+    return int(page.locator(".ecl").get_attribute("data-step") or 0)
+
+
+def slider(page: Page, name: str) -> Locator:
+    """A sidebar slider by its label (Streamlit says it twice in the accessible name)."""
+    return page.get_by_role("slider", name=f"{name} {name}", exact=True)
+
+
+def move(page: Page, name: str, steps: int) -> None:
+    """Move a slider by that many stops with the keyboard."""
+    slider(page, name).focus()
+    for _ in range(abs(steps)):
+        page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
+
+
+def tile(page: Page, name: str) -> str:
+    """The text of a KPI tile."""
+    return page.locator(f"[data-tile={name}]").inner_text()
+
+
+def state(page: Page) -> Locator:
+    """The word of the state line."""
+    return page.locator(".ecl .state .word")
+
+
+def trace(page: Page, chart: str, index: int = 0) -> dict[str, Any]:
+    """A trace of a chart as Plotly draws it now: x, y, z, text and marker."""
+    graph = page.get_by_role("region", name=chart, exact=True).locator(".graph")
+    return graph.evaluate(
+        "(graph, i) => { const {x, y, z, text, marker} = graph.data[i];"
+        " return JSON.parse(JSON.stringify({x, y, z, text, marker})) }",
+        index,
+    )

@@ -1,0 +1,123 @@
+"""What goes wrong stays a sentence on the page; what looks different still fits."""
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from moe_sim import PRESETS
+from tests.browser.conftest import watch_for_trouble
+from tests.browser.driver import PATIENCE, move, press, state, step_shown, visit, wait_for_step
+
+
+def test_a_learning_rate_of_a_thousand_ends_in_a_sentence_with_the_last_picture_kept(page: Page, server: str) -> None:
+    visit(page, f"{server}?learning_rate=1000")
+    press(page, "Train")
+    expect(state(page)).to_have_text("Diverged", timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
+    assert "NaN" not in page.locator(".ecl").inner_text()
+    press(page, "Reset")
+    expect(state(page)).to_have_text("Ready", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "num_experts=4&top_k=8",
+        "aux_loss_coef=nan&num_experts=abc&capacity_factor=-1",
+        "task=%3Cscript%3Ealert(1)%3C/script%3E&seed=99999999999999999999",
+        "events=1:task=text;x;9999999:aux_loss_coef=1",
+        "v=&aux_loss_coef=&&&=&top_k=%00",
+    ],
+)
+def test_a_bad_link_gets_a_sentence_and_a_working_page(page: Page, server: str, query: str) -> None:
+    page.on("dialog", lambda dialog: pytest.fail("a link must not run a script"))
+    visit(page, f"{server}?{query}")
+    expect(page.get_by_test_id("stAlert").first).to_be_visible()
+    assert "Traceback" not in page.locator("body").inner_text()
+    press(page, "Step")
+    page.wait_for_function("document.querySelector('.ecl').dataset.step === '1'")
+
+
+def test_without_the_stream_the_page_is_fed_through_the_component_and_says_so(context, server: str) -> None:
+    page = context.new_page()
+    page.route("**/live/**", lambda route: route.abort())
+    visit(page, server)
+    expect(page.locator(".ecl .notice")).to_contain_text("Live stream not reachable")
+    press(page, "Train")
+    wait_for_step(page, 90)
+    press(page, "Pause")
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=PATIENCE)
+
+
+def test_a_planned_move_reaches_the_sidebar(page: Page, server: str) -> None:
+    visit(page, f"{server}?events=40:aux_loss_coef=0.1")
+    press(page, "Train")
+    wait_for_step(page, 45)
+    expect(page.get_by_text("α 0 → 0.1").first).to_be_attached(timeout=PATIENCE)
+    expect(page.locator("[class*=st-key-live-aux_loss_coef]").get_by_text("0.1", exact=True)).to_be_visible(
+        timeout=PATIENCE
+    )
+    assert step_shown(page) >= 45
+    assert "events=40%3Aaux_loss_coef%3D0.1" in page.url
+    assert "aux_loss_coef=0&" in page.url
+
+
+def test_quick_hands_lose_nothing(page: Page, server: str) -> None:
+    visit(page, server)
+    press(page, "Train")
+    wait_for_step(page, 60)
+    move(page, "Load-balancing coefficient α", 9)
+    page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
+    assert step_shown(page) >= 60
+    assert page.locator(".ecl .tile").count() == 6
+
+
+@pytest.mark.parametrize("preset", [preset.label for preset in PRESETS.values()])
+def test_every_preset_trains(page: Page, server: str, preset: str) -> None:
+    visit(page, server)
+    press(page, preset)
+    if preset == PRESETS["text"].label:
+        expect(page.locator(".ecl .passages").first).to_be_visible(timeout=PATIENCE)
+    press(page, "Train")
+    wait_for_step(page, 30)
+    expect(state(page)).not_to_have_text("Ready")
+
+
+def test_every_tab_opens_by_keyboard_and_draws(page: Page, server: str) -> None:
+    visit(page, f"{server}?task=text&capacity_factor=1")
+    press(page, "Train")
+    wait_for_step(page, 30)
+    page.get_by_role("tab", name="Why f and P").focus()
+    for name in ("Specialization", "Feedback loop", "Capacity", "Text"):
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
+        panel = page.get_by_role("tabpanel", name=name)
+        panel.scroll_into_view_if_needed()
+        expect(panel.locator(".lesson p").first).to_be_visible()
+        if name == "Text":
+            expect(panel.locator(".passage span[style*=background]").first).to_be_visible()
+        else:
+            expect(panel.locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "height"), [(1280, 720), (1920, 1080), (390, 844)])
+def test_nothing_is_cut_off_at_any_width(
+    chromium: Browser, server: str, shots, width: int, height: int, scheme
+) -> None:
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
+    page = context.new_page()
+    troubles = watch_for_trouble(page, server)
+    visit(page, f"{server}?aux_loss_coef=0.01&capacity_factor=1.25&num_experts=12")
+    press(page, "Train")
+    wait_for_step(page, 60)
+    page.screenshot(path=shots / f"{width}-{scheme}.png")
+    too_wide = page.evaluate(
+        "() => [...document.querySelectorAll('.ecl *')]"
+        ".filter(node => node.getBoundingClientRect().right > innerWidth + 1)"
+        ".filter(node => !node.closest('svg, .passages, .announcer')).map(node => node.className)"
+    )
+    assert not too_wide
+    background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")
+    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)")
+    assert not troubles
+    context.close()
