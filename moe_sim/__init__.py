@@ -1,7 +1,8 @@
 """Expert Collapse Lab: a small Mixture-of-Experts model whose router you can watch collapse, and rescue."""
 
-from moe_sim.config import KNOBS, RunConfig
+from moe_sim.config import RunConfig
 from moe_sim.history import Event, History, StepRecord
+from moe_sim.knobs import KNOBS
 from moe_sim.presets import PRESETS, Preset
 from moe_sim.trainer import Probe, Trainer
 

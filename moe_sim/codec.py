@@ -10,8 +10,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moe_sim.config import KNOBS, RunConfig, problems
+from moe_sim.config import RunConfig
 from moe_sim.history import Event
+from moe_sim.knobs import KNOBS, problems
 
 VERSION = "1"
 MOST_EVENTS = 100
@@ -24,7 +25,7 @@ def format_value(value: Any) -> str:
     if value is True:
         return "on"
     if isinstance(value, float):
-        return repr(value).removesuffix(".0")
+        return repr(value + 0.0).removesuffix(".0")  # + 0.0: there is no −0
     return str(value)
 
 
@@ -76,23 +77,29 @@ def events_from_text(text: str, config: RunConfig) -> tuple[tuple[Event, ...], l
 
     Args:
         text: the query value.
-        config: the configuration that the events change; each must leave it valid.
+        config: the configuration before the first event; each event must leave it valid.
 
     Returns:
         The events in order of steps, and one sentence for each part that was refused.
     """
     changes: dict[int, dict[str, Any]] = {}
     notices: list[str] = []
-    for part in text.split(";")[:MOST_EVENTS] if text else []:
-        step, _, assignment = part.partition(":")
+    parts = text.split(";") if text else []
+    if len(parts) > MOST_EVENTS:
+        notices.append(f"The link has {len(parts)} events; only the first {MOST_EVENTS} count.")
+    for part in parts[:MOST_EVENTS]:
+        number, _, assignment = part.partition(":")
         name, equals, value = assignment.partition("=")
-        if not (step.isascii() and step.isdigit() and len(step) <= 6 and equals and name in KNOBS and KNOBS[name].live):
+        if number.isascii() and number.isdigit() and len(number) <= 6 and equals and name in KNOBS and KNOBS[name].live:
+            changes.setdefault(int(number), {})[name] = parse_value(name, value)
+        else:
             notices.append(f"The event {part[:40]!r} is not of the form step:knob=value with a knob that acts live.")
-            continue
+    events = []
+    for step in sorted(changes):
         try:
-            parsed = getattr(config.replace(**{name: parse_value(name, value)}), name)
+            config = config.replace(**changes[step])
         except ValidationError as error:
             notices.extend(f"Event at step {step}: {sentence}" for sentence in problems(error).values())
         else:
-            changes.setdefault(int(step), {})[name] = parsed
-    return tuple(Event(step, changes[step]) for step in sorted(changes)), notices
+            events.append(Event(step, {name: getattr(config, name) for name in changes[step]}))
+    return tuple(events), notices

@@ -1,16 +1,14 @@
 """RunConfig: every knob of a run, once, with its bounds, its help and whether it acts live.
 
-The sidebar, the address bar, the command line and the documentation are all made from `KNOBS`, which is read off
-`RunConfig`. To add a knob, add a field here.
+The sidebar, the address bar and the tests are all made from `moe_sim.knobs.KNOBS`, which is read off `RunConfig`. To
+add a knob, add a field here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from types import NoneType
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 MAIN, BALANCING, CAPACITY, NOISE, TASK, OPTIMIZER = (
@@ -38,7 +36,7 @@ class RunConfig(BaseModel):
 
     Raises:
         ValueError: (pydantic's ValidationError) for an unknown knob, a value out of its bounds, `top_k` above
-            `num_experts`, or `renormalize` with `top_k=1`. `problems` puts it into sentences.
+            `num_experts`, or `renormalize` with `top_k=1`. `moe_sim.knobs.problems` puts it into sentences.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -194,14 +192,14 @@ class RunConfig(BaseModel):
         if self.top_k > self.num_experts:
             raise PydanticCustomError(
                 "knobs",
-                "Top-k is {top_k}, but there are only {num_experts} experts to choose from.",
+                "Top-k (top_k) must be from 1 to {num_experts}, the number of experts (num_experts), not {top_k}.",
                 {"knob": "top_k", "top_k": self.top_k, "num_experts": self.num_experts},
             )
         if self.renormalize and self.top_k == 1:
             raise PydanticCustomError(
                 "knobs",
-                "Renormalize needs a Top-k of 2 or more: with one expert the kept weight would always be 1 and the "
-                "router would get no gradient from the task.",
+                "Renormalize (renormalize) needs a Top-k (top_k) of 2 or more: with one expert the kept weight would "
+                "always be 1 and the router would get no gradient from the task.",
                 {"knob": "renormalize"},
             )
         return self
@@ -209,68 +207,3 @@ class RunConfig(BaseModel):
     def replace(self, **changes: Any) -> RunConfig:
         """The same configuration with some knobs changed, validated anew."""
         return RunConfig(**{**self.model_dump(), **changes})
-
-
-@dataclass(frozen=True)
-class Knob:
-    """What the outside world needs to know of one field of `RunConfig`."""
-
-    name: str
-    label: str
-    help: str
-    group: str
-    live: bool
-    default: Any
-    kind: type
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    stops: tuple[Any, ...] = ()
-    step: float | None = None
-    task: str | None = None
-    """The only task for which the knob means something; None where it always does."""
-    optional: bool = False
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, as words that complete “… must be”."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.kind is bool:
-            return "on or off"
-        number = "a whole number" if self.kind is int else "a number"
-        return f"{number} from {self.minimum:g} to {self.maximum:.10g}" + (", or off" if self.optional else "")
-
-
-def _read_knobs() -> dict[str, Knob]:
-    knobs = {}
-    for name, field in RunConfig.model_fields.items():
-        types = get_args(field.annotation) or (field.annotation,)
-        limits = {key: getattr(item, key) for item in field.metadata for key in ("ge", "le") if hasattr(item, key)}
-        literal = all(isinstance(item, str) for item in types)
-        extra: Any = field.json_schema_extra
-        knobs[name] = Knob(
-            name=name, help=field.description or "", default=field.default,
-            kind=str if literal else types[0], choices=types if literal else (),
-            minimum=limits.get("ge"), maximum=limits.get("le"), optional=NoneType in types, **extra,
-        )  # fmt: skip
-    return knobs
-
-
-KNOBS: dict[str, Knob] = _read_knobs()
-"""Every knob by its name, in the order of `RunConfig`."""
-
-
-def problems(error: ValidationError) -> dict[str, str]:
-    """What is wrong with each refused knob, as one sentence a knob, from a failed `RunConfig(...)`."""
-    sentences = {}
-    for item in error.errors(include_url=False):
-        name = str(item["loc"][0]) if item["loc"] else item.get("ctx", {}).get("knob", "configuration")
-        knob = KNOBS.get(name)
-        if item["type"] == "knobs":
-            sentences[name] = item["msg"]
-        elif knob is None:
-            sentences[name] = f"There is no knob named {name[:40]!r}."
-        else:
-            sentences[name] = f"{knob.label} ({name}) must be {knob.allowed}, not {str(item['input'])[:40]!r}."
-    return sentences

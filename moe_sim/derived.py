@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from moe_sim.codec import format_value
-from moe_sim.config import KNOBS
 from moe_sim.history import History
+from moe_sim.knobs import KNOBS
 from moe_sim.metrics import SMOOTHING_HORIZON, imbalance_ratio, one_token
 
 COARSE = 10

@@ -19,7 +19,10 @@ SETTLING_STEPS = SMOOTHING_HORIZON
 COLLAPSE_SHARE = 0.5
 """One expert above half of the tokens: the usual definition of collapse."""
 HEALTHY_BAND = (0.5, 2.0)
-"""Loads between these multiples of 1/E are healthy."""
+"""Loads between these multiples of 1/E are healthy; with few experts the upper end is nearer (see below)."""
+WAY_TO_COLLAPSE = 3 / 7
+"""How far a load may go from 1/E, all alike, towards 1/K, all tokens on the same K experts. For E = 8 and K = 1 this is
+one half; with two experts, where twice the uniform share is everything, it is 5/7."""
 DEAD_SHARE = 0.1
 """An expert below this multiple of 1/E is dead."""
 UNDECIDED_ENTROPY = 0.95
@@ -65,7 +68,7 @@ def diagnose(history: History, config: RunConfig, *, diverged: bool = False) -> 
     token_share = float(load[busiest] * config.top_k)
     dead = int(history.last("dead_experts"))
     dropped = float(history.column("dropped_fraction")[-SMOOTHING_HORIZON:].mean())
-    outlier = load[busiest] * num_experts > HEALTHY_BAND[1]
+    outlier = load[busiest] > highest_healthy_load(num_experts, config.top_k)
 
     if (token_share > COLLAPSE_SHARE and outlier) or dead >= num_experts / 2:
         return _collapsed(history, config, busiest, token_share, dead, num_experts)
@@ -93,6 +96,12 @@ def diagnose(history: History, config: RunConfig, *, diverged: bool = False) -> 
         return Diagnosis("Uneven", "warning", evidence, advice)
     change = _last_rescue(history)
     return Diagnosis("Balanced", "good", f"Every expert works: {shares}.", _since(history, change) if change else "")
+
+
+def highest_healthy_load(num_experts: int, top_k: int) -> float:
+    """The load above which an expert has too much, for any E and K: never reached by balanced routing."""
+    uniform = 1 / num_experts
+    return min(HEALTHY_BAND[1] * uniform, uniform + WAY_TO_COLLAPSE * (1 / top_k - uniform)) + 1e-9
 
 
 def _outlook(config: RunConfig) -> str:

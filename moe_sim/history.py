@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from moe_sim.config import KNOBS, RunConfig
+from moe_sim.config import RunConfig
+from moe_sim.knobs import KNOBS
 
 
 @dataclass(frozen=True)

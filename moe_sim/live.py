@@ -8,9 +8,9 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from moe_sim.config import RunConfig
 from moe_sim.history import Event
@@ -26,9 +26,6 @@ LEASE_GRACE = 10.0
 """Seconds that a run goes on after its last viewer left."""
 PROBE_INTERVAL = 0.2
 """Seconds between two looks at the routing map while training."""
-
-if TYPE_CHECKING:
-    from moe_sim.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +45,10 @@ class LiveRun:
         """Live knobs that move by themselves at their step, unless a hand has moved that knob."""
         self.rate = rate
         self.budget = DEFAULT_BUDGET
-        self.scheduler: Scheduler | None = None
+        self.on_wake: Callable[[LiveRun], None] | None = None
+        """Called when the run may want steps; the scheduler's."""
+        self.forgotten = False
+        """The scheduler has let go of it: nothing will happen any more."""
         self.queued = False
         """Owned by the scheduler: it will look at this run again."""
         self.last_watched = time.monotonic()
@@ -149,6 +149,10 @@ class LiveRun:
         with self._lock:
             self.trainer.update(**changes)
             self.plan = tuple(event for event in self.plan if not event.changes.keys() & changes.keys())
+            try:
+                _ = self.start_config
+            except ValueError:  # what the hand did does not go with how the plan began
+                self.plan = ()
             self._refresh_probe()
 
     @contextmanager
@@ -189,7 +193,10 @@ class LiveRun:
     def _follow_plan(self) -> None:
         for event in self.plan:
             if event.step == self.trainer.steps_done:
-                self.trainer.update(**event.changes)
+                try:
+                    self.trainer.update(**event.changes)
+                except ValueError as error:  # a knob moved by hand in between has made it impossible
+                    log.warning("planned move at step %d left out: %s", event.step, error)
 
     def _refresh_probe(self) -> None:
         self._probed_at = time.monotonic()
@@ -197,5 +204,5 @@ class LiveRun:
             self.probe = self.trainer.probe()
 
     def _wake(self) -> None:
-        if self.scheduler is not None:
-            self.scheduler.enqueue(self)
+        if self.on_wake is not None:
+            self.on_wake(self)

@@ -23,7 +23,8 @@ def imbalance_ratio(load: ArrayLike, nothing: float = 0.0) -> NDArray[np.float64
     """
     shares = _array(load)
     lowest, highest = shares.min(-1), shares.max(-1)
-    return np.divide(highest, lowest, out=np.full(lowest.shape, np.inf), where=lowest > nothing)[()]
+    with np.errstate(over="ignore"):
+        return np.divide(highest, lowest, out=np.full(lowest.shape, np.inf), where=lowest > nothing)[()]
 
 
 def one_token(tokens: int, top_k: int) -> float:

@@ -28,7 +28,7 @@ class Palette:
 
     def expert_colours(self, num_experts: int) -> list[str]:
         """A colour for each expert. Past ten the hues come again, lighter or darker: rank must carry the meaning."""
-        shift = (0.0, 0.13, -0.13, 0.22, -0.22, 0.07, -0.07)
+        shift = (0.0, 0.3, -0.3, 0.55, -0.5, 0.15, -0.15)
         return [
             _lighten(self.experts[i % len(self.experts)], shift[i // len(self.experts)]) for i in range(num_experts)
         ]
@@ -53,7 +53,8 @@ PALETTES: dict[Theme, Palette] = {
 
 
 def _lighten(colour: str, amount: float) -> str:
+    """Go that part of the way to white, or, if negative, to black."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
-    rgb = colorsys.hls_to_rgb(hue, min(0.92, max(0.12, lightness + amount)), saturation)
-    return "#" + "".join(f"{round(255 * part):02x}" for part in rgb)
+    lightness += amount * (1 - lightness if amount > 0 else lightness)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in colorsys.hls_to_rgb(hue, lightness, saturation))

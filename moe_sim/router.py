@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -46,7 +47,9 @@ def route(logits: Tensor, config: RunConfig, noise: torch.Generator | None) -> R
         noisy_logits = logits + config.noise_std * torch.randn(logits.shape, generator=noise)
         noisy_probs = noisy_logits.softmax(1)
 
-    weights, expert_index = noisy_probs.topk(config.top_k, dim=1)
+    # Choose by logits: probabilities of a confident router underflow to 0 and tie.
+    expert_index = noisy_logits.detach().topk(config.top_k, dim=1).indices
+    weights = noisy_probs.gather(1, expert_index)
     kept = None
     if config.capacity_factor is not None:
         tokens, num_experts = logits.shape
@@ -68,7 +71,8 @@ def expert_capacity(*, tokens: int, num_experts: int, top_k: int, capacity_facto
     """
     if min(tokens, num_experts, top_k, capacity_factor) <= 0:
         raise ValueError("tokens, num_experts, top_k and capacity_factor must be positive")
-    return math.ceil(capacity_factor * tokens * top_k / num_experts)
+    # In exact arithmetic, with the factor as it is written: 1.1 · 800 / 8 is 110, not 110.00000000000001.
+    return math.ceil(Fraction(str(capacity_factor)) * tokens * top_k / num_experts)
 
 
 def within_capacity(expert_index: Tensor, num_experts: int, capacity: int, priority: Tensor | None = None) -> Tensor:

@@ -59,7 +59,7 @@ class Scheduler:
         """Take a run in; returns it."""
         with self._condition:
             self._runs[run.id] = run
-        run.scheduler = self
+        run.on_wake = self.enqueue
         return run
 
     def get(self, run_id: str) -> LiveRun | None:
@@ -69,14 +69,14 @@ class Scheduler:
     def remove(self, run: LiveRun) -> None:
         """Forget a run. It stops training."""
         run.pause()
-        run.scheduler = None
+        run.forgotten = True
         with self._condition:
             self._runs.pop(run.id, None)
 
     def enqueue(self, run: LiveRun) -> None:
         """Have a look at `run` as soon as possible, if it wants a step."""
         with self._condition:
-            if not run.queued and run.wants_step:
+            if not run.queued and not run.forgotten and run.wants_step:
                 run.queued = True
                 self._push(time.monotonic(), run)
 
@@ -114,7 +114,7 @@ class Scheduler:
         oldest = time.monotonic() - FORGET_AFTER
         for run in [run for run in self._runs.values() if run.last_watched < oldest and not run.watched]:
             del self._runs[run.id]
-            run.scheduler = None
+            run.forgotten = True
 
 
 @lru_cache(maxsize=1)

@@ -87,7 +87,7 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
     return stop, json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=64)
 def _shared_encoding(run: LiveRun, start: int, version: tuple[Any, ...]) -> tuple[int, str]:
     """`encode`, once for all viewers who ask for the same thing."""
     return encode(run, start)
@@ -99,11 +99,11 @@ def _version(run: LiveRun) -> tuple[Any, ...]:
 
 
 async def messages(run: LiveRun, start: int) -> AsyncIterator[ServerSentEvent]:
-    """Watch `run` from step `start` on, for as long as the client listens. Holds a lease."""
+    """Watch `run` from step `start` on, for as long as the client listens and the run exists. Holds a lease."""
     with run.lease():
         version: tuple[Any, ...] | None = None
         probe, sent_at = None, 0.0
-        while True:
+        while not run.forgotten:
             now = time.monotonic()
             fresh = len(run.history) > start or run.probe is not probe
             if version != _version(run) or (fresh and now - sent_at >= INTERVAL * 0.9):

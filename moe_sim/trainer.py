@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moe_sim import balancing, losses, metrics
-from moe_sim.config import KNOBS, RunConfig
+from moe_sim.config import RunConfig
 from moe_sim.history import Event, History, StepRecord
+from moe_sim.knobs import KNOBS
 from moe_sim.model import Network
 from moe_sim.router import Routing
 from moe_sim.tasks import HeldOut, Task, generators

@@ -18,6 +18,7 @@ st.html(Path(__file__).with_name("frame.css"))
 
 page = st.navigation([st.Page("live.py", title="Live", default=True)], position="hidden")
 visitor = session.current()
+visitor.settle()
 visitor.follow_address()
 with st.sidebar:
     sidebar.draw(visitor)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -14,8 +16,8 @@ from pydantic import ValidationError
 
 from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
-from moe_sim.config import problems
 from moe_sim.history import Event
+from moe_sim.knobs import problems
 from moe_sim.live import RATES, LiveRun
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import encode
@@ -26,10 +28,24 @@ OVERLAP = 5
 """In so many messages a step is told to a page that is fed without the stream."""
 
 
+def _in_turn(act: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(act)
+    def turn(self: Session, *args: Any, **kwargs: Any) -> Any:
+        with self._acting:
+            return act(self, *args, **kwargs)
+
+    return turn
+
+
 class Session:
-    """Holds the run and the notices for the visitor. Made by `current`."""
+    """Holds the run and the notices for the visitor. Made by `current`.
+
+    Streamlit may start the next script run of a session while the callback of the one before is still at work, so
+    whatever acts on the run takes turns, and `settle` waits for whoever is acting.
+    """
 
     def __init__(self) -> None:
+        self._acting = threading.RLock()
         self.notices: list[str] = []
         self.address: dict[str, str] = {}
         """What we last wrote into the address bar: anything else there was put by the visitor."""
@@ -44,6 +60,7 @@ class Session:
         self.notices += notices + event_notices
         return _launch(config, plan)
 
+    @_in_turn
     def follow_address(self) -> None:
         """Start the run that the address bar asks for if the visitor changed it (the back button, an edited link)."""
         query = dict(st.query_params)
@@ -52,6 +69,11 @@ class Session:
         if query != self.address:
             shared_scheduler().remove(self.run)
             self.run = self._start_from(query)
+
+    def settle(self) -> None:
+        """Wait until nobody acts on the session."""
+        with self._acting:
+            pass
 
     def write_address(self) -> None:
         """Put the whole configuration into the address bar."""
@@ -85,6 +107,7 @@ class Session:
         config, plan = self.run.start_config, self.run.plan
         return next((n for n, p in PRESETS.items() if p.config(config.seed) == config and p.plan == plan), None)
 
+    @_in_turn
     def change(self, **changes: Any) -> None:
         """Set knobs: live ones act on the run going on, a structural one starts anew. Refused with a notice if the
         result would not be valid."""
@@ -99,11 +122,13 @@ class Session:
         except ValidationError as error:
             self.notices += problems(error).values()
 
+    @_in_turn
     def choose_preset(self, name: str) -> None:
         """Start a preset with the seed of now."""
         preset = PRESETS[name]
         self.restart(preset.config(self.run.config.seed), preset.plan)
 
+    @_in_turn
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
         old = self.run
@@ -113,10 +138,12 @@ class Session:
             self.run.train()
         shared_scheduler().remove(old)
 
+    @_in_turn
     def new_seed(self) -> None:
         """Begin anew with other data and other weights."""
         self.change(seed=int(np.random.default_rng().integers(1, 100_000)))
 
+    @_in_turn
     def command(self, command: dict[str, Any]) -> None:
         """Obey a button of the dashboard. What it does not know it ignores: it comes from the browser."""
         match command:

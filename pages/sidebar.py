@@ -9,7 +9,8 @@ import streamlit as st
 
 from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.codec import format_value
-from moe_sim.config import MAIN, Knob
+from moe_sim.config import MAIN
+from moe_sim.knobs import Knob
 from pages.session import Session
 
 

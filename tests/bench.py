@@ -164,9 +164,8 @@ def bench_alpha(options: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     seeds = range(options.seeds)
     print(f"Topics, defaults, {options.seeds} seeds, step 600 (mean ± spread over seeds)\n")
-    print(
-        "| α | max load | dead of 8 | balance loss | task loss | specialization |\n| --- | --- | --- | --- | --- | --- |"
-    )
+    print("| α | max load | dead of 8 | balance loss | task loss | specialization |")
+    print("| --- | --- | --- | --- | --- | --- |")
     for alpha in (0, 0.001, 0.01, 0.03, 0.1, 1, 10):
         rows = np.array([finish(seed, alpha, 600) for seed in seeds])
         digits = (2, 1, 2, 3, 2)

@@ -1,5 +1,6 @@
 """Runs in the background: control, leases, budget, fairness, failure."""
 
+import asyncio
 import math
 import threading
 import time
@@ -7,10 +8,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from moe_sim import PRESETS, RunConfig, Trainer
+from moe_sim import PRESETS, Event, RunConfig, Trainer
 from moe_sim import live as live_module
 from moe_sim.live import LiveRun
 from moe_sim.scheduler import FORGET_AFTER, Scheduler
+from moe_sim.stream import messages
 
 
 @pytest.fixture
@@ -203,3 +205,31 @@ def test_run_ids_are_unguessable() -> None:
     ids = {LiveRun(RunConfig()).id for _ in range(20)}
     assert len(ids) == 20
     assert all(len(run_id) >= 20 for run_id in ids)
+
+
+def test_a_hand_that_makes_the_start_of_the_plan_impossible_ends_the_plan() -> None:
+    run = LiveRun(RunConfig(), (Event(0, {"top_k": 2}),))
+    run.trainer.update(top_k=2)  # what the plan does at step 0
+    run.update(renormalize=True)
+    assert run.plan == ()
+    assert run.start_config == RunConfig(top_k=2, renormalize=True)
+
+
+def test_a_planned_move_that_has_become_impossible_is_left_out(scheduler: Scheduler) -> None:
+    run = fast(scheduler, RunConfig(top_k=2), plan=(Event(5, {"top_k": 1}),))
+    run.update(renormalize=True)
+    run.budget = 10
+    with run.lease():
+        run.train()
+        assert eventually(lambda: run.state == "finished")
+    assert run.config.top_k == 2
+
+
+def test_a_forgotten_run_ends_its_streams(scheduler: Scheduler) -> None:
+    run = fast(scheduler)
+    scheduler.remove(run)
+
+    async def watch() -> list[object]:
+        return [message async for message in messages(run, 0)]
+
+    assert asyncio.run(watch()) == []

@@ -110,7 +110,7 @@ def test_renormalize_is_refused_for_one_expert_in_a_sentence_and_its_switch_goes
     app = opened()
     widget(app, "renormalize").set_value(True)
     settled(app)
-    assert "Renormalize needs a Top-k of 2 or more" in app.warning[0].value
+    assert "needs a Top-k (top_k) of 2 or more" in app.warning[0].value
     assert run_of(app).config.renormalize is False
     assert widget(app, "renormalize").value is False
     settled(app)
@@ -150,12 +150,12 @@ def test_a_new_seed_starts_another_run() -> None:
     [
         ({"num_experts": "1000"}, ["num_experts", "from 2 to 64", "Using 8"]),
         ({"top_k": "9"}, ["top_k", "from 1 to 8", "Using 1"]),
-        ({"top_k": "6", "num_experts": "4"}, ["Top-k is 6", "only 4 experts"]),
+        ({"top_k": "6", "num_experts": "4"}, ["top_k", "from 1 to 4", "not 6"]),
         ({"aux_loss_coef": "nan"}, ["aux_loss_coef", "from 0 to 10", "Using 0"]),
         ({"learning_rate": "1e999"}, ["learning_rate"]),
         ({"task": "<script>alert(1)</script>"}, ["task", "topics, text"]),
         ({"seed": "-1"}, ["seed"]),
-        ({"renormalize": "on"}, ["Renormalize needs"]),
+        ({"renormalize": "on"}, ["renormalize", "Top-k (top_k) of 2 or more"]),
         ({"events": "5:num_experts=3"}, ["5:num_experts=3"]),
         ({"events": "5:aux_loss_coef=99"}, ["step 5", "from 0 to 10"]),
     ],

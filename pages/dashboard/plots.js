@@ -57,9 +57,19 @@ class Plot {
     Plotly.react(this.graph, traces, live, {
       displaylogo: false,
       displayModeBar: false,
-      doubleClick: "reset",
+      doubleClick: "autosize",
     });
+    this.watchZoom();
     return !this.gliding;
+  }
+
+  // A zoom by hand holds until a double click.
+  watchZoom() {
+    if (this.zoomed !== undefined) return;
+    this.zoomed = false;
+    this.graph.on("plotly_relayout", (change) => {
+      this.zoomed = "yaxis.range[0]" in change || (this.zoomed && !("yaxis.autorange" in change));
+    });
   }
 
   // Everything that the picture depends on: the same key, the same picture.
@@ -77,14 +87,14 @@ class Plot {
     const shapes = events.map(({ step }) => ({
       type: "line", xref: "x", yref: "paper", x0: step, x1: step, y0: 0, y1: 1, line,
     }));
-    const end = Math.max(store.steps, 50);
+    const end = store.steps;
     const annotations = events.slice(-3).map(({ step, label }, i) => ({
       x: step, xref: "x", y: 1 - 0.11 * i, yref: "paper", yanchor: "top", text: label, showarrow: false,
       xanchor: step > end / 2 ? "right" : "left", xshift: step > end / 2 ? -3 : 3,
       font: { size: 12, color: context.palette.ink }, bgcolor: context.palette.background,
     }));
     return {
-      xaxis: { ...layout.xaxis, range: [0, end] },
+      xaxis: { ...layout.xaxis, ...(end ? { autorange: true } : { range: [0, 50] }) },
       shapes: [...(layout.shapes ?? []), ...shapes],
       annotations: [...(layout.annotations ?? []), ...annotations],
     };
@@ -97,6 +107,7 @@ class Plot {
     const needed = Math.max(104 * highest, 250 / store.numExperts);
     const target = AXIS_TOPS.find((top) => top >= needed) ?? 104;
     const before = this.top ?? target;
+    if (this.zoomed) return { ...layout.yaxis, range: this.graph.layout.yaxis.range };
     this.gliding = !context.still && Math.abs(target - before) >= 0.5;
     this.top = !this.gliding ? target : before + 0.4 * (target - before);
     return { ...layout.yaxis, range: [0, this.top] };

@@ -152,6 +152,8 @@ def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: st
         title = figures[name].layout.title.text
         for index, expected in enumerate(figures[name].data):
             drawn = trace(page, title, index)
+            if name == "routing_map":  # its places never change; its colours are compared below
+                continue
             assert len(drawn["y"]) == len(expected.y)
             for one, other in zip(drawn["y"], expected.y, strict=True):
                 assert other is None or abs(one - other) <= 0.006 * abs(other) + 0.03

@@ -1,0 +1,64 @@
+"""Set-up shared by all tests: repeatable Hypothesis runs, one torch thread, and two small builders."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+from moe_sim import History, RunConfig, StepRecord
+
+settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("repeatable")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def make_record() -> Callable[..., StepRecord]:
+    """Build a record from a load; whatever is not given is unremarkable."""
+
+    def build(step: int, load: list[float] | np.ndarray, **given: object) -> StepRecord:
+        share = np.asarray(load, dtype=float)
+        num_experts = len(share)
+        lowest = share.min()
+        values: dict[str, object] = dict(
+            step=step,
+            task_loss=2.0,
+            balance_loss=1.0,
+            auxiliary_loss=1.0,
+            z_loss=0.5,
+            imbalance_ratio=share.max() / lowest if lowest else np.inf,
+            max_violation=share.max() * num_experts - 1,
+            load_cv=share.std() / share.mean(),
+            load_entropy=0.9,
+            dead_experts=int((share < 0.1 / num_experts).sum()),
+            dropped_fraction=0.0,
+            efficiency=share.mean() / share.max(),
+            specialization=0.5,
+            router_entropy=0.5,
+            load=share,
+            importance=share,
+            processed=share,
+            grad_norm=np.ones(num_experts),
+            weight_change=np.full(num_experts, 0.01),
+            smoothed_load=share,
+        )
+        return StepRecord(**{**values, **given})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def make_history(make_record: Callable[..., StepRecord]) -> Callable[..., History]:
+    """Build a history of equal steps under one configuration."""
+
+    def build(config: RunConfig, load: list[float] | np.ndarray, steps: int, **given: object) -> History:
+        history = History(config)
+        for step in range(1, steps + 1):
+            history.append(make_record(step, load, **given))
+        return history
+
+    return build

@@ -1,0 +1,114 @@
+"""What may import what, what no file may do, and that training leaves the world outside alone."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+import moe_sim
+from moe_sim import RunConfig, Trainer
+
+PACKAGE = Path(moe_sim.__file__).parent
+FILES = sorted(PACKAGE.glob("**/*.py"))
+SHIPPED = [*FILES, *sorted((PACKAGE.parent / "pages").glob("**/*.py")), PACKAGE.parent / "app.py"]
+
+
+def module_name(file: Path) -> str:
+    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(file): file for file in FILES}
+
+
+def imported_names(file: Path, at_run_time: bool = False) -> set[str]:
+    """The dotted names that a file imports, wherever in it; `from a import b` counts as a and a.b."""
+    names = set()
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    if at_run_time:
+        tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file.name} imports relatively"
+            names.add(node.module or "")
+            names.update(f"{node.module}.{alias.name}" for alias in node.names)
+    return names
+
+
+def is_for_type_checkers(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def own_imports(file: Path) -> set[str]:
+    """The modules of `moe_sim` that a file needs to run. What only type checkers read does not count."""
+    return {name for name in imported_names(file, at_run_time=True) if name in MODULES and name != "moe_sim"}
+
+
+def called_names(file: Path) -> set[str]:
+    """The dotted names of all calls in a file."""
+    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
+    return {ast.unparse(call.func) for call in calls}
+
+
+def test_the_files_are_found() -> None:
+    assert {"moe_sim.config", "moe_sim.trainer", "moe_sim.losses"} <= set(MODULES)
+    assert own_imports(MODULES["moe_sim.trainer"]) >= {"moe_sim.config", "moe_sim.losses", "moe_sim.router"}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_simulation_knows_nothing_of_its_pages(module: str) -> None:
+    roots = {name.partition(".")[0] for name in imported_names(MODULES[module])}
+    assert not roots & {"streamlit", "pages", "app", "tests"}
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    waiting = {name: own_imports(file) for name, file in MODULES.items() if name != "moe_sim"}
+    while waiting:
+        free = {name for name, needs in waiting.items() if not needs & set(waiting)}
+        assert free, f"a cycle among {sorted(waiting)}"
+        waiting = {name: needs for name, needs in waiting.items() if name not in free}
+
+
+def test_no_module_imports_the_package_that_holds_it() -> None:
+    for name, file in MODULES.items():
+        taken = {item for item in imported_names(file) if item.startswith("moe_sim.")}
+        modules = {item for item in taken if item in MODULES or item.rpartition(".")[0] in MODULES}
+        from_package = {item for item in taken if item.rpartition(".")[0] == "moe_sim"} - set(MODULES)
+        assert taken == modules, name
+        assert not from_package, name
+
+
+@pytest.mark.parametrize("module", ["config", "losses", "metrics", "palette"])
+def test_the_lowest_modules_import_nothing_of_ours(module: str) -> None:
+    assert own_imports(MODULES[f"moe_sim.{module}"]) == set()
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())
+def test_no_file_can_be_talked_into_running_foreign_code(file: Path) -> None:
+    roots = {name.partition(".")[0] for name in imported_names(file)}
+    assert not roots & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
+    assert not called_names(file) & {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load"}
+
+
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())
+def test_no_file_seeds_the_generators_that_all_share(file: Path) -> None:
+    seeding = {"torch.manual_seed", "random.seed", "np.random.seed", "numpy.random.seed", "torch.set_rng_state"}
+    assert not called_names(file) & seeding
+
+
+@pytest.mark.parametrize("task", ["topics", "text"])
+def test_training_leaves_the_global_randomness_of_torch_alone(task: str) -> None:
+    seed, state = torch.initial_seed(), torch.get_rng_state()
+    config = RunConfig(task=task, aux_loss_coef=0.1, top_k=2, capacity_factor=1.0, router_noise="gaussian")
+    trainer = Trainer(config)
+    trainer.run(3)
+    trainer.update(router_noise="jitter")
+    trainer.run(3)
+    trainer.probe()
+    assert torch.initial_seed() == seed
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,198 @@
+"""The losses against arithmetic by hand, against the oracles, and by where their gradients go."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_sim import losses
+from tests import oracles
+
+CONVENTIONS = ("per_choice", "first_choice", "huggingface")
+
+
+def routed(seed: int, tokens: int, num_experts: int, top_k: int, scale: float = 1.0) -> tuple[np.ndarray, ...]:
+    """Random logits, their probabilities and the choices they lead to."""
+    logits = scale * np.random.default_rng(seed).normal(size=(tokens, num_experts))
+    probs = oracles.softmax(logits)
+    return logits, probs, oracles.choices(logits, top_k)
+
+
+def balance(probs: np.ndarray, chosen: np.ndarray, convention: str = "per_choice") -> float:
+    return losses.load_balancing_loss(
+        router_probs=torch.as_tensor(probs), expert_index=torch.as_tensor(chosen), convention=convention
+    ).item()
+
+
+@st.composite
+def shapes(draw: st.DrawFn) -> tuple[int, int, int, int]:
+    """Seed, tokens, experts and choices."""
+    num_experts = draw(st.integers(2, 16))
+    return (
+        draw(st.integers(0, 10_000)),
+        draw(st.integers(1, 40)),
+        num_experts,
+        draw(st.integers(1, min(4, num_experts))),
+    )
+
+
+def test_one_is_not_a_floor_of_the_balance_loss() -> None:
+    # f = (0.6, 0.4): 3 of 5 tokens choose expert 0. P = (0.31, 0.69).
+    # 2 · (0.6 · 0.31 + 0.4 · 0.69) = 2 · (0.186 + 0.276) = 0.924
+    probs = np.tile([0.31, 0.69], (5, 1))
+    chosen = np.array([[0], [0], [0], [1], [1]])
+    assert balance(probs, chosen) == pytest.approx(0.924)
+
+
+def test_a_loss_near_one_does_not_prove_balance() -> None:
+    # 998 of 1000 tokens prefer expert 0, by a logit of 0.0046 only: p = e^0.0046 / (e^0.0046 + 7) = 0.125504,
+    # the others 0.124928. P_0 = 0.998 · 0.125504 + 0.002 · 0.124928 = 0.125503, P_1 = 0.124929.
+    # 8 · (0.998 · 0.125503 + 0.002 · 0.124929) = 8 · 0.125502 = 1.0040
+    logits = np.zeros((1000, 8))
+    logits[:998, 0] = 0.0046
+    logits[998:, 1] = 0.0046
+    chosen = oracles.choices(logits, 1)
+    assert oracles.load(chosen, 8)[0] == 0.998
+    assert balance(oracles.softmax(logits), chosen) == pytest.approx(1.004, abs=1e-4)
+
+
+@pytest.mark.parametrize(("convention", "expected"), [("per_choice", 1), ("first_choice", 1), ("huggingface", 2)])
+def test_balanced_top_2_routing_has_the_value_of_its_convention(convention: str, expected: float) -> None:
+    # Eight tokens, token t on experts t and t+1 (mod 8): every expert is once a first and once a second choice.
+    # Choices / (T·K) = 2/16, first choices / T = 1/8, all choices / T = 2/8; P = 1/8; 8 · 8 · f · 1/8 = 8 f.
+    chosen = np.array([[t, (t + 1) % 8] for t in range(8)])
+    assert balance(np.full((8, 8), 1 / 8), chosen, convention) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("convention", "expected"), [("per_choice", 4), ("first_choice", 4), ("huggingface", 8)])
+def test_all_tokens_on_the_same_two_experts_have_the_value_of_the_convention(convention: str, expected: float) -> None:
+    # P = 1/2 on experts 0 and 1. per_choice: f = (1/2, 1/2), 8 · (1/4 + 1/4) = 4. first_choice: f = (1, 0),
+    # 8 · 1/2 = 4. huggingface: f = (1, 1), 8 · (1/2 + 1/2) = 8.
+    probs = np.tile([0.5, 0.5, 0, 0, 0, 0, 0, 0], (10, 1))
+    chosen = np.tile([0, 1], (10, 1))
+    assert balance(probs, chosen, convention) == pytest.approx(expected)
+
+
+@given(shape=shapes(), convention=st.sampled_from(CONVENTIONS))
+def test_the_balance_loss_equals_its_definition(shape: tuple[int, int, int, int], convention: str) -> None:
+    _, probs, chosen = routed(*shape)
+    expected = oracles.load_balancing_loss(probs, chosen, convention)
+    assert balance(probs.astype(np.float32), chosen, convention) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "num_experts", "top_k", "expected"),
+    # What transformers 5.23.0 gave once for these logits, with
+    # transformers.models.mixtral.modeling_mixtral.load_balancing_loss_func((logits,), num_experts, top_k).
+    [(64, 8, 2, 2.0956116), (48, 6, 1, 1.0871704), (100, 16, 4, 4.2021117)],
+)
+def test_the_huggingface_convention_gives_the_numbers_of_transformers(
+    tokens: int, num_experts: int, top_k: int, expected: float
+) -> None:
+    logits = wavy_logits(tokens, num_experts)
+    probs, chosen = oracles.softmax(logits), oracles.choices(logits, top_k)
+    assert balance(probs, chosen, "huggingface") == pytest.approx(expected, rel=1e-6)
+    assert oracles.load_balancing_loss(probs, chosen, "huggingface") == pytest.approx(expected, rel=1e-6)
+
+
+def wavy_logits(tokens: int, num_experts: int) -> np.ndarray:
+    """Uneven logits without ties that need no random numbers."""
+    t, i = np.arange(tokens)[:, None], np.arange(num_experts)[None, :]
+    return 2 * np.sin(0.7 * t * (i + 1) + i) + 0.3 * np.cos(i * i)
+
+
+@given(shape=shapes())
+def test_only_the_importance_carries_gradient_in_the_balance_loss(shape: tuple[int, int, int, int]) -> None:
+    # L = E · Σ f_i · (Σ_t p_ti) / T with f constant, so ∂L/∂p_ti = E · f_i / T, the same for every token.
+    _, probs, chosen = routed(*shape)
+    tokens, num_experts = probs.shape
+    leaf = torch.tensor(probs, requires_grad=True)
+    losses.load_balancing_loss(router_probs=leaf, expert_index=torch.as_tensor(chosen)).backward()
+    expected = np.tile(num_experts * oracles.load(chosen, num_experts) / tokens, (tokens, 1))
+    np.testing.assert_allclose(leaf.grad.numpy(), expected, rtol=1e-9)
+
+
+def test_the_importance_loss_of_three_to_one_is_a_quarter() -> None:
+    # Sums over 4 tokens: (3, 1); mean 2, population variance 1; CV² = 1/4 (the sample variance would give 1/2).
+    probs = torch.tensor([[0.75, 0.25]] * 4)
+    assert losses.importance_loss(router_probs=probs).item() == pytest.approx(0.25)
+
+
+@given(shape=shapes())
+def test_the_importance_loss_equals_its_definition(shape: tuple[int, int, int, int]) -> None:
+    _, probs, _ = routed(*shape)
+    loss = losses.importance_loss(router_probs=torch.tensor(probs, dtype=torch.float32)).item()
+    assert loss == pytest.approx(oracles.squared_variation(probs.sum(0)), rel=1e-5, abs=1e-6)
+
+
+def test_the_importance_loss_can_be_gamed_and_the_balance_loss_sees_it() -> None:
+    # p = (0.2509, 0.2497, 0.2497, 0.2497) looks uniform, yet every token goes to expert 0.
+    probs = np.tile([0.2509, 0.2497, 0.2497, 0.2497], (100, 1))
+    assert losses.importance_loss(router_probs=torch.as_tensor(probs)).item() < 1e-5
+    leaf = torch.tensor(probs, requires_grad=True)
+    losses.load_balancing_loss(router_probs=leaf, expert_index=torch.zeros(100, 1, dtype=torch.int64)).backward()
+    # The push is aimed at the overloaded expert alone: ∂L/∂p_t0 = 4 · 1 / 100.
+    np.testing.assert_allclose(leaf.grad[0].numpy(), [0.04, 0, 0, 0])
+
+
+def test_the_load_loss_of_one_certain_token_is_one() -> None:
+    # Two experts, logits (10, 0), σ = 0.1: Φ(±100) = 1 and 0. Loads (1, 0): mean 1/2, variance 1/4, CV² = 1.
+    logits = torch.tensor([[10.0, 0.0]])
+    assert losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=0.1, top_k=1).item() == 1.0
+
+
+@given(shape=shapes(), noise_std=st.floats(0.05, 3))
+def test_the_load_loss_equals_its_definition(shape: tuple[int, int, int, int], noise_std: float) -> None:
+    seed, tokens, num_experts, top_k = shape
+    top_k = min(top_k, num_experts - 1)
+    logits, _, _ = routed(seed, tokens, num_experts, top_k)
+    noisy = logits + noise_std * np.random.default_rng(seed + 1).normal(size=logits.shape)
+    loss = losses.load_loss(
+        router_logits=torch.as_tensor(logits),
+        noisy_logits=torch.as_tensor(noisy),
+        noise_std=noise_std,
+        top_k=top_k,
+    ).item()
+    assert loss == pytest.approx(oracles.load_loss(logits, noisy, noise_std, top_k), rel=1e-5, abs=1e-9)
+
+
+def test_the_load_loss_pushes_the_router_of_an_overloaded_expert_down() -> None:
+    logits = torch.tensor([[0.3, 0.0, 0.0, 0.0]] * 10, requires_grad=True)
+    losses.load_loss(router_logits=logits, noisy_logits=logits.detach(), noise_std=0.25, top_k=1).backward()
+    assert (logits.grad[:, 0] > 0).all()
+    assert (logits.grad[:, 1:] < 0).all()
+
+
+def test_choosing_every_expert_leaves_nothing_for_the_load_loss() -> None:
+    logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    loss = losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=1.0, top_k=3)
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("noise_std", [0.0, -1.0, float("nan")])
+def test_the_load_loss_refuses_a_noise_that_is_not_positive(noise_std: float) -> None:
+    logits = torch.zeros(2, 3)
+    with pytest.raises(ValueError, match="noise_std"):
+        losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=noise_std, top_k=1)
+
+
+def test_the_z_loss_of_zero_logits_is_the_squared_logarithm_of_the_experts() -> None:
+    # logsumexp(0, 0, 0, 0) = ln 4 = 1.386294; squared 1.921812.
+    assert losses.router_z_loss(router_logits=torch.zeros(7, 4)).item() == pytest.approx(1.921812, abs=1e-6)
+
+
+@given(shape=shapes(), scale=st.floats(0.01, 10))
+def test_the_z_loss_equals_its_definition(shape: tuple[int, int, int, int], scale: float) -> None:
+    logits, _, _ = routed(*shape, scale=scale)
+    loss = losses.router_z_loss(router_logits=torch.tensor(logits, dtype=torch.float32)).item()
+    assert loss == pytest.approx(oracles.router_z_loss(logits), rel=1e-5, abs=1e-5)
+
+
+def test_an_unknown_convention_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match="switch"):
+        balance(np.full((2, 2), 0.5), np.array([[0], [1]]), "switch")
