@@ -1,12 +1,13 @@
 """The MoE layer and the small network around it.
 
-T tokens, E experts, K choices per token, D width, H hidden; N pairs kept, B blocks of S rows.
+T tokens, E experts, K choices per token, D width, H hidden; P = T·K pairs, N of them kept; R = B·S rows in B blocks.
 """
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -48,46 +49,46 @@ class Experts(nn.Module):
 
     def forward(self, x_TD: Tensor, routing: Routing) -> Tensor:
         """(T, D) → (T, D), the sum of the chosen experts' outputs weighted by `routing.combine_weights`."""
-        expert_TK, weights_TK, kept_TK = routing.expert_index, routing.combine_weights, routing.kept
-        tokens, top_k = expert_TK.shape
-        if kept_TK is None:
-            pair_N = torch.arange(tokens * top_k)
-            expert_N = expert_TK.flatten()
-        else:
-            pair_N = kept_TK.flatten().nonzero().squeeze(1)
-            expert_N = expert_TK.flatten()[pair_N]
-        token_N = pair_N // top_k
-        rows, expert_B, row_N = _arrange(expert_N, len(self.weight_in))
+        weights_TK, kept_TK = routing.combine_weights, routing.kept
+        expert_P = routing.expert_index.numpy().ravel()  # P = T·K pairs, of which N are kept
+        pair_N = np.arange(expert_P.size) if kept_TK is None else np.flatnonzero(kept_TK.numpy())
+        rows, expert_B, row_N = _arrange(expert_P[pair_N], len(self.weight_in))
 
         # Gather. Rows of padding read token 0; nobody reads their output, so they get and give no gradient.
-        token_R = torch.zeros(len(expert_B) * rows, dtype=torch.int64).index_copy_(0, row_N, token_N)
-        x_BSD = x_TD.index_select(0, token_R).view(len(expert_B), rows, -1)
+        token_R = np.zeros(len(expert_B) * rows, dtype=np.int64)
+        token_R[row_N] = pair_N // weights_TK.shape[1]
+        x_BSD = x_TD.index_select(0, torch.from_numpy(token_R)).view(len(expert_B), rows, -1)
+
         # Compute all blocks at once.
-        weight_in, bias_in, weight_out, bias_out = (_of_blocks(weight, expert_B) for weight in self.parameters())
+        weight_in, bias_in, weight_out, bias_out = _of_blocks(tuple(self.parameters()), expert_B)
         hidden_BSH = torch.baddbmm(bias_in, x_BSD, weight_in).relu()
         out_RD = torch.baddbmm(bias_out, hidden_BSH, weight_out).flatten(0, 1)
-        # Weigh, and bring back.
-        out_ND = out_RD.index_select(0, row_N)
-        if kept_TK is None:
-            return torch.einsum("tkd,tk->td", out_ND.view(tokens, top_k, -1), weights_TK)
-        return torch.zeros_like(x_TD).index_add(0, token_N, out_ND * weights_TK.flatten()[pair_N, None])
+
+        # Bring each token's rows back, weighted and summed. A dropped pair reads row 0 with weight 0.
+        row_P = np.zeros(expert_P.size, dtype=np.int64)
+        row_P[pair_N] = row_N
+        if kept_TK is not None:
+            weights_TK = weights_TK * kept_TK
+        row_TK = torch.from_numpy(row_P).view_as(weights_TK)
+        return F.embedding_bag(row_TK, out_RD, per_sample_weights=weights_TK, mode="sum")
 
 
-def _arrange(expert_N: Tensor, num_experts: int) -> tuple[int, Tensor, Tensor]:
+def _arrange(expert_N: np.ndarray, num_experts: int) -> tuple[int, np.ndarray, np.ndarray]:
     """Deal pairs out to blocks: the rows S of a block, the expert of each block (B,), and the row of each pair (N,)."""
-    counts_E = torch.bincount(expert_N, minlength=num_experts)
+    counts_E = np.bincount(expert_N, minlength=num_experts)
     rows = block_rows(counts_E.tolist())
-    blocks_E = (counts_E + (rows - 1)) // rows
-    expert_B = torch.repeat_interleave(torch.arange(num_experts), blocks_E)
-    first_row_E = (blocks_E.cumsum(0) - blocks_E) * rows
-    return rows, expert_B, first_row_E[expert_N] + rank_within_expert(expert_N, counts_E)
+    blocks_E = -(-counts_E // rows)
+    first_row_E = (blocks_E.cumsum() - blocks_E) * rows
+    row_N = first_row_E[expert_N] + rank_within_expert(expert_N, counts_E)
+    return rows, np.repeat(np.arange(num_experts), blocks_E), row_N
 
 
-def _of_blocks(weight: Tensor, expert_B: Tensor) -> Tensor:
+def _of_blocks(weights: tuple[Tensor, ...], expert_B: np.ndarray) -> tuple[Tensor, ...]:
     """The weights of each block's expert: no copy when every expert is one block."""
-    if len(expert_B) == len(weight) and bool((expert_B[1:] > expert_B[:-1]).all()):
-        return weight
-    return weight.index_select(0, expert_B)
+    if np.array_equal(expert_B, np.arange(len(weights[0]))):
+        return weights
+    index_B = torch.from_numpy(expert_B)
+    return tuple(weight.index_select(0, index_B) for weight in weights)
 
 
 def block_rows(counts: list[int]) -> int:

@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,29 +89,27 @@ def within_capacity(expert_index: Tensor, num_experts: int, capacity: int, prior
     Returns:
         (T, K) bool, True where the pair is kept.
     """
-    tokens, top_k = expert_index.shape
-    expert = expert_index.T.flatten()  # choice-major: the order of seating by position
+    expert = expert_index.numpy().T.ravel()  # choice-major: the order of seating by position
+    order = np.arange(expert.size)
     if priority is not None:
-        order = priority.T.flatten().argsort(descending=True, stable=True)
-        expert = expert[order]
-    queue = rank_within_expert(expert, torch.bincount(expert, minlength=num_experts))
-    kept = queue < capacity
-    if priority is not None:
-        kept = torch.empty_like(kept).index_copy_(0, order, kept)
-    return kept.view(top_k, tokens).T
+        order = np.argsort(-priority.numpy().T.ravel(), kind="stable")
+    seated = expert[order]
+    kept = np.empty(expert.size, dtype=bool)
+    kept[order] = rank_within_expert(seated, np.bincount(seated, minlength=num_experts)) < capacity
+    return torch.from_numpy(kept.reshape(expert_index.T.shape).T)
 
 
-def rank_within_expert(expert: Tensor, counts: Tensor) -> Tensor:
+def rank_within_expert(expert: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """How many earlier entries name the same expert.
 
     Args:
-        expert: (N,) int64.
-        counts: (E,) int64, how often each expert occurs in it.
+        expert: (N,) integers below 256.
+        counts: (E,) how often each expert occurs in it.
 
     Returns:
         (N,) int64.
     """
-    order = expert.argsort(stable=True)
-    first = counts.cumsum(0) - counts
-    rank = torch.arange(len(expert)) - first[expert[order]]
-    return torch.empty_like(rank).index_copy_(0, order, rank)
+    order = np.argsort(expert.astype(np.uint8), kind="stable")  # NumPy sorts small integers by radix
+    rank = np.empty(expert.size, dtype=np.int64)
+    rank[order] = np.arange(expert.size) - np.repeat(counts.cumsum() - counts, counts)
+    return rank

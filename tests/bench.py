@@ -195,7 +195,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True)
     step = commands.add_parser("step", help="a training step against the floor and the peers")
     step.add_argument("--width", type=int, default=64)
-    step.add_argument("--hidden", type=int, default=128)
+    step.add_argument("--hidden", type=int, default=96)
     step.add_argument("--threads", type=int, default=2)
     step.add_argument("--repeats", type=int, default=200)
     step.set_defaults(run=bench_step)
