@@ -130,11 +130,24 @@ class Dashboard {
       this.chrome.draw(this.store, this.context);
       this.passages?.draw(this.store, this.context);
       this.tabs.draw(this.store, this.context);
-      const finished = [...this.plots.values()].map((plot) => plot.draw(this.store, this.context)).every(Boolean);
-      if (!finished) this.later ??= setTimeout(() => { this.later = null; this.schedule(); }, QUIET_INTERVAL);
+      this.drawPlots();
       this.root.dataset.step = this.store.steps;
       this.root.dataset.events = this.store.latest.events.length;
     });
+  }
+
+  // All in one frame: painting is what costs, and a frame is one painting. But the very first chart is shown at once.
+  drawPlots() {
+    let finished = true;
+    for (const plot of this.plots.values()) {
+      finished = plot.draw(this.store, this.context) && finished;
+      if (!this.begun && plot.drawn) {
+        this.begun = true;
+        this.schedule();
+        return;
+      }
+    }
+    if (!finished) this.later ??= setTimeout(() => { this.later = null; this.schedule(); }, QUIET_INTERVAL);
   }
 
   close() {

@@ -12,7 +12,7 @@ class Plot {
     this.caption = element("small");
     this.graph = this.region.appendChild(element("div", { class: "graph" }));
     parent.append(this.region);
-    this.inView = true;
+    this.inView = false;
     this.drawn = null;
     this.drawnAt = -Infinity;
     this.watcher = new IntersectionObserver(([entry]) => {
