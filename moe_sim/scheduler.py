@@ -16,6 +16,8 @@ from moe_sim.live import LiveRun
 
 FORGET_AFTER = 30 * 60.0
 """Seconds after which a run that nobody watches is forgotten."""
+SWEEP_INTERVAL = 10.0
+"""Seconds between two looks for such runs."""
 
 
 class Scheduler:
@@ -33,6 +35,7 @@ class Scheduler:
         self._condition = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._running = False
+        self._swept_at = -SWEEP_INTERVAL
 
     def start(self) -> None:
         """Start the worker threads, once."""
@@ -102,16 +105,18 @@ class Scheduler:
     def _next_turn(self) -> tuple[float, LiveRun] | None:
         """Wait for the next run that is due; None when stopped. Called with the condition held."""
         while self._running:
-            self._forget_idle()
             now = time.monotonic()
+            if now - self._swept_at > SWEEP_INTERVAL:
+                self._swept_at = now
+                self._forget_idle(now)
             if self._queue and self._queue[0][0] <= now:
                 due, _, run = heapq.heappop(self._queue)
                 return due, run
-            self._condition.wait(min(self._queue[0][0] - now if self._queue else 60.0, 60.0))
+            self._condition.wait(min(self._queue[0][0] - now if self._queue else SWEEP_INTERVAL, SWEEP_INTERVAL))
         return None
 
-    def _forget_idle(self) -> None:
-        oldest = time.monotonic() - FORGET_AFTER
+    def _forget_idle(self, now: float) -> None:
+        oldest = now - FORGET_AFTER
         for run in [run for run in self._runs.values() if run.last_watched < oldest and not run.watched]:
             del self._runs[run.id]
             run.forgotten = True

@@ -146,7 +146,8 @@ def bench_step(options: argparse.Namespace) -> None:
 
 
 def finish(seed: int, alpha: float, steps: int, raised_at: int = 0, **changes: object) -> list[float]:
-    """Max load, dead experts, balance loss, task loss (last 50 steps) and specialization at the end of a run."""
+    """At the end of a run: max load, dead experts, balance loss, task loss, specialization, dropped fraction; losses
+    and fraction are means of the last 50 steps."""
     trainer = Trainer(RunConfig(seed=seed, aux_loss_coef=0 if raised_at else alpha, **changes))  # type: ignore[arg-type]
     trainer.run(raised_at)
     if raised_at:
@@ -155,7 +156,7 @@ def finish(seed: int, alpha: float, steps: int, raised_at: int = 0, **changes: o
     return [
         float(history.last("smoothed_load").max()), float(history.last("dead_experts")),
         float(history.column("balance_loss")[-50:].mean()), float(history.column("task_loss")[-50:].mean()),
-        float(history.last("specialization")),
+        float(history.last("specialization")), float(history.column("dropped_fraction")[-50:].mean()),
     ]  # fmt: skip
 
 
@@ -169,7 +170,7 @@ def bench_alpha(options: argparse.Namespace) -> None:
     for alpha in (0, 0.001, 0.01, 0.03, 0.1, 1, 10):
         rows = np.array([finish(seed, alpha, 600) for seed in seeds])
         digits = (2, 1, 2, 3, 2)
-        cells = [f"{m:.{d}f} ± {s:.{d}f}" for m, s, d in zip(rows.mean(0), rows.std(0), digits, strict=True)]
+        cells = [f"{m:.{d}f} ± {s:.{d}f}" for m, s, d in zip(rows.mean(0), rows.std(0), digits, strict=False)]
         print(f"| {alpha:g} | " + " | ".join(cells) + " |", flush=True)
         if alpha == 0:
             collapsed = int(((rows[:, 0] > 0.5) & (rows[:, 1] >= 4)).sum())
@@ -180,6 +181,20 @@ def bench_alpha(options: argparse.Namespace) -> None:
     ):  # fmt: skip
         losses = np.array([finish(seed, alpha, 1000, raised_at)[3] for seed in seeds])
         print(f"- {words}: {losses.mean():.3f} ± {losses.std():.3f}", flush=True)
+    print("\nStep 600, α = 0 (max load; dead; task loss; dropped at the end):")
+    for words, alpha, changes in (
+        ("Gaussian noise σ = 1 alone", 0, {"router_noise": "gaussian", "noise_std": 1.0}),
+        ("no shared direction", 0, {"shared_direction": 0.0}),
+        ("capacity factor 1", 0, {"capacity_factor": 1.0}),
+        ("capacity factor 1, α = 0.03", 0.03, {"capacity_factor": 1.0}),
+        ("16 experts", 0, {"num_experts": 16}),
+        ("top-2", 0, {"top_k": 2}),
+        ("top-4", 0, {"top_k": 4}),
+    ):
+        rows = np.array([finish(seed, alpha, 600, **changes) for seed in seeds])
+        load, dead, _, loss, _, dropped = rows.mean(0)
+        spread = f"{rows[:, 0].min():.2f}-{rows[:, 0].max():.2f}"
+        print(f"- {words}: {load:.2f} ({spread}); {dead:.1f}; {loss:.3f}; {dropped:.0%}", flush=True)
 
 
 def bench_page(options: argparse.Namespace) -> None:

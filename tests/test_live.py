@@ -10,6 +10,7 @@ import pytest
 
 from moe_sim import PRESETS, Event, RunConfig, Trainer
 from moe_sim import live as live_module
+from moe_sim import scheduler as scheduler_module
 from moe_sim.live import LiveRun
 from moe_sim.scheduler import FORGET_AFTER, Scheduler
 from moe_sim.stream import messages
@@ -175,7 +176,8 @@ def test_a_rate_that_is_not_offered_is_refused() -> None:
         LiveRun(RunConfig()).set_rate(61)
 
 
-def test_idle_runs_are_forgotten(scheduler: Scheduler) -> None:
+def test_idle_runs_are_forgotten(scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_module, "SWEEP_INTERVAL", 0.05)
     idle, other = fast(scheduler), fast(scheduler)
     idle.last_watched -= FORGET_AFTER + 1
     other.train()

@@ -4,11 +4,11 @@ import asyncio
 import json
 from base64 import b64decode
 
+import httpx
 import numpy as np
 import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
-from starlette.testclient import TestClient
 
 from moe_sim import RunConfig
 from moe_sim.live import LiveRun
@@ -105,8 +105,12 @@ def test_watching_holds_a_lease_and_a_moved_knob_is_sent_at_once() -> None:
 
 def test_an_unknown_run_is_not_found() -> None:
     app = Starlette(routes=[Route("/live/{run_id}", live_endpoint(lambda _: None))])
-    response = TestClient(app).get("/live/nobody")
-    assert response.status_code == 404
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
+            return await client.get("/live/nobody")
+
+    assert asyncio.run(ask()).status_code == 404
 
 
 def test_the_group_by_expert_matrix_is_told_in_sixty_thirds(run: LiveRun) -> None:
