@@ -42,14 +42,21 @@ class Diagnosis:
     advice: str = ""
 
 
-def diagnose(history: History, config: RunConfig, *, diverged: bool = False) -> Diagnosis:
+def diagnose(history: History, config: RunConfig, *, diverged: bool = False, failed: bool = False) -> Diagnosis:
     """Judge a run by its newest steps.
 
     Args:
         history: what the run has done so far.
         config: the configuration in force now.
         diverged: the trainer met a number that is not finite.
+        failed: an unexpected error ended the run.
     """
+    if failed:
+        return Diagnosis(
+            "Stopped", "bad",
+            f"An unexpected error ended this run after step {len(history)}; everything shown is as it was then.",
+            "Press Reset; with many experts and tokens the machine may be out of memory.",
+        )  # fmt: skip
     if diverged:
         return _diverged(history, config)
     if not len(history):

@@ -60,7 +60,7 @@ def encode(run: LiveRun, start: int) -> tuple[int, str]:
             "top_k": config.top_k,
             "capacity_factor": config.capacity_factor,
         },
-        "diagnosis": vars(diagnose(history, config, diverged=run.trainer.diverged)),
+        "diagnosis": vars(diagnose(history, config, diverged=run.state == "diverged", failed=run.state == "failed")),
         "events": [vars(marker) for marker in markers(history)],
         "planned_moves": sum(event.step < stop for event in run.plan),
         "rows": {

@@ -1,6 +1,6 @@
 """Runs in the background: control, leases, budget, fairness, failure."""
 
-import asyncio
+import json
 import math
 import threading
 import time
@@ -13,7 +13,8 @@ from moe_sim import live as live_module
 from moe_sim import scheduler as scheduler_module
 from moe_sim.live import LiveRun
 from moe_sim.scheduler import FORGET_AFTER, Scheduler
-from moe_sim.stream import messages
+from moe_sim.stream import encode, messages
+from tests.asynchronous import run_to_end
 
 
 @pytest.fixture
@@ -160,6 +161,7 @@ def test_an_error_in_a_step_ends_that_run_only_and_is_logged(
         run.train()
     assert eventually(lambda: broken.state == "failed" and len(sound.history) > 20)
     assert "no memory left" in caplog.text
+    assert json.loads(encode(broken, 0)[1])["diagnosis"]["state"] == "Stopped"
 
 
 def test_a_diverged_run_stops_with_its_last_healthy_picture(scheduler: Scheduler) -> None:
@@ -234,4 +236,4 @@ def test_a_forgotten_run_ends_its_streams(scheduler: Scheduler) -> None:
     async def watch() -> list[object]:
         return [message async for message in messages(run, 0)]
 
-    assert asyncio.run(watch()) == []
+    assert run_to_end(watch) == []

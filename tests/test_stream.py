@@ -13,6 +13,7 @@ from starlette.routing import Route
 from moe_sim import RunConfig
 from moe_sim.live import LiveRun
 from moe_sim.stream import LETTERS, encode, live_endpoint, messages
+from tests.asynchronous import run_to_end
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_watching_holds_a_lease_and_a_moved_knob_is_sent_at_once() -> None:
         assert json.loads(str(second.data))["events"][0]["label"] == "α 0 → 0.1"
         await stream.aclose()  # type: ignore[attr-defined]
 
-    asyncio.run(watch())
+    run_to_end(watch)
     assert run._viewers == 0
 
 
@@ -110,7 +111,7 @@ def test_an_unknown_run_is_not_found() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
             return await client.get("/live/nobody")
 
-    assert asyncio.run(ask()).status_code == 404
+    assert run_to_end(ask).status_code == 404
 
 
 def test_the_group_by_expert_matrix_is_told_in_sixty_thirds(run: LiveRun) -> None:

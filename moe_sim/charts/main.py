@@ -55,11 +55,11 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
     top = infinity_level(scene.config)
     decades = range(1, round(np.log10(top)))
     figure = blank_figure(
-        palette, "Imbalance ratio", "max / min load, log scale", time=True,
+        palette, "Imbalance ratio", "max / min load, log scale · band: up to 2", time=True,
         yaxis=dict(
             title="max / min", type="log", range=[-0.08, np.log10(top) + 0.12],
-            tickvals=[1, 2, *(10**i for i in decades), top],
-            ticktext=["1", "2", *(f"{10**i:,}".replace(",000", "k") for i in decades), "∞"],
+            tickvals=[1, *(10**i for i in decades), top],
+            ticktext=["1", *(f"{10**i:,}".replace(",000", "k") for i in decades), "∞"],
         ),
     )  # fmt: skip
     figure.add_hrect(y0=1, y1=2, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")

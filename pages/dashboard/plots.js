@@ -43,17 +43,17 @@ class Plot {
     const traces = data.map((trace) => bind(trace, store, context));
     const width = this.graph.clientWidth;
     const live = {
-      ...layout,
+      ...enlarged(layout, Number(getComputedStyle(this.graph).getPropertyValue("--u"))),
       title: undefined,
       width,
       height: this.graph.clientHeight,
       dragmode: width < NARROW && matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
-    if (layout.meta.time) Object.assign(live, this.timeAxis(layout, store, context));
+    if (layout.meta.time) Object.assign(live, this.timeAxis(live, store, context));
     const bars = data.find((trace) => trace.meta?.now === "smoothed_load");
-    if (bars) live.yaxis = this.shareAxis(layout, store, context);
+    if (bars) live.yaxis = this.shareAxis(live, store, context);
     if (bars?.meta.label && store.steps)
-      live.xaxis = { ...layout.xaxis, tickmode: "array", tickvals: bars.x, ticktext: barLabels(store, context) };
+      live.xaxis = { ...live.xaxis, tickmode: "array", tickvals: bars.x, ticktext: barLabels(store, context) };
     Plotly.react(this.graph, traces, live, {
       displaylogo: false,
       displayModeBar: false,
@@ -91,7 +91,7 @@ class Plot {
     const annotations = events.slice(-3).map(({ step, label }, i) => ({
       x: step, xref: "x", y: 1 - 0.11 * i, yref: "paper", yanchor: "top", text: label, showarrow: false,
       xanchor: step > end / 2 ? "right" : "left", xshift: step > end / 2 ? -3 : 3,
-      font: { size: 12, color: context.palette.ink }, bgcolor: context.palette.background,
+      font: { size: layout.font.size - 1, color: context.palette.ink }, bgcolor: context.palette.background,
     }));
     return {
       xaxis: { ...layout.xaxis, ...(end ? { autorange: true } : { range: [0, 50] }) },
@@ -112,6 +112,18 @@ class Plot {
     this.top = !this.gliding ? target : before + 0.4 * (target - before);
     return { ...layout.yaxis, range: [0, this.top] };
   }
+}
+
+// The same layout with larger type and the room that it needs.
+function enlarged(layout, factor) {
+  const axis = (one) => one && {
+    ...one,
+    tickfont: { ...one.tickfont, size: factor * one.tickfont.size },
+    title: one.title && { ...one.title, font: { ...one.title.font, size: factor * one.title.font.size } },
+  };
+  const margin = Object.fromEntries(Object.entries(layout.margin).map(([side, size]) => [side, factor * size]));
+  const axes = Object.fromEntries(["xaxis", "yaxis", "yaxis2"].filter((name) => layout[name]).map((name) => [name, axis(layout[name])]));
+  return { ...layout, ...axes, margin, font: { ...layout.font, size: factor * layout.font.size } };
 }
 
 function element(tag, attributes = {}, text = "") {

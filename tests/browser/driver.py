@@ -34,6 +34,13 @@ def wait_for_step(page: Page, step: int) -> None:
     page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=2 * PATIENCE)
 
 
+def wait_for_points(page: Page, chart: str, count: int) -> None:
+    """Until a chart over time, which is drawn less often than the bars, shows that many steps."""
+    page.wait_for_function(
+        f"document.querySelector('[aria-label=\"{chart}\"] .graph').data[0].x.length === {count}", timeout=PATIENCE
+    )
+
+
 def step_shown(page: Page) -> int:
     """The step that the dashboard shows."""
     return int(page.locator(".ecl").get_attribute("data-step") or 0)

@@ -14,6 +14,7 @@ from tests.browser.driver import (
     tile,
     trace,
     visit,
+    wait_for_points,
     wait_for_step,
 )
 from tests.serving import read_stream
@@ -82,8 +83,8 @@ def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed(page: Pa
     for step in (1, 2, 3):
         press(page, "Step")
         page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{step}'")
+    wait_for_points(page, "Task and auxiliary loss", 3)
     first = trace(page, "Task and auxiliary loss")["y"]
-    assert len(first) == 3
     press(page, "Reset")
     page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'")
     press(page, "Train")
@@ -142,10 +143,8 @@ def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: st
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible()
     trainer = Trainer(RunConfig(aux_loss_coef=0.01, capacity_factor=1))
     steps = step_shown(page)
-    page.wait_for_function(
-        "() => document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').data[0].x.at(-1) == "
-        "document.querySelector('.ecl').dataset.step"
-    )
+    for title in ("Imbalance ratio", "Task and auxiliary loss", "Utilization over time"):
+        wait_for_points(page, title, steps)
     trainer.run(steps)
     figures = page_figures(Scene.of(trainer), "light")
     for name in ("utilization", "imbalance", "task_and_balance_loss", "utilization_over_time", "routing_map"):
