@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from moe_sim.config import RunConfig
 from moe_sim.knobs import KNOBS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class History:
     def to_frame(self) -> pd.DataFrame:
         """One row a step: every scalar of `StepRecord`, `load_0` … for the per-expert ones, and the live knobs in
         force at that step (NaN for a capacity factor that is off)."""
+        import pandas as pd  # here, because it takes half a second to load and a live page does without
+
         length = self._length
         data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}
         for name in ("step", "dead_experts"):

@@ -19,6 +19,7 @@ from moe_sim.config import RunConfig
 from moe_sim.history import Event, History, StepRecord
 from moe_sim.knobs import KNOBS
 from moe_sim.model import Network
+from moe_sim.optimizer import Adam
 from moe_sim.router import Routing
 from moe_sim.tasks import HeldOut, Task, generators
 from moe_sim.text import Text
@@ -59,7 +60,7 @@ class Trainer:
         self.task: Task = TASKS[config.task](config, random["task"], random["held_out"])
         weights = random["weights"]
         self.network = Network(self.task.stem(weights), self.task.width, self.task.classes, config, weights)
-        self._optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
+        self._optimizer = Adam(self.network.parameters())
         self._experts = tuple(self.network.moe.experts.parameters())
         self.history = History(config)
         self.diverged = False
@@ -131,17 +132,15 @@ class Trainer:
             total = total + config.z_loss_coef * z_loss
 
         # Backward. A step that has diverged is not taken.
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero_grad()
         total.backward()
         if not (torch.isfinite(total) and task_loss < LARGEST_LOSS and self._gradients_are_finite()):
             self.diverged = True
             return None
 
         # Update, and how far each expert's weights moved.
-        for group in self._optimizer.param_groups:
-            group["lr"] = config.learning_rate
         before = [weight.detach().clone() for weight in self._experts]
-        self._optimizer.step()
+        self._optimizer.step(config.learning_rate)
 
         record = self._record(batch.groups, routing, task_loss, auxiliary_loss, z_loss, before)
         self.history.append(record)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_scale, steps_of
@@ -164,6 +163,10 @@ def infinity_level(config: RunConfig) -> float:
 
 def smooth(values: np.ndarray) -> np.ndarray:
     """Exponential moving average with the horizon that all smoothed quantities have."""
+    import pandas as pd  # here, because it takes half a second to load and a live page does without
+
+    if not len(values):
+        return values
     return pd.Series(values).ewm(alpha=1 / SMOOTHING_HORIZON).mean().to_numpy()
 
 

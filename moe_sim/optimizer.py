@@ -1,0 +1,40 @@
+"""Adam (Kingma & Ba 2015) through torch's functional form.
+
+`torch.optim.Adam` does the same arithmetic, but the first use of any `torch.optim.Optimizer` loads torch's compiler:
+more than a second in every process, for the first visitor as for each worker of a sweep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.optim.adam import adam
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class Adam:
+    """Updates tensors in place from their `.grad`, with torch's defaults and a learning rate given at each step."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.parameters = list(parameters)
+        self._first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
+        self._steps = [torch.zeros(()) for _ in self.parameters]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.parameters:
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """One update. Every parameter must have a gradient."""
+        adam(
+            self.parameters, [parameter.grad for parameter in self.parameters],  # type: ignore[misc]
+            self._first_moments, self._second_moments, [], self._steps,
+            fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
+            beta1=BETA1, beta2=BETA2, eps=EPSILON, lr=learning_rate,
+        )  # fmt: skip
