@@ -31,7 +31,7 @@ DOMAINS = {"English prose": 0.4, "Python code": 0.3, "Unicode names": 0.2, "arit
 """Domain names and their shares in a batch."""
 PASSAGE, HELD_OUT_CHARACTERS = 120, 3_000
 MODULES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "difflib", "doctest", "enum", "fractions",
-           "heapq", "inspect", "ipaddress", "json.decoder", "logging", "optparse", "pathlib", "pickle", "random",
+           "heapq", "inspect", "ipaddress", "json.decoder", "logging", "optparse", "pathlib", "plistlib", "random",
            "statistics", "tarfile", "textwrap", "typing", "zipfile")  # fmt: skip
 
 

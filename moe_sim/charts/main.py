@@ -54,7 +54,7 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
     top = infinity_level(scene.config)
     decades = range(1, round(np.log10(top)))
     figure = blank_figure(
-        palette, "Imbalance ratio", "max / min load, log scale · band: up to 2", time=True,
+        palette, "Imbalance ratio", "max / min, log · band: up to 2", time=True,
         yaxis=dict(
             title="max / min", type="log", range=[-0.08, np.log10(top) + 0.12],
             tickvals=[1, *(10**i for i in decades), top],

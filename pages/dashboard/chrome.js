@@ -9,7 +9,6 @@ const TILES = [
   ["dead", "Dead experts"],
   ["speed", "Steps/s"],
 ];
-const TRAIN_LABELS = { training: "Pause", finished: "Train" };
 const thousands = new Intl.NumberFormat("en-US");
 
 class Chrome {
@@ -65,7 +64,7 @@ class Chrome {
     this.state = message.state;
     const over = ["finished", "diverged", "failed"].includes(message.state);
     const toggle = this.root.querySelector("[data-command=toggle]");
-    setText(toggle, TRAIN_LABELS[message.state] ?? "Train");
+    setText(toggle, message.state === "training" ? "Pause" : "Train");
     toggle.disabled = over;
     this.root.querySelector("[data-command=step]").disabled = over;
     setText(this.root.querySelector(".done"), thousands.format(store.steps));
