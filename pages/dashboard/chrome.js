@@ -146,13 +146,18 @@ class Passages {
   }
 }
 
-// Black or white, whichever reads better on a colour (relative luminance, WCAG 2).
+// Black or white, whichever reads better on a colour.
 function inkOn(colour) {
-  const [red, green, blue] = [1, 3, 5].map((i) => {
-    const part = parseInt(colour.slice(i, i + 2), 16) / 255;
-    return part <= 0.03928 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
+  return luminance([1, 3, 5].map((i) => parseInt(colour.slice(i, i + 2), 16))) > 0.179 ? "#000000" : "#ffffff";
+}
+
+// Relative luminance (WCAG 2) of red, green and blue in 0 … 255.
+function luminance(parts) {
+  const [red, green, blue] = parts.map((part) => {
+    const share = part / 255;
+    return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
   });
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000000" : "#ffffff";
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
 }
 
 function setText(node, text) {

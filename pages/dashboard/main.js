@@ -29,6 +29,18 @@ class Dashboard {
     this.resizing.observe(root);
     this.onVisible = () => this.schedule();
     document.addEventListener("visibilitychange", this.onVisible);
+    this.themeTimer = setInterval(() => this.followTheme(), 400);
+  }
+
+  // Streamlit does not run the script when the visitor picks another theme in its menu: ask for the other colours.
+  followTheme() {
+    const page = getComputedStyle(this.root.closest(".stApp") ?? document.body).backgroundColor;
+    const theme = luminance(page.match(/[\d.]+/g).slice(0, 3).map(Number)) > 0.5 ? "light" : "dark";
+    if (theme === this.context?.theme) this.wantedTheme = null;
+    else if (theme !== this.wantedTheme) {
+      this.wantedTheme = theme;
+      this.send({ name: "sync" });
+    }
   }
 
   send(command) {
@@ -127,6 +139,7 @@ class Dashboard {
     if (this.frame || document.hidden || !this.store?.latest || !window.Plotly) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = 0;
+      if (!this.store.latest) return; // another run has taken the place since
       this.chrome.draw(this.store, this.context);
       this.passages?.draw(this.store, this.context);
       this.tabs.draw(this.store, this.context);
@@ -156,6 +169,7 @@ class Dashboard {
     document.removeEventListener("visibilitychange", this.onVisible);
     cancelAnimationFrame(this.frame);
     clearTimeout(this.later);
+    clearInterval(this.themeTimer);
     for (const plot of this.plots.values()) plot.watcher.disconnect();
   }
 }

@@ -121,3 +121,16 @@ def test_nothing_is_cut_off_at_any_width(
     assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)")
     assert not troubles
     context.close()
+
+
+def test_the_dashboard_follows_the_theme_that_is_picked_in_the_menu(page: Page, server: str) -> None:
+    visit(page, server)
+    press(page, "Train")
+    wait_for_step(page, 30)
+    page.get_by_test_id("stMainMenu").get_by_role("button").click()
+    page.get_by_role("menuitemradio", name="Dark").click()
+    expect(page.locator(".ecl")).to_have_attribute("data-theme", "dark", timeout=PATIENCE)
+    page.wait_for_function(
+        "getComputedStyle(document.querySelector('.ecl h3')).color === 'rgb(236, 238, 240)'", timeout=PATIENCE
+    )
+    assert step_shown(page) >= 30
