@@ -1,4 +1,4 @@
-"""RunConfig as text: one codec for the address bar and the command line.
+"""RunConfig as text: one codec for whatever puts a run into a line.
 
 A query string always carries every knob (`v=1&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
 """

@@ -3,7 +3,7 @@
 Each trace says in `meta` which quantity it shows. That is how the live page, which gets the figures once, keeps them up
 to date from the stream (pages/dashboard/bindings.js):
 
-- `{"rows": column, "index": i, "smooth": n}`: y over steps, expert i of a per-expert column, mean of the last n steps
+- `{"rows": column, "index": i, "smooth": n}`: y over steps, expert i of a per-expert column, averaged with horizon n
 - `{"coarse": column, "index": i}`: the same in blocks of ten steps
 - `{"heat": column}`: z, experts × steps
 - `{"now": column}`: one value an expert, as they are now

@@ -64,7 +64,7 @@ def feedback(scene: Scene, theme: Theme = "light") -> dict[str, go.Figure]:
         share.add_scatter(
             x=steps_of(scene), y=100 * scene.history.column("smoothed_load")[:, expert], mode="lines",
             line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
-            meta={"rows": "smoothed_load", "index": expert, "scale": 100},
+            meta={"rows": "smoothed_load", "index": expert},
             hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     figures = {"share": share}

@@ -122,7 +122,7 @@ def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
         figure.add_scatter(
             x=steps_of(scene), y=100 * load[:, expert], stackgroup="load", mode="lines", fillcolor=colour,
             line=dict(width=0.6, color=palette.background), name=f"expert {expert + 1}",
-            meta={"rows": "smoothed_load", "index": expert, "scale": 100},
+            meta={"rows": "smoothed_load", "index": expert},
             hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     return figure

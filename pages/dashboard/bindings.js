@@ -1,4 +1,4 @@
-// From a trace's `meta` (see moe_sim/charts.py) to the arrays it shows now.
+// From a trace's `meta` (see moe_sim/charts/__init__.py) to the arrays it shows now.
 
 const MOST_POINTS = 400;
 
@@ -51,7 +51,7 @@ function bindNow(trace, store) {
   return { y: shares.map((share) => 100 * share) };
 }
 
-// Under each bar the expert's number and its share, as charts._bar_labels has it.
+// Under each bar the expert's number and its share, as moe_sim/charts/main.py has it.
 function barLabels(store, { palette, dead_share }) {
   const limit = store.steps >= HORIZON ? dead_share / store.numExperts : -1;
   return store.now("smoothed_load").map((share, i) => {

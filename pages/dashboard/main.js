@@ -117,6 +117,7 @@ class Dashboard {
     const isText = data.passages.length > 0;
     if (this.mapIsText === isText) return;
     this.mapIsText = isText;
+    this.plots.get("routing_map")?.watcher.disconnect();
     this.plots.delete("routing_map");
     this.mapPlace.replaceChildren();
     this.passages = null;

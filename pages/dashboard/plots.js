@@ -45,11 +45,13 @@ class Plot {
     const live = {
       ...enlarged(layout, Number(getComputedStyle(this.graph).getPropertyValue("--u"))),
       title: undefined,
+      uirevision: context.run,
       width,
       height: this.graph.clientHeight,
       dragmode: width < NARROW && matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
     if (layout.meta.time) Object.assign(live, this.timeAxis(live, store, context));
+    if (this.run !== context.run) Object.assign(this, { run: context.run, zoomed: false });
     const bars = data.find((trace) => trace.meta?.now === "smoothed_load");
     if (bars) live.yaxis = this.shareAxis(live, store, context);
     if (bars?.meta.label && store.steps)
@@ -63,10 +65,10 @@ class Plot {
     return !this.gliding;
   }
 
-  // A zoom by hand holds until a double click.
+  // A zoom by hand holds until a double click or another run.
   watchZoom() {
-    if (this.zoomed !== undefined) return;
-    this.zoomed = false;
+    if (this.watching) return;
+    this.watching = true;
     this.graph.on("plotly_relayout", (change) => {
       this.zoomed = "yaxis.range[0]" in change || (this.zoomed && !("yaxis.autorange" in change));
     });

@@ -40,7 +40,7 @@ class Store {
     return true;
   }
 
-  // The same average as charts.smooth: exponential, horizon 20 steps, bias-corrected.
+  // The same average as `smooth` in moe_sim/charts/main.py: exponential, horizon 20 steps, bias-corrected.
   extendSmoothed(name) {
     const column = this.rows[name];
     const average = (this.smoothed[name] ??= []);

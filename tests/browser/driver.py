@@ -58,6 +58,16 @@ def move(page: Page, name: str, steps: int) -> None:
         page.keyboard.press("ArrowRight" if steps > 0 else "ArrowLeft")
 
 
+def zoom_into(page: Page, graph: Locator) -> None:
+    """Drag a rectangle over the middle of a chart."""
+    box = graph.bounding_box()
+    assert box
+    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.3 * box["height"])
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.7 * box["height"], steps=5)
+    page.mouse.up()
+
+
 def tile(page: Page, name: str) -> str:
     """The text of a KPI tile."""
     return page.locator(f"[data-tile={name}]").inner_text()

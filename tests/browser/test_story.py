@@ -16,6 +16,7 @@ from tests.browser.driver import (
     visit,
     wait_for_points,
     wait_for_step,
+    zoom_into,
 )
 from tests.serving import read_stream
 
@@ -64,12 +65,7 @@ def test_charts_keep_their_elements_and_a_zoom_through_thirty_seconds_of_trainin
         "() => { window.kept = [...document.querySelectorAll('.ecl .graph, .ecl .main-svg')] }",
     )
     graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
-    box = graph.bounding_box()
-    assert box
-    page.mouse.move(box["x"] + 0.4 * box["width"], box["y"] + 0.3 * box["height"])
-    page.mouse.down()
-    page.mouse.move(box["x"] + 0.7 * box["width"], box["y"] + 0.7 * box["height"], steps=5)
-    page.mouse.up()
+    zoom_into(page, graph)
     zoomed = graph.evaluate("graph => graph.layout.xaxis.range")
     begun = step_shown(page)
     wait_for_step(page, begun + 30 * 60)
@@ -158,3 +154,19 @@ def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: st
                 assert other is None or abs(one - other) <= 0.006 * abs(other) + 0.03
     dots = figures["routing_map"].data[0]
     assert trace(page, "Routing map")["marker"]["color"] == dots.marker.color.tolist()
+
+
+def test_a_zoom_ends_with_its_run(page: Page, server: str) -> None:
+    visit(page, server)
+    for step in (1, 2):
+        press(page, "Step")
+        wait_for_points(page, "Imbalance ratio", step)
+    graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
+    zoom_into(page, graph)
+    page.wait_for_function(
+        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').layout.xaxis.autorange === false"
+    )
+    press(page, "Reset")
+    press(page, "Step")
+    wait_for_points(page, "Imbalance ratio", 1)
+    assert graph.evaluate("graph => graph.layout.xaxis.autorange") is True
