@@ -21,7 +21,8 @@ MAIN, BALANCING, CAPACITY, NOISE, TASK, OPTIMIZER = (
 )
 
 
-def _knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
+def knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
+    """A field with what `moe_sim.knobs.Knob` tells about it; `ge` and `le` are its bounds."""
     bounds = {key: extra.pop(key) for key in ("ge", "le") if key in extra}
     return Field(
         default,
@@ -41,7 +42,7 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    aux_loss_coef: float = _knob(
+    aux_loss_coef: float = knob(
         0.0,
         "Load-balancing coefficient α",
         "Weight of the balancing loss in the total loss. 0 leaves the router to itself.",
@@ -51,13 +52,20 @@ class RunConfig(BaseModel):
         le=10,
         stops=(0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10),
     )
-    num_experts: int = _knob(
-        8, "Experts", "E, the number of experts in the layer.", group=MAIN, live=False, ge=2, le=64
+    balancing: Literal[
+        "load_balancing", "importance", "load", "importance_and_load", "bias", "expert_choice", "sinkhorn", "none"
+    ] = knob(
+        "load_balancing",
+        "Balancing mechanism",
+        "A loss that α weighs, or another way to select experts. The tab Mechanism tells what it does in this run.",
+        group=MAIN,
+        live=True,
     )
-    top_k: int = _knob(
+    num_experts: int = knob(8, "Experts", "E, the number of experts in the layer.", group=MAIN, live=False, ge=2, le=64)
+    top_k: int = knob(
         1, "Top-k", "K, the number of experts that each token is sent to.", group=MAIN, live=True, ge=1, le=8
     )
-    capacity_factor: float | None = _knob(
+    capacity_factor: float | None = knob(
         None,
         "Capacity factor",
         "Each expert takes at most ⌈factor · T · K / E⌉ token choices a step; the rest are dropped. Off: no limit.",
@@ -67,14 +75,24 @@ class RunConfig(BaseModel):
         le=4,
         stops=(0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, None),
     )
-    balancing: Literal["load_balancing", "importance", "none"] = _knob(
-        "load_balancing",
-        "Balancing loss",
-        "What α weighs: Switch's E·Σf·P, the CV² of the importance, or nothing.",
+    convention: Literal["per_choice", "first_choice", "huggingface"] = knob(
+        "per_choice",
+        "Convention of the load-balancing loss",
+        "What f counts under top-k: all choices / (T·K), first choices / T, or all choices / T as transformers does.",
         group=BALANCING,
         live=True,
     )
-    z_loss_coef: float = _knob(
+    bias_rate: float = knob(
+        0.01,
+        "Bias rate",
+        "How far each step moves an expert's selection bias towards an even load.",
+        group=BALANCING,
+        live=True,
+        ge=0,
+        le=1,
+        stops=(0, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1),
+    )
+    z_loss_coef: float = knob(
         0.0,
         "Router z-loss coefficient",
         "Weight of mean(logsumexp(z)²), which keeps router logits small.",
@@ -82,9 +100,9 @@ class RunConfig(BaseModel):
         live=True,
         ge=0,
         le=10,
-        stops=(0, 0.0001, 0.001, 0.01, 0.1, 1, 10),
+        stops=(0, 0.0001, 0.001, 0.01, 0.1, 0.3, 1, 10),
     )
-    renormalize: bool = _knob(
+    renormalize: bool = knob(
         False,
         "Renormalize the kept weights",
         "Scale the K combine weights of a token to sum to 1. Needs top-k of 2 or more: with one expert the weight "
@@ -92,21 +110,29 @@ class RunConfig(BaseModel):
         group=CAPACITY,
         live=True,
     )
-    drop_order: Literal["position", "probability"] = _knob(
+    overflow: Literal["drop", "reroute"] = knob(
+        "drop",
+        "Overflow",
+        "Pairs over capacity are dropped, or sent to the token's next-best expert with room.",
+        group=CAPACITY,
+        live=True,
+    )
+    drop_order: Literal["position", "probability"] = knob(
         "position",
-        "Who is dropped",
+        "Who overflows",
         "Over capacity: later tokens (position) or the pairs with the lowest combine weight (probability).",
         group=CAPACITY,
         live=True,
     )
-    router_noise: Literal["none", "jitter", "gaussian"] = _knob(
+    router_noise: Literal["none", "jitter", "gaussian", "learned"] = knob(
         "none",
         "Router noise",
-        "In training, multiply the router's input by U(1−ε, 1+ε) (jitter) or add N(0, σ²) to its logits (gaussian).",
+        "In training: multiply the router's input by U(1−ε, 1+ε) (jitter), or add N(0, σ²) to its logits, σ as set "
+        "(gaussian) or learned as softplus(x·W). The load loss always brings Gaussian noise.",
         group=NOISE,
         live=True,
     )
-    noise_std: float = _knob(
+    noise_std: float = knob(
         0.125,
         "Noise strength",
         "ε of the jitter (at most 1 acts) or σ of the Gaussian noise.",
@@ -116,14 +142,14 @@ class RunConfig(BaseModel):
         le=10,
         stops=(0, 0.01, 0.03, 0.125, 0.3, 1, 3, 10),
     )
-    task: Literal["topics", "text"] = _knob(
+    task: Literal["topics", "text"] = knob(
         "topics",
         "Task",
         "Topics: synthetic tokens, a teacher network for each topic. Text: the next character of real text.",
         group=TASK,
         live=False,
     )
-    seed: int = _knob(
+    seed: int = knob(
         0,
         "Seed",
         "Fixes the data, their order and the initial weights.",
@@ -132,19 +158,29 @@ class RunConfig(BaseModel):
         ge=0,
         le=2**31 - 1,
     )
-    num_topics: int = _knob(12, "Topics", "How many topics.", group=TASK, live=False, ge=2, le=32, task="topics")
-    topic_skew: float = _knob(
+    num_topics: int = knob(12, "Topics", "How many topics.", group=TASK, live=False, ge=2, le=32, task="topics")
+    topic_skew: float = knob(
         0.5,
         "Topic skew",
         "Topic frequencies follow Zipf's law with this exponent. 0: all alike.",
         group=TASK,
-        live=False,
+        live=True,
         ge=0,
         le=3,
         step=0.1,
         task="topics",
     )
-    shared_direction: float = _knob(
+    topic_shift: int = knob(
+        0,
+        "Topic order",
+        "By how many places the order of the topics by frequency is turned: 0 makes topic 1 the most frequent one.",
+        group=TASK,
+        live=True,
+        ge=0,
+        le=31,
+        task="topics",
+    )
+    shared_direction: float = knob(
         2.0,
         "Shared direction",
         "Length, in √width, of the direction that all tokens have in common. It is the lever of collapse: at 0 "
@@ -156,7 +192,16 @@ class RunConfig(BaseModel):
         step=0.1,
         task="topics",
     )
-    batch_tokens: int = _knob(
+    domain_mix: Literal["usual", "even", "reversed", "code", "arithmetic"] = knob(
+        "usual",
+        "Domain mix",
+        "Shares of prose, code, names and arithmetic: .4/.3/.2/.1 (usual), all alike (even), the other way round "
+        "(reversed), or .7 of one and .1 of each other.",
+        group=TASK,
+        live=True,
+        task="text",
+    )
+    batch_tokens: int = knob(
         256,
         "Tokens per step",
         "T, the number of tokens in a batch.",
@@ -166,7 +211,7 @@ class RunConfig(BaseModel):
         le=2048,
         step=32,
     )
-    learning_rate: float = _knob(
+    learning_rate: float = knob(
         0.003,
         "Learning rate",
         "Step size of Adam.",
@@ -176,7 +221,14 @@ class RunConfig(BaseModel):
         le=1000,
         stops=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1, 1000),
     )
-    expert_hidden_size: int = _knob(
+    frozen: bool = knob(
+        False,
+        "Freeze",
+        "Stop all updates and go on routing.",
+        group=OPTIMIZER,
+        live=True,
+    )
+    expert_hidden_size: int = knob(
         24,
         "Expert hidden size",
         "Hidden units of each expert.",

@@ -52,7 +52,7 @@ def importance_loss(*, router_probs: Tensor) -> Tensor:
     return _squared_coefficient_of_variation(router_probs.sum(0))
 
 
-def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float, top_k: int) -> Tensor:
+def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float | Tensor, top_k: int) -> Tensor:
     """CV² of the smooth load Σ_tokens Φ((z_i − threshold_i)/σ) (Shazeer et al. 2017, eq. 8-10; V-MoE).
 
     Φ(…) is the probability that expert i is in the top-k if its own noise is drawn anew; threshold_i is the k-th
@@ -61,7 +61,7 @@ def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float, 
     Args:
         router_logits: (T, E) logits without noise.
         noisy_logits: (T, E) the same with Gaussian noise of standard deviation `noise_std`.
-        noise_std: σ > 0.
+        noise_std: σ > 0, one number or (T, E).
         top_k: K < E. With K = E every expert is always chosen and the loss is 0.
 
     Returns:
@@ -70,7 +70,7 @@ def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float, 
     Raises:
         ValueError: if `noise_std` is not positive.
     """
-    if not noise_std > 0:
+    if not (isinstance(noise_std, Tensor) or noise_std > 0):
         raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {noise_std}")
     if top_k >= router_logits.shape[1]:
         return router_logits.sum() * 0.0

@@ -6,22 +6,26 @@ T tokens, E experts, K choices per token, D width, H hidden; P = T·K pairs, N o
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_sim.balancing import Balancing
+from moe_sim.capacity import rank_within_expert
 from moe_sim.config import RunConfig
-from moe_sim.router import Routing, rank_within_expert, route
+from moe_sim.router import Routing, route, top_k_of_logits
 
 
 class Router(nn.Module):
-    """Logits z = x W_r, one linear map without bias."""
+    """Logits z = x W_r, one linear map without bias, and a second one for noise that is learned."""
 
     def __init__(self, width: int, num_experts: int, generator: torch.Generator) -> None:
         super().__init__()
         self.weight = nn.Parameter(linear_init(width, (width, num_experts), generator))
+        self.noise_weight = nn.Parameter(torch.zeros(width, num_experts))
 
     def forward(self, x_TD: Tensor, jitter: float = 0.0, noise: torch.Generator | None = None) -> Tensor:
         """(T, D) → (T, E) logits; the input is multiplied by U(1 − jitter, 1 + jitter) drawn from `noise`
@@ -29,6 +33,13 @@ class Router(nn.Module):
         if jitter and noise is not None:
             x_TD = x_TD * (1 + jitter * (2 * torch.rand(x_TD.shape, generator=noise) - 1))
         return x_TD @ self.weight
+
+    def noise_std(self, x_TD: Tensor, config: RunConfig, balancing: Balancing) -> float | Tensor:
+        """σ of the Gaussian noise in training: softplus(x W_noise), (T, E), where it is learned (Shazeer et al. 2017,
+        eq. 4; from W_noise = 0, so σ = ln 2 at first), else one number, 0 for none."""
+        if config.router_noise == "learned":
+            return F.softplus(x_TD @ self.noise_weight)
+        return config.noise_std if config.router_noise == "gaussian" or balancing.needs_gaussian_noise else 0.0
 
 
 class Experts(nn.Module):
@@ -50,7 +61,7 @@ class Experts(nn.Module):
     def forward(self, x_TD: Tensor, routing: Routing) -> Tensor:
         """(T, D) → (T, D), the sum of the chosen experts' outputs weighted by `routing.combine_weights`."""
         weights_TK, kept_TK = routing.combine_weights, routing.kept
-        expert_P = routing.expert_index.numpy().ravel()  # P = T·K pairs, of which N are kept
+        expert_P = routing.dispatch_index.numpy().ravel()  # P = T·K pairs, of which N are kept
         pair_N = np.arange(expert_P.size) if kept_TK is None else np.flatnonzero(kept_TK.numpy())
         rows, expert_B, row_N = _arrange(expert_P[pair_N], len(self.weight_in))
 
@@ -121,15 +132,26 @@ class MoE(nn.Module):
         self.router = Router(width, config.num_experts, generator)
         self.experts = Experts(config.num_experts, width, config.expert_hidden_size, generator)
 
-    def forward(self, x_TD: Tensor, config: RunConfig, noise: torch.Generator | None) -> tuple[Tensor, Routing]:
-        """Route and combine under the live knobs of `config`; `noise` None means evaluation."""
-        routing = self.route(x_TD, config, noise)
+    def forward(self, x_TD: Tensor, config: RunConfig, balancing: Balancing, **how: Any) -> tuple[Tensor, Routing]:
+        """Route, as `route` does, and combine."""
+        routing = self.route(x_TD, config, balancing, **how)
         return self.experts(x_TD, routing), routing
 
-    def route(self, x_TD: Tensor, config: RunConfig, noise: torch.Generator | None) -> Routing:
-        """The routing alone."""
+    def route(
+        self, x_TD: Tensor, config: RunConfig, balancing: Balancing, *,
+        noise: torch.Generator | None = None, inference: bool = False,
+    ) -> Routing:  # fmt: skip
+        """The routing alone, under the live knobs of `config`.
+
+        Args:
+            noise: where noise is drawn from; None: no noise.
+            inference: no capacity limit, and every token is routed as if it had come alone.
+        """
         jitter = min(config.noise_std, 1.0) if config.router_noise == "jitter" else 0.0
-        return route(self.router(x_TD, jitter, noise), config, noise)
+        noise_std = self.router.noise_std(x_TD, config, balancing) if noise is not None else 0.0
+        select = top_k_of_logits if inference and balancing.looks_at_batch else balancing.select
+        logits = self.router(x_TD, jitter, noise)
+        return route(logits, config, select, noise=noise, noise_std=noise_std, limited=not inference)
 
 
 class Network(nn.Module):
@@ -144,10 +166,10 @@ class Network(nn.Module):
         self.head_weight = nn.Parameter(linear_init(width, (width, classes), generator))
         self.head_bias = nn.Parameter(torch.zeros(classes))
 
-    def forward(self, inputs: Tensor, config: RunConfig, noise: torch.Generator | None) -> tuple[Tensor, Routing]:
-        """Task inputs of T tokens → ((T, classes) logits, routing)."""
+    def forward(self, inputs: Tensor, config: RunConfig, balancing: Balancing, **how: Any) -> tuple[Tensor, Routing]:
+        """Task inputs of T tokens → ((T, classes) logits, routing), routed as `MoE.route` does."""
         x_TD = self.stem(inputs)
-        moe_TD, routing = self.moe(x_TD, config, noise)
+        moe_TD, routing = self.moe(x_TD, config, balancing, **how)
         x_TD = F.layer_norm(x_TD + moe_TD, x_TD.shape[1:])
         return torch.addmm(self.head_bias, x_TD, self.head_weight), routing
 

@@ -31,10 +31,13 @@ class Adam:
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """One update. Every parameter must have a gradient."""
+        """One update. A parameter without a gradient rests, its moments too."""
+        states = zip(self.parameters, self._first_moments, self._second_moments, self._steps, strict=True)
+        active = [(p, p.grad, first, second, steps) for p, first, second, steps in states if p.grad is not None]
+        columns = zip(*active, strict=True)
+        parameters, gradients, first_moments, second_moments, steps = (list(column) for column in columns)
         adam(
-            self.parameters, [parameter.grad for parameter in self.parameters],  # type: ignore[misc]
-            self._first_moments, self._second_moments, [], self._steps,
+            parameters, gradients, first_moments, second_moments, [], steps,
             fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
             beta1=BETA1, beta2=BETA2, eps=EPSILON, lr=learning_rate,
         )  # fmt: skip

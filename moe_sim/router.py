@@ -1,19 +1,25 @@
-"""From router logits to who goes where: noise, top-k selection, capacity.
+"""From router logits to who goes where: noise, selection, capacity.
 
 T tokens, E experts, K choices per token.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from moe_sim.capacity import expert_capacity, reroute, seating_order, within_capacity
 from moe_sim.config import RunConfig
+from moe_sim.selection import Selection, top_choices
+
+__all__ = ["Routing", "Select", "expert_capacity", "route"]
+
+Select = Callable[[Tensor, Tensor, int], Selection]
+"""(T, E) logits with noise, their softmax, K → the experts of each token."""
 
 
 @dataclass(frozen=True)
@@ -24,92 +30,88 @@ class Routing:
     """(T, E) router logits without Gaussian noise."""
     noisy_logits: Tensor
     """(T, E) the logits that selected; the same tensor where there is no noise."""
+    noise_std: float | Tensor
+    """σ of the Gaussian noise in `noisy_logits`, (T, E) where it is learned."""
     probs: Tensor
     """(T, E) softmax of `logits`: the router's preference, whose mean is the importance P."""
     expert_index: Tensor
     """(T, K) int64, the chosen experts, the preferred first. f is counted from it, before capacity."""
+    assigned: Tensor | None
+    """(T, K) bool, False where a slot is empty; None where none is."""
+    dispatch_index: Tensor
+    """(T, K) int64, the expert that computes the pair: another than the chosen one where overflow was rerouted."""
     combine_weights: Tensor
-    """(T, K) the weight of each choice in the layer's output, before capacity."""
+    """(T, K) the weight of each pair in the layer's output, before capacity."""
     kept: Tensor | None
-    """(T, K) bool, False where capacity dropped the pair; None where there is no capacity limit."""
+    """(T, K) bool, False where nobody computes the pair: the slot is empty, or capacity dropped it. None where every
+    pair is computed."""
+
+    def chosen(self) -> np.ndarray:
+        """(N,) the chosen expert of every pair, before capacity."""
+        return (self.expert_index if self.assigned is None else self.expert_index[self.assigned]).numpy().ravel()
+
+    def processed(self) -> np.ndarray:
+        """(N,) the computing expert of every pair that is computed."""
+        return (self.dispatch_index if self.kept is None else self.dispatch_index[self.kept]).numpy().ravel()
+
+    def served(self) -> np.ndarray:
+        """(T,) bool, False for a token that no expert computes: it passes on by the residual path only."""
+        return np.ones(len(self.logits), dtype=bool) if self.kept is None else self.kept.any(1).numpy()
 
 
-def route(logits: Tensor, config: RunConfig, noise: torch.Generator | None) -> Routing:
-    """Choose K experts for each token.
+def top_k_of_logits(logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+    """The router's own preference: the K largest logits."""
+    return top_choices(logits, top_k)
+
+
+def route(
+    logits: Tensor, config: RunConfig, select: Select = top_k_of_logits, *,
+    noise: torch.Generator | None = None, noise_std: float | Tensor = 0.0, limited: bool = True,
+) -> Routing:  # fmt: skip
+    """Choose experts for each token and seat the pairs.
 
     Args:
         logits: (T, E) router logits.
-        config: its top_k, capacity_factor, drop_order, renormalize, router_noise and noise_std are obeyed.
-        noise: where Gaussian noise is drawn from; None routes without noise, as in evaluation.
+        config: its top_k, capacity_factor, overflow, drop_order and renormalize are obeyed.
+        select: how experts are chosen; it sees no gradient.
+        noise: where Gaussian noise is drawn from; None routes without.
+        noise_std: σ of that noise, a number or (T, E).
+        limited: whether the capacity limit holds.
     """
     probs = logits.softmax(1)
     noisy_logits, noisy_probs = logits, probs
-    if noise is not None and config.router_noise == "gaussian" and config.noise_std > 0:
-        noisy_logits = logits + config.noise_std * torch.randn(logits.shape, generator=noise)
+    if noise is not None and (isinstance(noise_std, Tensor) or noise_std > 0):
+        noisy_logits = logits + noise_std * torch.randn(logits.shape, generator=noise)
         noisy_probs = noisy_logits.softmax(1)
+    else:
+        noise_std = 0.0
 
-    # Choose by logits: probabilities of a confident router underflow to 0 and tie.
-    expert_index = noisy_logits.detach().topk(config.top_k, dim=1).indices
-    weights = noisy_probs.gather(1, expert_index)
-    kept = None
-    if config.capacity_factor is not None:
-        tokens, num_experts = logits.shape
-        capacity = expert_capacity(
-            tokens=tokens, num_experts=num_experts, top_k=config.top_k, capacity_factor=config.capacity_factor
-        )
-        priority = weights.detach() if config.drop_order == "probability" else None
-        kept = within_capacity(expert_index, num_experts, capacity, priority)
+    selection = select(noisy_logits.detach(), noisy_probs.detach(), config.top_k)
+    expert_index, kept = selection.expert_index, selection.assigned
+    dispatch_index = expert_index
+    if limited and config.capacity_factor is not None:
+        dispatch_index, kept = _seat(selection, noisy_logits.detach(), noisy_probs.detach(), config)
+
+    weights = noisy_probs.gather(1, dispatch_index)
     if config.renormalize:
-        weights = weights / weights.sum(1, keepdim=True)
-    return Routing(logits, noisy_logits, probs, expert_index, weights, kept)
+        total = weights if selection.assigned is None else weights * selection.assigned
+        weights = weights / total.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    return Routing(
+        logits, noisy_logits, noise_std, probs, expert_index, selection.assigned, dispatch_index, weights, kept
+    )
 
 
-def expert_capacity(*, tokens: int, num_experts: int, top_k: int, capacity_factor: float) -> int:
-    """C = ⌈capacity_factor · T · K / E⌉, how many pairs an expert takes in a step (the form of Megatron-LM).
-
-    Raises:
-        ValueError: unless all four are positive.
-    """
-    if min(tokens, num_experts, top_k, capacity_factor) <= 0:
-        raise ValueError("tokens, num_experts, top_k and capacity_factor must be positive")
-    # In exact arithmetic, with the factor as it is written: 1.1 · 800 / 8 is 110, not 110.00000000000001.
-    return math.ceil(Fraction(str(capacity_factor)) * tokens * top_k / num_experts)
-
-
-def within_capacity(expert_index: Tensor, num_experts: int, capacity: int, priority: Tensor | None = None) -> Tensor:
-    """Which (token, choice) pairs find room when each expert takes at most `capacity` of them.
-
-    Args:
-        expert_index: (T, K) int64, the chosen experts.
-        num_experts: E.
-        capacity: C, pairs an expert takes.
-        priority: (T, K); pairs with a larger value are seated first (V-MoE's batch-priority routing). None: by
-            position, earlier tokens first and all first choices before all second choices. Ties go by position too.
-
-    Returns:
-        (T, K) bool, True where the pair is kept.
-    """
-    expert = expert_index.numpy().T.ravel()  # choice-major: the order of seating by position
-    order = np.arange(expert.size)
-    if priority is not None:
-        order = np.argsort(-priority.numpy().T.ravel(), kind="stable")
-    seated = expert[order]
-    kept = np.empty(expert.size, dtype=bool)
-    kept[order] = rank_within_expert(seated, np.bincount(seated, minlength=num_experts)) < capacity
-    return torch.from_numpy(kept.reshape(expert_index.T.shape).T)
-
-
-def rank_within_expert(expert: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How many earlier entries name the same expert.
-
-    Args:
-        expert: (N,) integers below 256.
-        counts: (E,) how often each expert occurs in it.
-
-    Returns:
-        (N,) int64.
-    """
-    order = np.argsort(expert.astype(np.uint8), kind="stable")  # NumPy sorts small integers by radix
-    rank = np.empty(expert.size, dtype=np.int64)
-    rank[order] = np.arange(expert.size) - np.repeat(counts.cumsum() - counts, counts)
-    return rank
+def _seat(selection: Selection, logits: Tensor, probs: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """The experts that the pairs go to under the capacity limit, and which pairs find room."""
+    tokens, num_experts = logits.shape
+    expert_index = selection.expert_index.numpy()
+    capacity = expert_capacity(
+        tokens=tokens, num_experts=num_experts, top_k=config.top_k, capacity_factor=config.capacity_factor or 0
+    )
+    assigned = np.ones(expert_index.shape, bool) if selection.assigned is None else selection.assigned.numpy()
+    by_probability = config.drop_order == "probability"
+    order = seating_order(assigned, probs.gather(1, selection.expert_index).numpy() if by_probability else None)
+    kept = within_capacity(expert_index, order, num_experts, capacity)
+    if config.overflow == "reroute":
+        expert_index, kept = reroute(expert_index, kept, order, logits.numpy(), capacity)
+    return torch.from_numpy(expert_index), torch.from_numpy(kept)

@@ -53,15 +53,30 @@ def squared_variation(amounts: np.ndarray) -> float:
     return sum((amount - mean) ** 2 for amount in amounts) / len(amounts) / mean**2
 
 
-def load_loss(logits: np.ndarray, noisy_logits: np.ndarray, noise_std: float, top_k: int) -> float:
-    """CV² of Σ_tokens Φ((z_i − threshold_i)/σ); threshold_i is the k-th largest noisy logit among the others."""
+def load_loss(logits: np.ndarray, noisy_logits: np.ndarray, noise_std: float | np.ndarray, top_k: int) -> float:
+    """CV² of Σ_tokens Φ((z_i − threshold_i)/σ); threshold_i is the k-th largest noisy logit among the others. σ is one
+    number or (T, E)."""
     tokens, num_experts = logits.shape
+    std = np.full((tokens, num_experts), noise_std) if np.ndim(noise_std) == 0 else np.asarray(noise_std)
     expected = np.zeros(num_experts)
     for t in range(tokens):
         for i in range(num_experts):
             others = sorted((noisy_logits[t, j] for j in range(num_experts) if j != i), reverse=True)
-            expected[i] += normal_cdf((logits[t, i] - others[top_k - 1]) / noise_std)
+            expected[i] += normal_cdf((logits[t, i] - others[top_k - 1]) / std[t, i])
     return squared_variation(expected)
+
+
+def importance_and_load_loss(
+    logits: np.ndarray, noisy_logits: np.ndarray, noise_std: float | np.ndarray, top_k: int
+) -> float:
+    """Half the one and half the other, as in V-MoE."""
+    importance = squared_variation(softmax(logits).sum(0))
+    return 0.5 * importance + 0.5 * load_loss(logits, noisy_logits, noise_std, top_k)
+
+
+def softplus(values: np.ndarray) -> np.ndarray:
+    """ln(1 + e^v), number by number."""
+    return np.array([[math.log1p(math.exp(value)) for value in row] for row in np.asarray(values, dtype=float)])
 
 
 def normal_cdf(value: float) -> float:
@@ -97,23 +112,116 @@ def expert_capacity(tokens: int, num_experts: int, top_k: int, capacity_factor: 
     return math.ceil(capacity_factor * tokens * top_k / num_experts)
 
 
-def within_capacity(expert_index: np.ndarray, capacity: int, priority: np.ndarray | None) -> np.ndarray:
-    """Seat the pairs one after the other while there is room, (T, K) bool.
+Pair = tuple[int, int]
+"""A token and the number of its choice."""
 
-    By position: all first choices before all second ones, earlier tokens first. With a priority, larger ones first.
-    """
-    tokens, top_k = expert_index.shape
-    pairs = [(t, k) for k in range(top_k) for t in range(tokens)]
+
+def seating(assigned: np.ndarray, priority: np.ndarray | None) -> list[Pair]:
+    """The pairs in the order in which they are seated. By position: all first choices before all second ones, earlier
+    tokens first. With a priority: larger ones first, equals by position. An empty slot is no pair."""
+    tokens, slots = assigned.shape
+    pairs = [(t, k) for k in range(slots) for t in range(tokens) if assigned[t, k]]
     if priority is not None:
         pairs.sort(key=lambda pair: -priority[pair])
+    return pairs
+
+
+def within_capacity(expert_index: np.ndarray, capacity: int, pairs: list[Pair]) -> np.ndarray:
+    """Seat the pairs one after the other while there is room, (T, K) bool."""
     seated: dict[int, int] = {}
-    kept = np.zeros((tokens, top_k), dtype=bool)
+    kept = np.zeros(expert_index.shape, dtype=bool)
     for pair in pairs:
         expert = int(expert_index[pair])
         if seated.get(expert, 0) < capacity:
             seated[expert] = seated.get(expert, 0) + 1
             kept[pair] = True
     return kept
+
+
+def reroute(
+    expert_index: np.ndarray, capacity: int, pairs: list[Pair], logits: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Seat whom the drop rule seats. Then, one after the other in the same order, each of the rest goes to the expert
+    of its token's highest logit among those that have room and do not serve the token; if there is none, nowhere.
+
+    Returns the computing experts (T, K) and who is computed at all, (T, K) bool.
+    """
+    num_experts = logits.shape[1]
+    kept = within_capacity(expert_index, capacity, pairs)
+    computing = expert_index.copy()
+    served_by = [{int(e) for e, k in zip(*row, strict=True) if k} for row in zip(expert_index, kept, strict=True)]
+    for t, k in pairs:
+        if kept[t, k]:
+            continue
+        seated = [sum(expert in experts for experts in served_by) for expert in range(num_experts)]
+        possible = [e for e in range(num_experts) if seated[e] < capacity and e not in served_by[t]]
+        if possible:
+            best = max(possible, key=lambda e: logits[t, e])
+            computing[t, k], kept[t, k] = best, True
+            served_by[t].add(best)
+    return computing, kept
+
+
+def expert_choice(probs: np.ndarray, top_k: int) -> np.ndarray:
+    """Each expert takes its ⌈T·K/E⌉ tokens of highest probability, earlier tokens first among equals: (T, E) bool."""
+    tokens, num_experts = probs.shape
+    picks = -(-tokens * top_k // num_experts)
+    has = np.zeros((tokens, num_experts), dtype=bool)
+    for expert in range(num_experts):
+        ranking = sorted(range(tokens), key=lambda t: (-probs[t, expert], t))
+        has[ranking[:picks], expert] = True
+    return has
+
+
+def sinkhorn(logits: np.ndarray, rounds: int = 20) -> np.ndarray:
+    """exp(z), in each round the rows scaled to sum to 1/T, then the columns to 1/E. In logarithms."""
+    tokens, num_experts = logits.shape
+    log = np.array(logits, dtype=float)
+    for _ in range(rounds):
+        for t in range(tokens):
+            log[t] -= log_sum(log[t]) + math.log(tokens)
+        for e in range(num_experts):
+            log[:, e] -= log_sum(log[:, e]) + math.log(num_experts)
+    return np.exp(log)
+
+
+def log_sum(values: np.ndarray) -> float:
+    """ln Σ e^v."""
+    highest = max(values)
+    return highest + math.log(sum(math.exp(value - highest) for value in values))
+
+
+def updated_bias(bias: np.ndarray, load: np.ndarray, rate: float) -> np.ndarray:
+    """Up by the rate where the load is below the mean, down where it is above."""
+    mean = sum(load) / len(load)
+    return np.array([b + rate * (int(f < mean) - int(f > mean)) for b, f in zip(bias, load, strict=True)])
+
+
+def dropped_by_choice(kept: np.ndarray, slots: int = 8) -> list[float]:
+    """For the first, second … choices the share that nobody computes; 0 for choices that nobody has."""
+    tokens, top_k = kept.shape
+    return [sum(not kept[t, k] for t in range(tokens)) / tokens if k < top_k else 0.0 for k in range(slots)]
+
+
+def unserved(kept: np.ndarray) -> float:
+    """Share of the tokens of which no pair is computed."""
+    return sum(not any(row) for row in kept) / len(kept)
+
+
+def together(has: list[set[int]], num_experts: int) -> np.ndarray:
+    """(E, E) share of the tokens that have both experts, from the experts of each token."""
+    shares = np.zeros((num_experts, num_experts))
+    for experts in has:
+        for i in experts:
+            for j in experts:
+                shares[i, j] += 1 / len(has)
+    return shares
+
+
+def distance(now: list[np.ndarray], start: list[np.ndarray]) -> float:
+    """‖w − w₀‖ / ‖w₀‖ over all numbers of all arrays."""
+    moved = sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in zip(now, start, strict=True))
+    return math.sqrt(moved / sum(float((b.astype(float) ** 2).sum()) for b in start))
 
 
 def layer_norm(rows: np.ndarray) -> np.ndarray:

@@ -104,15 +104,21 @@ def wavy_logits(tokens: int, num_experts: int) -> np.ndarray:
     return 2 * np.sin(0.7 * t * (i + 1) + i) + 0.3 * np.cos(i * i)
 
 
-@given(shape=shapes())
-def test_only_the_importance_carries_gradient_in_the_balance_loss(shape: tuple[int, int, int, int]) -> None:
+@given(shape=shapes(), convention=st.sampled_from(CONVENTIONS))
+def test_only_the_importance_carries_gradient_in_the_balance_loss(
+    shape: tuple[int, int, int, int], convention: str
+) -> None:
     # L = E · Σ f_i · (Σ_t p_ti) / T with f constant, so ∂L/∂p_ti = E · f_i / T, the same for every token.
     _, probs, chosen = routed(*shape)
     tokens, num_experts = probs.shape
     leaf = torch.tensor(probs, requires_grad=True)
-    losses.load_balancing_loss(router_probs=leaf, expert_index=torch.as_tensor(chosen)).backward()
-    expected = np.tile(num_experts * oracles.load(chosen, num_experts) / tokens, (tokens, 1))
-    np.testing.assert_allclose(leaf.grad.numpy(), expected, rtol=1e-9)
+    losses.load_balancing_loss(
+        router_probs=leaf, expert_index=torch.as_tensor(chosen), convention=convention
+    ).backward()
+    counted = chosen[:, :1] if convention == "first_choice" else chosen
+    pairs = {"per_choice": chosen.size, "first_choice": tokens, "huggingface": tokens}[convention]
+    load = oracles.load(counted, num_experts) * counted.size / pairs
+    np.testing.assert_allclose(leaf.grad.numpy(), np.tile(num_experts * load / tokens, (tokens, 1)), rtol=1e-9)
 
 
 def test_the_importance_loss_of_three_to_one_is_a_quarter() -> None:
@@ -144,19 +150,38 @@ def test_the_load_loss_of_one_certain_token_is_one() -> None:
     assert losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=0.1, top_k=1).item() == 1.0
 
 
-@given(shape=shapes(), noise_std=st.floats(0.05, 3))
-def test_the_load_loss_equals_its_definition(shape: tuple[int, int, int, int], noise_std: float) -> None:
+@given(shape=shapes(), noise_std=st.floats(0.05, 3), learned=st.booleans())
+def test_the_load_loss_equals_its_definition(shape: tuple[int, int, int, int], noise_std: float, learned: bool) -> None:
     seed, tokens, num_experts, top_k = shape
     top_k = min(top_k, num_experts - 1)
     logits, _, _ = routed(seed, tokens, num_experts, top_k)
-    noisy = logits + noise_std * np.random.default_rng(seed + 1).normal(size=logits.shape)
+    random = np.random.default_rng(seed + 1)
+    std = noise_std * random.uniform(0.5, 2, size=logits.shape) if learned else noise_std
+    noisy = logits + std * random.normal(size=logits.shape)
     loss = losses.load_loss(
         router_logits=torch.as_tensor(logits),
         noisy_logits=torch.as_tensor(noisy),
-        noise_std=noise_std,
+        noise_std=torch.as_tensor(std) if learned else noise_std,
         top_k=top_k,
     ).item()
-    assert loss == pytest.approx(oracles.load_loss(logits, noisy, noise_std, top_k), rel=1e-5, abs=1e-9)
+    assert loss == pytest.approx(oracles.load_loss(logits, noisy, std, top_k), rel=1e-5, abs=1e-9)
+
+
+def test_the_load_loss_of_two_tokens_by_hand() -> None:
+    # Two experts, σ = 1, no noise drawn. Token 0: (1, 0) → Φ(±1) = 0.841345 and 0.158655. Token 1: (0, 0) → 1/2 each.
+    # Sums (1.341345, 0.658655): mean 1, deviations ±0.341345, CV² = 0.116516.
+    logits = torch.tensor([[1.0, 0.0], [0.0, 0.0]])
+    loss = losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=1.0, top_k=1)
+    assert loss.item() == pytest.approx(0.116516, abs=1e-6)
+
+
+def test_the_load_loss_reaches_a_noise_that_is_learned() -> None:
+    # More noise gives the idle expert more of a chance: the gradient says so for the expert that is ahead and for the
+    # one that is behind.
+    logits = torch.tensor([[1.0, 0.0]] * 4)
+    std = torch.full((4, 2), 0.5, requires_grad=True)
+    losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=std, top_k=1).backward()
+    assert (std.grad < 0).all()
 
 
 def test_the_load_loss_pushes_the_router_of_an_overloaded_expert_down() -> None:

@@ -34,6 +34,26 @@ def test_the_first_step_goes_by_the_learning_rate_against_the_sign_of_the_gradie
     assert weight.tolist() == pytest.approx([0.9, 1.1])
 
 
+def test_a_parameter_without_a_gradient_rests_with_its_moments() -> None:
+    random = torch.Generator().manual_seed(0)
+    ours = [torch.randn(3, generator=random) for _ in range(2)]
+    alone = [ours[1].clone()]
+    adam, reference = Adam(ours), Adam(alone)
+    for step in range(10):
+        gradient = torch.randn(3, generator=random)
+        before = ours[1].clone()
+        adam.zero_grad()
+        assert ours[0].grad is None
+        ours[0].grad = torch.ones(3)
+        # The second one learns only in every other step, and then goes on as if there had been no steps in between.
+        if step % 2:
+            ours[1].grad = alone[0].grad = gradient
+            reference.step(0.01)
+        adam.step(0.01)
+        assert torch.equal(ours[1], before) == (step % 2 == 0)
+        assert torch.equal(ours[1], alone[0])
+
+
 def test_training_does_not_load_the_compiler() -> None:
     code = (
         "import sys; from moe_sim import RunConfig, Trainer; Trainer(RunConfig()).run(3);"
