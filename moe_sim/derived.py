@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 
 from moe_sim.codec import format_value
-from moe_sim.history import History
+from moe_sim.config import RunConfig
+from moe_sim.history import COARSE, SCALARS, History
 from moe_sim.knobs import KNOBS
 from moe_sim.metrics import SMOOTHING_HORIZON, imbalance_ratio, one_token
 
-COARSE = 10
-"""Steps in a row of the coarse table."""
 ONE_MOVE = 30
 """Steps within which several moves of the same knob are one: a slider on its way."""
 SHORT_NAMES = {
     "aux_loss_coef": "α", "top_k": "k", "capacity_factor": "capacity", "z_loss_coef": "z-loss",
-    "learning_rate": "learning rate", "noise_std": "noise",
+    "learning_rate": "learning rate", "noise_std": "noise", "router_noise": "noise", "balancing": "balancing",
+    "frozen": "freeze", "bias_rate": "bias rate",
 }  # fmt: skip
 
 
@@ -45,6 +45,53 @@ def coarse_mean(history: History, name: str, start: int = 0, stop: int | None = 
     return values.reshape(-1, COARSE, values.shape[1]).mean(1)
 
 
+SIGNALS = (
+    "router_task_gradient", "router_balance_push", "router_gradient_cosine", "router_logit_rms", "router_logit_max",
+    "router_noise_std", "z_loss", "routing_std", "step_time", "eval_task_loss", "eval_max_load",
+)  # fmt: skip
+"""Slow quantities of the router, one value for each block of 10 steps."""
+
+
+def signals(history: History, start: int = 0, stop: int | None = None) -> dict[str, np.ndarray]:
+    """Every one of `SIGNALS` for each complete block of 10 steps between two steps, (n,) each; means over the block
+    unless said otherwise.
+
+    `router_balance_push` is α times the balancing loss's gradient norm on the router; `routing_std` the standard
+    deviation of each expert's load over the last 20 batches, mean over experts; `step_time` the modelled time of a step
+    with one expert per device, in units of a balanced step; `eval_…` what inference was like after the block.
+    """
+    length = len(history) if stop is None else stop
+    first, last = start // COARSE * COARSE, length // COARSE * COARSE
+    ends = np.arange(first, last, COARSE) + COARSE
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, COARSE).mean(1)
+
+    table = {name: mean(history.column(name, first, last)) for name in SIGNALS if name in SCALARS}
+    push = history.knob("aux_loss_coef")[first:last] * history.column("router_balance_gradient", first, last)
+    load = history.column("load", 0, last)
+    return table | {
+        "router_balance_push": mean(push),
+        "routing_std": np.array([load[max(0, end - SMOOTHING_HORIZON) : end].std(0).mean() for end in ends]),
+        "step_time": mean(step_time(history.column("processed", first, last))),
+        "eval_task_loss": history.column("eval_task_loss", first, last)[COARSE - 1 :: COARSE],
+        "eval_max_load": history.column("eval_load", first, last)[COARSE - 1 :: COARSE].max(1),
+    }
+
+
+def step_time(processed: np.ndarray) -> np.ndarray:
+    """Modelled time of a step with one expert per device, in units of a step whose load is even: the busiest device
+    decides. (…, E) shares of pairs that each expert computes → (…)."""
+    return processed.max(-1) * processed.shape[-1]
+
+
+def sampling_std(config: RunConfig) -> float:
+    """What `routing_std` would be if every token drew its K experts by lot: the noise of a finite batch. Of T tokens
+    each has a given expert with probability K/E."""
+    chance = config.top_k / config.num_experts
+    return float(np.sqrt(chance * (1 - chance) / config.batch_tokens) / config.top_k)
+
+
 def recent_mean(history: History, name: str) -> np.ndarray:
     """Mean of a column over the last 20 steps; zeros before the first."""
     values = history.column(name)[-SMOOTHING_HORIZON:]
@@ -67,6 +114,7 @@ def markers(history: History) -> list[Marker]:
     labels: dict[int, list[str]] = {}
     for name, step, before, after in moves:
         if before != after:
-            words = f"{SHORT_NAMES.get(name, KNOBS[name].label)} {format_value(before)} → {format_value(after)}"
+            values_in_words = (format_value(value).replace("_", " ") for value in (before, after))
+            words = f"{SHORT_NAMES.get(name, KNOBS[name].label)} {' → '.join(values_in_words)}"
             labels.setdefault(step, []).append(words)
     return [Marker(step, ", ".join(labels[step])) for step in sorted(labels)]

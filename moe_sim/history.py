@@ -13,6 +13,11 @@ from moe_sim.knobs import KNOBS
 if TYPE_CHECKING:
     import pandas as pd
 
+COARSE = 10
+"""Steps in a block of the coarse tables; inference is looked at once a block, after its last step."""
+MOST_CHOICES = 8
+"""The largest top-k."""
+
 
 @dataclass(frozen=True)
 class StepRecord:
@@ -34,25 +39,57 @@ class StepRecord:
     dead_experts: int
     """By the smoothed load."""
     dropped_fraction: float
+    """Share of the pairs that capacity drops."""
+    unserved_fraction: float
+    """Share of the tokens that no expert computes: all their pairs were dropped, or no expert chose them."""
     efficiency: float
     specialization: float
     """By the smoothed joint frequencies of group and first choice."""
     router_entropy: float
     """Mean over tokens of −Σ p ln p / ln E: 1 where the router is undecided."""
+    router_logit_rms: float
+    """Root mean square of the router's logits, without Gaussian noise."""
+    router_logit_max: float
+    """Largest absolute logit."""
+    router_noise_std: float
+    """Mean σ of the Gaussian noise in the logits."""
+    router_task_gradient: float
+    """Euclidean norm of the task loss's gradient on the router's weights."""
+    router_balance_gradient: float
+    """The same of the balancing loss, before α; 0 where the mechanism has no loss."""
+    router_gradient_cosine: float
+    """Cosine between these two gradients; NaN where one of them is 0."""
+    eval_task_loss: float
+    """Of held-out tokens in inference, after the step's update; NaN but for every 10th step."""
     load: np.ndarray
+    first_load: np.ndarray
+    """Share of first choices that each expert is sent."""
     importance: np.ndarray
     processed: np.ndarray
     """Share of pairs that each expert computed, after capacity."""
+    preferred_load: np.ndarray
+    """The load that the router's own top-k would give: without Gaussian noise and without what the mechanism adds."""
+    selection_bias: np.ndarray
+    """What was added to each expert's scores for selection; 0 but for the bias mechanism."""
     grad_norm: np.ndarray
     """Euclidean norm of the total loss's gradient on each expert's weights."""
     weight_change: np.ndarray
     """‖Δw‖ / ‖w‖ of each expert's weights in this step."""
+    weight_distance: np.ndarray
+    """‖w − w₀‖ / ‖w₀‖, how far each expert's weights have come from where they began."""
     smoothed_load: np.ndarray
     """Exponential moving average of `load`, horizon 20 steps, bias-corrected."""
+    eval_load: np.ndarray
+    """Load of held-out tokens in inference, after the step's update; NaN but for every 10th step."""
+    dropped_by_choice: np.ndarray
+    """(8,) share of tokens whose first, second … choice capacity drops; 0 from K on, unless experts choose."""
 
 
 SCALARS = tuple(field.name for field in fields(StepRecord) if field.type != "np.ndarray")
-PER_EXPERT = tuple(field.name for field in fields(StepRecord) if field.type == "np.ndarray")
+PER_CHOICE = ("dropped_by_choice",)
+PER_EXPERT = tuple(
+    field.name for field in fields(StepRecord) if field.type == "np.ndarray" and field.name not in PER_CHOICE
+)
 
 
 @dataclass(frozen=True)
@@ -74,9 +111,9 @@ class History:
         self.initial_config = config
         self.events: tuple[Event, ...] = ()
         self._length = 0
-        self._columns: dict[str, np.ndarray] = {
-            name: np.empty((256, config.num_experts) if name in PER_EXPERT else 256) for name in SCALARS + PER_EXPERT
-        }
+        widths: dict[str, tuple[int, ...]] = dict.fromkeys(SCALARS, ())
+        widths |= dict.fromkeys(PER_EXPERT, (config.num_experts,)) | dict.fromkeys(PER_CHOICE, (MOST_CHOICES,))
+        self._columns: dict[str, np.ndarray] = {name: np.empty((256, *width)) for name, width in widths.items()}
 
     def __len__(self) -> int:
         return self._length
@@ -101,7 +138,8 @@ class History:
         self.events = (*before, event)
 
     def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows start … stop of a column: (n,) for a scalar, (n, E) for a per-expert quantity. A view, not a copy."""
+        """Rows start … stop of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
+        quantity. A view, not a copy."""
         length = self._length
         return self._columns[name][start : length if stop is None else min(stop, length)]
 
@@ -116,24 +154,28 @@ class History:
         changes = {name: value for event in self.events if event.step < step for name, value in event.changes.items()}
         return self.initial_config.replace(**changes)
 
+    def knob(self, name: str) -> np.ndarray:
+        """(n,) the value of a live knob that each step was computed with; NaN for a limit that is off."""
+        length, values, starts = self._length, [getattr(self.initial_config, name)], [0]
+        for event in self.events:
+            if name in event.changes:
+                values.append(event.changes[name])
+                starts.append(min(event.step, length))
+        return np.repeat([np.nan if value is None else value for value in values], np.diff([*starts, length]))
+
     def to_frame(self) -> pd.DataFrame:
-        """One row a step: every scalar of `StepRecord`, `load_0` … for the per-expert ones, and the live knobs in
-        force at that step (NaN for a capacity factor that is off)."""
+        """One row a step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice ones, and the live
+        knobs in force at that step (NaN for a capacity factor that is off)."""
         import pandas as pd  # here, because it takes half a second to load and a live page does without
 
         length = self._length
         data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}
         for name in ("step", "dead_experts"):
             data[name] = data[name].astype(np.int64)
-        for name in PER_EXPERT:
+        for name in PER_EXPERT + PER_CHOICE:
             values = self.column(name, stop=length)
             data.update({f"{name}_{i}": values[:, i].copy() for i in range(values.shape[1])})
-        starts = [0, *(min(event.step, length) for event in self.events)]
-        configs = [self.config_at(start + 1) for start in starts]
-        repeats = np.diff([*starts, length])
         for name, knob in KNOBS.items():
             if knob.live:
-                settings = [getattr(config, name) for config in configs]
-                settings = [np.nan if setting is None else setting for setting in settings]
-                data[name] = np.repeat(np.array(settings), repeats)
+                data[name] = self.knob(name)[:length]
         return pd.DataFrame(data)

@@ -9,7 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-STREAMS = ("task", "weights", "data", "noise", "held_out")
+from moe_sim.config import RunConfig
+
+STREAMS = ("task", "weights", "data", "noise", "held_out", "evaluation")
 """The independent sources of randomness of a run."""
 
 
@@ -44,9 +46,19 @@ class Task(Protocol):
     group_noun: str
     group_names: tuple[str, ...]
     held_out: HeldOut
+    shift_knobs: tuple[str, ...]
+    """The live knobs that shift the shares of the groups."""
 
-    def batch(self, tokens: int, generator: torch.Generator) -> Batch:
-        """Draw a fresh batch of `tokens` tokens."""
+    def shares(self, config: RunConfig) -> Tensor:
+        """(G,) the share of each group in the data, which live knobs of the task may move."""
+        ...
+
+    def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+        """Draw a fresh batch of `tokens` tokens to train on."""
+        ...
+
+    def held_out_batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+        """Draw tokens that are never trained on."""
         ...
 
     def stem(self, generator: torch.Generator) -> nn.Module:

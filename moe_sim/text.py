@@ -27,8 +27,15 @@ from moe_sim.tasks import Batch, HeldOut
 
 WIDTH, CONTEXT, EMBEDDING = 48, 8, 16
 ALPHABET = "\n" + "".join(map(chr, range(32, 127)))
-DOMAINS = {"English prose": 0.4, "Python code": 0.3, "Unicode names": 0.2, "arithmetic": 0.1}
-"""Domain names and their shares in a batch."""
+DOMAINS = ("English prose", "Python code", "Unicode names", "arithmetic")
+MIXES = {
+    "usual": (0.4, 0.3, 0.2, 0.1),
+    "even": (0.25, 0.25, 0.25, 0.25),
+    "reversed": (0.1, 0.2, 0.3, 0.4),
+    "code": (0.1, 0.7, 0.1, 0.1),
+    "arithmetic": (0.1, 0.1, 0.1, 0.7),
+}
+"""The shares of the domains in the data, by the name of the mix in `RunConfig.domain_mix`."""
 PASSAGE, HELD_OUT_CHARACTERS = 120, 3_000
 MODULES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "difflib", "doctest", "enum", "fractions",
            "heapq", "inspect", "ipaddress", "json.decoder", "logging", "optparse", "pathlib", "plistlib", "random",
@@ -38,23 +45,28 @@ MODULES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "diffli
 class Text:
     """Batches of the text task; the corpora are read once a process."""
 
-    width, classes, group_noun, group_names = WIDTH, len(ALPHABET), "domain", tuple(DOMAINS)
+    width, classes, group_noun = WIDTH, len(ALPHABET), "domain"
+    group_names: tuple[str, ...] = DOMAINS
+    shift_knobs: tuple[str, ...] = ("domain_mix",)
 
     def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:
         corpora = [_encode(text) for text in _corpora()]
-        self._train = torch.from_numpy(np.concatenate([corpus[:-HELD_OUT_CHARACTERS] for corpus in corpora]))
-        lengths = torch.tensor([len(corpus) - HELD_OUT_CHARACTERS for corpus in corpora])
-        self._first = lengths.cumsum(0) - lengths
-        self._choices = lengths - CONTEXT
-        self._mix = torch.tensor(list(DOMAINS.values()))
-        self.held_out = self._passages([corpus[-HELD_OUT_CHARACTERS:] for corpus in corpora])
+        held_out_texts = [corpus[-HELD_OUT_CHARACTERS:] for corpus in corpora]
+        self._train = Corpus([corpus[:-HELD_OUT_CHARACTERS] for corpus in corpora])
+        self._held_out = Corpus(held_out_texts)
+        self.held_out = self._passages(held_out_texts)
 
-    def batch(self, tokens: int, generator: torch.Generator) -> Batch:
-        """Draw `tokens` places, their domains by the shares in `DOMAINS`."""
-        groups = torch.multinomial(self._mix, tokens, replacement=True, generator=generator)
-        offset = (torch.rand(tokens, generator=generator, dtype=torch.float64) * self._choices[groups]).long()
-        window = self._train[(self._first[groups] + offset)[:, None] + torch.arange(CONTEXT + 1)].long()
-        return Batch(window[:, :CONTEXT], window[:, CONTEXT], groups)
+    def shares(self, config: RunConfig) -> Tensor:
+        """The mix of domains."""
+        return torch.tensor(MIXES[config.domain_mix])
+
+    def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+        """Draw `tokens` places in the training text, their domains by their shares."""
+        return self._train.draw(tokens, shares, generator)
+
+    def held_out_batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+        """The same in text that is never trained on."""
+        return self._held_out.draw(tokens, shares, generator)
 
     def stem(self, generator: torch.Generator) -> nn.Module:
         """Characters → vectors."""
@@ -73,6 +85,23 @@ class Text:
         window = torch.from_numpy(np.concatenate(windows)).long()
         groups = torch.arange(len(passages)).repeat_interleave(PASSAGE)
         return HeldOut(Batch(window[:, :CONTEXT], window[:, CONTEXT], groups), passages=tuple(passages))
+
+
+class Corpus:
+    """Encoded texts, one a domain, in which to draw places."""
+
+    def __init__(self, texts: list[np.ndarray]) -> None:
+        self._characters = torch.from_numpy(np.concatenate(texts))
+        lengths = torch.tensor([len(text) for text in texts])
+        self._first = lengths.cumsum(0) - lengths
+        self._choices = lengths - CONTEXT
+
+    def draw(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+        """`tokens` places with the 8 characters before them, their domains by `shares`."""
+        groups = torch.multinomial(shares, tokens, replacement=True, generator=generator)
+        offset = (torch.rand(tokens, generator=generator, dtype=torch.float64) * self._choices[groups]).long()
+        window = self._characters[(self._first[groups] + offset)[:, None] + torch.arange(CONTEXT + 1)].long()
+        return Batch(window[:, :CONTEXT], window[:, CONTEXT], groups)
 
 
 class CharacterStem(nn.Module):

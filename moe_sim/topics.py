@@ -29,11 +29,10 @@ class Topics:
     """Batches of the topics task for one configuration; see the module's text for the formulas."""
 
     width, classes, group_noun = WIDTH, CLASSES, "topic"
+    shift_knobs: tuple[str, ...] = ("topic_skew", "topic_shift")
 
     def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:
         topics = config.num_topics
-        frequency = torch.arange(1, topics + 1, dtype=torch.float64) ** -config.topic_skew
-        self.frequency_G = (frequency / frequency.sum()).float()
         self.group_names = tuple(f"topic {i + 1}" for i in range(topics))
         self.shared_D = config.shared_direction * math.sqrt(WIDTH) * _unit(1, task)[0]
         self.centre_GD = CENTRE_LENGTH * math.sqrt(WIDTH) * _unit(topics, task)
@@ -41,19 +40,28 @@ class Topics:
         self.teacher_out = (
             torch.randn(topics, CLASSES, TEACHER_HIDDEN, generator=task) * TEACHER_OUT_STD / math.sqrt(TEACHER_HIDDEN)
         )
-        batch, noise_TD = self._draw(HELD_OUT_TOKENS, held_out)
+        batch, noise_TD = self._draw(HELD_OUT_TOKENS, self.shares(config), held_out)
         self.held_out = HeldOut(batch, positions=_map_positions(batch.groups.numpy(), noise_TD.numpy(), topics))
 
-    def batch(self, tokens: int, generator: torch.Generator) -> Batch:
-        """Draw `tokens` tokens, their topics by frequency."""
-        return self._draw(tokens, generator)[0]
+    def shares(self, config: RunConfig) -> Tensor:
+        """Zipf's law over the ranks of the topics; `topic_shift` turns their order."""
+        rank_G = (torch.arange(len(self.group_names), dtype=torch.float64) - config.topic_shift) % len(self.group_names)
+        frequency_G = (rank_G + 1) ** -config.topic_skew
+        return (frequency_G / frequency_G.sum()).float()
+
+    def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+        """Draw `tokens` tokens, their topics by their shares."""
+        return self._draw(tokens, shares, generator)[0]
+
+    held_out_batch = batch
+    """No token is ever drawn twice."""
 
     def stem(self, generator: torch.Generator) -> nn.Module:
         """Tokens are vectors already."""
         return nn.Identity()
 
-    def _draw(self, tokens: int, generator: torch.Generator) -> tuple[Batch, Tensor]:
-        groups = torch.multinomial(self.frequency_G, tokens, replacement=True, generator=generator)
+    def _draw(self, tokens: int, shares: Tensor, generator: torch.Generator) -> tuple[Batch, Tensor]:
+        groups = torch.multinomial(shares, tokens, replacement=True, generator=generator)
         noise_TD = torch.randn(tokens, WIDTH, generator=generator)
         x_TD = F.layer_norm(self.shared_D + self.centre_GD[groups] + TOKEN_SPREAD * noise_TD, (WIDTH,))
         return Batch(x_TD, self._teach(noise_TD, groups), groups), noise_TD

@@ -14,14 +14,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moe_sim import balancing, losses, metrics
+from moe_sim import losses
+from moe_sim.balancing import METHODS
 from moe_sim.config import RunConfig
-from moe_sim.history import Event, History, StepRecord
+from moe_sim.history import COARSE, Event, History, StepRecord
 from moe_sim.knobs import KNOBS
 from moe_sim.model import Network
 from moe_sim.optimizer import Adam
+from moe_sim.recorder import Evaluation, Recorder, RouterGradients, StepLosses
 from moe_sim.router import Routing
-from moe_sim.tasks import HeldOut, Task, generators
+from moe_sim.tasks import Batch, HeldOut, Task, generators
 from moe_sim.text import Text
 from moe_sim.topics import Topics
 
@@ -29,49 +31,58 @@ TASKS: dict[str, Callable[[RunConfig, torch.Generator, torch.Generator], Task]] 
 
 LARGEST_LOSS = 103.0
 """Nats. Beyond it the mean token's label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
+EVALUATION_TOKENS = 512
+"""Held-out tokens that are routed as in inference, once every 10 steps."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """How the held-out tokens are routed after `step` steps: evaluation, so no noise, but the capacity limit."""
+    """How the held-out tokens of the routing map are routed after `step` steps: as in training, but without noise."""
 
     step: int
     expert: np.ndarray
-    """(N,) the first-choice expert of each held-out token."""
+    """(N,) the first-choice expert of each token."""
     dropped: np.ndarray
-    """(N,) bool, capacity left no expert for the token."""
+    """(N,) bool, no expert takes the token: capacity left none, or, where experts choose, none chose it."""
     joint: np.ndarray
     """(G, E) smoothed shares of training tokens by group and first choice; sums to 1, or to 0 at step 0."""
+    together: np.ndarray
+    """(E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have the expert."""
 
     def group_shares(self) -> np.ndarray:
         """(G, E) which share of a group's tokens goes to each expert first; a row of zeros for a group not yet seen."""
-        total = self.joint.sum(1, keepdims=True)
-        return np.divide(self.joint, total, out=np.zeros_like(self.joint), where=total > 0)
+        return _rows_of_shares(self.joint, self.joint.sum(1))
+
+    def coactivation(self) -> np.ndarray:
+        """(E, E) which share of the tokens of expert i (row) also has expert j; a row of zeros where i has none."""
+        return _rows_of_shares(self.together, np.diagonal(self.together))
 
 
 class Trainer:
     """Trains one small MoE network. The same configuration and the same updates at the same steps give the same
-    numbers on one machine; data order and initial weights depend on the seed and on structural knobs only."""
+    numbers on one machine; the order of the tokens and the initial weights depend on the seed and on structural knobs
+    only."""
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
         random = generators(config.seed)
-        self._data, self._noise = random["data"], random["noise"]
+        self._data, self._noise, self._evaluation = random["data"], random["noise"], random["evaluation"]
+        self._evaluation_start = self._evaluation.get_state()
         self.task: Task = TASKS[config.task](config, random["task"], random["held_out"])
         weights = random["weights"]
         self.network = Network(self.task.stem(weights), self.task.width, self.task.classes, config, weights)
+        self.balancing = METHODS[config.balancing](config.num_experts)
         self._optimizer = Adam(self.network.parameters())
-        self._experts = tuple(self.network.moe.experts.parameters())
+        self._recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
         self.history = History(config)
         self.diverged = False
         """True once a loss or gradient was not finite, or the task loss above `LARGEST_LOSS`; weights and history then
         stay as they were."""
-        self._smoothed_load = Smoothed(config.num_experts)
-        self._smoothed_joint = Smoothed(len(self.task.group_names) * config.num_experts)
+        self._look_at_data()
 
     @property
     def steps_done(self) -> int:
-        """Optimizer steps so far."""
+        """Steps so far."""
         return len(self.history)
 
     @property
@@ -95,9 +106,14 @@ class Trainer:
         changed = {
             name: getattr(config, name) for name in changes if getattr(config, name) != getattr(self.config, name)
         }
-        if changed:
-            self.config = config
-            self.history.record_event(Event(self.steps_done, changed))
+        if not changed:
+            return
+        self.config = config
+        self.history.record_event(Event(self.steps_done, changed))
+        if "balancing" in changed:
+            self.balancing = METHODS[config.balancing](config.num_experts)
+        if not torch.equal(self._shares, self.task.shares(config)):
+            self._look_at_data()
 
     def run(self, steps: int) -> History:
         """Train for `steps` steps, fewer if the run diverges. Returns the history that the trainer keeps."""
@@ -108,116 +124,105 @@ class Trainer:
         return self.history
 
     def step(self) -> StepRecord | None:
-        """One optimizer step on a fresh batch.
+        """One optimizer step on a fresh batch; where the run is frozen, only its routing.
 
         Returns:
             Its record; None if the run has diverged, in this call or before.
         """
         if self.diverged:
             return None
-        config = self.config
+        config, step = self.config, self.steps_done + 1
 
         # Forward: the batch through router, experts and head.
-        batch = self.task.batch(config.batch_tokens, self._data)
-        logits, routing = self.network(batch.inputs, config, self._noise)
+        batch = self.task.batch(config.batch_tokens, self._shares, self._data)
+        with torch.set_grad_enabled(not config.frozen):
+            logits, routing = self.network(batch.inputs, config, self.balancing, noise=self._noise)
+            loss = self._losses(logits, batch.labels, routing)
 
-        # Losses: the task's, the balancing loss weighted by α, and the z-loss.
-        task_loss = F.cross_entropy(logits, batch.labels)
-        z_loss = losses.router_z_loss(router_logits=routing.logits)
-        auxiliary_loss = balancing.LOSSES[config.balancing](routing)
-        total = task_loss
-        if config.aux_loss_coef and auxiliary_loss.requires_grad:
-            total = total + config.aux_loss_coef * auxiliary_loss
-        if config.z_loss_coef:
-            total = total + config.z_loss_coef * z_loss
-
-        # Backward. A step that has diverged is not taken.
-        self._optimizer.zero_grad()
-        total.backward()
-        if not (torch.isfinite(total) and task_loss < LARGEST_LOSS and self._gradients_are_finite()):
+        # Backward and update.
+        before = [weight.detach().clone() for weight in self._recorder.expert_weights]
+        gradients = RouterGradients() if config.frozen else self._learn(loss)
+        if gradients is None:
             self.diverged = True
             return None
 
-        # Update, and how far each expert's weights moved.
-        before = [weight.detach().clone() for weight in self._experts]
-        self._optimizer.step(config.learning_rate)
-
-        record = self._record(batch.groups, routing, task_loss, auxiliary_loss, z_loss, before)
+        evaluation = self._evaluate() if step % COARSE == 0 else None
+        record = self._recorder.record(
+            step, config, self.balancing, batch.groups, routing, loss, gradients, before, evaluation
+        )
+        if not config.frozen:
+            self.balancing.after_step(record.load, config)
         self.history.append(record)
         return record
 
     def probe(self) -> Probe:
-        """Route the held-out tokens with the weights of now."""
-        moe, batch = self.network.moe, self.held_out.batch
+        """Route the held-out tokens of the routing map with the weights of now."""
+        moe, inputs = self.network.moe, self.held_out.batch.inputs
         with torch.no_grad():
-            routing = moe.route(self.network.stem(batch.inputs), self.config, None)
-        dropped = torch.zeros(len(batch.labels), dtype=torch.bool) if routing.kept is None else ~routing.kept.any(1)
-        joint = self._smoothed_joint.value.reshape(len(self.task.group_names), -1)
-        return Probe(self.steps_done, routing.expert_index[:, 0].numpy(), dropped.numpy(), joint)
+            routing = moe.route(self.network.stem(inputs), self.config, self.balancing)
+        first = routing.expert_index[:, 0].numpy()
+        num_experts = self.config.num_experts
+        joint = self._recorder.joint.value.reshape(-1, num_experts)
+        together = self._recorder.together.value.reshape(num_experts, num_experts)
+        return Probe(self.steps_done, first, ~routing.served(), joint, together)
+
+    def _losses(self, logits: Tensor, labels: Tensor, routing: Routing) -> StepLosses:
+        """The task's loss, what α weighs, the z-loss, and the sum that is optimized."""
+        config = self.config
+        task = F.cross_entropy(logits, labels)
+        auxiliary = self.balancing.loss(routing, config)
+        z = losses.router_z_loss(router_logits=routing.logits)
+        total = task
+        if config.aux_loss_coef and auxiliary is not None:
+            total = total + config.aux_loss_coef * auxiliary
+        if config.z_loss_coef:
+            total = total + config.z_loss_coef * z
+        return StepLosses(task, auxiliary, z, total)
+
+    def _learn(self, loss: StepLosses) -> RouterGradients | None:
+        """Backward and update. None, and no update, if the step has diverged."""
+        config, router_weight = self.config, self.network.moe.router.weight
+        self._optimizer.zero_grad()
+        balance = _gradient(loss.auxiliary, router_weight)
+        z = _gradient(loss.z, router_weight) if config.z_loss_coef else None
+        loss.total.backward()
+        if not (torch.isfinite(loss.total) and loss.task < LARGEST_LOSS and self._gradients_are_finite()):
+            return None
+        # What the total's gradient owes to neither of the others comes from the task.
+        task = router_weight.grad.detach().clone()  # type: ignore[union-attr]
+        if balance is not None:
+            task -= config.aux_loss_coef * balance
+        if z is not None:
+            task -= config.z_loss_coef * z
+        self._optimizer.step(config.learning_rate)
+        return RouterGradients(task, balance)
 
     def _gradients_are_finite(self) -> bool:
         norms = torch._foreach_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         return bool(torch.isfinite(torch.stack(norms)).all())
 
-    def _record(
-        self, groups: Tensor, routing: Routing, task_loss: Tensor, auxiliary_loss: Tensor, z_loss: Tensor,
-        before: list[Tensor],
-    ) -> StepRecord:  # fmt: skip
-        num_experts = self.config.num_experts
-        probs = routing.probs.detach().numpy()
-        chosen = routing.expert_index.numpy()
-        load = np.bincount(chosen.ravel(), minlength=num_experts) / chosen.size
-        processed = load
-        if routing.kept is not None:
-            processed = np.bincount(chosen[routing.kept.numpy()], minlength=num_experts) / chosen.size
-        importance = probs.mean(0, dtype=np.float64)
-        joint = np.bincount(groups.numpy() * num_experts + chosen[:, 0], minlength=self._smoothed_joint.value.size)
-        smoothed_load = self._smoothed_load.update(load)
-        smoothed_joint = self._smoothed_joint.update(joint / len(chosen)).reshape(-1, num_experts)
-        after = [weight.detach() for weight in self._experts]
-        gradients = [weight.grad for weight in self._experts if weight.grad is not None]
-        moved = _norms([new - old for new, old in zip(after, before, strict=True)])
-        return StepRecord(
-            step=self.steps_done + 1,
-            task_loss=task_loss.item(),
-            balance_loss=float(num_experts * (load @ importance)),
-            auxiliary_loss=auxiliary_loss.item(),
-            z_loss=z_loss.item(),
-            imbalance_ratio=float(metrics.imbalance_ratio(load)),
-            max_violation=float(metrics.max_violation(load)),
-            load_cv=float(metrics.coefficient_of_variation(load)),
-            load_entropy=float(metrics.normalized_entropy(load)),
-            dead_experts=int(metrics.dead_experts(smoothed_load)),
-            dropped_fraction=float(load.sum() - processed.sum()),
-            efficiency=float(metrics.parallel_efficiency(load)),
-            specialization=float(metrics.normalized_mutual_information(smoothed_joint)),
-            router_entropy=float(metrics.normalized_entropy(probs).mean()),
-            load=load,
-            importance=importance,
-            processed=processed,
-            grad_norm=_norms(gradients),
-            weight_change=moved / _norms(before),
-            smoothed_load=smoothed_load,
-        )
+    def _look_at_data(self) -> None:
+        """Note the shares of the groups under the knobs of now, and draw held-out tokens by them, the same ones
+        each time."""
+        self._shares = self.task.shares(self.config)
+        self._evaluation.set_state(self._evaluation_start)
+        self._unseen: Batch = self.task.held_out_batch(EVALUATION_TOKENS, self._shares, self._evaluation)
+
+    def _evaluate(self) -> Evaluation:
+        """Route and predict held-out tokens as in inference: no noise, no capacity limit, each token by itself."""
+        with torch.no_grad():
+            logits, routing = self.network(self._unseen.inputs, self.config, self.balancing, inference=True)
+            task_loss = F.cross_entropy(logits, self._unseen.labels).item()
+        chosen = routing.chosen()
+        return Evaluation(task_loss, np.bincount(chosen, minlength=self.config.num_experts) / chosen.size)
 
 
-class Smoothed:
-    """Exponential moving average with a horizon of `metrics.SMOOTHING_HORIZON` steps, bias-corrected: the first value
-    counts fully, as in pandas' `ewm(alpha=1/20, adjust=True).mean()`."""
-
-    def __init__(self, size: int) -> None:
-        self.value = np.zeros(size)
-        self._weight = 0.0
-
-    def update(self, value: np.ndarray) -> np.ndarray:
-        """Take in the newest value; returns the average, an array of its own."""
-        keep = 1 - 1 / metrics.SMOOTHING_HORIZON
-        self._weight = keep * self._weight + 1
-        self.value = self.value + (value - self.value) / self._weight
-        return self.value
+def _gradient(loss: Tensor | None, weight: Tensor) -> Tensor | None:
+    """The gradient of one loss alone on one weight; None where it has none."""
+    if loss is None:
+        return None
+    return torch.autograd.grad(loss, weight, retain_graph=True)[0]
 
 
-def _norms(tensors: list[Tensor]) -> np.ndarray:
-    """Euclidean norm over all tensors for each index of their first axis: (E,)."""
-    squares = [np.einsum("ij,ij->i", flat, flat) for flat in (t.flatten(1).numpy() for t in tensors)]
-    return np.sqrt(np.sum(squares, axis=0, dtype=np.float64))
+def _rows_of_shares(counts: np.ndarray, total: np.ndarray) -> np.ndarray:
+    return np.divide(counts, total[:, None], out=np.zeros_like(counts), where=total[:, None] > 0)

@@ -10,6 +10,7 @@ import torch
 from hypothesis import settings
 
 from moe_sim import History, RunConfig, StepRecord
+from moe_sim.history import COARSE, MOST_CHOICES
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("repeatable")
@@ -24,6 +25,7 @@ def make_record() -> Callable[..., StepRecord]:
         share = np.asarray(load, dtype=float)
         num_experts = len(share)
         lowest = share.min()
+        looked_at = step % COARSE == 0
         values: dict[str, object] = dict(
             step=step,
             task_loss=2.0,
@@ -36,15 +38,29 @@ def make_record() -> Callable[..., StepRecord]:
             load_entropy=0.9,
             dead_experts=int((share < 0.1 / num_experts).sum()),
             dropped_fraction=0.0,
+            unserved_fraction=0.0,
             efficiency=share.mean() / share.max(),
             specialization=0.5,
             router_entropy=0.5,
+            router_logit_rms=1.0,
+            router_logit_max=3.0,
+            router_noise_std=0.0,
+            router_task_gradient=0.1,
+            router_balance_gradient=0.1,
+            router_gradient_cosine=0.0,
+            eval_task_loss=2.0 if looked_at else np.nan,
             load=share,
+            first_load=share,
             importance=share,
             processed=share,
+            preferred_load=share,
+            selection_bias=np.zeros(num_experts),
             grad_norm=np.ones(num_experts),
             weight_change=np.full(num_experts, 0.01),
+            weight_distance=np.full(num_experts, 0.5),
             smoothed_load=share,
+            eval_load=share if looked_at else np.full(num_experts, np.nan),
+            dropped_by_choice=np.zeros(MOST_CHOICES),
         )
         return StepRecord(**{**values, **given})
 

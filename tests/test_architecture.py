@@ -83,7 +83,7 @@ def test_no_module_imports_the_package_that_holds_it() -> None:
         assert not from_package, name
 
 
-@pytest.mark.parametrize("module", ["config", "losses", "metrics", "palette"])
+@pytest.mark.parametrize("module", ["capacity", "config", "losses", "metrics", "palette", "selection"])
 def test_the_lowest_modules_import_nothing_of_ours(module: str) -> None:
     assert own_imports(MODULES[f"moe_sim.{module}"]) == set()
 

@@ -6,7 +6,9 @@ import pytest
 from pydantic import ValidationError
 
 from moe_sim import KNOBS, RunConfig
+from moe_sim.balancing import METHODS, PARTICULAR_KNOBS
 from moe_sim.knobs import problems
+from moe_sim.trainer import TASKS
 
 NUMBERS = [name for name, knob in KNOBS.items() if knob.kind in (int, float)]
 CONTRACT_BOUNDS = {
@@ -79,18 +81,69 @@ def test_every_stop_of_a_slider_is_allowed_and_the_default_is_one_of_them(name: 
     assert numbers == sorted(set(numbers))
 
 
+@pytest.mark.parametrize("name", [name for name in NUMBERS if KNOBS[name].kind is float])
+def test_a_slider_can_stand_at_the_default_and_at_the_end(name: str) -> None:
+    knob = KNOBS[name]
+    if not knob.stops:
+        assert knob.step, "a number needs stops or a step"
+        for value in (knob.default, knob.maximum):
+            stops = (value - knob.minimum) / knob.step
+            assert stops == pytest.approx(round(stops))
+
+
+def test_every_mechanism_can_be_chosen_and_every_particular_knob_is_one_that_acts_live() -> None:
+    assert set(KNOBS["balancing"].choices) == set(METHODS)
+    assert {"aux_loss_coef", "bias_rate", "convention"} == PARTICULAR_KNOBS
+    assert all(KNOBS[name].live for name in PARTICULAR_KNOBS)
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.task])
+def test_a_knob_that_belongs_to_a_task_belongs_to_one_that_exists(name: str) -> None:
+    assert KNOBS[name].task in TASKS
+
+
+def test_the_data_of_both_tasks_can_be_shifted_live_and_a_run_can_be_frozen() -> None:
+    for name in ("topic_skew", "topic_shift", "domain_mix", "frozen", "balancing", "convention", "router_noise"):
+        assert KNOBS[name].live, name
+    assert RunConfig().frozen is False
+
+
 def test_the_defaults_are_the_set_up_that_collapses() -> None:
     config = RunConfig()
     assert (config.task, config.num_experts, config.top_k, config.batch_tokens) == ("topics", 8, 1, 256)
     assert (config.aux_loss_coef, config.capacity_factor, config.balancing) == (0, None, "load_balancing")
+    assert (config.convention, config.overflow, config.router_noise) == ("per_choice", "drop", "none")
+    assert (config.topic_shift, config.domain_mix, config.frozen) == (0, "usual", False)
     assert (config.num_topics, config.topic_skew, config.shared_direction) == (12, 0.5, 2)
     assert (config.learning_rate, config.expert_hidden_size, config.renormalize) == (0.003, 24, False)
+    assert (config.router_noise, config.z_loss_coef, config.convention) == ("none", 0, "per_choice")
+    assert (config.topic_shift, config.domain_mix, config.frozen) == (0, "usual", False)
 
 
 def test_sizes_are_structural_and_coefficients_are_live() -> None:
     structural = {name for name, knob in KNOBS.items() if not knob.live}
     assert {"task", "seed", "num_experts", "batch_tokens", "expert_hidden_size", "num_topics"} <= structural
     assert not structural & {"aux_loss_coef", "z_loss_coef", "top_k", "capacity_factor", "learning_rate"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["balancing", "convention", "bias_rate", "overflow", "router_noise", "frozen", "topic_skew", "topic_shift",
+     "domain_mix"],
+)  # fmt: skip
+def test_mechanisms_the_data_and_freezing_are_live(name: str) -> None:
+    assert KNOBS[name].live
+
+
+def test_a_knob_of_one_task_says_so() -> None:
+    of_task = {name: knob.task for name, knob in KNOBS.items() if knob.task is not None}
+    assert of_task == {
+        "num_topics": "topics",
+        "topic_skew": "topics",
+        "topic_shift": "topics",
+        "shared_direction": "topics",
+        "domain_mix": "text",
+    }
 
 
 def test_a_configuration_cannot_be_changed_in_place() -> None:

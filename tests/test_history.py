@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import pytest
 
 from moe_sim import KNOBS, Event, History, RunConfig, StepRecord
-from moe_sim.history import PER_EXPERT, SCALARS
+from moe_sim.history import MOST_CHOICES, PER_CHOICE, PER_EXPERT, SCALARS
 
 FOUR = [0.4, 0.3, 0.2, 0.1]
 
@@ -24,13 +26,25 @@ def test_an_empty_history_has_no_rows_and_nan_as_its_newest_value() -> None:
 
 
 def test_every_field_of_a_record_is_a_column(make_record: Callable[..., StepRecord]) -> None:
+    assert [*SCALARS, *PER_EXPERT, *PER_CHOICE] == [field.name for field in fields(StepRecord)]
+    # A value of its own for every number, so that no two columns can be mistaken for each other.
+    numbers = iter(range(1, 1000))
+    values: dict[str, Any] = {name: next(numbers) for name in SCALARS}
+    values |= {name: np.array([next(numbers) for _ in range(4)], dtype=float) for name in PER_EXPERT}
+    values |= {name: np.array([next(numbers) for _ in range(MOST_CHOICES)], dtype=float) for name in PER_CHOICE}
     history = History(RunConfig(num_experts=4))
-    record = make_record(1, FOUR, task_loss=2.5, dead_experts=3, importance=np.array([0.1, 0.2, 0.3, 0.4]))
-    history.append(record)
-    for name in SCALARS:
-        assert history.last(name) == getattr(record, name)
-    for name in PER_EXPERT:
-        np.testing.assert_array_equal(history.last(name), getattr(record, name))
+    history.append(make_record(1, FOUR))
+    history.append(make_record(**{**values, "step": 2}))
+    for name, value in {**values, "step": 2}.items():
+        np.testing.assert_array_equal(history.last(name), value, err_msg=name)
+        assert history.column(name).shape == (2, *np.shape(value)), name
+
+
+def test_what_is_not_known_stays_unknown(make_history: Callable[..., History]) -> None:
+    history = make_history(RunConfig(num_experts=4), FOUR, steps=20, router_gradient_cosine=np.nan)
+    assert np.isnan(history.column("router_gradient_cosine")).all()
+    unseen = np.isnan(history.to_frame()["eval_load_3"]).tolist()
+    assert unseen == [step % 10 != 0 for step in range(1, 21)]
 
 
 @pytest.mark.parametrize("steps", [255, 256, 257, 512, 513, 1200])
@@ -104,7 +118,8 @@ def test_the_frame_has_every_scalar_every_expert_and_every_live_knob(make_histor
     frame = make_history(RunConfig(num_experts=4), FOUR, steps=3).to_frame()
     live = [name for name, knob in KNOBS.items() if knob.live]
     experts = [f"{name}_{i}" for name in PER_EXPERT for i in range(4)]
-    assert list(frame.columns) == [*SCALARS, *experts, *live]
+    choices = [f"{name}_{i}" for name in PER_CHOICE for i in range(MOST_CHOICES)]
+    assert list(frame.columns) == [*SCALARS, *experts, *choices, *live]
     assert frame["step"].tolist() == [1, 2, 3]
     assert frame["step"].dtype == frame["dead_experts"].dtype == np.int64
     assert frame[[f"load_{i}" for i in range(4)]].to_numpy().tolist() == [FOUR] * 3

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from moe_sim import RunConfig
+from moe_sim import KNOBS, RunConfig
 from moe_sim.tasks import Batch, generators
-from moe_sim.text import ALPHABET, CONTEXT, DOMAINS, HELD_OUT_CHARACTERS, PASSAGE, Text
+from moe_sim.text import ALPHABET, CONTEXT, DOMAINS, HELD_OUT_CHARACTERS, MIXES, PASSAGE, Text
 
 PROSE, CODE, NAMES, ARITHMETIC = range(4)
+USUAL = torch.tensor([0.4, 0.3, 0.2, 0.1])
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def text() -> Text:
 
 @pytest.fixture(scope="module")
 def batch(text: Text) -> Batch:
-    return text.batch(20_000, torch.Generator().manual_seed(0))
+    return text.batch(20_000, USUAL, torch.Generator().manual_seed(0))
 
 
 @pytest.fixture(scope="module")
@@ -79,11 +80,58 @@ def test_windows_of_unicode_names_have_only_the_characters_of_names(batch: Batch
     assert all(re.fullmatch(r"[A-Z0-9 \n-]{9}", window) for window in windows(batch, NAMES))
 
 
-def test_domains_are_mixed_by_their_shares(batch: Batch) -> None:
-    share = np.bincount(batch.groups.numpy(), minlength=4) / len(batch.groups)
-    # σ of a share is at most √(0.4 · 0.6 / 20 000) = 0.0035.
-    np.testing.assert_allclose(share, [0.4, 0.3, 0.2, 0.1], atol=0.014)
-    assert list(DOMAINS.values()) == [0.4, 0.3, 0.2, 0.1]
+@pytest.mark.parametrize(
+    ("mix", "shares"),
+    [
+        ("usual", [0.4, 0.3, 0.2, 0.1]),
+        ("even", [0.25, 0.25, 0.25, 0.25]),
+        ("reversed", [0.1, 0.2, 0.3, 0.4]),
+        ("code", [0.1, 0.7, 0.1, 0.1]),
+        ("arithmetic", [0.1, 0.1, 0.1, 0.7]),
+    ],
+)
+def test_domains_are_mixed_by_the_shares_of_the_configuration(text: Text, mix: str, shares: list[float]) -> None:
+    given = text.shares(RunConfig(task="text", domain_mix=mix))
+    np.testing.assert_allclose(given.numpy(), shares, rtol=1e-6)
+    for draw in (text.batch, text.held_out_batch):
+        groups = draw(20_000, given, torch.Generator().manual_seed(0)).groups.numpy()
+        # σ of a share is at most √(0.4 · 0.6 / 20 000) = 0.0035.
+        np.testing.assert_allclose(np.bincount(groups, minlength=4) / 20_000, shares, atol=0.014)
+
+
+def test_every_mix_of_the_configuration_is_there_and_sums_to_one() -> None:
+    assert tuple(MIXES) == KNOBS["domain_mix"].choices
+    for mix in MIXES.values():
+        assert len(mix) == len(DOMAINS) == 4
+        assert sum(mix) == pytest.approx(1)
+
+
+def test_held_out_windows_are_in_the_held_out_part_of_the_prose(text: Text, prose: str) -> None:
+    batch = text.held_out_batch(2000, USUAL, torch.Generator().manual_seed(0))
+    held_out_part = prose[-HELD_OUT_CHARACTERS:]
+    found = [window in held_out_part for window in windows(batch, PROSE)]
+    assert len(found) > 700
+    assert all(found)
+    # And from its beginning to its end.
+    places = [held_out_part.find(window) for window in windows(batch, PROSE)]
+    assert min(places) < 0.05 * HELD_OUT_CHARACTERS
+    assert max(places) > 0.95 * HELD_OUT_CHARACTERS
+
+
+def test_held_out_windows_of_the_other_domains_look_like_them(text: Text) -> None:
+    batch = text.held_out_batch(2000, USUAL, torch.Generator().manual_seed(0))
+    assert all(re.fullmatch(r"[0-9*+=;\n]{9}", window) for window in windows(batch, ARITHMETIC))
+    assert all(re.fullmatch(r"[A-Z0-9 \n-]{9}", window) for window in windows(batch, NAMES))
+
+
+@pytest.mark.parametrize("held_out", [False, True], ids=["training", "held out"])
+def test_a_token_whose_domain_stays_is_the_same_token_under_another_mix(text: Text, held_out: bool) -> None:
+    draw = text.held_out_batch if held_out else text.batch
+    one, other = (draw(500, torch.tensor(MIXES[mix]), torch.Generator().manual_seed(3)) for mix in ("usual", "code"))
+    same = one.groups == other.groups
+    assert 100 < same.sum() < 500
+    assert torch.equal(one.inputs[same], other.inputs[same])
+    assert torch.equal(one.labels[same], other.labels[same])
 
 
 def test_windows_come_from_all_over_a_corpus(batch: Batch, prose: str) -> None:
@@ -127,7 +175,7 @@ def test_whole_lines_of_a_passage_are_true(text: Text) -> None:
 
 
 def test_the_same_generator_gives_the_same_batch(text: Text) -> None:
-    first, again, other = (text.batch(100, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
+    first, again, other = (text.batch(100, USUAL, torch.Generator().manual_seed(seed)) for seed in (3, 3, 4))
     assert torch.equal(first.inputs, again.inputs)
     assert not torch.equal(first.inputs, other.inputs)
 
