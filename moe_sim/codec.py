@@ -1,18 +1,22 @@
 """RunConfig as text: one codec for whatever puts a run into a line.
 
 A query string always carries every knob (`v=1&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
+Thresholds of the diagnosis, which no run depends on, are in it only where they were moved.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from moe_sim.config import RunConfig
 from moe_sim.history import Event
-from moe_sim.knobs import KNOBS, problems
+from moe_sim.knobs import KNOBS, THRESHOLDS, Knob, problems
+from moe_sim.thresholds import Thresholds
+
+Model = TypeVar("Model", bound=BaseModel)
 
 VERSION = "1"
 MOST_EVENTS = 100
@@ -55,14 +59,30 @@ def from_query(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
         The configuration and one sentence for each value that was refused, naming key and range.
     """
     values = {name: parse_value(name, text) for name, text in query.items() if name in KNOBS}
+    return _lenient(RunConfig, values, KNOBS)
+
+
+def thresholds_to_query(thresholds: Thresholds) -> dict[str, str]:
+    """The thresholds that are not at their default, as text."""
+    return {name: format_value(value) for name, value in thresholds if value != THRESHOLDS[name].default}
+
+
+def thresholds_from_query(query: Mapping[str, str]) -> tuple[Thresholds, list[str]]:
+    """Read thresholds from query parameters, as `from_query` reads a configuration."""
+    values = {name: text.strip() for name, text in query.items() if name in THRESHOLDS}
+    return _lenient(Thresholds, values, THRESHOLDS)
+
+
+def _lenient(model: type[Model], values: dict[str, Any], knobs: Mapping[str, Knob]) -> tuple[Model, list[str]]:
+    """Bad values fall back to the default, with a sentence for each."""
     notices: list[str] = []
     while True:
         try:
-            return RunConfig(**values), notices
+            return model(**values), notices
         except ValidationError as error:
             for name, sentence in problems(error).items():
-                values[name] = KNOBS[name].default
-                notices.append(f"{sentence} Using {format_value(KNOBS[name].default)}.")
+                values[name] = knobs[name].default
+                notices.append(f"{sentence} Using {format_value(knobs[name].default)}.")
 
 
 def events_to_text(events: tuple[Event, ...]) -> str:

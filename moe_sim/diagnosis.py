@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
+from moe_sim.balancing import METHODS
 from moe_sim.codec import format_value
 from moe_sim.config import RunConfig
+from moe_sim.derived import recent_mean
 from moe_sim.history import Event, History
-from moe_sim.metrics import SMOOTHING_HORIZON
+from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
+from moe_sim.thresholds import Thresholds
 
 Level = Literal["neutral", "good", "warning", "bad"]
 
 SETTLING_STEPS = SMOOTHING_HORIZON
 """Before this step, and this long after a knob was moved, the smoothed load still speaks of what was before."""
-COLLAPSE_SHARE = 0.5
-"""One expert above half of the tokens: the usual definition of collapse."""
-HEALTHY_BAND = (0.5, 2.0)
-"""Loads between these multiples of 1/E are healthy; with few experts the upper end is nearer (see below)."""
 WAY_TO_COLLAPSE = 3 / 7
 """How far a load may go from 1/E, all alike, towards 1/K, all tokens on the same K experts. For E = 8 and K = 1 this is
 one half; with two experts, where twice the uniform share is everything, it is 5/7."""
-DEAD_SHARE = 0.1
-"""An expert below this multiple of 1/E is dead."""
-UNDECIDED_ENTROPY = 0.95
-"""A router whose normalized entropy is above this hardly tells tokens apart."""
 EXCESSIVE_ALPHA = 1.0
 """Ten times the upper end of the usual range, 0.01 to 0.1."""
-MANY_DROPPED = 0.2
 
 
 @dataclass(frozen=True)
@@ -42,12 +36,16 @@ class Diagnosis:
     advice: str = ""
 
 
-def diagnose(history: History, config: RunConfig, *, diverged: bool = False, failed: bool = False) -> Diagnosis:
+def diagnose(
+    history: History, config: RunConfig, thresholds: Thresholds | None = None, *, diverged: bool = False,
+    failed: bool = False,
+) -> Diagnosis:  # fmt: skip
     """Judge a run by its newest steps.
 
     Args:
         history: what the run has done so far.
         config: the configuration in force now.
+        thresholds: where the lines are drawn; None: where they usually are.
         diverged: the trainer met a number that is not finite.
         failed: an unexpected error ended the run.
     """
@@ -69,24 +67,47 @@ def diagnose(history: History, config: RunConfig, *, diverged: bool = False, fai
         )  # fmt: skip
     if len(history) < SETTLING_STEPS:
         return Diagnosis("Starting", "neutral", "The router has just begun to choose.")
+    diagnosis = _judge(history, config, thresholds or Thresholds())
+    if config.frozen:
+        return replace(diagnosis, advice="Weights are frozen: only the data and the routing go on.")
+    return diagnosis
 
+
+def _judge(history: History, config: RunConfig, lines: Thresholds) -> Diagnosis:
+    """The state of a run that is neither new nor broken."""
     load = history.last("smoothed_load")
     num_experts, busiest = len(load), int(load.argmax())
     token_share = float(load[busiest] * config.top_k)
-    dead = int(history.last("dead_experts"))
-    dropped = float(history.column("dropped_fraction")[-SMOOTHING_HORIZON:].mean())
-    outlier = load[busiest] > highest_healthy_load(num_experts, config.top_k)
+    dead = int(dead_experts(load, lines.dead_share))
+    outlier = load[busiest] > highest_healthy_load(num_experts, config.top_k, lines.healthy_high)
+    uneven = bool(dead or outlier or load.min() * num_experts < lines.healthy_low)
 
-    if (token_share > COLLAPSE_SHARE and outlier) or dead >= num_experts / 2:
+    largest_logit = float(recent_mean(history, "router_logit_max"))
+    if largest_logit > lines.large_logits and uneven:
+        return Diagnosis(
+            "Saturated", "bad",
+            f"Router logits reach {largest_logit:.0f}: probabilities are 0 or 1, so hardly any gradient reaches the "
+            f"router; {_dead_words(dead, num_experts)}.",
+            "α cannot help here. Reset with a router z-loss of 1, which keeps logits small, or a lower learning rate.",
+        )  # fmt: skip
+    if (token_share > lines.collapse_share and outlier) or dead >= num_experts / 2:
         return _collapsed(history, config, busiest, token_share, dead, num_experts)
-    if dropped > MANY_DROPPED:
+    left_out = float(recent_mean(history, "dropped_fraction"))
+    if left_out > lines.many_dropped:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Capacity drops {_percent(dropped)} of the token choices; {_dead_words(dead, num_experts)}.",
-            _raise_alpha(config, "so that the load evens out before the cap has to"),
+            f"Capacity drops {_percent(left_out)} of the token choices; {_dead_words(dead, num_experts)}.",
+            _stronger(config, "so that the load evens out before the cap has to"),
         )  # fmt: skip
-    undecided = float(history.column("router_entropy")[-SMOOTHING_HORIZON:].mean())
-    if config.balancing != "none" and config.aux_loss_coef >= EXCESSIVE_ALPHA and undecided > UNDECIDED_ENTROPY:
+    unserved = float(recent_mean(history, "unserved_fraction"))
+    if config.balancing == "expert_choice" and unserved > lines.many_dropped:
+        return Diagnosis(
+            "Dropping tokens", "warning",
+            f"Even by construction, but {_percent(unserved)} of the tokens are chosen by no expert.",
+            "A larger top-k lets every expert take more tokens.",
+        )  # fmt: skip
+    undecided = float(recent_mean(history, "router_entropy"))
+    if _weighs_a_loss(config) and config.aux_loss_coef >= EXCESSIVE_ALPHA and undecided > lines.undecided_entropy:
         return Diagnosis(
             "Over-balanced", "warning",
             f"Even, but undecided: router entropy is {undecided:.2f} of 1, specialization "
@@ -94,25 +115,33 @@ def diagnose(history: History, config: RunConfig, *, diverged: bool = False, fai
             "Lower α to between 0.01 and 0.1.",
         )  # fmt: skip
     shares = f"shares from {_percent(load.min())} to {_percent(load.max())}"
-    if dead or outlier or load.min() * num_experts < HEALTHY_BAND[0]:
+    change = _last_rescue(history)
+    if uneven:
         evidence = f"{_dead_words(dead, num_experts).capitalize()}; {shares}."
-        change = _last_rescue(history)
         if change is not None and len(history) - change.step < 300:
             return Diagnosis("Recovering", "warning", evidence, _since(history, change))
-        advice = _raise_alpha(config, "a little") if dead else "Close to the healthy band of 0.5/E to 2/E."
-        return Diagnosis("Uneven", "warning", evidence, advice)
-    change = _last_rescue(history)
+        band = f"Close to the healthy band of {lines.healthy_low:g}/E to {lines.healthy_high:g}/E."
+        return Diagnosis("Uneven", "warning", evidence, _stronger(config, "a little") if dead else band)
+    preferred = recent_mean(history, "preferred_load")
+    favourite = int(preferred.argmax())
+    if preferred[favourite] * config.top_k > lines.collapse_share and num_experts > 2 * config.top_k:
+        return Diagnosis(
+            "Balanced", "good", f"Every expert works: {shares}.",
+            f"But by selection only: the router itself would send {_percent(preferred[favourite] * config.top_k)} of "
+            f"the tokens to expert {favourite + 1}.",
+        )  # fmt: skip
     return Diagnosis("Balanced", "good", f"Every expert works: {shares}.", _since(history, change) if change else "")
 
 
-def highest_healthy_load(num_experts: int, top_k: int) -> float:
+def highest_healthy_load(num_experts: int, top_k: int, healthy_high: float = 2.0) -> float:
     """The load above which an expert has too much, for any E and K: never reached by balanced routing."""
     uniform = 1 / num_experts
-    return min(HEALTHY_BAND[1] * uniform, uniform + WAY_TO_COLLAPSE * (1 / top_k - uniform)) + 1e-9
+    return min(healthy_high * uniform, uniform + WAY_TO_COLLAPSE * (1 / top_k - uniform)) + 1e-9
 
 
 def _outlook(config: RunConfig) -> str:
-    if config.task == "topics" and config.aux_loss_coef == 0 and config.capacity_factor is None:
+    unbalanced = config.balancing == "none" or (config.aux_loss_coef == 0 and _weighs_a_loss(config))
+    if config.task == "topics" and unbalanced and config.capacity_factor is None:
         return "Nothing balances this router. Press Train and watch who gets the tokens."
     return "Press Train and watch who gets the tokens."
 
@@ -131,13 +160,24 @@ def _collapsed(
     evidence = f"Expert {busiest + 1} takes {_percent(token_share)} of the tokens; {_dead_words(dead, num_experts)}."
     change = _last_rescue(history)
     if change is not None and len(history) - change.step < 3 * SETTLING_STEPS:
-        return Diagnosis("Collapsed", "bad", evidence, "α was raised just now: give it some 50 steps.")
-    return Diagnosis("Collapsed", "bad", evidence, _raise_alpha(config, ""))
+        words = _words(change)
+        return Diagnosis(
+            "Collapsed", "bad", evidence, f"{words[0].upper()}{words[1:]} just now: give it some 50 steps."
+        )
+    return Diagnosis("Collapsed", "bad", evidence, _stronger(config, ""))
 
 
-def _raise_alpha(config: RunConfig, purpose: str) -> str:
-    if config.balancing == "none":
-        return "Choose a balancing loss and α between 0.03 and 0.1."
+def _weighs_a_loss(config: RunConfig) -> bool:
+    return "aux_loss_coef" in METHODS[config.balancing].knobs
+
+
+def _stronger(config: RunConfig, purpose: str) -> str:
+    """Advice to balance more, in the words of the mechanism."""
+    if config.balancing == "bias":
+        usual = "; on softmax probabilities 0.01 is usual" if config.bias_rate < 0.01 else ""
+        return f"Raise the bias rate, now {format_value(config.bias_rate)}{usual}."
+    if config.balancing == "none" or not _weighs_a_loss(config):
+        return "Choose the load-balancing loss and α between 0.03 and 0.1."
     if config.aux_loss_coef < 0.01:
         return f"Try α between 0.03 and 0.1{' ' + purpose if len(purpose) > 10 else ''}."
     if config.aux_loss_coef >= EXCESSIVE_ALPHA:
@@ -146,14 +186,19 @@ def _raise_alpha(config: RunConfig, purpose: str) -> str:
 
 
 def _last_rescue(history: History) -> Event | None:
-    """The newest raise of α."""
-    alpha = history.initial_config.aux_loss_coef
+    """The newest raise of α or choice of a mechanism."""
+    values = history.initial_config.model_dump()
     rescue = None
     for event in history.events:
-        if event.changes.get("aux_loss_coef", alpha) > alpha:
+        alpha, mechanism = (event.changes.get(name, values[name]) for name in ("aux_loss_coef", "balancing"))
+        if alpha > values["aux_loss_coef"] or (mechanism != values["balancing"] and mechanism != "none"):
             rescue = event
-        alpha = event.changes.get("aux_loss_coef", alpha)
+        values |= event.changes
     return rescue
+
+
+def _words(change: Event) -> str:
+    return "the mechanism was changed" if "balancing" in change.changes else "α was raised"
 
 
 def _since(history: History, change: Event) -> str:
@@ -163,7 +208,7 @@ def _since(history: History, change: Event) -> str:
     if not len(before):
         return ""
     now = np.mean(task_loss[-SMOOTHING_HORIZON:])
-    return f"Task loss {before.mean():.2f} → {now:.2f} since α was raised at step {change.step}."
+    return f"Task loss {before.mean():.2f} → {now:.2f} since {_words(change)} at step {change.step}."
 
 
 def _dead_words(dead: int, num_experts: int) -> str:

@@ -1,4 +1,4 @@
-"""The knobs of `RunConfig` as data, for whatever shows, reads or checks them."""
+"""The knobs of `RunConfig` and the lines of `Thresholds` as data, for whatever shows, reads or checks them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from types import NoneType
 from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from moe_sim.config import RunConfig
+from moe_sim.thresholds import Thresholds
 
 
 @dataclass(frozen=True)
 class Knob:
-    """What the outside world needs to know of one field of `RunConfig`."""
+    """What the outside world needs to know of one field of a model."""
 
     name: str
     label: str
@@ -42,9 +43,9 @@ class Knob:
         return f"{number} from {self.minimum:g} to {self.maximum:.10g}" + (", or off" if self.optional else "")
 
 
-def _read_knobs() -> dict[str, Knob]:
+def _read_knobs(model: type[BaseModel]) -> dict[str, Knob]:
     knobs = {}
-    for name, field in RunConfig.model_fields.items():
+    for name, field in model.model_fields.items():
         types = get_args(field.annotation) or (field.annotation,)
         limits = {key: getattr(item, key) for item in field.metadata for key in ("ge", "le") if hasattr(item, key)}
         literal = all(isinstance(item, str) for item in types)
@@ -57,16 +58,20 @@ def _read_knobs() -> dict[str, Knob]:
     return knobs
 
 
-KNOBS: dict[str, Knob] = _read_knobs()
+KNOBS: dict[str, Knob] = _read_knobs(RunConfig)
 """Every knob by its name, in the order of `RunConfig`."""
+
+THRESHOLDS: dict[str, Knob] = _read_knobs(Thresholds)
+"""Every threshold of the diagnosis by its name."""
 
 
 def problems(error: ValidationError) -> dict[str, str]:
-    """What is wrong with each refused knob, as one sentence a knob, from a failed `RunConfig(...)`."""
+    """What is wrong with each refused value, as one sentence each, from a failed `RunConfig(...)` or
+    `Thresholds(...)`."""
     sentences = {}
     for item in error.errors(include_url=False):
         name = str(item["loc"][0]) if item["loc"] else item.get("ctx", {}).get("knob", "configuration")
-        knob = KNOBS.get(name)
+        knob = KNOBS.get(name) or THRESHOLDS.get(name)
         if item["type"] == "knobs":
             sentences[name] = item["msg"]
         elif knob is None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from moe_sim.config import RunConfig
 from moe_sim.history import Event
+from moe_sim.thresholds import Thresholds
 from moe_sim.trainer import Probe, Trainer
 
 State = Literal["ready", "training", "paused", "finished", "diverged", "failed"]
@@ -45,6 +46,8 @@ class LiveRun:
         """Live knobs that move by themselves at their step, unless a hand has moved that knob."""
         self.rate = rate
         self.budget = DEFAULT_BUDGET
+        self.thresholds = Thresholds()
+        """Where the diagnosis draws its lines."""
         self.on_wake: Callable[[LiveRun], None] | None = None
         """Called when the run may want steps; the scheduler's."""
         self.forgotten = False

@@ -14,7 +14,9 @@ FALLBACK_INTERVAL = 0.5
 session = current()
 mount = dashboard.register()
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
-data = session.remembered("payload", (session.run.id, theme), lambda: dashboard.payload(session.run, theme))
+data = session.remembered(
+    "payload", (session.run.id, theme, session.thresholds), lambda: dashboard.payload(session.run, theme)
+)
 
 
 def _obey() -> None:

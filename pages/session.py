@@ -15,12 +15,20 @@ import streamlit as st
 from pydantic import ValidationError
 
 from moe_sim import KNOBS, PRESETS, RunConfig
-from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
+from moe_sim.codec import (
+    events_from_text,
+    events_to_text,
+    from_query,
+    thresholds_from_query,
+    thresholds_to_query,
+    to_query,
+)
 from moe_sim.history import Event
 from moe_sim.knobs import problems
 from moe_sim.live import RATES, LiveRun
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import encode
+from moe_sim.thresholds import Thresholds
 
 ADDRESS_LAG = 3.0
 """Seconds in which a browser may still report the address from before our last change to it."""
@@ -38,7 +46,7 @@ def _in_turn(act: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Session:
-    """Holds the run and the notices for the visitor. Made by `current`.
+    """Holds the run, the thresholds and the notices for the visitor. Made by `current`.
 
     Streamlit may start the next script run of a session while the callback of the one before is still at work, so
     whatever acts on the run takes turns, and `settle` waits for whoever is acting.
@@ -57,8 +65,9 @@ class Session:
     def _start_from(self, query: dict[str, str]) -> LiveRun:
         config, notices = from_query(query)
         plan, event_notices = events_from_text(query.get("events", ""), config)
-        self.notices += notices + event_notices
-        return _launch(config, plan)
+        self.thresholds, threshold_notices = thresholds_from_query(query)
+        self.notices += notices + event_notices + threshold_notices
+        return self._launch(config, plan)
 
     @_in_turn
     def follow_address(self) -> None:
@@ -69,6 +78,11 @@ class Session:
         if query != self.address:
             shared_scheduler().remove(self.run)
             self.run = self._start_from(query)
+
+    def _launch(self, config: RunConfig, plan: tuple[Event, ...], **options: Any) -> LiveRun:
+        run = LiveRun(config, plan, **options)
+        run.thresholds = self.thresholds
+        return shared_scheduler().add(run)
 
     def settle(self) -> None:
         """Wait until nobody acts on the session."""
@@ -84,7 +98,8 @@ class Session:
 
     def _link(self) -> dict[str, str]:
         events = events_to_text(self.run.plan)
-        return to_query(self.run.start_config) | ({"events": events} if events else {})
+        plan = {"events": events} if events else {}
+        return to_query(self.run.start_config) | plan | thresholds_to_query(self.thresholds)
 
     def remembered(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gave for `key` the last time, made anew when the key is another: script runs are many."""
@@ -123,6 +138,15 @@ class Session:
             self.notices += problems(error).values()
 
     @_in_turn
+    def move_threshold(self, **changes: float) -> None:
+        """Draw a line of the diagnosis elsewhere; the run goes on as it was."""
+        try:
+            self.thresholds = Thresholds(**{**self.thresholds.model_dump(), **changes})
+        except ValidationError as error:
+            self.notices += problems(error).values()
+        self.run.thresholds = self.thresholds
+
+    @_in_turn
     def choose_preset(self, name: str) -> None:
         """Start a preset with the seed of now."""
         preset = PRESETS[name]
@@ -133,7 +157,7 @@ class Session:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
         old = self.run
         self._fed.clear()
-        self.run = _launch(config, old.plan if plan is None else plan, rate=old.rate)
+        self.run = self._launch(config, old.plan if plan is None else plan, rate=old.rate)
         if train if train is not None else old.state == "training":
             self.run.train()
         shared_scheduler().remove(old)
@@ -155,6 +179,8 @@ class Session:
                 self.run.single_step()
             case {"name": "resync"}:
                 self._fed.clear()
+            case {"name": "freeze"}:
+                self.change(frozen=not self.run.config.frozen)
             case {"name": "extend"}:
                 self.run.extend()
             case {"name": "reset"}:
@@ -171,7 +197,3 @@ def current() -> Session:
     if "session" not in st.session_state:
         st.session_state["session"] = Session()
     return st.session_state["session"]
-
-
-def _launch(config: RunConfig, plan: tuple[Event, ...], **options: Any) -> LiveRun:
-    return shared_scheduler().add(LiveRun(config, plan, **options))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import groupby
 from typing import Any
 
 import streamlit as st
 
 from moe_sim import KNOBS, PRESETS, RunConfig
+from moe_sim.balancing import METHODS, PARTICULAR_KNOBS
 from moe_sim.codec import format_value
 from moe_sim.config import MAIN
-from moe_sim.knobs import Knob
+from moe_sim.knobs import THRESHOLDS, Knob
+from moe_sim.presets import MECHANISM, SCENARIO
+from moe_sim.thresholds import GROUP
 from pages.session import Session
 
 
@@ -19,27 +23,36 @@ def draw(session: Session) -> None:
     with st.container(key="title", gap=None):
         st.title("Expert Collapse Lab", anchor=False)
         st.markdown("A small Mixture-of-Experts model, training live. Can you keep its experts alive?")
-    _presets(session)
+    _presets(session, SCENARIO)
+    with st.expander("Mechanisms, each at its usual strength"):
+        _presets(session, MECHANISM)
     config = session.run.config
     knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task)]
     for group, members in groupby(knobs, key=lambda knob: knob.group):
         if group == MAIN:
             for knob in members:
-                _control(session, knob, config)
+                _control(knob, config, session.change)
         else:
             with st.expander(group):
                 for knob in members:
-                    _control(session, knob, config)
+                    if _matters(knob, config):
+                        _control(knob, config, session.change)
                     if knob.name == "seed":
                         st.button("New seed", on_click=session.new_seed, width="stretch")
+    with st.expander(GROUP):
+        st.caption("Tools disagree about where these lines are. They change what is said, not what is computed.")
+        for knob in THRESHOLDS.values():
+            _control(knob, session.thresholds, session.move_threshold)
     st.caption("↻ starts anew from step 0. Everything else acts on the run going on.")
 
 
-def _presets(session: Session) -> None:
+def _presets(session: Session, kind: str) -> None:
     # Buttons, not a selection: which preset the run is, the run itself tells.
     current = session.preset
-    with st.container(horizontal=True, key="presets"):
+    with st.container(horizontal=True, key=f"presets-{kind}"):
         for name, preset in PRESETS.items():
+            if preset.kind != kind:
+                continue
             st.button(
                 preset.label,
                 key=f"preset-{name}",
@@ -50,17 +63,26 @@ def _presets(session: Session) -> None:
             )
 
 
-def _control(session: Session, knob: Knob, config: RunConfig) -> None:
-    """The widget that fits the knob. It shows the run's value, whatever moved it."""
-    value = getattr(config, knob.name)
+def _matters(knob: Knob, config: RunConfig) -> bool:
+    """Whether the mechanism at work looks at the knob at all."""
+    return knob.name not in PARTICULAR_KNOBS or knob.name in METHODS[config.balancing].knobs
+
+
+def _control(knob: Knob, values: Any, act: Callable[..., None]) -> None:
+    """The widget that fits the knob. It shows its value in `values`, whatever moved it; moving it calls `act`."""
+    value = getattr(values, knob.name)
     key = _widget_key(knob, value)
 
     def moved() -> None:
-        session.change(**{knob.name: st.session_state[key]})
+        act(**{knob.name: st.session_state[key]})
 
     st.session_state.setdefault(key, value)
     common: dict[str, Any] = dict(key=key, help=knob.help, on_change=moved)
-    if knob.choices:
+    if isinstance(values, RunConfig) and not _matters(knob, values):
+        common |= dict(disabled=True, help=f"{METHODS[values.balancing].label} has no use for it. {knob.help}")
+    if knob.name == "balancing":
+        st.selectbox(knob.label, knob.choices, format_func=lambda name: METHODS[name].label, **common)
+    elif knob.choices:
         st.selectbox(knob.label, knob.choices, format_func=lambda name: name.replace("_", " "), **common)
     elif knob.kind is bool:
         st.toggle(knob.label, **common)
@@ -71,8 +93,15 @@ def _control(session: Session, knob: Knob, config: RunConfig) -> None:
         st.number_input(knob.label, knob.minimum, knob.maximum, step=1, **common)
     else:
         low, high, step = (knob.kind(number) for number in (knob.minimum, knob.maximum, knob.step or 1))
-        high = min(high, config.num_experts) if knob.name == "top_k" else high
+        high = min(high, _ceiling(knob, values))
         st.slider(knob.label, low, high, step=step, **common)
+
+
+def _ceiling(knob: Knob, values: Any) -> float:
+    """What another knob allows this one to be."""
+    if knob.name == "top_k":
+        return values.num_experts
+    return max(values.num_topics - 1, values.topic_shift) if knob.name == "topic_shift" else float("inf")
 
 
 def _widget_key(knob: Knob, value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What things cost, as ratios measured in one run: `python -m tests.bench step | alpha | page`.
+"""What things cost, as ratios measured in one run, and what runs show: `python -m tests.bench` lists the commands.
 
 Scripts, never tests: machines are noisy. Leave the machine alone while one runs.
 """
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from moe_sim import RunConfig, Trainer
 from moe_sim.model import Experts, linear_init
 from moe_sim.router import Routing
+from tests.bench_methods import print_costs, print_methods
 
 CELLS = [(256, 8, 1), (256, 8, 2), (256, 64, 2), (1024, 8, 1), (1024, 8, 2), (1024, 64, 2)]
 
@@ -88,7 +89,7 @@ def contestants(tokens: int, num_experts: int, top_k: int, width: int, hidden: i
     def own(kind: type[Experts], index: Tensor) -> Callable[[], None]:
         layer = kind(num_experts, width, hidden, random)
         nothing = x.new_empty(0)
-        return routed(layer, index, lambda i, w: layer(x, Routing(nothing, nothing, nothing, i, w, None)))
+        return routed(layer, index, lambda i, w: layer(x, Routing(nothing, nothing, 0.0, nothing, i, None, i, w, None)))
 
     dense, rows = Dense(width, hidden, random), x.repeat(top_k, 1)
     steps = {
@@ -217,6 +218,13 @@ def main() -> None:
     alpha = commands.add_parser("alpha", help="the table of α in the README")
     alpha.add_argument("--seeds", type=int, default=10)
     alpha.set_defaults(run=bench_alpha)
+    methods = commands.add_parser("methods", help="the table of balancing mechanisms in the README")
+    methods.add_argument("--seeds", type=int, default=10)
+    methods.add_argument("--steps", type=int, default=600)
+    methods.set_defaults(run=lambda options: print_methods(options.seeds, options.steps))
+    mechanisms = commands.add_parser("mechanisms", help="a step with each mechanism over one with the default")
+    mechanisms.add_argument("--repeats", type=int, default=300)
+    mechanisms.set_defaults(run=lambda options: print_costs(options.repeats))
     page = commands.add_parser("page", help="first chart, slider to bars, message sizes, in a real browser")
     page.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     page.set_defaults(run=bench_page)

@@ -1,4 +1,4 @@
-"""Configurations and planned events as text: there and back again, and never an exception."""
+"""Configurations, planned events and thresholds as text: there and back again, and never an exception."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_sim import KNOBS, Event, RunConfig
-from moe_sim.codec import events_from_text, events_to_text, format_value, from_query, to_query
-from moe_sim.knobs import Knob
+from moe_sim.codec import (
+    events_from_text,
+    events_to_text,
+    format_value,
+    from_query,
+    thresholds_from_query,
+    thresholds_to_query,
+    to_query,
+)
+from moe_sim.knobs import THRESHOLDS, Knob
+from moe_sim.thresholds import Thresholds
 
 HOSTILE = (
     "", " ", "nan", "NaN", "inf", "-inf", "1e999", "-1e999", "-1", "0x10", "9" * 5000, "x" * 10_000, "٣", "½",
@@ -196,3 +205,57 @@ def test_more_events_than_a_link_may_have_are_cut_with_a_notice() -> None:
 
 def test_there_is_no_negative_zero() -> None:
     assert format_value(RunConfig(aux_loss_coef=-0.0).aux_loss_coef) == "0"
+
+
+thresholds = st.fixed_dictionaries({}, optional={name: values(line) for name, line in THRESHOLDS.items()})
+
+
+@given(moved=thresholds)
+def test_thresholds_survive_the_address_bar(moved: dict[str, float]) -> None:
+    lines = Thresholds(**moved)
+    query = thresholds_to_query(lines)
+    assert thresholds_from_query(query) == (lines, [])
+    assert thresholds_to_query(thresholds_from_query(query)[0]) == query
+
+
+@given(moved=thresholds)
+def test_only_moved_thresholds_are_in_the_address(moved: dict[str, float]) -> None:
+    query = thresholds_to_query(Thresholds(**moved))
+    assert set(query) == {name for name, value in moved.items() if value != THRESHOLDS[name].default}
+    assert query == {name: format_value(moved[name]) for name in query}
+
+
+def test_nothing_is_in_the_address_while_no_threshold_was_moved() -> None:
+    assert thresholds_to_query(Thresholds()) == {}
+    assert thresholds_from_query({}) == (Thresholds(), [])
+
+
+def test_a_threshold_reads_as_a_number() -> None:
+    lines = Thresholds(collapse_share=0.9, large_logits=30)
+    assert thresholds_to_query(lines) == {"collapse_share": "0.9", "large_logits": "30"}
+
+
+@pytest.mark.parametrize("name", THRESHOLDS)
+def test_a_bad_threshold_falls_back_with_a_sentence_naming_key_and_range(name: str) -> None:
+    line, other = THRESHOLDS[name], "dead_share" if name != "dead_share" else "many_dropped"
+    for text in ("many", "nan", "1e999", "", format_value(line.maximum + 1), "off"):
+        lines, notices = thresholds_from_query({name: text, other: "0.3"})
+        assert lines == Thresholds(**{other: 0.3})
+        (notice,) = notices
+        for part in (name, f"from {line.minimum:g} to {line.maximum:g}", f"Using {format_value(line.default)}."):
+            assert part in notice
+
+
+def test_configuration_and_thresholds_share_an_address_and_ignore_each_other() -> None:
+    config, lines = RunConfig(seed=7, aux_loss_coef=0.1), Thresholds(dead_share=0)
+    query = to_query(config) | thresholds_to_query(lines) | {"embed": "true", "dead_shares": "9"}
+    assert from_query(query) == (config, [])
+    assert thresholds_from_query(query) == (lines, [])
+
+
+@pytest.mark.parametrize("key", THRESHOLDS)
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:12]))
+def test_hostile_thresholds_never_raise_and_never_make_long_sentences(key: str, text: str) -> None:
+    lines, notices = thresholds_from_query({key: text})
+    assert lines == Thresholds() or lines == Thresholds(**{key: float(text)})
+    assert all(len(notice) < 400 for notice in notices)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 from moe_sim import PRESETS, Event, RunConfig, Trainer
@@ -14,7 +15,9 @@ from moe_sim import scheduler as scheduler_module
 from moe_sim.live import LiveRun
 from moe_sim.scheduler import FORGET_AFTER, Scheduler
 from moe_sim.stream import encode, messages
+from moe_sim.thresholds import Thresholds
 from tests.asynchronous import run_to_end
+from tests.watching import small_config, weights
 
 
 @pytest.fixture
@@ -237,3 +240,63 @@ def test_a_forgotten_run_ends_its_streams(scheduler: Scheduler) -> None:
         return [message async for message in messages(run, 0)]
 
     assert run_to_end(watch) == []
+
+
+def test_thresholds_move_what_is_said_of_a_run_and_nothing_that_it_computes(scheduler: Scheduler) -> None:
+    runs = [fast(scheduler, small_config(num_experts=8)) for _ in range(2)]
+    runs[1].thresholds = Thresholds(collapse_share=1, dead_share=0, healthy_low=0, healthy_high=4)
+    for run in runs:
+        run.budget = 60
+        with run.lease():
+            run.train()
+            assert eventually(lambda run=run: run.state == "finished")
+    usual, lenient = (json.loads(encode(run, 0)[1]) for run in runs)
+    assert usual["diagnosis"]["state"] != lenient["diagnosis"]["state"]
+    assert usual["tiles"]["dead"] > lenient["tiles"]["dead"] == 0
+    assert usual["rows"] == lenient["rows"]
+    assert runs[0].history.to_frame().equals(runs[1].history.to_frame())
+
+
+def test_a_frozen_run_goes_on_routing_with_the_weights_it_has_and_thaws(scheduler: Scheduler) -> None:
+    run = fast(scheduler, small_config())
+    run.budget = 10**6
+    with run.lease():
+        run.train()
+        assert eventually(lambda: len(run.history) > 20)
+        run.update(frozen=True)
+        held, frozen_at = weights(run.trainer), len(run.history)
+        assert eventually(lambda: len(run.history) > frozen_at + 20)
+        assert run.state == "training"
+        for name, value in weights(run.trainer).items():
+            np.testing.assert_array_equal(value, held[name])
+        assert not run.history.column("weight_change", frozen_at).any()
+        assert run.history.column("weight_change", 0, frozen_at).any(1).all()
+        run.update(frozen=False)
+        thawed_at = len(run.history)
+        assert eventually(lambda: len(run.history) > thawed_at + 5)
+        assert run.history.column("weight_change", thawed_at).any(1).all()
+
+
+def test_a_planned_freeze_and_shift_give_the_numbers_of_a_trainer_alone(scheduler: Scheduler) -> None:
+    plan = (Event(10, {"frozen": True}), Event(20, {"topic_skew": 2.0, "topic_shift": 8}))
+    run = fast(scheduler, small_config(), plan=plan)
+    run.budget = 35
+    with run.lease():
+        run.train()
+        assert eventually(lambda: run.state == "finished")
+    alone = Trainer(small_config())
+    alone.run(10)
+    alone.update(frozen=True)
+    alone.run(10)
+    alone.update(topic_skew=2.0, topic_shift=8)
+    alone.run(15)
+    assert run.history.to_frame().equals(alone.history.to_frame())
+    assert run.start_config == small_config()
+
+
+def test_freezing_by_hand_takes_the_planned_freeze_away_and_leaves_the_shift() -> None:
+    plan = PRESETS["distribution-shift"].plan
+    run = LiveRun(PRESETS["distribution-shift"].config(), plan)
+    run.update(frozen=True)
+    assert run.plan == plan[1:]
+    assert run.start_config.frozen

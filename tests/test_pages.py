@@ -1,5 +1,7 @@
 """Every page through Streamlit's own test harness: controls, address bar, refusals."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +9,15 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from moe_sim import KNOBS, PRESETS, RunConfig
-from moe_sim.codec import to_query
+from moe_sim.balancing import METHODS, PARTICULAR_KNOBS
+from moe_sim.codec import thresholds_to_query, to_query
+from moe_sim.diagnosis import diagnose
+from moe_sim.knobs import THRESHOLDS
 from moe_sim.live import LiveRun
+from moe_sim.presets import MECHANISM, SCENARIO
+from moe_sim.thresholds import Thresholds
+from pages import dashboard
+from pages.session import Session
 
 FRAME = Path(__file__).resolve().parent.parent / "pages" / "frame.py"
 
@@ -32,10 +41,19 @@ def run_of(app: AppTest) -> LiveRun:
     return app.session_state["session"].run
 
 
-def widget(app: AppTest, name: str):
-    """The control of a knob, whatever kind it is."""
+def session_of(app: AppTest) -> Session:
+    return app.session_state["session"]
+
+
+def controls(app: AppTest) -> dict[str, object]:
+    """Every control by its label, whatever kind it is."""
     kinds = (app.slider, app.select_slider, app.selectbox, app.toggle, app.number_input)
-    return next(item for kind in kinds for item in kind if item.label == KNOBS[name].label)
+    return {item.label: item for kind in kinds for item in kind}
+
+
+def widget(app: AppTest, name: str):
+    """The control of a knob or a threshold."""
+    return controls(app)[(KNOBS | THRESHOLDS)[name].label]
 
 
 def address(app: AppTest) -> dict[str, str]:
@@ -54,16 +72,64 @@ def test_the_page_opens_ready_at_step_0_with_the_problem(app: AppTest) -> None:
     assert not app.warning
 
 
+def test_the_mechanism_stands_among_the_main_controls(app: AppTest) -> None:
+    kinds = ("slider", "select_slider", "selectbox")
+    labels = [element.label for element in app.sidebar if element.type in kinds]
+    assert labels[:3] == ["Load-balancing coefficient α", "Balancing mechanism", "Experts"]
+
+
 def test_the_four_main_sliders_come_first_and_carry_their_names(app: AppTest) -> None:
     labels = [element.label for element in app.sidebar if element.type in ("slider", "select_slider")]
     assert labels[:4] == ["Load-balancing coefficient α", "Experts", "Top-k", "Capacity factor"]
 
 
-def test_every_knob_that_means_something_has_a_control(app: AppTest) -> None:
+@pytest.mark.parametrize("task", ["topics", "text"])
+def test_every_knob_that_means_something_has_a_control_that_says_what_it_does(task: str) -> None:
+    app = opened(task=task)
+    config = RunConfig(task=task)
+    shown = controls(app)
     for name, knob in KNOBS.items():
-        control = widget(app, name)
-        assert control.value == getattr(RunConfig(), name), name
-        assert control.help == knob.help
+        matters = knob.task in (None, task) and name != "bias_rate"
+        assert (knob.label in shown) == matters, name
+        if matters:
+            assert shown[knob.label].value == getattr(config, name), name
+            assert shown[knob.label].help == knob.help
+            assert not shown[knob.label].disabled
+
+
+@pytest.mark.parametrize("balancing", METHODS)
+def test_a_knob_of_some_mechanisms_is_shown_or_enabled_for_them_only(balancing: str) -> None:
+    app = opened(balancing=balancing)
+    shown, alpha = controls(app), widget(app, "aux_loss_coef")
+    assert widget(app, "balancing").value == balancing
+    assert alpha.disabled == (balancing in ("bias", "expert_choice", "sinkhorn", "none"))
+    assert alpha.help.startswith(f"{METHODS[balancing].label} has no use for it.") == alpha.disabled
+    assert alpha.help.endswith(KNOBS["aux_loss_coef"].help)
+    assert (KNOBS["bias_rate"].label in shown) == (balancing == "bias")
+    assert (KNOBS["convention"].label in shown) == (balancing == "load_balancing")
+    for name in set(KNOBS) - PARTICULAR_KNOBS - {"domain_mix"}:
+        assert not widget(app, name).disabled, name
+
+
+def test_mechanisms_are_chosen_by_their_names_in_words(app: AppTest) -> None:
+    assert widget(app, "balancing").options == [METHODS[name].label for name in KNOBS["balancing"].choices]
+    assert not any("_" in option for box in app.selectbox for option in box.options)
+
+
+def test_another_mechanism_acts_on_the_run_going_on() -> None:
+    app = opened()
+    run = run_of(app)
+    run.trainer.run(5)
+    widget(app, "balancing").set_value("bias")
+    settled(app)
+    assert run_of(app) is run
+    assert run.config.balancing == "bias"
+    assert len(run.history) == 5
+    assert [event.changes for event in run.history.events] == [{"balancing": "bias"}]
+    assert widget(app, "aux_loss_coef").disabled
+    widget(app, "bias_rate").set_value(0.1)
+    settled(app)
+    assert run.config.bias_rate == 0.1
 
 
 def test_the_address_holds_the_whole_configuration(app: AppTest) -> None:
@@ -209,3 +275,117 @@ def test_reset_keeps_seed_and_knobs_and_undoes_what_the_plan_did() -> None:
     assert session.run.config == RunConfig()
     assert session.run.plan == PRESETS["too-late"].plan
     assert len(session.run.history) == 0
+
+
+def test_every_threshold_has_a_slider_at_its_default(app: AppTest) -> None:
+    for name, line in THRESHOLDS.items():
+        control = widget(app, name)
+        assert control.type == "slider"
+        assert (control.value, control.min, control.max) == (line.default, line.minimum, line.maximum)
+        assert control.help == line.help
+
+
+def test_moving_a_threshold_changes_the_address_and_the_verdict_but_not_the_run() -> None:
+    app = opened()
+    run = run_of(app)
+    run.trainer.run(40)
+    before = run.history.to_frame()
+    assert diagnose(run.history, run.config, run.thresholds).state == "Collapsed"
+    assert not set(address(app)) & set(THRESHOLDS)
+    widget(app, "collapse_share").set_value(1.0)
+    settled(app)
+    widget(app, "dead_share").set_value(0.0)
+    settled(app)
+    assert run_of(app) is run
+    assert run.thresholds == Thresholds(collapse_share=1, dead_share=0)
+    assert diagnose(run.history, run.config, run.thresholds).state != "Collapsed"
+    assert address(app) == to_query(RunConfig()) | {"collapse_share": "1", "dead_share": "0"}
+    assert run.history.to_frame().equals(before)
+    assert not run.history.events
+    widget(app, "dead_share").set_value(0.1)
+    settled(app)
+    assert "dead_share" not in address(app)
+
+
+def test_a_link_with_thresholds_opens_with_them_and_they_outlive_the_run() -> None:
+    lines = Thresholds(collapse_share=0.9, large_logits=30)
+    app = opened(**thresholds_to_query(lines), seed="3")
+    assert run_of(app).thresholds == lines
+    assert widget(app, "collapse_share").value == 0.9
+    assert address(app)["collapse_share"] == "0.9"
+    session_of(app).command({"name": "reset"})
+    settled(app)
+    assert run_of(app).thresholds == lines
+    widget(app, "num_experts").set_value(16)
+    settled(app)
+    assert run_of(app).thresholds == lines
+    assert address(app)["large_logits"] == "30"
+
+
+def test_a_bad_threshold_in_a_link_gets_a_sentence_and_its_default() -> None:
+    app = opened(dead_share="7", aux_loss_coef="0.1")
+    (notice,) = app.warning
+    for words in ("dead_share", "from 0 to 0.5", "Using 0.1"):
+        assert words in notice.value
+    assert run_of(app).thresholds == Thresholds()
+    assert run_of(app).config == RunConfig(aux_loss_coef=0.1)
+    assert "dead_share" not in address(app)
+
+
+def test_a_threshold_out_of_its_bounds_is_refused_with_a_sentence() -> None:
+    session = session_of(opened())
+    session.move_threshold(dead_share=7)
+    assert session.thresholds == session.run.thresholds == Thresholds()
+    assert "dead_share" in session.notices[0]
+
+
+def test_freeze_holds_the_weights_of_the_run_going_on_and_lets_them_go_again() -> None:
+    app = opened()
+    session, run = session_of(app), run_of(app)
+    run.trainer.run(3)
+    session.command({"name": "freeze"})
+    settled(app)
+    assert run_of(app) is run
+    assert run.config.frozen
+    assert widget(app, "frozen").value is True
+    assert address(app)["frozen"] == "on"
+    run.trainer.run(2)
+    session.command({"name": "freeze"})
+    settled(app)
+    assert not run.config.frozen
+    assert widget(app, "frozen").value is False
+    assert [(event.step, event.changes) for event in run.history.events] == [
+        (3, {"frozen": True}),
+        (5, {"frozen": False}),
+    ]
+
+
+def test_presets_stand_in_two_groups_and_the_one_that_runs_is_marked() -> None:
+    app = opened(**to_query(PRESETS["bias"].config()))
+    buttons = {button.key: button for button in app.button if button.key}
+    for name, preset in PRESETS.items():
+        button = buttons[f"preset-{name}"]
+        assert button.label == preset.label
+        assert button.help == preset.description
+        assert (button.proto.type == "primary") == (name == "bias")
+    order = [key.removeprefix("preset-") for key in buttons if key.startswith("preset-")]
+    kinds = [PRESETS[name].kind for name in order]
+    assert kinds == sorted(kinds, key=(SCENARIO, MECHANISM).index)
+    assert any("Mechanisms" in expander.label for expander in app.expander)
+
+
+def test_the_dashboard_is_told_what_its_words_need() -> None:
+    app = opened(dead_share="0.3", healthy_low="0.4", healthy_high="3")
+    run = run_of(app)
+    payload = dashboard.payload(run, "light")
+    assert set(payload["mechanisms"]) == set(METHODS)
+    for name, told in payload["mechanisms"].items():
+        assert told["weighs_a_loss"] == ("aux_loss_coef" in METHODS[name].knobs)
+        assert told["label"]
+        assert told["explanation"].endswith(".")
+    assert payload["context"]["dead_share"] == 0.3
+    assert payload["context"]["uneven_ratio"] == pytest.approx(3 / 0.4)
+    band = payload["figures"]["utilization"]["layout"]["shapes"][0]
+    assert (band["y0"], band["y1"]) == (5.0, 37.5)
+    assert KNOBS["topic_skew"].label in payload["shift"]
+    assert KNOBS["domain_mix"].label in dashboard.payload(LiveRun(RunConfig(task="text")), "dark")["shift"]

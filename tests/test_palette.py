@@ -61,6 +61,21 @@ def test_words_are_readable_on_their_grounds(theme: Theme) -> None:
 
 
 @pytest.mark.parametrize("theme", THEMES)
+def test_lines_and_the_ends_of_a_scale_can_be_told_from_the_ground(theme: Theme) -> None:
+    # 3 is what WCAG 2 AA asks of graphics. A scale begins at the panel's ground and ends in the accent.
+    palette = PALETTES[theme]
+    for colour in (palette.ink, palette.muted, palette.accent, palette.danger, palette.scale[1]):
+        assert contrast(colour, palette.background) >= 3
+    assert palette.scale[1] == palette.accent
+    assert contrast(*palette.scale) >= 3
+
+
+def test_both_themes_have_the_same_expert_in_the_same_place() -> None:
+    light, dark = (PALETTES[theme].experts for theme in THEMES)
+    assert len(light) == len(dark) == 10
+
+
+@pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("num_experts", [2, 8, 10, 11, 64])
 def test_every_expert_has_a_colour_and_no_two_share_one(theme: Theme, num_experts: int) -> None:
     colours = PALETTES[theme].expert_colours(num_experts)

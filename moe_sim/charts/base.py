@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from moe_sim.config import RunConfig
-from moe_sim.derived import markers
-from moe_sim.history import History
+from moe_sim.derived import markers, signals
+from moe_sim.history import COARSE, History
 from moe_sim.palette import PALETTES, Palette, Theme
 from moe_sim.tasks import HeldOut, Task
+from moe_sim.thresholds import Thresholds
 from moe_sim.trainer import Probe, Trainer
 
 FONT = '"Source Sans", "Source Sans Pro", sans-serif'
@@ -26,6 +27,7 @@ class Scene:
     config: RunConfig
     probe: Probe
     task: Task
+    thresholds: Thresholds = field(default_factory=Thresholds)
 
     @classmethod
     def of(cls, trainer: Trainer) -> Scene:
@@ -43,7 +45,19 @@ class Scene:
         return len(self.history) > 0
 
 
-def blank_figure(palette: Palette, title: str, caption: str, *, time: bool = False, **layout: Any) -> go.Figure:
+def blank_figure(
+    palette: Palette, title: str, caption: str, *, time: bool = False, only: dict[str, str] | None = None, **layout: Any
+) -> go.Figure:  # fmt: skip
+    """An empty sheet in the house style.
+
+    Args:
+        palette: its colours.
+        title: the chart's name.
+        caption: what is shown, in small print beside the title.
+        time: whether the x axis is steps.
+        only: live knobs and the values under which the chart means something; the page hides it otherwise.
+        **layout: Plotly layout on top.
+    """
     axis = dict(
         gridcolor=palette.grid, linecolor=palette.hairline, zeroline=False, title_font_size=13, tickfont_size=13,
         title_standoff=6, automargin=False,
@@ -56,8 +70,8 @@ def blank_figure(palette: Palette, title: str, caption: str, *, time: bool = Fal
     right = 62 if "yaxis2" in layout else 34
     figure = go.Figure(
         layout={
-            "template": go.layout.Template(), "title": dict(text=title), "meta": {"caption": caption, "time": time},
-            "showlegend": False,
+            "template": go.layout.Template(), "title": dict(text=title), "showlegend": False,
+            "meta": {"caption": caption, "time": time, "only": only},
             "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": palette.experts,
             "font": dict(family=FONT, size=13, color=palette.muted), "hoverlabel": dict(font_family=FONT),
             "margin": dict(l=54, r=right, t=10, b=42), "uirevision": "keep", "bargap": 0.2, "dragmode": "zoom",
@@ -77,6 +91,22 @@ def mark_events(figure: go.Figure, scene: Scene, theme: Theme = "light") -> go.F
             text=marker.label, font=dict(size=12, color=palette.ink), bgcolor=palette.background,
         )  # fmt: skip
     return figure
+
+
+def signal_line(
+    figure: go.Figure, scene: Scene, name: str, label: str, colour: str, *, factor: float = 1, dash: str = "solid",
+    **trace: Any,
+) -> None:  # fmt: skip
+    """Draw one of `derived.SIGNALS` over steps, a point for each block of ten. On a log axis 0 leaves a gap."""
+    values = signals(scene.history)[name] * factor
+    log = figure.layout.yaxis.type == "log"
+    if log:
+        values = np.where(values > 0, values, np.nan)
+    figure.add_scatter(
+        x=COARSE * np.arange(1, len(values) + 1), y=values, mode="lines", name=label,
+        line=dict(color=colour, width=2, dash=dash), meta={"signal": name, "factor": factor, "log": log},
+        hovertemplate=f"step %{{x}}: {label} %{{y:.3g}}<extra></extra>", **trace,
+    )  # fmt: skip
 
 
 def expert_axis(num_experts: int) -> dict[str, Any]:

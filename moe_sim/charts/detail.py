@@ -50,10 +50,12 @@ def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def feedback(scene: Scene, theme: Theme = "light") -> dict[str, go.Figure]:
-    """Three figures of one loop: token share → gradient norm → weight change, a line an expert."""
+    """Four figures of one loop, a line an expert: token share → gradient norm → weight change → how far the weights
+    have come, which stands still for an expert that is dead."""
     captions = {
-        "grad_norm": ("Gradient norm", "of each expert's weights, log scale", "‖gradient‖"),
-        "weight_change": ("Weight change", "relative, a step, log scale", "‖Δw‖ / ‖w‖"),
+        "grad_norm": ("Gradient norm", "of its weights, log", "‖gradient‖"),
+        "weight_change": ("Weight change", "a step, log", "‖Δw‖ / ‖w‖"),
+        "weight_distance": ("Distance covered", "since step 0", "‖w − w₀‖ / ‖w₀‖"),
     }
     palette = PALETTES[theme]
     colours = palette.expert_colours(scene.config.num_experts)
@@ -72,7 +74,8 @@ def feedback(scene: Scene, theme: Theme = "light") -> dict[str, go.Figure]:
         values = coarse_mean(scene.history, column)
         figure = blank_figure(
             palette, title, caption, time=True,
-            yaxis=dict(title=axis, type="log", exponentformat="power", dtick=1, range=[-6, 0.5]),
+            yaxis=dict(title=axis, rangemode="tozero") if column == "weight_distance" else
+            dict(title=axis, type="log", exponentformat="power", dtick=1, range=[-6, 0.5]),
         )  # fmt: skip
         for expert, colour in enumerate(colours):
             figure.add_scatter(

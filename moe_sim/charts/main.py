@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_scale, steps_of
 from moe_sim.config import RunConfig
 from moe_sim.derived import smoothed_imbalance
-from moe_sim.diagnosis import DEAD_SHARE, HEALTHY_BAND, SETTLING_STEPS
+from moe_sim.diagnosis import SETTLING_STEPS
 from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.palette import PALETTES, Palette, Theme
 
@@ -20,7 +20,10 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
     """Bars of the smoothed load with the healthy band, the uniform share and the capacity limit; dead ones labelled."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     load = scene.history.last("smoothed_load") if scene.started else np.zeros(num_experts)
-    dead = load < DEAD_SHARE / num_experts if len(scene.history) >= SETTLING_STEPS else np.zeros(num_experts, bool)
+    lines = scene.thresholds
+    dead = (
+        load < lines.dead_share / num_experts if len(scene.history) >= SETTLING_STEPS else np.zeros(num_experts, bool)
+    )
     figure = blank_figure(
         palette, "Expert utilization", f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
         xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero", range=[0, _top(load)]),
@@ -34,7 +37,7 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
         marker_color=palette.expert_colours(num_experts), hovertemplate="expert %{x}: %{y:.1f} %<extra></extra>",
     )  # fmt: skip
     uniform = 100 / num_experts
-    low, high = (uniform * factor for factor in HEALTHY_BAND)
+    low, high = uniform * lines.healthy_low, uniform * lines.healthy_high
     figure.add_hrect(y0=low, y1=high, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
     figure.add_hline(y=uniform, line=dict(color=palette.accent, dash="dot", width=1.5))
     figure.add_annotation(x=1, xref="paper", xanchor="left", xshift=4, y=uniform, text="1/E", showarrow=False,

@@ -11,15 +11,18 @@ from typing import Any
 import plotly
 import streamlit as st
 
+from moe_sim.balancing import METHODS
 from moe_sim.charts import Scene, page_figures
-from moe_sim.diagnosis import DEAD_SHARE, HEALTHY_BAND
+from moe_sim.derived import SIGNALS
+from moe_sim.glossary import KNOB_NAMES, METRICS
 from moe_sim.history import History
+from moe_sim.knobs import KNOBS
 from moe_sim.live import RATES, LiveRun
 from moe_sim.palette import PALETTES, Theme
 
 KEY = "dashboard"
 _FOLDER = Path(__file__).parent
-_SCRIPTS = ("store.js", "bindings.js", "plots.js", "chrome.js", "tabs.js", "stream.js", "main.js")
+_SCRIPTS = ("store.js", "bindings.js", "plots.js", "chrome.js", "lessons.js", "tabs.js", "stream.js", "main.js")
 """In this order they are one JavaScript module; the last one exports the component."""
 
 
@@ -40,7 +43,8 @@ def payload(run: LiveRun, theme: Theme) -> dict[str, Any]:
     base = base.rstrip("/")
     palette = PALETTES[theme]
     task = run.trainer.task
-    blank = Scene(History(run.history.initial_config), run.config, run.probe, task)
+    lines = run.thresholds
+    blank = Scene(History(run.history.initial_config), run.config, run.probe, task, lines)
     colours = {name: colour for name, colour in asdict(palette).items() if isinstance(colour, str)}
     return {
         "run_id": run.id,
@@ -52,12 +56,26 @@ def payload(run: LiveRun, theme: Theme) -> dict[str, Any]:
         "groups": task.group_names,
         "group_noun": task.group_noun,
         "passages": task.held_out.passages,
+        "signals": SIGNALS,
+        "mechanisms": {
+            name: {
+                "label": method.label,
+                "explanation": method.explanation,
+                "weighs_a_loss": "aux_loss_coef" in method.knobs,
+                "looks_at_batch": method.looks_at_batch,
+            }
+            for name, method in METHODS.items()
+        },
+        "metrics": [(metric.name, metric.formula, metric.balanced, metric.elsewhere) for metric in METRICS],
+        "knob_names": KNOB_NAMES,
+        "shift": ", ".join(KNOBS[name].label for name in task.shift_knobs),
         "rates": [rate if math.isfinite(rate) else 0 for rate in RATES],
         "context": {
             "theme": theme,
             "palette": colours | {"panel": palette.scale[0]},
             "colours": palette.expert_colours(run.config.num_experts),
-            "dead_share": DEAD_SHARE,
-            "uneven_ratio": HEALTHY_BAND[1] / HEALTHY_BAND[0],
+            "dead_share": lines.dead_share,
+            "many_dropped": lines.many_dropped,
+            "uneven_ratio": lines.healthy_high / max(lines.healthy_low, 0.01),
         },
     }

@@ -46,9 +46,37 @@ function bindHeat(meta, store) {
   return { x: indices.map((i) => i + 1), z };
 }
 
-function bindNow(trace, store) {
-  const shares = store.now(trace.meta.now);
-  return { y: shares.map((share) => 100 * share) };
+function bindSignal(meta, store) {
+  const column = store.signals[meta.signal] ?? [];
+  const indices = thinned(column.length);
+  return {
+    x: indices.map((i) => (i + 1) * COARSE),
+    y: indices.map((i) => (column[i] === null || (meta.log && column[i] <= 0) ? null : column[i] * meta.factor)),
+  };
+}
+
+function bindNow({ meta }, store) {
+  const values = store.now(meta.now).map((share) => (meta.times ?? 100) * share);
+  return meta.times ? { x: values } : { y: meta.choices ? values.slice(0, store.latest.live.top_k) : values };
+}
+
+function bindPlain({ meta }, store) {
+  return { y: store.latest.now[meta.plain] };
+}
+
+// Experts × experts, empty on the diagonal and where nothing was sent.
+function bindTogether(store) {
+  const z = square(store.latest.together, store.numExperts);
+  z.forEach((row, i) => { row[i] = null; });
+  return { z };
+}
+
+// A matrix of shares in letters → rows of percents.
+function square(letters, columns) {
+  const percents = Array.from(letters, (letter) => (100 * LETTERS.indexOf(letter)) / 63);
+  const rows = [];
+  for (let start = 0; start < percents.length; start += columns) rows.push(percents.slice(start, start + columns));
+  return rows;
 }
 
 // Under each bar the expert's number and its share, as moe_sim/charts/main.py has it.
@@ -61,7 +89,7 @@ function barLabels(store, { palette, dead_share }) {
 }
 
 function bindMap(trace, store, context) {
-  const taken = routing(store.latest);
+  const taken = routing(store.latest, store.numExperts);
   const colours = taken.expert.map((expert) => context.colours[expert]);
   const { background } = context.palette;
   return {
@@ -78,11 +106,7 @@ function bindMap(trace, store, context) {
 }
 
 function bindJoint(store) {
-  const percents = Array.from(store.latest.joint, (letter) => (100 * LETTERS.indexOf(letter)) / 63);
-  const z = [];
-  for (let start = 0; start < percents.length; start += store.numExperts)
-    z.push(percents.slice(start, start + store.numExperts));
-  return { z };
+  return { z: square(store.latest.joint, store.numExperts) };
 }
 
 function bindLimit(trace, store) {
@@ -96,6 +120,9 @@ function bind(trace, store, context) {
   if (meta.rows) bound = bindRows(meta, store);
   else if (meta.coarse) bound = bindCoarse(meta, store);
   else if (meta.heat) bound = bindHeat(meta, store);
+  else if (meta.signal) bound = bindSignal(meta, store);
+  else if (meta.plain) bound = bindPlain(trace, store);
+  else if (meta.together) bound = bindTogether(store);
   else if (meta.now) bound = bindNow(trace, store);
   else if (meta.map) bound = bindMap(trace, store, context);
   else if (meta.joint) bound = bindJoint(store);
@@ -104,8 +131,9 @@ function bind(trace, store, context) {
 }
 
 // Which expert takes each held-out token, and whether capacity drops the token.
-function routing(message) {
-  const expert = Array.from(message.map, (letter) => LETTERS.indexOf(letter));
+function routing(message, numExperts) {
+  let expert = Array.from(message.map, (letter) => LETTERS.indexOf(letter));
+  if (numExperts <= 8) expert = expert.flatMap((pair) => [pair >> 3, pair & 7]);
   const bits = message.dropped ? Array.from(atob(message.dropped), (byte) => byte.charCodeAt(0)) : [];
   return { expert, dropped: expert.map((_, i) => Boolean((bits[i >> 3] ?? 0) & (128 >> (i & 7)))) };
 }

@@ -9,6 +9,13 @@ const TILES = [
   ["dead", "Dead experts"],
   ["speed", "Steps/s"],
 ];
+const ELSEWHERE = {
+  imbalance: "Of the smoothed load. Others look at max/mean: OLMo-core's load imbalance, Megatron-LM's overload factor; " +
+    "DeepSeek's MaxVio is max/mean − 1. See the tab Other names.",
+  balance_loss: "E·Σ f·P, f over all choices. transformers' number is k times as large. See the tab Why f and P.",
+  dropped: "Token choices over capacity, mean of 20 steps; where experts choose, tokens that none of them chose.",
+  dead: "Smoothed share below the threshold set in the sidebar, 0.1/E by default. NeMo calls dead only what gets nothing.",
+};
 const thousands = new Intl.NumberFormat("en-US");
 
 class Chrome {
@@ -17,7 +24,7 @@ class Chrome {
     this.tiles = {};
     for (const [name, title] of TILES) {
       const tile = root.querySelector(".tiles").appendChild(element("div", { class: "tile" }));
-      tile.append(element("dt", {}, title));
+      tile.append(element("dt", { title: ELSEWHERE[name] ?? "" }, title));
       this.tiles[name] = tile.appendChild(element("dd", { "data-tile": name }, "–"));
     }
     this.state = "ready";
@@ -67,6 +74,9 @@ class Chrome {
     setText(toggle, message.state === "training" ? "Pause" : "Train");
     toggle.disabled = over;
     this.root.querySelector("[data-command=step]").disabled = over;
+    const freeze = this.root.querySelector("[data-command=freeze]");
+    setText(freeze, message.live.frozen ? "Unfreeze" : "Freeze");
+    freeze.setAttribute("aria-pressed", String(message.live.frozen));
     setText(this.root.querySelector(".done"), thousands.format(store.steps));
     setText(this.root.querySelector(".budget"), thousands.format(message.budget));
     const progress = this.root.querySelector("progress");
@@ -75,20 +85,23 @@ class Chrome {
     if (document.activeElement !== this.select) this.select.value = String(message.rate);
   }
 
-  drawTiles(store, message, { uneven_ratio }) {
+  drawTiles(store, message, { uneven_ratio, many_dropped }) {
     if (!store.steps) {
       for (const tile of Object.values(this.tiles)) this.setTile(tile, "–", false);
       return;
     }
     const ratio = store.last("imbalance");
-    const dead = message.now.dead_experts;
-    const dropped = message.now.dropped_fraction;
+    const { dead } = message.tiles;
+    // Where experts choose, nothing is over capacity, but tokens may be chosen by nobody.
+    const choosing = message.live.balancing === "expert_choice";
+    const dropped = choosing ? message.tiles.unserved : message.tiles.dropped;
+    setText(this.tiles.dropped.previousSibling, choosing ? "Unchosen tokens" : "Dropped tokens");
     const smoothed = (name) => store.smoothed[name][store.steps - 1];
     this.setTile(this.tiles.imbalance, ratio === null ? "∞" : ratio >= 100 ? String(Math.round(ratio)) : ratio.toFixed(1),
       ratio === null || ratio > uneven_ratio);
     this.setTile(this.tiles.task_loss, smoothed("task_loss").toFixed(2), message.state === "diverged");
     this.setTile(this.tiles.balance_loss, smoothed("balance_loss").toFixed(2), smoothed("balance_loss") > 2);
-    this.setTile(this.tiles.dropped, percent(dropped / 1000), dropped > 200);
+    this.setTile(this.tiles.dropped, percent(dropped / 1000), dropped / 1000 > many_dropped);
     this.setTile(this.tiles.dead, `${dead} of ${store.numExperts}`, dead > 0);
     this.setTile(this.tiles.speed, message.speed ? String(Math.round(message.speed)) : "0", false);
   }
@@ -132,7 +145,7 @@ class Passages {
 
   draw(store, context) {
     if (!this.parent.offsetParent) return;
-    const { expert, dropped } = routing(store.latest);
+    const { expert, dropped } = routing(store.latest, store.numExperts);
     this.characters.forEach((span, i) => {
       const key = `${expert[i]}${dropped[i]}${context.theme}`;
       if (this.shown[i] === key) return;

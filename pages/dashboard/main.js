@@ -57,7 +57,7 @@ class Dashboard {
     this.buildViews(data);
     if (data.run_id !== this.runId) {
       this.runId = data.run_id;
-      this.store = new Store(data.num_experts);
+      this.store = new Store(data.num_experts, data.signals);
       this.silent = false;
       this.listen(data);
     }

@@ -32,8 +32,11 @@ class Plot {
 
   // Draw what there is to see. False if that should wait a moment: lines over time need not be redrawn as often as bars.
   draw(store, context) {
-    if (!this.figure || !this.region.offsetParent || !this.inView) return true;
+    if (!this.figure) return true;
     const { data, layout } = this.figure;
+    const only = Object.entries(layout.meta.only ?? {});
+    this.region.hidden = only.some(([knob, value]) => store.latest.live[knob] !== value);
+    if (!this.region.offsetParent || !this.inView) return true;
     const now = performance.now();
     const key = this.key(store, context);
     if (key === this.drawn) return true;
@@ -77,8 +80,8 @@ class Plot {
   // Everything that the picture depends on: the same key, the same picture.
   key(store, context) {
     const { clientWidth, clientHeight } = this.graph;
-    const { map, dropped } = store.latest;
-    const content = this.name === "routing_map" ? map + dropped : `${store.steps} ${JSON.stringify(store.latest.live)} ${this.top}`;
+    const { map, dropped, now } = store.latest;
+    const content = this.name === "routing_map" ? map + dropped : `${store.steps} ${JSON.stringify(store.latest.live)} ${now.load} ${this.top}`;
     return `${context.run} ${context.theme} ${clientWidth} ${clientHeight} ${content}`;
   }
 

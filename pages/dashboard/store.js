@@ -5,26 +5,27 @@ const COARSE = 10; // steps in a row of the coarse table
 const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // as moe_sim.stream.LETTERS
 
 class Store {
-  constructor(numExperts) {
+  constructor(numExperts, signalNames) {
     this.numExperts = numExperts;
+    this.signalNames = signalNames;
     this.steps = 0;
     this.rows = {};
     this.smoothed = {};
     this.coarse = {};
+    this.signals = {};
     this.latest = null;
   }
 
   // Take in a message. False if something between is missing: then ask again from `steps`.
   apply(message) {
-    if (message.from === 0 && message.to < this.steps) Object.assign(this, new Store(this.numExperts));
+    if (message.from === 0 && message.to < this.steps) Object.assign(this, new Store(this.numExperts, this.signalNames));
     if (message.from > this.steps) return false;
     if (message.to < this.steps) return true;
     const known = this.steps - message.from;
     for (const [name, values] of Object.entries(message.rows)) {
       const column = (this.rows[name] ??= []);
       if (name === "smoothed_load") {
-        for (let i = 2 * known * this.numExperts; i < values.length; i += 2)
-          column.push((64 * LETTERS.indexOf(values[i]) + LETTERS.indexOf(values[i + 1])) / 4095);
+        column.push(...letterPairs(values).slice(known * this.numExperts));
         continue;
       }
       for (let i = known; i < values.length; i++) column.push(values[i]);
@@ -32,12 +33,24 @@ class Store {
     }
     const knownBlocks = Math.floor(this.steps / COARSE) - Math.floor(message.from / COARSE);
     for (const [name, values] of Object.entries(message.coarse)) {
+      if (name === "signals") {
+        this.extendSignals(values, knownBlocks);
+        continue;
+      }
       const column = (this.coarse[name] ??= []);
       for (let i = knownBlocks * this.numExperts; i < values.length; i++) column.push(values[i]);
     }
     this.steps = message.to;
-    this.latest = message;
+    this.latest = { events: [], ...this.latest, ...message };
     return true;
+  }
+
+  extendSignals(values, knownBlocks) {
+    const count = this.signalNames.length;
+    this.signalNames.forEach((name, j) => {
+      const column = (this.signals[name] ??= []);
+      for (let i = knownBlocks * count + j; i < values.length; i += count) column.push(values[i]);
+    });
   }
 
   // The same average as `smooth` in moe_sim/charts/main.py: exponential, horizon 20 steps, bias-corrected.
@@ -64,8 +77,27 @@ class Store {
       const column = this.rows.smoothed_load ?? [];
       return column.length ? column.slice(-count) : new Array(count).fill(0);
     }
-    const now = this.latest.now;
-    if (name === "dropped") return now.load.map((value, i) => Math.max(0, value - now.processed[i]) / 1000);
-    return now[name].map((value) => value / 1000);
+    if (name === "dropped") {
+      const processed = this.now("processed");
+      return this.now("load").map((value, i) => Math.max(0, value - processed[i]));
+    }
+    if (name === "idle") {
+      const processed = this.now("processed");
+      const busiest = Math.max(...processed);
+      return processed.map((value) => busiest - value);
+    }
+    return letterPairs(this.latest.now[name]);
   }
+
+  lastSignal(name) {
+    return (this.signals[name] ?? []).at(-1) ?? null;
+  }
+}
+
+// Shares as moe_sim.stream._letter_pairs writes them.
+function letterPairs(text) {
+  const shares = [];
+  for (let i = 0; i < text.length; i += 2)
+    shares.push((64 * LETTERS.indexOf(text[i]) + LETTERS.indexOf(text[i + 1])) / 4095);
+  return shares;
 }

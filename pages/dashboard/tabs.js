@@ -2,9 +2,16 @@
 
 const VIEWS = [
   ["why", "Why f and P", ["load_and_importance"]],
+  ["mechanism", "Mechanism", ["preference", "selection_bias"]],
   ["specialization", "Specialization", ["specialization"]],
-  ["feedback", "Feedback loop", ["feedback_share", "feedback_grad_norm", "feedback_weight_change"]],
-  ["capacity", "Capacity", ["capacity"]],
+  ["feedback", "Feedback loop", ["feedback_share", "feedback_grad_norm", "feedback_weight_change", "feedback_weight_distance"]],
+  ["router", "Router", ["router_gradients", "gradient_cosine", "router_logits"]],
+  ["capacity", "Capacity", ["capacity", "dropped_by_choice"]],
+  ["devices", "Devices", ["devices", "step_time"]],
+  ["variance", "Variance", ["routing_std"]],
+  ["coactivation", "Co-activation", ["coactivation"]],
+  ["inference", "Inference", ["inference_load", "inference_loss"]],
+  ["names", "Other names", []],
   ["text", "Text", []],
 ];
 
@@ -21,6 +28,7 @@ class Tabs {
       panels.append(panel);
       panel.append(element("div", { class: "lesson" }));
       for (const chart of charts) addPlot(panel, chart);
+      panel.append(element("div", { class: "card" }));
       button.onclick = () => { this.open(name); onOpen(); };
       button.onkeydown = (event) => this.move(event, onOpen);
       this.buttons[name] = button;
@@ -61,69 +69,26 @@ class Tabs {
   }
 
   draw(store, context) {
-    const lesson = LESSONS[this.current]?.(store, context, this.data);
-    const place = this.panels[this.current].querySelector(".lesson");
-    if (lesson && place.dataset.text !== lesson.join("|")) {
-      place.dataset.text = lesson.join("|");
-      place.replaceChildren(...lesson.map((line) => element("p", {}, line)));
+    const lesson = LESSONS[this.current](store, this.data);
+    const panel = this.panels[this.current];
+    const told = JSON.stringify(lesson);
+    if (panel.dataset.told !== told) {
+      panel.dataset.told = told;
+      panel.querySelector(".lesson").replaceChildren(...lesson.text.map((line) => element("p", {}, line)));
+      panel.querySelector(".card").replaceChildren(...(lesson.tables ?? []).map(table));
     }
     if (this.current === "text") this.passages?.draw(store, context);
   }
 }
 
-const share = (value) => (value / 1000).toFixed(3);
-
-// What a view says in words, with the run's own numbers in the formulas.
-const LESSONS = {
-  why(store) {
-    const { load, importance } = store.latest.now;
-    const count = store.numExperts;
-    const terms = load.map((f, i) => (f * importance[i]) / 1e6);
-    const sum = terms.reduce((total, term) => total + term, 0);
-    const busiest = load.indexOf(Math.max(...load));
-    const sumInWords = `E·Σ f·P = ${count} × ${sum.toFixed(3)} = ${(count * sum).toFixed(2)}, of which expert ` +
-      `${busiest + 1} alone: ${count} × ${share(load[busiest])} × ${share(importance[busiest])} = ` +
-      `${(count * terms[busiest]).toFixed(2)}.`;
-    return [
-      "f counts where tokens went. It comes from an argmax and carries no gradient. P is what the router would like, and " +
-        "carries it. In E·Σ f·P, f aims the push: the busiest expert's P is pressed down hardest.",
-      store.steps ? sumInWords : "Train to see the run's own numbers in the formula.",
-      "Near 1 does not prove balance: while P is nearly uniform, the loss is about 1 however lopsided f is. Look at f.",
-    ];
-  },
-  specialization(store, _, data) {
-    const value = store.latest.now.specialization;
-    return [
-      `How much the chosen expert tells about a token's ${data.group_noun}: mutual information over the ` +
-        `${data.group_noun}s' entropy, ${value === null ? "–" : value.toFixed(2)} of 1.`,
-      "One column taking all rows is collapse. Dark single cells are specialists. All cells alike: the router has " +
-        "stopped to tell tokens apart, as with too large an α.",
-    ];
-  },
-  feedback() {
-    return [
-      "More tokens, more gradient, faster improvement, more tokens. An expert that gets none has no gradient, its weights " +
-        "stand still, and it stays bad because it is never used. Means of ten steps; where a line ends, the value is 0.",
-    ];
-  },
-  capacity(store, _, data) {
-    const { live, now } = store.latest;
-    const { batch_tokens } = data;
-    const pairs = batch_tokens * live.top_k;
-    if (live.capacity_factor === null)
-      return [
-        "The capacity factor is off: every expert takes all that comes. Expert-parallel hardware then waits for the " +
-          `busiest one, which has ${percent(Math.max(...now.load) / 1000)} of the ${pairs} token choices of a step.`,
-      ];
-    const room = Math.ceil((live.capacity_factor * pairs) / store.numExperts - 1e-9);
-    return [
-      `C = ⌈factor · T · K / E⌉ = ⌈${live.capacity_factor} × ${batch_tokens} × ${live.top_k} / ${store.numExperts}⌉ = ` +
-        `${room} token choices an expert and step.`,
-      `Dropped now: ${percent(now.dropped_fraction / 1000)} of ${pairs}. A dropped token passes the layer by, on the ` +
-        "residual path. α is the soft push, capacity the hard cap.",
-    ];
-  },
-  text() {
-    return ["Held-out text. Every character stands on the colour of the expert that takes it to predict what comes next."];
-  },
-};
+// A table from its head and its rows of words.
+function table({ head, rows }) {
+  const node = element("table");
+  const line = (cells, tag) => {
+    const row = element("tr");
+    row.append(...cells.map((cell) => element(tag, {}, cell)));
+    return row;
+  };
+  node.append(line(head, "th"), ...rows.map((cells) => line(cells, "td")));
+  return node;
+}

@@ -14,6 +14,11 @@ CHARTS = (
     "Utilization over time",
     "Routing map",
 )
+TABS = (
+    "Why f and P", "Mechanism", "Specialization", "Feedback loop", "Router", "Capacity", "Devices", "Variance",
+    "Co-activation", "Inference", "Other names",
+)  # fmt: skip
+"""The second row of views; the text task has one more, Text."""
 
 
 def visit(page: Page, address: str) -> None:
@@ -44,6 +49,40 @@ def wait_for_points(page: Page, chart: str, count: int) -> None:
 def step_shown(page: Page) -> int:
     """The step that the dashboard shows."""
     return int(page.locator(".ecl").get_attribute("data-step") or 0)
+
+
+def pause(page: Page) -> int:
+    """Pause a run that trains, and wait until the page shows its last step, which may still be under way. Gives that
+    step."""
+    press(page, "Pause")
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=PATIENCE)
+    page.wait_for_function(
+        "() => { const step = document.querySelector('.ecl').dataset.step, seen = window.seen ??= {};"
+        " if (seen.step !== step) Object.assign(seen, { step, since: performance.now() });"
+        " return performance.now() - seen.since > 800 }",
+        timeout=PATIENCE,
+    )
+    return step_shown(page)
+
+
+def region(page: Page, chart: str) -> Locator:
+    """A chart by its title."""
+    return page.locator(f'[role=region][aria-label="{chart}"]')
+
+
+def open_tab(page: Page, name: str) -> Locator:
+    """Open one of the second row of views, scroll there, and give its panel."""
+    page.get_by_role("tab", name=name, exact=True).click()
+    panel = page.get_by_role("tabpanel", name=name, exact=True)
+    panel.scroll_into_view_if_needed()
+    expect(panel.locator(".lesson p").first).to_be_visible(timeout=PATIENCE)
+    return panel
+
+
+def choose(page: Page, name: str, option: str) -> None:
+    """Pick an option of a sidebar select box."""
+    page.get_by_test_id("stSelectbox").filter(has_text=name).get_by_role("combobox").click()
+    page.get_by_role("option", name=option, exact=True).click()
 
 
 def slider(page: Page, name: str) -> Locator:

@@ -4,8 +4,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from moe_sim import PRESETS
+from moe_sim.presets import MECHANISM
 from tests.browser.conftest import watch_for_trouble
-from tests.browser.driver import PATIENCE, move, press, state, step_shown, visit, wait_for_step
+from tests.browser.driver import PATIENCE, TABS, move, press, state, step_shown, visit, wait_for_step
 
 
 def test_a_learning_rate_of_a_thousand_ends_in_a_sentence_with_the_last_picture_kept(page: Page, server: str) -> None:
@@ -71,11 +72,13 @@ def test_quick_hands_lose_nothing(page: Page, server: str) -> None:
     assert page.locator(".ecl .tile").count() == 6
 
 
-@pytest.mark.parametrize("preset", [preset.label for preset in PRESETS.values()])
-def test_every_preset_trains(page: Page, server: str, preset: str) -> None:
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_trains(page: Page, server: str, name: str) -> None:
     visit(page, server)
-    press(page, preset)
-    if preset == PRESETS["text"].label:
+    if PRESETS[name].kind == MECHANISM:
+        page.get_by_text("Mechanisms, each at its usual strength", exact=True).click()
+    press(page, PRESETS[name].label)
+    if name == "text":
         expect(page.locator(".ecl .passages").first).to_be_visible(timeout=PATIENCE)
     press(page, "Train")
     wait_for_step(page, 30)
@@ -87,14 +90,16 @@ def test_every_tab_opens_by_keyboard_and_draws(page: Page, server: str) -> None:
     press(page, "Train")
     wait_for_step(page, 30)
     page.get_by_role("tab", name="Why f and P").focus()
-    for name in ("Specialization", "Feedback loop", "Capacity", "Text"):
+    for name in (*TABS[1:], "Text"):
         page.keyboard.press("ArrowRight")
-        expect(page.get_by_role("tab", name=name)).to_have_attribute("aria-selected", "true")
-        panel = page.get_by_role("tabpanel", name=name)
+        expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
+        panel = page.get_by_role("tabpanel", name=name, exact=True)
         panel.scroll_into_view_if_needed()
         expect(panel.locator(".lesson p").first).to_be_visible()
         if name == "Text":
             expect(panel.locator(".passage span[style*=background]").first).to_be_visible()
+        elif name == "Other names":
+            expect(panel.locator("table").first).to_be_visible()
         else:
             expect(panel.locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
 
@@ -114,7 +119,7 @@ def test_nothing_is_cut_off_at_any_width(
     too_wide = page.evaluate(
         "() => [...document.querySelectorAll('.ecl *')]"
         ".filter(node => node.getBoundingClientRect().right > innerWidth + 1)"
-        ".filter(node => !node.closest('svg, .passages, .announcer')).map(node => node.className)"
+        ".filter(node => !node.closest('svg, .passages, .announcer, .card')).map(node => node.className)"
     )
     assert not too_wide
     background = page.evaluate("() => getComputedStyle(document.querySelector('.stApp')).backgroundColor")

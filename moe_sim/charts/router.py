@@ -1,0 +1,85 @@
+"""Charts of what moves the router: the mechanism at work, gradients, logits, noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, signal_line
+from moe_sim.derived import recent_mean
+from moe_sim.metrics import SMOOTHING_HORIZON
+from moe_sim.palette import PALETTES, Theme
+
+
+def preference(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """What the router itself prefers beside where tokens were sent: alike under a loss, not so where another selection
+    balances."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    figure = blank_figure(
+        palette, "Preference and selection", f"mean of the last {SMOOTHING_HORIZON} steps",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero"),
+        barmode="group", bargap=0.25, showlegend=True,
+    )  # fmt: skip
+    for column, name, colour in (
+        ("preferred_load", "the router's own top-k", palette.muted),
+        ("load", "as selected", palette.accent),
+    ):
+        figure.add_bar(
+            x=expert_names(num_experts), y=100 * recent_mean(scene.history, column), name=name, marker_color=colour,
+            meta={"now": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
+    return figure
+
+
+def selection_bias(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """What the bias mechanism adds to each expert's probability when experts are selected."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    figure = blank_figure(
+        palette, "Selection bias", "added to probabilities",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="bias", zeroline=True, zerolinecolor=palette.muted),
+        only={"balancing": "bias"},
+    )  # fmt: skip
+    bias = scene.history.last("selection_bias") if scene.started else np.zeros(num_experts)
+    figure.add_bar(
+        x=expert_names(num_experts), y=bias, name="bias", marker_color=palette.expert_colours(num_experts),
+        meta={"plain": "selection_bias"}, hovertemplate="expert %{x}: %{y:+.3f}<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def router_gradients(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Norms of what pulls at the router's weights: the task's gradient and α times that of the balancing loss."""
+    palette = PALETTES[theme]
+    figure = blank_figure(
+        palette, "Pulls on the router", "gradient norms, log", time=True,
+        yaxis=dict(title="‖gradient‖", type="log", exponentformat="power", dtick=1, range=[-5, 1]), showlegend=True,
+    )  # fmt: skip
+    signal_line(figure, scene, "router_task_gradient", "task", palette.ink)
+    signal_line(figure, scene, "router_balance_push", "α × balancing loss", palette.accent)
+    return figure
+
+
+def gradient_cosine(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Whether task and balancing loss pull the router the same way."""
+    palette = PALETTES[theme]
+    figure = blank_figure(
+        palette, "Do they agree?", "cosine of the two gradients", time=True,
+        yaxis=dict(title="cosine", range=[-1.05, 1.05], tickvals=[-1, 0, 1], zeroline=True,
+                   zerolinecolor=palette.muted),
+    )  # fmt: skip
+    signal_line(figure, scene, "router_gradient_cosine", "cosine", palette.ink)
+    return figure
+
+
+def router_logits(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """How large router logits are, beside the noise that is added to them."""
+    palette = PALETTES[theme]
+    figure = blank_figure(
+        palette, "Router logits", "and σ of the noise", time=True,
+        yaxis=dict(title="logit", rangemode="tozero"), showlegend=True,
+    )  # fmt: skip
+    signal_line(figure, scene, "router_logit_max", "largest", palette.danger)
+    signal_line(figure, scene, "router_logit_rms", "rms", palette.ink)
+    signal_line(figure, scene, "router_noise_std", "noise σ", palette.muted, dash="dot")
+    return figure

@@ -1,0 +1,57 @@
+"""The same quantity under other names: what other tools call what is measured and set here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_sim import metrics
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A load statistic, with its names elsewhere."""
+
+    name: str
+    formula: str
+    balanced: str
+    elsewhere: str
+    compute: Callable[[np.ndarray], float]
+    """From (E,) the load."""
+
+
+def _sample_cv(load: np.ndarray) -> float:
+    experts = load.shape[-1]
+    return float(metrics.coefficient_of_variation(load) * np.sqrt(experts / (experts - 1)))
+
+
+METRICS = (
+    Metric("imbalance ratio", "max f / min f", "1", "the ratio most texts quote; ∞ when an expert got nothing",
+           lambda load: float(metrics.imbalance_ratio(load))),
+    Metric("max violation", "E·max f − 1", "0", "DeepSeek: MaxVio",
+           lambda load: float(metrics.max_violation(load))),
+    Metric("max / mean", "E·max f", "1",
+           "OLMo-core: load imbalance. Megatron-LM: overload factor. NeMo: largest utilization ratio (load / ideal)",
+           lambda load: float(metrics.max_violation(load)) + 1),
+    Metric("min / mean", "E·min f", "1", "NeMo: smallest utilization ratio; 0 is a dead expert there",
+           lambda load: float(load.min() * load.shape[-1])),
+    Metric("load CV", "population std f / mean f", "0", "NeMo: cv",
+           lambda load: float(metrics.coefficient_of_variation(load))),
+    Metric("load CV, sample", "× √(E / (E − 1))", "0", "tools that divide by E − 1 (torch.std does)", _sample_cv),
+    Metric("load entropy", "−Σ f ln f / ln E", "1", "NeMo takes exp(entropy) / E and calls it expert diversity",
+           lambda load: float(metrics.normalized_entropy(load))),
+    Metric("expert-parallel efficiency", "1 / (E·max f)", "1", "the inverse of max / mean",
+           lambda load: float(metrics.parallel_efficiency(load))),
+)  # fmt: skip
+"""In the order in which they are shown."""
+
+KNOB_NAMES = (
+    ("α (aux_loss_coef)", "Megatron-LM moe_aux_loss_coeff · transformers router_aux_loss_coef · NeMo aux_loss_coeff"),
+    ("router z-loss (z_loss_coef)", "Megatron-LM moe_z_loss_coeff"),
+    ("bias rate (bias_rate)", "Megatron-LM moe_router_bias_update_rate · NeMo gate_bias_update_factor"),
+    ("top-k (top_k)", "Megatron-LM moe_router_topk · transformers num_experts_per_tok · NeMo n_activated_experts"),
+    ("renormalize", "NeMo norm_topk_prob; Mixtral always does"),
+)
+"""Knobs and what they are called elsewhere."""
