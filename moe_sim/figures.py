@@ -1,0 +1,82 @@
+"""Figures → PNG and SVG files, drawn by one session of an installed Chromium. Nothing is fetched from the network."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Mapping
+
+import plotly.graph_objects as go
+
+FORMATS = ("svg", "png")
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+LONGEST_DRAWING = 60
+"""Seconds for one figure."""
+
+
+class CannotDrawError(Exception):
+    """There is no browser, or it does not work; the message is a sentence for the user."""
+
+
+def find_browser() -> str:
+    """The path of a Chromium or Chrome: what `BROWSER_PATH` names, else the first of `BROWSERS` on the PATH.
+
+    Raises:
+        CannotDrawError: if there is none.
+    """
+    named = os.environ.get("BROWSER_PATH")
+    found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        where = f"BROWSER_PATH names {named}, which is no program" if named else "none is on the PATH"
+        raise CannotDrawError(
+            f"Figures are drawn by Chromium or Chrome, and {where}: install one (apt-get install chromium) or set "
+            "BROWSER_PATH to it."
+        )
+    return found
+
+
+def draw(
+    figures: Mapping[str, go.Figure], formats: tuple[str, ...], browser: str, done: Callable[[str, bytes], None]
+) -> None:
+    """Draw figures at the size that their layout has.
+
+    Args:
+        figures: by their names.
+        formats: of `FORMATS`.
+        browser: the path of a Chromium or Chrome.
+        done: called for each drawing with its file name (`name.format`) and what is to stand in the file.
+
+    Raises:
+        CannotDrawError: if the browser does not start or does not finish a drawing.
+    """
+    asyncio.run(_draw(figures, formats, browser, done))
+
+
+async def _draw(
+    figures: Mapping[str, go.Figure], formats: tuple[str, ...], browser: str, done: Callable[[str, bytes], None]
+) -> None:
+    # Here, because nothing else needs it.
+    from kaleido import Kaleido
+    from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError
+
+    broken = (BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError, OSError)
+    try:
+        # Its own default is no sandbox, without which Chromium does not start as root; it only sees our own figures.
+        async with Kaleido(path=browser, mathjax=False, timeout=LONGEST_DRAWING) as session:
+            for name, figure in figures.items():
+                for format_ in formats:
+                    size = {"width": figure.layout.width, "height": figure.layout.height}
+                    drawing = session.calc_fig(figure, opts={"format": format_, "scale": 1, **size})
+                    # Shielded: after Ctrl-C the browser finishes this one, or it would complain about its own end.
+                    picture = await asyncio.shield(drawing)
+                    done(f"{name}.{format_}", picture)
+    except Exception as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():  # Ctrl-C; the browser's own complaint about it hides that
+            raise asyncio.CancelledError from None
+        if isinstance(error, TimeoutError):
+            raise CannotDrawError(f"{browser} did not finish a figure in {LONGEST_DRAWING} seconds.") from None
+        if isinstance(error, broken):
+            raise CannotDrawError(f"{browser} did not start, or broke off while it drew.") from None
+        raise
