@@ -1,0 +1,106 @@
+"""The balancing losses taken apart for given loads f and importances P, without any tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from moe_sim import metrics
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What E·Σ f·P is made of. Arrays are (E,)."""
+
+    terms: NDArray[np.float64]
+    """f_i·P_i."""
+    loss: float
+    """E·Σ f·P, per choice."""
+    gradient: NDArray[np.float64]
+    """∂loss/∂P_i = E·f_i. f has none: it comes from an argmax."""
+    huggingface: float
+    """The same routing as transformers counts it: K times as large."""
+    importance_loss: float
+    """CV² of P."""
+    load_cv_squared: float
+    """CV² of f, which nothing can minimize by gradient."""
+    imbalance_ratio: float
+
+
+def dissect(load: ArrayLike, importance: ArrayLike, top_k: int = 1) -> Anatomy:
+    """Take the load-balancing loss apart.
+
+    Args:
+        load: (E,) f, brought to a sum of 1.
+        importance: (E,) P, brought to a sum of 1.
+        top_k: K, for the convention of transformers.
+
+    Raises:
+        ValueError: unless both have the same length, at least 2, nothing negative and a sum above 0.
+    """
+    f, p = (_shares(values) for values in (load, importance))
+    if f.shape != p.shape or len(f) < 2:
+        raise ValueError("f and P need the same number of experts, at least 2")
+    terms = f * p
+    loss = float(len(f) * terms.sum())
+    return Anatomy(
+        terms=terms,
+        loss=loss,
+        gradient=len(f) * f,
+        huggingface=top_k * loss,
+        importance_loss=float(metrics.coefficient_of_variation(p) ** 2),
+        load_cv_squared=float(metrics.coefficient_of_variation(f) ** 2),
+        imbalance_ratio=float(metrics.imbalance_ratio(f)),
+    )
+
+
+def _shares(values: ArrayLike) -> NDArray[np.float64]:
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any() or array.sum() <= 0:
+        raise ValueError("shares must be numbers from 0 on, and not all of them 0")
+    return array / array.sum()
+
+
+def contribution(*, task_loss: float, balance_loss: float, alpha: float) -> float:
+    """The share of α·L_balance in the total loss L_task + α·L_balance; 0 where both are 0."""
+    weighted = alpha * balance_loss
+    total = task_loss + weighted
+    return weighted / total if total else 0.0
+
+
+class Example(NamedTuple):
+    """A pair of f and P worth looking at."""
+
+    title: str
+    load: tuple[float, ...]
+    importance: tuple[float, ...]
+    lesson: str
+
+
+EXAMPLES: dict[str, Example] = {
+    "balanced": Example(
+        "Balanced", (0.25,) * 4, (0.25,) * 4, "All alike: the loss is 1. That is not its smallest possible value."
+    ),
+    "below-one": Example(
+        "Below 1", (0.6, 0.4), (0.31, 0.69),
+        "1.0 is not a floor: where f and P lean opposite ways the sum is smaller, here 0.924.",
+    ),
+    "hidden-collapse": Example(
+        "Near 1, collapsed", (0.998, 0.001, 0.0005, 0.0005), (0.251, 0.25, 0.2498, 0.2492),
+        "Tiny logits make P nearly uniform, so the loss is near 1 while one expert takes 99.8\u00a0% of the tokens. "
+        "Always look at the load.",
+    ),
+    "why-not-variance": Example(
+        "Why not the variance of P", (1.0, 0.0, 0.0, 0.0), (0.251, 0.2497, 0.2497, 0.2497),
+        "CV² of P is close to 0 and would be content, yet every token's argmax is expert 1. f sees what P hides, and "
+        "aims the push at expert 1 alone.",
+    ),
+    "collapsed": Example(
+        "Collapsed", (0.97, 0.01, 0.01, 0.01), (0.91, 0.03, 0.03, 0.03),
+        "One expert takes everything and the router is sure of it: the loss nears E, and it presses on one P.",
+    ),
+}  # fmt: skip
+"""In the order in which they are offered."""
