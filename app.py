@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.charts import Scene, page_figures
+from moe_sim.export.endpoint import slide_endpoint
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import live_endpoint
 
@@ -64,5 +65,9 @@ async def plotly_js(request: Request) -> Response:
 app = st.App(
     "pages/frame.py",
     lifespan=lifespan,
-    routes=[Route("/live/{run_id}", live_endpoint(shared_scheduler().get)), Route(PLOTLY_PATH, plotly_js)],
+    routes=[
+        Route("/live/{run_id}", live_endpoint(shared_scheduler().get)),
+        Route("/slide/{run_id}/{name}", slide_endpoint(shared_scheduler().get)),
+        Route(PLOTLY_PATH, plotly_js),
+    ],
 )

@@ -98,6 +98,12 @@ def recent_mean(history: History, name: str) -> np.ndarray:
     return values.mean(0) if len(values) else np.zeros(values.shape[1:])
 
 
+def recent_terms(history: History, load: str) -> np.ndarray:
+    """(E,) means of f_i·P_i over the last 20 steps, with one of the load columns as f; zeros before the first."""
+    f, p = (history.column(name)[-SMOOTHING_HORIZON:] for name in (load, "importance"))
+    return (f * p).mean(0) if len(f) else np.zeros(p.shape[1:])
+
+
 def markers(history: History) -> list[Marker]:
     """Every moved knob with where it came from and where it went. Moves of one knob in quick succession are one
     marker, at the last of them; one that ends where it began is none."""

@@ -173,6 +173,8 @@ def _weighs_a_loss(config: RunConfig) -> bool:
 
 def _stronger(config: RunConfig, purpose: str) -> str:
     """Advice to balance more, in the words of the mechanism."""
+    if config.balancing == "bias" and config.bias_rate >= 1:
+        return "Choose another mechanism: this one is at its largest rate."
     if config.balancing == "bias":
         usual = "; on softmax probabilities 0.01 is usual" if config.bias_rate < 0.01 else ""
         return f"Raise the bias rate, now {format_value(config.bias_rate)}{usual}."

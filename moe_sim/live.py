@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 from moe_sim.config import RunConfig
-from moe_sim.history import Event
+from moe_sim.history import Event, History
 from moe_sim.thresholds import Thresholds
 from moe_sim.trainer import Probe, Trainer
 
@@ -52,12 +52,14 @@ class LiveRun:
         """Called when the run may want steps; the scheduler's."""
         self.forgotten = False
         """The scheduler has let go of it: nothing will happen any more."""
+        self.is_recorded = False
         self.queued = False
         """Owned by the scheduler: it will look at this run again."""
         self.last_watched = time.monotonic()
         self._viewers = 0
         self._training = False
         self._single_steps = 0
+        self._catch_up = 0
         self._failed = False
         self._lock = threading.RLock()
         self._probed_at = 0.0
@@ -96,9 +98,18 @@ class LiveRun:
     @property
     def wants_step(self) -> bool:
         """Whether the scheduler should give it a step when its time comes."""
-        return self.watched and (
-            self.state == "training" or (self._single_steps > 0 and self.state in ("ready", "paused"))
-        )
+        asked = self._single_steps > 0 or self.catching_up
+        return self.watched and (self.state == "training" or (asked and self.state in ("ready", "paused")))
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether it hurries to the step at which another run was branched off."""
+        return self.trainer.steps_done < self._catch_up
+
+    @property
+    def target_rate(self) -> float:
+        """Steps/s to aim at: what was asked for, but for catching up."""
+        return math.inf if self.catching_up else self.rate
 
     @property
     def measured_rate(self) -> float:
@@ -115,6 +126,22 @@ class LiveRun:
         self._training = True
         self._wake()
 
+    @classmethod
+    def recorded(cls, history: History, probe: Probe | None) -> LiveRun:
+        """A run that is over, to be looked at: its weights are gone, so it cannot go on."""
+        run = cls(history.initial_config, history.events)
+        run.history = run.trainer.history = history
+        run.trainer.config = history.config_at(len(history) + 1)
+        run.probe = probe or run.probe
+        run.budget, run.is_recorded = len(history), True
+        return run
+
+    def branch(self) -> LiveRun:
+        """A run of its own that does again what this one did so far, as fast as it can, and then waits to go on."""
+        twin = LiveRun(self.history.initial_config, self.history.events, rate=self.rate)
+        twin.budget, twin.thresholds, twin._catch_up = self.budget, self.thresholds, self.trainer.steps_done
+        return twin
+
     def pause(self) -> None:
         """Stop after the step going on."""
         self._training = False
@@ -128,7 +155,9 @@ class LiveRun:
         self._wake()
 
     def extend(self, steps: int = 1_000) -> None:
-        """Raise the step budget."""
+        """Raise the step budget. A recorded run has none to raise."""
+        if self.is_recorded:
+            return
         self.budget += steps
         self._wake()
 
@@ -144,12 +173,14 @@ class LiveRun:
         self._wake()
 
     def update(self, **changes: Any) -> None:
-        """Move live knobs by hand. Planned moves of the same knob are off then.
+        """Move live knobs by hand. Planned moves of the same knob are off then. A recorded run stays as it was.
 
         Raises:
             ValueError: as `Trainer.update` does; nothing has changed then.
         """
         with self._lock:
+            if self.is_recorded:
+                return
             self.trainer.update(**changes)
             self.plan = tuple(event for event in self.plan if not event.changes.keys() & changes.keys())
             try:
@@ -203,7 +234,7 @@ class LiveRun:
 
     def _refresh_probe(self) -> None:
         self._probed_at = time.monotonic()
-        if not self.trainer.diverged:
+        if not self.trainer.diverged and not self.is_recorded:
             self.probe = self.trainer.probe()
 
     def _wake(self) -> None:

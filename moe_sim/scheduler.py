@@ -100,7 +100,7 @@ class Scheduler:
                 run.queued = run.wants_step
                 if run.queued:
                     # A run that is late may catch up one step, no more; then it queues behind the others.
-                    self._push(max(due + 1 / run.rate, time.monotonic() - 1 / run.rate), run)
+                    self._push(max(due + 1 / run.target_rate, time.monotonic() - 1 / run.target_rate), run)
 
     def _next_turn(self) -> tuple[float, LiveRun] | None:
         """Wait for the next run that is due; None when stopped. Called with the condition held."""

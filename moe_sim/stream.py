@@ -23,7 +23,16 @@ from starlette.responses import JSONResponse, Response
 
 from moe_sim import metrics
 from moe_sim.codec import events_to_text
-from moe_sim.derived import ONE_MOVE, SIGNALS, coarse_mean, markers, recent_mean, signals, smoothed_imbalance
+from moe_sim.derived import (
+    ONE_MOVE,
+    SIGNALS,
+    coarse_mean,
+    markers,
+    recent_mean,
+    recent_terms,
+    signals,
+    smoothed_imbalance,
+)
 from moe_sim.diagnosis import diagnose
 from moe_sim.glossary import METRICS
 from moe_sim.history import COARSE
@@ -148,6 +157,8 @@ def _views(run: LiveRun, stop: int) -> dict[str, Any]:
         "specialization": _number(float(history.last("specialization")), 3) if stop else None,
         "metrics": [_number(metric.compute(load), 3) for metric in METRICS] if stop else [None] * len(METRICS),
     }
+    terms, first_terms = recent_terms(history, "load"), recent_terms(history, "first_load")
+    now["terms"] = _numbers(np.array([terms.sum(), first_terms.sum(), terms[load.argmax()]]))
     together = probe.coactivation() if config.top_k > 1 or config.balancing == "expert_choice" else None
     return {
         "now": now,
@@ -183,13 +194,16 @@ async def messages(run: LiveRun, start: int) -> AsyncIterator[ServerSentEvent]:
                 count += 1
                 yield ServerSentEvent(id=str(start), data=text)
             await asyncio.sleep(TICK)
+    yield ServerSentEvent(event="gone", data="{}")  # else the client would knock again, and again
 
 
 def _parts(run: LiveRun, count: int) -> frozenset[str]:
-    """What the message after `count` others carries: all at first and when the run stands still, else by turns."""
+    """What the message after `count` others carries: all at first and when the run stands still, else by turns; where
+    markers need the room, the picture."""
     if count == 0 or run.state != "training":
         return ALL_PARTS
-    return frozenset({"views"} if count % VIEWS_EVERY == 0 else {"picture"})
+    crowded = bool(run.history.events) and run.history.events[-1].step >= len(run.history) - 2 * ONE_MOVE
+    return frozenset({"views"} if count % VIEWS_EVERY == 0 and not crowded else {"picture"})
 
 
 def live_endpoint(find: Callable[[str], LiveRun | None]) -> Callable[[Request], Any]:

@@ -16,12 +16,20 @@ from pages import session, sidebar  # noqa: E402
 st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(ROOT / "pages" / "icon.svg"), layout="wide")
 st.html(Path(__file__).with_name("frame.css"))
 
-page = st.navigation([st.Page("live.py", title="Live", default=True)], position="hidden")
+PAGES = (
+    st.Page("live.py", title="Live", default=True),
+    st.Page("learn.py", title="Learn"),
+    st.Page("anatomy.py", title="Anatomy"),
+    st.Page("quiz.py", title="Quiz"),
+    st.Page("glossary.py", title="Glossary"),
+)
+page = st.navigation(list(PAGES), position="hidden")
 visitor = session.current()
 visitor.settle()
 visitor.follow_address()
+visitor.follow_lecture()
 with st.sidebar:
-    sidebar.draw(visitor)
+    sidebar.draw(visitor, PAGES, page)
 visitor.write_address()
 for notice in visitor.notices:
     st.warning(notice.replace("$", "\\$").replace("`", "'").replace("[", "\\["), icon=":material/info:")

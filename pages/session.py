@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
@@ -25,10 +26,13 @@ from moe_sim.codec import (
 )
 from moe_sim.history import Event
 from moe_sim.knobs import problems
+from moe_sim.lectures import shared_lectures
 from moe_sim.live import RATES, LiveRun
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import encode
+from moe_sim.terms import Level
 from moe_sim.thresholds import Thresholds
+from pages.view import LOG_AXES, TABS, View, view_from_query
 
 ADDRESS_LAG = 3.0
 """Seconds in which a browser may still report the address from before our last change to it."""
@@ -60,14 +64,30 @@ class Session:
         self.address_written = -math.inf
         self._fed: deque[int] = deque(maxlen=OVERLAP)
         self._memory: dict[str, tuple[Hashable, Any]] = {}
+        self.view = View()
+        self.following: str | None = None
+        """The lecture that the visitor watches; they control nothing then."""
+        self.lecture: str | None = None
+        """The lecture that others may watch here."""
         self.run = self._start_from(dict(st.query_params))
 
     def _start_from(self, query: dict[str, str]) -> LiveRun:
         config, notices = from_query(query)
         plan, event_notices = events_from_text(query.get("events", ""), config)
         self.thresholds, threshold_notices = thresholds_from_query(query)
-        self.notices += notices + event_notices + threshold_notices
-        return self._launch(config, plan)
+        self.view, view_notices = view_from_query(query)
+        self.notices += notices + event_notices + threshold_notices + view_notices
+        self.following = query.get("follow")
+        if self.following is not None:
+            lecture = shared_lectures().get(self.following)
+            if lecture is not None:
+                return lecture
+            self.following = None
+            self.notices.append("That lecture is over, or never was. This is a run of your own.")
+        run = self._launch(config, plan)
+        if self.view.autoplay:
+            run.train()
+        return run
 
     @_in_turn
     def follow_address(self) -> None:
@@ -76,13 +96,54 @@ class Session:
         if time.monotonic() - self.address_written < ADDRESS_LAG or not query or not self.address:
             return
         if query != self.address:
-            shared_scheduler().remove(self.run)
+            self._let_go()
             self.run = self._start_from(query)
+            self._show_in_lecture()
+
+    @_in_turn
+    def follow_lecture(self) -> None:
+        """Where a lecture is watched: the run that it shows now."""
+        if self.following is None:
+            return
+        shown = shared_lectures().get(self.following)
+        if shown is None:
+            self.branch_off()
+            self.notices.append("The lecture is over. You go on with a run of your own.")
+        else:
+            self.run = shown
+
+    @_in_turn
+    def branch_off(self) -> None:
+        """Stop watching a lecture and go on with a run of one's own, from the step that it is at."""
+        self.following = None
+        self.run = shared_scheduler().add(self.run.branch())
+
+    @_in_turn
+    def begin_lecture(self) -> str:
+        """Let others watch; returns the lecture's id, the same one every time."""
+        self.lecture = self.lecture or shared_lectures().begin(self.run)
+        return self.lecture
+
+    def _show_in_lecture(self) -> None:
+        if self.lecture is not None:
+            shared_lectures().show(self.lecture, self.run)
+
+    def _let_go(self) -> None:
+        if self.following is None:
+            shared_scheduler().remove(self.run)
 
     def _launch(self, config: RunConfig, plan: tuple[Event, ...], **options: Any) -> LiveRun:
         run = LiveRun(config, plan, **options)
         run.thresholds = self.thresholds
         return shared_scheduler().add(run)
+
+    def explain_for(self, level: Level) -> None:
+        """Set how deep explanations go."""
+        self.view = replace(self.view, level=level)
+
+    def show_tab(self, tab: str) -> None:
+        """Open a view of the second row."""
+        self.view = replace(self.view, tab=tab)
 
     def settle(self) -> None:
         """Wait until nobody acts on the session."""
@@ -97,9 +158,29 @@ class Session:
             st.query_params.from_dict(address)
 
     def _link(self) -> dict[str, str]:
-        events = events_to_text(self.run.plan)
-        plan = {"events": events} if events else {}
-        return to_query(self.run.start_config) | plan | thresholds_to_query(self.thresholds)
+        if self.following is not None:
+            return {"follow": self.following} | self.view.to_query()
+        return self.link(self.run.start_config, self.run.plan)
+
+    def link(self, config: RunConfig, events: tuple[Event, ...], view: View | None = None) -> dict[str, str]:
+        """The query of a link to a run, with the thresholds of now and the view of now or another."""
+        text = events_to_text(events)
+        plan = {"events": text} if text else {}
+        return to_query(config) | plan | thresholds_to_query(self.thresholds) | (view or self.view).to_query()
+
+    @_in_turn
+    def show(self, run: LiveRun) -> None:
+        """Have the dashboard show another run, not one of knobs."""
+        self._take(run)
+
+    def _take(self, run: LiveRun) -> None:
+        """Put a run in the place of the one so far."""
+        old = self.run
+        self._fed.clear()
+        run.thresholds = self.thresholds
+        self.run = shared_scheduler().add(run)
+        self._show_in_lecture()
+        shared_scheduler().remove(old)
 
     def remembered(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gave for `key` the last time, made anew when the key is another: script runs are many."""
@@ -156,11 +237,10 @@ class Session:
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
         old = self.run
-        self._fed.clear()
-        self.run = self._launch(config, old.plan if plan is None else plan, rate=old.rate)
+        run = LiveRun(config, old.plan if plan is None else plan, rate=old.rate)
         if train if train is not None else old.state == "training":
-            self.run.train()
-        shared_scheduler().remove(old)
+            run.train()
+        self._take(run)
 
     @_in_turn
     def new_seed(self) -> None:
@@ -171,14 +251,21 @@ class Session:
     def command(self, command: dict[str, Any]) -> None:
         """Obey a button of the dashboard. What it does not know it ignores: it comes from the browser."""
         match command:
+            case {"name": "resync"}:
+                self._fed.clear()
+            case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
+                self.view = replace(self.view, tab=tab, log=tuple(name for name in LOG_AXES if name in log))
+            case _ if self.following is None:
+                self._act(command)
+
+    def _act(self, command: dict[str, Any]) -> None:
+        match command:
             case {"name": "train"}:
                 self.run.train()
             case {"name": "pause"}:
                 self.run.pause()
             case {"name": "step"}:
                 self.run.single_step()
-            case {"name": "resync"}:
-                self._fed.clear()
             case {"name": "freeze"}:
                 self.change(frozen=not self.run.config.frozen)
             case {"name": "extend"}:

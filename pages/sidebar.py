@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import Any
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.balancing import METHODS, PARTICULAR_KNOBS
@@ -14,20 +15,62 @@ from moe_sim.codec import format_value
 from moe_sim.config import MAIN
 from moe_sim.knobs import THRESHOLDS, Knob
 from moe_sim.presets import MECHANISM, SCENARIO
+from moe_sim.terms import LEVELS
 from moe_sim.thresholds import GROUP
+from pages import sharing
 from pages.session import Session
 
+WITH_CONTROLS = ("Live", "Learn")
+"""The pages on which a run is trained."""
 
-def draw(session: Session) -> None:
-    """Draw all controls as they stand in the run's configuration; moving one acts on the session."""
+
+def draw(session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage) -> None:
+    """Draw the way to all pages and, where a run is trained, its controls as they stand in the run's configuration;
+    moving one acts on the session. What the link hides is left out."""
+    hidden = session.view.hide
     with st.container(key="title", gap=None):
         st.title("Expert Collapse Lab", anchor=False)
         st.markdown("A small Mixture-of-Experts model, training live. Can you keep its experts alive?")
-    _presets(session, SCENARIO)
-    with st.expander("Mechanisms, each at its usual strength"):
-        _presets(session, MECHANISM)
+    if "pages" not in hidden:
+        with st.container(horizontal=True, key="pages"):
+            for one in pages:
+                st.page_link(one, label=f"**{one.title}**" if one is page else one.title)
+    if session.following is not None:
+        _watching(session)
+    elif page.title in WITH_CONTROLS:
+        _controls(session)
+    _level(session)
+    if page.title in WITH_CONTROLS and "share" not in hidden:
+        with st.container(horizontal=True, key="take-away"):
+            st.button("Share", icon=":material/share:", on_click=sharing.open_dialog, args=("share",))
+            st.button("Export", icon=":material/download:", on_click=sharing.open_dialog, args=("export",))
+        sharing.draw(session, pages)
+
+
+def _watching(session: Session) -> None:
+    st.info("You are watching a lecture. Its controls are with whoever leads it.")
+    st.button("Branch off from here", type="primary", width="stretch", on_click=session.branch_off,
+              help="A run of your own that does again what this one did so far, and is yours from there.")  # fmt: skip
+
+
+def _level(session: Session) -> None:
+    """How deep explanations go, on every page."""
+    st.segmented_control(
+        "Explain for", LEVELS, default=session.view.level, key="level", required=True,
+        on_change=lambda: session.explain_for(st.session_state["level"]),
+        help="How deep explanations go and how many terms are underlined, on every page.",
+    )  # fmt: skip
+
+
+def _controls(session: Session) -> None:
+    hidden = session.view.hide
+    if "presets" not in hidden:
+        _presets(session, SCENARIO)
+    if "mechanisms" not in hidden:
+        with st.expander("Mechanisms, each at its usual strength"):
+            _presets(session, MECHANISM)
     config = session.run.config
-    knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task)]
+    knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task) and knob.name not in hidden]
     for group, members in groupby(knobs, key=lambda knob: knob.group):
         if group == MAIN:
             for knob in members:
@@ -39,10 +82,11 @@ def draw(session: Session) -> None:
                         _control(knob, config, session.change)
                     if knob.name == "seed":
                         st.button("New seed", on_click=session.new_seed, width="stretch")
-    with st.expander(GROUP):
-        st.caption("Tools disagree about where these lines are. They change what is said, not what is computed.")
-        for knob in THRESHOLDS.values():
-            _control(knob, session.thresholds, session.move_threshold)
+    if "thresholds" not in hidden:
+        with st.expander(GROUP):
+            st.caption("Tools disagree about where these lines are. They change what is said, not what is computed.")
+            for knob in THRESHOLDS.values():
+                _control(knob, session.thresholds, session.move_threshold)
     st.caption("↻ starts anew from step 0. Everything else acts on the run going on.")
 
 

@@ -233,7 +233,13 @@ def test_a_live_knob_over_the_steps_is_what_each_step_was_computed_with(name: st
         0: {"aux_loss_coef": 0.1, "balancing": "importance"},
         3: {"capacity_factor": 1.5, "frozen": True, "convention": "huggingface", "drop_order": "probability"},
         4: {"capacity_factor": None, "top_k": 2, "frozen": False, "topic_skew": 1.0, "domain_mix": "even"},
-        7: {"balancing": "none", "renormalize": True, "router_noise": "jitter", "noise_std": 0.5, "overflow": "reroute"},
+        7: {
+            "balancing": "none",
+            "renormalize": True,
+            "router_noise": "jitter",
+            "noise_std": 0.5,
+            "overflow": "reroute",
+        },
         8: {"learning_rate": 0.01, "z_loss_coef": 0.1, "bias_rate": 0.1, "topic_shift": 3, "aux_loss_coef": 1.0},
         12: {"aux_loss_coef": 3.0},  # after the last step: no step has seen it
     }

@@ -239,7 +239,7 @@ def test_a_forgotten_run_ends_its_streams(scheduler: Scheduler) -> None:
     async def watch() -> list[object]:
         return [message async for message in messages(run, 0)]
 
-    assert run_to_end(watch) == []
+    assert [event.event for event in run_to_end(watch)] == ["gone"]
 
 
 def test_thresholds_move_what_is_said_of_a_run_and_nothing_that_it_computes(scheduler: Scheduler) -> None:

@@ -19,8 +19,12 @@ from moe_sim.history import History
 from moe_sim.knobs import KNOBS
 from moe_sim.live import RATES, LiveRun
 from moe_sim.palette import PALETTES, Theme
+from moe_sim.terms import TERMS, Level
+from pages.session import Session
 
 KEY = "dashboard"
+FALLBACK_INTERVAL = 0.5
+"""Seconds between two updates through the page, where the stream cannot be reached."""
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("store.js", "bindings.js", "plots.js", "chrome.js", "lessons.js", "tabs.js", "stream.js", "main.js")
 """In this order they are one JavaScript module; the last one exports the component."""
@@ -37,7 +41,37 @@ def register() -> Any:
     )
 
 
-def payload(run: LiveRun, theme: Theme) -> dict[str, Any]:
+def show(session: Session) -> None:
+    """Draw the dashboard of the session's run."""
+    mount = register()
+    theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+    key = (session.run.id, theme, session.thresholds, session.view.level)
+    data = session.remembered("payload", key, lambda: payload(session.run, theme, session.view.level))
+    data = data | {
+        "tab": session.view.tab, "log": session.view.log, "hide": sorted(session.view.hide),
+        "watching": session.following is not None,
+    }  # fmt: skip
+
+    def obey() -> None:
+        command = st.session_state[KEY].get("command")
+        if isinstance(command, dict):
+            session.command(command)
+
+    def draw(message: str | None = None) -> None:
+        mount(
+            key=KEY,
+            data=data | {"message": message},
+            on_command_change=obey,
+            on_transport_change=lambda: None,
+        )
+
+    if st.session_state.get(KEY, {}).get("transport") == "component":
+        st.fragment(lambda: draw(session.next_message()), run_every=FALLBACK_INTERVAL)()
+    else:
+        draw()
+
+
+def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:
     """What the component needs to know of a run beside its stream: figures without data, colours, words."""
     base = "/" + str(st.get_option("server.baseUrlPath") or "").strip("/")
     base = base.rstrip("/")
@@ -49,6 +83,7 @@ def payload(run: LiveRun, theme: Theme) -> dict[str, Any]:
     return {
         "run_id": run.id,
         "stream_url": f"{base}/live/{run.id}",
+        "slide_url": f"{base}/slide/{run.id}",
         "plotly_url": f"{base}/plotly-{plotly.__version__}.js",
         "figures": {name: json.loads(figure.to_json()) for name, figure in page_figures(blank, theme).items()},
         "num_experts": run.config.num_experts,
@@ -68,6 +103,7 @@ def payload(run: LiveRun, theme: Theme) -> dict[str, Any]:
         },
         "metrics": [(metric.name, metric.formula, metric.balanced, metric.elsewhere) for metric in METRICS],
         "knob_names": KNOB_NAMES,
+        "terms": {name: term.short for term in TERMS if term.explained_to(level) for name in term.names},
         "shift": ", ".join(KNOBS[name].label for name in task.shift_knobs),
         "rates": [rate if math.isfinite(rate) else 0 for rate in RATES],
         "context": {

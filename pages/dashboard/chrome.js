@@ -69,7 +69,9 @@ class Chrome {
 
   drawToolbar(store, message) {
     this.state = message.state;
-    const over = ["finished", "diverged", "failed"].includes(message.state);
+    const over = this.watching || ["finished", "diverged", "failed"].includes(message.state);
+    for (const name of ["reset", "freeze", "extend"]) this.root.querySelector(`[data-command=${name}]`).disabled = Boolean(this.watching);
+    this.select.disabled = Boolean(this.watching);
     const toggle = this.root.querySelector("[data-command=toggle]");
     setText(toggle, message.state === "training" ? "Pause" : "Train");
     toggle.disabled = over;

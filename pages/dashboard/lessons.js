@@ -2,19 +2,17 @@
 
 const fixed = (value, digits = 3) => (value === null || value === undefined ? "–" : value.toFixed(digits));
 const sum = (values) => values.reduce((total, value) => total + value, 0);
-const dot = (left, right) => sum(left.map((value, i) => value * right[i]));
 const largest = (values) => values.indexOf(Math.max(...values));
 
 const LESSONS = {
   why(store) {
-    const [load, first, importance] = ["load", "first_load", "importance"].map((name) => store.now(name));
+    const load = store.now("load");
     const count = store.numExperts;
     const k = store.latest.live.top_k;
-    const total = dot(load, importance);
+    const [total, first, alone] = store.latest.now.terms; // Σ f·P, the same with first choices, the busiest expert's f·P
     const busiest = largest(load);
-    const alone = load[busiest] * importance[busiest];
     const row = (name, formula, product, factor, balanced, users) => {
-      const sumInWords = store.steps ? `${count} × ${product.toFixed(3)}${factor > 1 ? ` × ${factor}` : ""} = ` : "";
+      const sumInWords = store.steps ? `${count} × ${product.toFixed(4)}${factor > 1 ? ` × ${factor}` : ""} = ` : "";
       return [name, formula, sumInWords + (store.steps ? (count * product * factor).toFixed(2) : "–"), String(balanced), users];
     };
     return {
@@ -22,8 +20,8 @@ const LESSONS = {
         "f counts where tokens went. It comes from an argmax and carries no gradient. P is what the router would like, " +
           "and carries it. In E·Σ f·P, f aims the push: the busiest expert's P is pressed down hardest.",
         store.steps
-          ? `E·Σ f·P = ${count} × ${total.toFixed(3)} = ${(count * total).toFixed(2)}, of which expert ${busiest + 1} alone: ` +
-            `${count} × ${fixed(load[busiest])} × ${fixed(importance[busiest])} = ${(count * alone).toFixed(2)}.`
+          ? `E·Σ f·P = ${count} × ${total.toFixed(4)} = ${(count * total).toFixed(2)}, mean of 20 steps, of which expert ` +
+            `${busiest + 1} alone, with f = ${fixed(load[busiest])}: ${count} × ${alone.toFixed(4)} = ${(count * alone).toFixed(2)}.`
           : "Train to see the run's own numbers in the formula.",
         "Near 1 does not prove balance: while P is nearly uniform, the loss is about 1 however lopsided f is. Look at f.",
       ],
@@ -31,7 +29,7 @@ const LESSONS = {
         head: ["convention", "f counts", "the same routing, now", "balanced", "used by"],
         rows: [
           row("per choice", "all choices / (T·K)", total, 1, 1, "Megatron-LM, OLMo-core, MegaBlocks, DeepSpeed for k > 2"),
-          row("first choice", "first choices / T", dot(first, importance), 1, 1, "DeepSpeed for k ≤ 2, Tutel, V-MoE, ST-MoE"),
+          row("first choice", "first choices / T", first, 1, 1, "DeepSpeed for k ≤ 2, Tutel, V-MoE, ST-MoE"),
           row("huggingface", "all choices / T", total, k, k, "transformers, Mixtral"),
         ],
       }],
@@ -149,13 +147,14 @@ const LESSONS = {
 
   coactivation(store) {
     const { top_k: k, balancing } = store.latest.live;
-    if (k === 1 && balancing !== "expert_choice")
+    const choosing = balancing === "expert_choice";
+    if (k === 1 && !choosing)
       return { text: ["Every token has one expert. Raise Top-k to 2 or more to see which experts work together."] };
     return {
       text: [
         "Which experts share tokens: of the tokens of the row's expert, the share that the column's expert has too.",
         `With ${k} of ${store.numExperts} experts at random, every cell would be ` +
-          `${percent((k - 1) / (store.numExperts - 1))}. One dark column: an expert that comes with everything. Dark blocks: ` +
+          `${percent(choosing ? k / store.numExperts : (k - 1) / (store.numExperts - 1))}. One dark column: an expert that comes with everything. Dark blocks: ` +
           "teams that always work together, and might as well be one expert.",
       ],
     };
@@ -187,7 +186,7 @@ const LESSONS = {
         {
           head: ["here", "formula", "now", "balanced", "elsewhere"],
           rows: data.metrics.map(([name, formula, balanced, elsewhere], i) => [
-            name, formula, values[i] === null ? (store.steps ? "∞" : "–") : values[i].toPrecision(3), balanced, elsewhere,
+            name, formula, values[i] === null ? (store.steps ? "∞" : "–") : Number(values[i].toPrecision(3)).toLocaleString("en-US"), balanced, elsewhere,
           ]),
         },
         { head: ["knob", "elsewhere"], rows: data.knob_names },

@@ -54,7 +54,10 @@ class Dashboard {
     for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
     this.root.dataset.theme = data.context.theme;
     this.chrome.setRates(data.rates);
+    this.root.dataset.hide = data.hide.join(" ");
+    this.chrome.watching = data.watching;
     this.buildViews(data);
+    this.followView(data);
     if (data.run_id !== this.runId) {
       this.runId = data.run_id;
       this.store = new Store(data.num_experts, data.signals);
@@ -92,7 +95,7 @@ class Dashboard {
   }
 
   buildViews(data) {
-    const key = `${data.run_id} ${data.context.theme}`;
+    const key = `${data.run_id} ${JSON.stringify(data.context)}`;
     if (key === this.viewsKey) return;
     this.viewsKey = key;
     const first = this.root.querySelector(".charts.first");
@@ -101,15 +104,43 @@ class Dashboard {
       this.mapPlace = first.appendChild(element("div", { class: "place" }));
       this.addPlot(first, "utilization");
       for (const name of ["utilization_over_time", "imbalance", "task_and_balance_loss"]) this.addPlot(second, name);
-      this.tabs = new Tabs(this.root, (parent, name) => this.addPlot(parent, name), () => this.schedule());
+      this.tabs = new Tabs(this.root, (parent, name) => this.addPlot(parent, name), (name) => this.show(name));
     }
     this.fillMapPlace(data);
     this.tabs.setText(data);
-    for (const [name, plot] of this.plots) if (data.figures[name]) plot.setFigure(data.figures[name]);
+    for (const [name, plot] of this.plots) {
+      if (data.figures[name]) plot.setFigure(data.figures[name]);
+      plot.slideUrl = data.slide_url;
+    }
   }
 
   addPlot(parent, name) {
-    this.plots.set(name, new Plot(parent, name, () => this.schedule()));
+    this.plots.set(name, new Plot(parent, name, () => this.schedule(), (log) => this.setLog(name, log)));
+  }
+
+  // What Python says about the view counts when it says something new: a link, a lesson.
+  followView({ tab, log }) {
+    if (tab !== this.toldTab) this.tabs.open(tab);
+    this.toldTab = tab;
+    this.log = new Set(log);
+    for (const [name, plot] of this.plots) plot.setLog(this.log.has(name));
+  }
+
+  show(tab) {
+    this.toldTab = tab;
+    this.sendView();
+    this.schedule();
+  }
+
+  setLog(name, log) {
+    if (log) this.log.add(name);
+    else this.log.delete(name);
+    this.sendView();
+    this.schedule();
+  }
+
+  sendView() {
+    this.send({ name: "view", tab: this.tabs.current, log: [...this.log] });
   }
 
   // The routing map's place holds dots for topics, passages for text.

@@ -2,11 +2,13 @@
 
 const NARROW = 640;
 const QUIET_INTERVAL = 350; // ms between two drawings of a chart over time
+const LOG_AXES = ["imbalance", "task_and_balance_loss"];
 const AXIS_TOPS = [5, 10, 20, 30, 50, 75, 104];
 
 class Plot {
-  constructor(parent, name, onVisible) {
+  constructor(parent, name, onVisible, onLog) {
     this.name = name;
+    this.onLog = onLog;
     this.region = element("section", { class: "plot", role: "region" });
     this.heading = this.region.appendChild(element("h3"));
     this.caption = element("small");
@@ -24,10 +26,36 @@ class Plot {
 
   setFigure(figure) {
     this.figure = figure;
+    this.figureCount = (this.figureCount ?? 0) + 1;
     const title = figure.layout.title.text;
     this.region.setAttribute("aria-label", title);
-    this.heading.replaceChildren(title, " ", this.caption);
+    this.heading.replaceChildren(title, " ", this.caption, " ", this.tools());
     this.caption.textContent = figure.layout.meta.caption;
+  }
+
+  // Small buttons beside the name: log axis where there is a choice, and the chart as a picture.
+  tools() {
+    const place = element("span", { class: "tools" });
+    if (LOG_AXES.includes(this.name)) {
+      const { title } = this.figure.layout;
+      this.logButton = element("button", { type: "button", "aria-label": `Log axis of ${title.text}`, "aria-pressed": String(this.log) }, "log");
+      this.logButton.onclick = () => {
+        this.setLog(!this.log);
+        this.onLog(this.log);
+      };
+      place.append(this.logButton);
+    }
+    for (const format of ["svg", "png"]) {
+      const button = element("button", { type: "button", "aria-label": `${this.figure.layout.title.text} as ${format.toUpperCase()}` }, format.toUpperCase());
+      button.onclick = () => this.download(format);
+      place.append(button);
+    }
+    return place;
+  }
+
+  setLog(log) {
+    this.log = log;
+    this.logButton?.setAttribute("aria-pressed", String(log));
   }
 
   // Draw what there is to see. False if that should wait a moment: lines over time need not be redrawn as often as bars.
@@ -43,6 +71,7 @@ class Plot {
     if (layout.meta.time && now - this.drawnAt < QUIET_INTERVAL) return false;
     this.drawn = key;
     this.drawnAt = now;
+    this.step = store.steps;
     const traces = data.map((trace) => bind(trace, store, context));
     const width = this.graph.clientWidth;
     const live = {
@@ -57,6 +86,7 @@ class Plot {
     if (this.run !== context.run) Object.assign(this, { run: context.run, zoomed: false });
     const bars = data.find((trace) => trace.meta?.now === "smoothed_load");
     if (bars) live.yaxis = this.shareAxis(live, store, context);
+    if (LOG_AXES.includes(this.name)) live.yaxis = this.loggedAxis(live.yaxis);
     if (bars?.meta.label && store.steps)
       live.xaxis = { ...live.xaxis, tickmode: "array", tickvals: bars.x, ticktext: barLabels(store, context) };
     Plotly.react(this.graph, traces, live, {
@@ -80,9 +110,26 @@ class Plot {
   // Everything that the picture depends on: the same key, the same picture.
   key(store, context) {
     const { clientWidth, clientHeight } = this.graph;
-    const { map, dropped, now } = store.latest;
-    const content = this.name === "routing_map" ? map + dropped : `${store.steps} ${JSON.stringify(store.latest.live)} ${now.load} ${this.top}`;
-    return `${context.run} ${context.theme} ${clientWidth} ${clientHeight} ${content}`;
+    const { map, dropped, live, events } = store.latest;
+    const rest = () => `${store.steps} ${store.viewsTold} ${JSON.stringify([live, events])} ${this.top} ${this.log}`;
+    const content = this.name === "routing_map" ? map + dropped : rest();
+    return `${context.run} ${this.figureCount} ${clientWidth} ${clientHeight} ${content}`;
+  }
+
+  // The axis as the figure has it, or the other kind, which fits itself to the data.
+  loggedAxis(axis) {
+    const type = this.log ? "log" : "linear";
+    if (type === (axis.type ?? "linear")) return axis;
+    return { ...axis, type, range: undefined, tickvals: undefined, ticktext: undefined, autorange: true };
+  }
+
+  // The chart as a slide: 1600×900, light, large type, with what is needed to make it again in small print.
+  async download(format) {
+    const link = encodeURIComponent(location.href);
+    const answer = await fetch(`${this.slideUrl}/${this.name}?link=${link}`);
+    if (!answer.ok) return;
+    const filename = `${this.name}-step-${this.step}`;
+    await Plotly.downloadImage(await answer.json(), { format, width: 1600, height: 900, filename });
   }
 
   // The time axis ends at the newest step; moved knobs are dashed lines, the newest few with their words.

@@ -14,6 +14,7 @@ class Store {
     this.coarse = {};
     this.signals = {};
     this.latest = null;
+    this.viewsTold = 0;
   }
 
   // Take in a message. False if something between is missing: then ask again from `steps`.
@@ -42,6 +43,7 @@ class Store {
     }
     this.steps = message.to;
     this.latest = { events: [], ...this.latest, ...message };
+    if (message.now) this.viewsTold += 1;
     return true;
   }
 

@@ -18,6 +18,10 @@ class Stream {
       this.handlers.onMessage(JSON.parse(event.data));
     };
     this.source.addEventListener("heartbeat", () => this.wait());
+    this.source.addEventListener("gone", () => {
+      this.close();
+      this.handlers.onLost();
+    });
     this.source.onerror = () => {
       if (this.source?.readyState === EventSource.CLOSED) this.findOut();
     };

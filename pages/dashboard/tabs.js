@@ -29,7 +29,7 @@ class Tabs {
       panel.append(element("div", { class: "lesson" }));
       for (const chart of charts) addPlot(panel, chart);
       panel.append(element("div", { class: "card" }));
-      button.onclick = () => { this.open(name); onOpen(); };
+      button.onclick = () => { this.open(name); onOpen(name); };
       button.onkeydown = (event) => this.move(event, onOpen);
       this.buttons[name] = button;
       this.panels[name] = panel;
@@ -53,7 +53,7 @@ class Tabs {
     const next = names[(names.indexOf(this.current) + step + names.length) % names.length];
     this.open(next);
     this.buttons[next].focus();
-    onOpen();
+    onOpen(next);
   }
 
   setText(data) {
@@ -74,7 +74,8 @@ class Tabs {
     const told = JSON.stringify(lesson);
     if (panel.dataset.told !== told) {
       panel.dataset.told = told;
-      panel.querySelector(".lesson").replaceChildren(...lesson.text.map((line) => element("p", {}, line)));
+      const unknown = new Terms(this.data.terms);
+      panel.querySelector(".lesson").replaceChildren(...lesson.text.map((line) => unknown.paragraph(line)));
       panel.querySelector(".card").replaceChildren(...(lesson.tables ?? []).map(table));
     }
     if (this.current === "text") this.passages?.draw(store, context);
@@ -91,4 +92,30 @@ function table({ head, rows }) {
   };
   node.append(line(head, "th"), ...rows.map((cells) => line(cells, "td")));
   return node;
+}
+
+// The words that readers of the level may not know, underlined where they come first, with their meaning on hover and
+// focus; as pages/reading.py has it.
+class Terms {
+  constructor(terms) {
+    this.terms = terms;
+    this.seen = new Set();
+    const names = Object.keys(terms).sort((a, b) => b.length - a.length);
+    const escaped = names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
+    this.pattern = new RegExp(`(?<![\\p{L}\\p{N}_-])(${escaped.join("|")})(?![\\p{L}\\p{N}_-])`, "gu");
+  }
+
+  paragraph(text) {
+    const node = element("p");
+    let at = 0;
+    for (const match of text.matchAll(this.pattern)) {
+      const short = this.terms[match[0]];
+      if (this.seen.has(short)) continue;
+      this.seen.add(short);
+      node.append(text.slice(at, match.index), element("abbr", { class: "term", tabindex: "0", "data-short": short }, match[0]));
+      at = match.index + match[0].length;
+    }
+    node.append(text.slice(at));
+    return node;
+  }
 }

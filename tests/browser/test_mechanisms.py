@@ -33,7 +33,7 @@ from tests.browser.driver import (
 )
 
 TOLERANCE = {
-    "rows": (0.006, 0.02), "coarse": (0.06, 0), "signal": (0.006, 1e-9), "now": (0, 0.02), "plain": (0.006, 1e-9),
+    "rows": (0.006, 0.02), "coarse": (0.06, 0), "signal": (0.006, 1e-9), "now": (0, 0.026), "plain": (0.006, 1e-9),
     "limit": (1e-9, 0), "joint": (0, 0.85), "together": (0, 0.85),
 }  # fmt: skip
 """What the rounding of messages may change, relative and absolute (in percent), by the kind of binding."""

@@ -1,0 +1,133 @@
+"""The balancing loss taken apart: move f and P by hand, and see what it is made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from moe_sim.anatomy import EXAMPLES, Anatomy, contribution, dissect
+from moe_sim.capacity import expert_capacity
+from moe_sim.charts import anatomy as charts
+from moe_sim.derived import recent_mean
+from moe_sim.palette import Theme
+from pages import reading
+from pages.session import Session, current
+
+MOST_EXPERTS = 8
+
+session = current()
+level = session.view.level
+theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+state = st.session_state
+
+
+def _set(load: Any, importance: Any, top_k: int = 1, lesson: str = "") -> None:
+    """Put f and P on the sliders, in percent."""
+    state["anatomy_experts"], state["anatomy_top_k"], state["anatomy_lesson"] = len(load), top_k, lesson
+    for name, values in (("f", load), ("P", importance)):
+        for expert, value in enumerate(values):
+            state[f"anatomy_{name}_{expert}"] = round(100 * float(value), 2)
+
+
+def _from_run(session: Session) -> None:
+    history = session.run.history
+    load, importance = recent_mean(history, "load"), recent_mean(history, "importance")
+    _set(load, importance, session.run.config.top_k, f"Means of the last 20 steps of your run, at step {len(history)}.")
+
+
+def _keep() -> None:
+    """Streamlit forgets the sliders of a page that is left: touch them, so that they stay."""
+    for key in [key for key in state if str(key).startswith("anatomy_")]:
+        state[key] = state[key]
+
+
+def _sliders(name: str, experts: int, words: str) -> np.ndarray:
+    st.markdown(f"**{name}**, {words}")
+    values = []
+    for expert, column in enumerate(st.columns(experts)):
+        key = f"anatomy_{name}_{expert}"
+        state.setdefault(key, 100 / experts)
+        values.append(column.slider(f"{name} of {expert + 1}, %", 0.0, 100.0, step=0.01, key=key))
+    shares = np.array(values)
+    return shares / shares.sum() if shares.sum() > 0 else np.full(experts, 1 / experts)
+
+
+def _numbers(anatomy: Anatomy, top_k: int) -> None:
+    cells = {
+        "per choice": f"{anatomy.loss:.3f}", "huggingface": f"{anatomy.huggingface:.3f}",
+        "CV² of P (importance loss)": f"{anatomy.importance_loss:.4f}", "CV² of f": f"{anatomy.load_cv_squared:.3f}",
+        "max f / min f": "∞" if np.isinf(anatomy.imbalance_ratio) else f"{anatomy.imbalance_ratio:.1f}",
+    }  # fmt: skip
+    for column, (label, value) in zip(st.columns(len(cells)), cells.items(), strict=True):
+        column.metric(label, value)
+    st.caption(
+        f"per choice: E·Σ f·P, 1 at balance. huggingface counts all choices / T: k = {top_k} times as large. first "
+        "choice is the same formula with the shares of first choices as f, so with k = 1 it is per choice."
+    )
+
+
+def _figure(figure: Any, key: str) -> None:
+    st.plotly_chart(figure.update_layout(title=None, height=250), key=key, theme=None, config={"displayModeBar": False})
+
+
+st.title("Anatomy of the load-balancing loss", anchor=False)
+reading.show(
+    ["L = E · Σ f·P. f is where tokens went, P what the router would like. Move both and watch the terms, their sum "
+     "and the gradient. Shares are brought to a sum of 100\u00a0%."], level,
+)  # fmt: skip
+with st.container(horizontal=True):
+    for key, example in EXAMPLES.items():
+        st.button(example.title, key=f"anatomy-example-{key}", on_click=_set,
+                  args=(example.load, example.importance, 1, example.lesson))  # fmt: skip
+    usable = len(session.run.history) > 0 and session.run.config.num_experts <= MOST_EXPERTS
+    st.button("From your run", on_click=_from_run, args=(session,), disabled=not usable,
+              help=f"Takes f and P of the run on the live page, of up to {MOST_EXPERTS} experts.")  # fmt: skip
+_keep()
+left, right = st.columns(2)
+state.setdefault("anatomy_experts", 4)
+state.setdefault("anatomy_top_k", 1)
+experts = left.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts")
+top_k = right.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k")
+load = _sliders("f", experts, "the load: share of token choices that an expert was sent")
+importance = _sliders("P", experts, "the importance: mean router probability")
+if state.get("anatomy_lesson"):
+    st.info(state["anatomy_lesson"])
+
+anatomy = dissect(load, importance, min(top_k, experts))
+_numbers(anatomy, min(top_k, experts))
+for column, title, figure in zip(
+    st.columns(3),
+    ("f and P", f"Terms E·f·P: they add up to {anatomy.loss:.3f}", "Gradient on P: E·f. f itself has none"),
+    (charts.shares(load, importance, theme), charts.terms(anatomy, theme), charts.gradient(anatomy, theme)),
+    strict=True,
+):
+    with column:
+        st.markdown(f"**{title}**")
+        _figure(figure, f"anatomy-{title.split()[0]}")
+
+st.subheader("How much is it of the total loss?", anchor=False)
+task, balance, alpha = st.columns(3)
+task_loss = task.slider("Task loss", 0.1, 10.0, 2.0, 0.1)
+balance_loss = balance.slider("Balance loss", 0.0, 8.0, 1.0, 0.1)
+coefficient = alpha.select_slider("α", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.01)
+share = contribution(task_loss=task_loss, balance_loss=balance_loss, alpha=coefficient)
+reading.show(
+    [f"α·L_balance = {coefficient:g} × {balance_loss:g} is {100 * share:.2g}\u00a0% of the total loss. What counts "
+     "is the ratio of the gradients, not of the losses: the tab Router of the live page shows it for your run."], level,
+)  # fmt: skip
+
+st.subheader("Capacity", anchor=False)
+columns = st.columns(4)
+tokens = columns[0].number_input("Tokens T", 1, 100_000, 256)
+count = columns[1].number_input("Experts E", 1, 1024, 8)
+choices = columns[2].number_input("Choices K", 1, 64, 1)
+factor = columns[3].number_input("Capacity factor", 0.05, 64.0, 1.0, 0.05)
+room = expert_capacity(tokens=tokens, num_experts=count, top_k=choices, capacity_factor=round(factor, 4))
+busiest = min(float(load.max()) * tokens * choices, tokens)
+reading.show(
+    [f"C = ⌈{factor:g} × {tokens} × {choices} / {count}⌉ = {room} choices an expert. An expert that is sent "
+     f"{100 * float(load.max()):.3g}\u00a0% of the {tokens * choices} choices, as the busiest one above, gets "
+     f"{busiest:.0f} and drops {max(0.0, busiest - room):.0f} of them."], level,
+)  # fmt: skip

@@ -1,0 +1,75 @@
+"""The course: short lessons that drive the real simulation, each with a goal that the page itself verifies."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from moe_sim.course import LESSONS, Lesson, passed
+from pages import dashboard, reading
+from pages.session import Session, current
+
+CHECK_INTERVAL = 1.0
+"""Seconds between two looks at the goal."""
+
+
+def _choose(lesson: Lesson) -> None:
+    st.session_state["lesson"] = lesson.slug
+
+
+def _start(session: Session, lesson: Lesson) -> None:
+    """Begin the lesson's run and open the view that belongs to it."""
+    session.restart(lesson.config(session.run.config.seed), lesson.plan, train=False)
+    session.show_tab(lesson.tab)
+
+
+def _contents(done: set[str], chosen: Lesson) -> None:
+    with st.container(horizontal=True, key="presets-lessons"):
+        for number, lesson in enumerate(LESSONS, start=1):
+            st.button(
+                f"{'✓ ' if lesson.slug in done else ''}{number}. {lesson.title}", key=f"lesson-{lesson.slug}",
+                type="primary" if lesson is chosen else "secondary", on_click=_choose, args=(lesson,),
+            )  # fmt: skip
+
+
+@st.fragment(run_every=CHECK_INTERVAL)
+def _goal(session: Session, lesson: Lesson) -> None:
+    """The criteria as the run stands now, and what it means once all are met."""
+    run = session.run
+    criteria = lesson.check(run.history, run.config)
+    st.markdown(f"**Goal.** {lesson.goal}")
+    lines = [
+        f"{'✓' if one.met else '○'} {one.text} ({one.value})" if one.value else f"○ {one.text}" for one in criteria
+    ]
+    reading.listing(lines, session.view.level)
+    if not passed(criteria):
+        return
+    st.success(f"Done: lesson “{lesson.title}” passed at step {len(run.history)}.")
+    reading.show(lesson.debrief(run.history, run.config), session.view.level)
+    done: set[str] = st.session_state["lessons_done"]
+    if lesson.slug not in done:
+        done.add(lesson.slug)
+        st.rerun()
+
+
+visitor = current()
+done: set[str] = st.session_state.setdefault("lessons_done", set())
+slug = st.session_state.setdefault("lesson", LESSONS[0].slug)
+lesson = next(one for one in LESSONS if one.slug == slug)
+number = LESSONS.index(lesson)
+
+_contents(done, lesson)
+st.subheader(f"{number + 1}. {lesson.title}", anchor=False)
+story, goal = st.columns([1.3, 1])
+with story:
+    reading.show(lesson.story[visitor.view.level], visitor.view.level)
+    st.button("Start this lesson", type="primary", on_click=_start, args=(visitor, lesson),
+              help="Sets the knobs and goes back to step 0. Then press Train below.")  # fmt: skip
+    st.markdown("**Look for**")
+    reading.listing(lesson.look_for, visitor.view.level)
+    with st.expander("Hint"):
+        reading.show([lesson.hint], visitor.view.level)
+with goal:
+    _goal(visitor, lesson)
+    if number + 1 < len(LESSONS):
+        st.button("Next lesson", on_click=_choose, args=(LESSONS[number + 1],))
+dashboard.show(visitor)

@@ -1,0 +1,79 @@
+"""Questions with explained answers, many of them drawn from real runs."""
+
+from __future__ import annotations
+
+import random
+
+import streamlit as st
+
+from moe_sim.charts.quiz import plot_figure
+from moe_sim.palette import Theme
+from moe_sim.quiz import QUESTIONS, Drawn, Plot, Score, draw
+from pages.session import current
+
+LETTERS = "ABCD"
+
+level = current().view.level
+theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+state = st.session_state
+score: Score = state.setdefault("quiz_score", Score())
+
+
+def _next_question() -> None:
+    """Put a question of the reader's level that was not put lately."""
+    asked: list[str] = state.setdefault("quiz_asked", [])
+    pool = [question for question in QUESTIONS if question.level == level]
+    fresh = [question for question in pool if question.key not in asked] or pool
+    chance = random.Random()
+    question = chance.choice(fresh)
+    state["quiz_asked"] = [*asked, question.key][-len(QUESTIONS) // 2 :]
+    with st.spinner("Training the routers for this question …"):
+        state["quiz_drawn"] = draw(question, chance.randrange(1000))
+    state["quiz_answer"] = None
+    state["quiz_number"] = state.get("quiz_number", 0) + 1
+
+
+def _answer(choice: int) -> None:
+    if state["quiz_answer"] is None:
+        drawn: Drawn = state["quiz_drawn"]
+        state["quiz_answer"] = choice
+        state["quiz_score"] = state["quiz_score"].add(drawn.question.level, choice == drawn.right)
+
+
+def _picture(plot: Plot, key: str) -> None:
+    st.plotly_chart(plot_figure(plot, theme), key=key, theme=None, config={"displayModeBar": False})
+
+
+st.title("Quiz", anchor=False)
+if "quiz_drawn" not in state or state["quiz_drawn"].question.level != level:
+    _next_question()
+drawn: Drawn = state["quiz_drawn"]
+answered: int | None = state["quiz_answer"]
+number = state["quiz_number"]
+
+source = "Computed just now." if drawn.question.is_drawn else ""
+st.caption(
+    f"{score.right} right, {score.wrong} wrong so far. Questions for the level in the sidebar: {level}. {source}"
+)
+st.subheader(drawn.text, anchor=False)
+if drawn.plots:
+    for index, (column, plot) in enumerate(zip(st.columns(len(drawn.plots)), drawn.plots, strict=True)):
+        with column:
+            _picture(plot, f"quiz-{number}-plot-{index}")
+
+pictures = any(option.plot for option in drawn.options)
+places = st.columns(2) if pictures else [st.container()]
+for index, option in enumerate(drawn.options):
+    with places[index % len(places)]:
+        if option.plot:
+            _picture(option.plot, f"quiz-{number}-option-{index}")
+        st.button(
+            f"{LETTERS[index]}. {option.text}".replace("$", "\\$"), key=f"quiz-{number}-answer-{index}",
+            width="stretch", on_click=_answer, args=(index,), disabled=answered is not None,
+            type="primary" if answered is not None and index == drawn.right else "secondary",
+        )  # fmt: skip
+        if answered is not None and index in (answered, drawn.right):
+            word = "Right" if index == drawn.right else "Not quite"
+            (st.success if index == drawn.right else st.warning)(f"{word}. {option.explanation}".replace("$", "\\$"))
+if answered is not None:
+    st.button("Next question", type="primary", on_click=_next_question)
