@@ -24,4 +24,10 @@ export CHROME
 ruff format --check .
 ruff check .
 mypy
-python -m pytest "$@"
+if [ $# -gt 0 ]; then
+  python -m pytest "$@"
+else
+  # Two at a time; but the browser has both cores to itself.
+  python -m pytest --ignore tests/browser --numprocesses 2 --dist loadfile
+  python -m pytest tests/browser
+fi
