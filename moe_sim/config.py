@@ -127,8 +127,8 @@ class RunConfig(BaseModel):
     router_noise: Literal["none", "jitter", "gaussian", "learned"] = knob(
         "none",
         "Router noise",
-        "In training: multiply the router's input by U(1−ε, 1+ε) (jitter), or add N(0, σ²) to its logits, σ as set "
-        "(gaussian) or learned as softplus(x·W). The load loss always brings Gaussian noise.",
+        "In training: multiply the router's input by U(1−ε, 1+ε) (jitter), or add N(0, σ²) to its logits, σ as set or "
+        "learned as softplus(x·W). The load loss always brings Gaussian noise.",
         group=NOISE,
         live=True,
     )

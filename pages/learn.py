@@ -19,7 +19,7 @@ def _choose(lesson: Lesson) -> None:
 def _start(session: Session, lesson: Lesson) -> None:
     """Begin the lesson's run and open the view that belongs to it."""
     session.restart(lesson.config(session.run.config.seed), lesson.plan, train=False)
-    session.show_tab(lesson.tab)
+    session.look(tab=lesson.tab)
 
 
 def _contents(done: set[str], chosen: Lesson) -> None:

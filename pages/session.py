@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import replace
@@ -27,15 +25,14 @@ from moe_sim.codec import (
 from moe_sim.history import Event
 from moe_sim.knobs import problems
 from moe_sim.lectures import shared_lectures
-from moe_sim.live import RATES, LiveRun
+from moe_sim.live import LiveRun
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import encode
-from moe_sim.terms import Level
 from moe_sim.thresholds import Thresholds
-from pages.view import LOG_AXES, TABS, View, view_from_query
+from pages.address import AddressBar
+from pages.commands import obey
+from pages.view import View, view_from_query
 
-ADDRESS_LAG = 3.0
-"""Seconds in which a browser may still report the address from before our last change to it."""
 OVERLAP = 5
 """In so many messages a step is told to a page that is fed without the stream."""
 
@@ -59,9 +56,7 @@ class Session:
     def __init__(self) -> None:
         self._acting = threading.RLock()
         self.notices: list[str] = []
-        self.address: dict[str, str] = {}
-        """What we last wrote into the address bar: anything else there was put by the visitor."""
-        self.address_written = -math.inf
+        self._address = AddressBar()
         self._fed: deque[int] = deque(maxlen=OVERLAP)
         self._memory: dict[str, tuple[Hashable, Any]] = {}
         self.view = View()
@@ -92,10 +87,8 @@ class Session:
     @_in_turn
     def follow_address(self) -> None:
         """Start the run that the address bar asks for if the visitor changed it (the back button, an edited link)."""
-        query = dict(st.query_params)
-        if time.monotonic() - self.address_written < ADDRESS_LAG or not query or not self.address:
-            return
-        if query != self.address:
+        query = self._address.put_by_visitor()
+        if query is not None:
             self._let_go()
             self.run = self._start_from(query)
             self._show_in_lecture()
@@ -137,13 +130,9 @@ class Session:
         run.thresholds = self.thresholds
         return shared_scheduler().add(run)
 
-    def explain_for(self, level: Level) -> None:
-        """Set how deep explanations go."""
-        self.view = replace(self.view, level=level)
-
-    def show_tab(self, tab: str) -> None:
-        """Open a view of the second row."""
-        self.view = replace(self.view, tab=tab)
+    def look(self, **changes: Any) -> None:
+        """Change the view."""
+        self.view = replace(self.view, **changes)
 
     def settle(self) -> None:
         """Wait until nobody acts on the session."""
@@ -152,15 +141,10 @@ class Session:
 
     def write_address(self) -> None:
         """Put the whole configuration into the address bar."""
-        address = self._link()
-        if address != self.address or dict(st.query_params) != address:
-            self.address, self.address_written = address, time.monotonic()
-            st.query_params.from_dict(address)
-
-    def _link(self) -> dict[str, str]:
         if self.following is not None:
-            return {"follow": self.following} | self.view.to_query()
-        return self.link(self.run.start_config, self.run.plan)
+            self._address.write({"follow": self.following} | self.view.to_query())
+        else:
+            self._address.write(self.link(self.run.start_config, self.run.plan))
 
     def link(self, config: RunConfig, events: tuple[Event, ...], view: View | None = None) -> dict[str, str]:
         """The query of a link to a run, with the thresholds of now and the view of now or another."""
@@ -249,34 +233,12 @@ class Session:
 
     @_in_turn
     def command(self, command: dict[str, Any]) -> None:
-        """Obey a button of the dashboard. What it does not know it ignores: it comes from the browser."""
-        match command:
-            case {"name": "resync"}:
-                self._fed.clear()
-            case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
-                self.view = replace(self.view, tab=tab, log=tuple(name for name in LOG_AXES if name in log))
-            case _ if self.following is None:
-                self._act(command)
+        """Obey a button of the dashboard."""
+        obey(self, command)
 
-    def _act(self, command: dict[str, Any]) -> None:
-        match command:
-            case {"name": "train"}:
-                self.run.train()
-            case {"name": "pause"}:
-                self.run.pause()
-            case {"name": "step"}:
-                self.run.single_step()
-            case {"name": "freeze"}:
-                self.change(frozen=not self.run.config.frozen)
-            case {"name": "extend"}:
-                self.run.extend()
-            case {"name": "reset"}:
-                self.restart(self.run.start_config, train=False)
-            case {"name": "lost", "run_id": self.run.id} if shared_scheduler().get(self.run.id) is None:
-                self.restart(self.run.start_config, train=False)
-                self.notices.append("The run was put away after a long pause and starts again from step 0.")
-            case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
-                self.run.set_rate(rate or math.inf)
+    def resync(self) -> None:
+        """Tell a page that is fed without the stream everything again."""
+        self._fed.clear()
 
 
 def current() -> Session:

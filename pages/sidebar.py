@@ -57,7 +57,7 @@ def _level(session: Session) -> None:
     """How deep explanations go, on every page."""
     st.segmented_control(
         "Explain for", LEVELS, default=session.view.level, key="level", required=True,
-        on_change=lambda: session.explain_for(st.session_state["level"]),
+        on_change=lambda: session.look(level=st.session_state["level"]),
         help="How deep explanations go and how many terms are underlined, on every page.",
     )  # fmt: skip
 

@@ -1,0 +1,46 @@
+"""What the dashboard's buttons do. Commands come from the browser: whatever is not known is ignored."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from moe_sim.live import RATES
+from moe_sim.scheduler import shared_scheduler
+from pages.view import LOG_AXES, TABS
+
+if TYPE_CHECKING:
+    from pages.session import Session
+
+
+def obey(session: Session, command: dict[str, Any]) -> None:
+    """Do what a button asks. Who watches a lecture may look around, and act on nothing."""
+    match command:
+        case {"name": "resync"}:
+            session.resync()
+        case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
+            session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log))
+        case _ if session.following is None:
+            _act(session, command)
+
+
+def _act(session: Session, command: dict[str, Any]) -> None:
+    run = session.run
+    match command:
+        case {"name": "train"}:
+            run.train()
+        case {"name": "pause"}:
+            run.pause()
+        case {"name": "step"}:
+            run.single_step()
+        case {"name": "freeze"}:
+            session.change(frozen=not run.config.frozen)
+        case {"name": "extend"}:
+            run.extend()
+        case {"name": "reset"}:
+            session.restart(run.start_config, train=False)
+        case {"name": "lost", "run_id": run.id} if shared_scheduler().get(run.id) is None:
+            session.restart(run.start_config, train=False)
+            session.notices.append("The run was put away after a long pause and starts again from step 0.")
+        case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
+            run.set_rate(rate or math.inf)
