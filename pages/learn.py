@@ -37,10 +37,9 @@ def _goal(session: Session, lesson: Lesson) -> None:
     run = session.run
     criteria = lesson.check(run.history, run.config)
     st.markdown(f"**Goal.** {lesson.goal}")
-    lines = [
-        f"{'✓' if one.met else '○'} {one.text} ({one.value})" if one.value else f"○ {one.text}" for one in criteria
-    ]
-    reading.listing(lines, session.view.level)
+    reading.checklist(
+        ((f"{one.text} ({one.value})" if one.value else one.text, one.met) for one in criteria), session.view.level
+    )
     if not passed(criteria):
         return
     st.success(f"Done: lesson “{lesson.title}” passed at step {len(run.history)}.")

@@ -21,6 +21,16 @@ def listing(items: Iterable[str], level: Level) -> None:
     st.html(f'<ul class="reading">{lines}</ul>')
 
 
+def checklist(items: Iterable[tuple[str, bool]], level: Level) -> None:
+    """Write a list of plain texts, each with a mark that says whether it is met."""
+    lines = "".join(
+        f'<li data-met="{str(met).lower()}" aria-label="{escape(text)}: {"met" if met else "not yet"}">'
+        f"{underlined(text, level)}</li>"
+        for text, met in items
+    )
+    st.html(f'<ul class="reading">{lines}</ul>')
+
+
 def underlined(text: str, level: Level) -> str:
     """Plain text as HTML, the first occurrence of each term that readers of the level may not know marked up."""
     parts, at = [], 0
