@@ -138,8 +138,13 @@ class LiveRun:
 
     def branch(self) -> LiveRun:
         """A run of its own that does again what this one did so far, as fast as it can, and then waits to go on."""
-        twin = LiveRun(self.history.initial_config, self.history.events, rate=self.rate)
-        twin.budget, twin.thresholds, twin._catch_up = self.budget, self.thresholds, self.trainer.steps_done
+        with self._lock:
+            steps, done = self.trainer.steps_done, self.history.events
+        still_planned = tuple(event for event in self.plan if event.step >= steps and event not in done)
+        twin = LiveRun(self.history.initial_config, done + still_planned, rate=self.rate)
+        twin.budget, twin.thresholds, twin._catch_up = self.budget, self.thresholds, steps
+        if steps == 0:
+            twin._follow_plan()
         return twin
 
     def pause(self) -> None:
@@ -182,7 +187,8 @@ class LiveRun:
             if self.is_recorded:
                 return
             self.trainer.update(**changes)
-            self.plan = tuple(event for event in self.plan if not event.changes.keys() & changes.keys())
+            kept = ((e.step, {k: v for k, v in e.changes.items() if k not in changes}) for e in self.plan)
+            self.plan = tuple(Event(step, rest) for step, rest in kept if rest)
             try:
                 _ = self.start_config
             except ValueError:  # what the hand did does not go with how the plan began
@@ -214,8 +220,11 @@ class LiveRun:
                 return
             self._single_steps = max(0, self._single_steps - 1)
             try:
+                hurrying = self.catching_up
                 self._follow_plan()
                 self.trainer.step()
+                if hurrying and not self.catching_up:
+                    self._follow_plan()  # moves made at the very step at which the run was branched off
                 now = time.monotonic()
                 self._pace.append((now, self.trainer.steps_done))
                 if now - self._probed_at >= PROBE_INTERVAL or self.state != "training":

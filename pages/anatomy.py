@@ -37,12 +37,6 @@ def _from_run(session: Session) -> None:
     _set(load, importance, session.run.config.top_k, f"Means of the last 20 steps of your run, at step {len(history)}.")
 
 
-def _keep() -> None:
-    """Streamlit forgets the sliders of a page that is left: touch them, so that they stay."""
-    for key in [key for key in state if str(key).startswith("anatomy_")]:
-        state[key] = state[key]
-
-
 def _sliders(name: str, experts: int, words: str) -> np.ndarray:
     st.markdown(f"**{name}**, {words}")
     values = []
@@ -84,7 +78,6 @@ with st.container(horizontal=True):
     usable = len(session.run.history) > 0 and session.run.config.num_experts <= MOST_EXPERTS
     st.button("From your run", on_click=_from_run, args=(session,), disabled=not usable,
               help=f"Takes f and P of the run on the live page, of up to {MOST_EXPERTS} experts.")  # fmt: skip
-_keep()
 left, right = st.columns(2)
 state.setdefault("anatomy_experts", 4)
 state.setdefault("anatomy_top_k", 1)

@@ -23,6 +23,8 @@ PAGES = (
     st.Page("quiz.py", title="Quiz"),
     st.Page("glossary.py", title="Glossary"),
 )
+for key in [key for key in st.session_state if str(key).startswith("anatomy_")]:
+    st.session_state[key] = st.session_state[key]  # or Streamlit forgets widgets of a page that is left
 page = st.navigation(list(PAGES), position="hidden")
 visitor = session.current()
 visitor.settle()

@@ -99,7 +99,7 @@ class Session:
         if self.following is None:
             return
         shown = shared_lectures().get(self.following)
-        if shown is None:
+        if shown is None or shown.forgotten:
             self.branch_off()
             self.notices.append("The lecture is over. You go on with a run of your own.")
         else:
@@ -108,8 +108,7 @@ class Session:
     @_in_turn
     def branch_off(self) -> None:
         """Stop watching a lecture and go on with a run of one's own, from the step that it is at."""
-        self.following = None
-        self.run = shared_scheduler().add(self.run.branch())
+        self._take(self.run.branch())
 
     @_in_turn
     def begin_lecture(self) -> str:
@@ -164,7 +163,9 @@ class Session:
         run.thresholds = self.thresholds
         self.run = shared_scheduler().add(run)
         self._show_in_lecture()
-        shared_scheduler().remove(old)
+        if self.following is None:
+            shared_scheduler().remove(old)
+        self.following = None
 
     def remembered(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
         """What `make` gave for `key` the last time, made anew when the key is another: script runs are many."""
@@ -190,7 +191,9 @@ class Session:
     @_in_turn
     def change(self, **changes: Any) -> None:
         """Set knobs: live ones act on the run going on, a structural one starts anew. Refused with a notice if the
-        result would not be valid."""
+        result would not be valid, and from whoever watches a lecture."""
+        if self.following is not None:
+            return
         if "num_experts" in changes and changes["num_experts"] < self.run.config.top_k:
             changes["top_k"] = changes["num_experts"]
             self.notices.append(f"Top-k was lowered to {changes['top_k']}, the number of experts.")

@@ -13,6 +13,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from moe_sim.charts import Scene
+from moe_sim.codec import MOST_EVENTS
 from moe_sim.export import run_from_json, run_to_csv, run_to_html, run_to_json
 from moe_sim.live import LiveRun
 from pages.session import Session
@@ -41,8 +42,11 @@ def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
     history = session.run.history
     moves = sum(len(event.changes) for event in history.events)
     left, right = st.columns(2)
-    done = left.toggle(f"With what was done so far ({moves} moves)", value=moves > 0, disabled=not moves,
-                       help="The link replays every move at its step, from the same start.")  # fmt: skip
+    fits = 0 < len(history.events) <= MOST_EVENTS
+    done = left.toggle(
+        f"With what was done so far ({moves} moves)", value=fits, disabled=not fits,
+        help=f"The link replays every move at its step, from the same start; a link holds {MOST_EVENTS} of them.",
+    )  # fmt: skip
     autoplay = left.toggle("Starts by itself")
     embed = left.toggle("Embedded", help="Without Streamlit's own frame, for a page of a course.")
     page = right.selectbox("Page", pages, format_func=lambda one: one.title)
@@ -59,22 +63,21 @@ def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
             wrap_lines=True)  # fmt: skip
     st.markdown("**Follow me**: whoever opens this link watches your run live, and can branch off at any step.")
     if session.lecture is None:
-        st.button("Start a lecture", on_click=_lecture, args=(session,))
+        st.button("Start a lecture", on_click=session.begin_lecture)
     else:
         _take_away(address("", {"follow": session.lecture}))
-
-
-def _lecture(session: Session) -> None:
-    session.begin_lecture()
-    open_dialog("share")
 
 
 def _take_away(link: str) -> None:
     """A link to copy, and its QR code."""
     left, right = st.columns([3, 1])
     left.code(link, language=None, wrap_lines=True)
-    with right:
-        st.image(segno.make(link, error="l").svg_data_uri(scale=4, border=4, light="#ffffff"), width=170)
+    try:
+        code = segno.make(link, error="l")
+    except segno.DataOverflowError:
+        right.caption("Too long for a QR code.")
+    else:
+        right.image(code.svg_data_uri(scale=4, border=4, light="#ffffff"), width=170)
 
 
 def address(path: str, query: dict[str, str]) -> str:

@@ -59,6 +59,9 @@ def view_from_query(query: Mapping[str, str]) -> tuple[View, list[str]]:
         return text if text in allowed else allowed[0]
 
     log = query.get("log", "imbalance").split(",")
+    strange = [name for name in log if name not in (*LOG_AXES, "none")]
+    if strange:
+        notices.append(f"log must be among {', '.join(LOG_AXES)} or none, not {strange[0][:40]!r}.")
     hidden = [name for name in query.get("hide", "").split(",") if name]
     unknown = [name for name in hidden if name not in HIDEABLE]
     if unknown:

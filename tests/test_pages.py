@@ -1,25 +1,34 @@
-"""Every page through Streamlit's own test harness: controls, address bar, refusals."""
+"""Every page through Streamlit's own test harness: controls, address bar, refusals, lectures."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from moe_sim import KNOBS, PRESETS, RunConfig
+from moe_sim.anatomy import EXAMPLES, Example, dissect
 from moe_sim.balancing import METHODS, PARTICULAR_KNOBS
 from moe_sim.codec import thresholds_to_query, to_query
+from moe_sim.course import LESSONS
 from moe_sim.diagnosis import diagnose
 from moe_sim.knobs import THRESHOLDS
+from moe_sim.lectures import Lectures
 from moe_sim.live import LiveRun
 from moe_sim.presets import MECHANISM, SCENARIO
+from moe_sim.terms import LEVELS, TERMS
 from moe_sim.thresholds import Thresholds
 from pages import dashboard
+from pages import session as session_module
 from pages.session import Session
+from pages.view import HIDEABLE
 
 FRAME = Path(__file__).resolve().parent.parent / "pages" / "frame.py"
+PAGES = ("live", "learn", "anatomy", "quiz", "glossary")
 
 
 def opened(**query: str) -> AppTest:
@@ -58,6 +67,23 @@ def widget(app: AppTest, name: str):
 
 def address(app: AppTest) -> dict[str, str]:
     return {name: value if isinstance(value, str) else value[-1] for name, value in app.query_params.items()}
+
+
+def turned_to(app: AppTest, page: str) -> AppTest:
+    """Another page in the same session."""
+    app.switch_page(f"{page}.py")
+    return settled(app)
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    """Click on the first button of that name."""
+    next(button for button in app.button if button.label == label).click()
+    return settled(app)
+
+
+def button(app: AppTest, key: str):
+    """The button of that key."""
+    return next(one for one in app.button if one.key == key)
 
 
 @pytest.fixture(scope="module")
@@ -389,3 +415,280 @@ def test_the_dashboard_is_told_what_its_words_need() -> None:
     assert (band["y0"], band["y1"]) == (5.0, 37.5)
     assert KNOBS["topic_skew"].label in payload["shift"]
     assert KNOBS["domain_mix"].label in dashboard.payload(LiveRun(RunConfig(task="text")), "dark")["shift"]
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_every_page_opens_at_every_level_and_back_again_with_the_same_run(level: str) -> None:
+    app = opened(level=level)
+    run = run_of(app)
+    for page in (*PAGES, *PAGES):
+        turned_to(app, page)
+        assert not app.warning
+        assert run_of(app) is run
+        assert address(app) == to_query(RunConfig()) | ({} if level == "beginner" else {"level": level})
+        assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn"))
+        assert [one.label for one in app.button if one.label in ("Share", "Export")] == (
+            ["Share", "Export"] if page in ("live", "learn") else []
+        )
+
+
+def test_the_level_is_set_for_all_pages_and_stands_in_the_address() -> None:
+    app = opened()
+    next(group for group in app.get("button_group") if group.key == "level").set_value("expert")
+    settled(app)
+    assert session_of(app).view.level == "expert"
+    assert address(app)["level"] == "expert"
+    turned_to(app, "glossary")
+    assert any("level set in the sidebar: expert" in caption.value for caption in app.caption)
+    assert session_of(opened(level="expert")).view.level == "expert"
+
+
+def test_each_lesson_sets_its_run_and_its_view_and_lists_its_goal() -> None:
+    app = turned_to(opened(seed="4"), "learn")
+    for number, lesson in enumerate(LESSONS, start=1):
+        before = run_of(app)
+        button(app, f"lesson-{lesson.slug}").click()
+        settled(app)
+        assert app.subheader[0].value == f"{number}. {lesson.title}"
+        assert run_of(app) is before
+        press(app, "Start this lesson")
+        run = run_of(app)
+        assert run is not before
+        assert (run.config, run.plan, run.state) == (lesson.config(4), lesson.plan, "ready")
+        assert session_of(app).view.tab == lesson.tab
+        assert address(app).get("tab", "why") == lesson.tab
+        assert f"**Goal.** {lesson.goal}" in [text.value for text in app.markdown]
+        assert not app.success
+        written = unescape(re.sub("<[^>]*>", "", " ".join(part.proto.body for part in app.get("html"))))
+        for one in lesson.check(run.history, run.config):
+            assert f"{'✓' if one.met else '○'} {one.text}" in written
+
+
+def test_a_lesson_is_passed_when_its_goal_is_met_and_stays_passed() -> None:
+    lesson = LESSONS[0]
+    app = turned_to(opened(), "learn")
+    press(app, "Start this lesson")
+    assert button(app, f"lesson-{lesson.slug}").label == f"1. {lesson.title}"
+    run_of(app).trainer.run(lesson.intended_steps)
+    settled(app)
+    assert f"lesson “{lesson.title}” passed at step {lesson.intended_steps}" in app.success[0].value
+    assert button(app, f"lesson-{lesson.slug}").label == f"✓ 1. {lesson.title}"
+    press(app, "Next lesson")
+    assert app.subheader[0].value == f"2. {LESSONS[1].title}"
+    assert not app.success
+    turned_to(app, "live")
+    turned_to(app, "learn")
+    assert button(app, f"lesson-{lesson.slug}").label == f"✓ 1. {lesson.title}"
+
+
+def test_an_example_of_the_anatomy_sets_the_sliders_and_the_numbers() -> None:
+    app = turned_to(opened(), "anatomy")
+    for name, example in EXAMPLES.items():
+        assert_example(app, name, example)
+
+
+def assert_example(app: AppTest, name: str, example: Example) -> None:
+    button(app, f"anatomy-example-{name}").click()
+    settled(app)
+    sliders = {slider.key: slider.value for slider in app.slider}
+    for letter, values in (("f", example.load), ("P", example.importance)):
+        shown = [sliders[f"anatomy_{letter}_{expert}"] for expert in range(len(values))]
+        assert shown == pytest.approx([100 * value for value in values])
+    assert sliders["anatomy_experts"] == len(example.load)
+    anatomy = dissect(example.load, example.importance)
+    numbers = {metric.label: metric.value for metric in app.metric}
+    assert numbers["per choice"] == numbers["huggingface"] == f"{anatomy.loss:.3f}"
+    assert numbers["CV² of P (importance loss)"] == f"{anatomy.importance_loss:.4f}"
+    assert app.info[0].value == example.lesson
+
+
+def test_the_anatomy_takes_the_run_of_the_live_page() -> None:
+    app = turned_to(opened(num_experts="5", top_k="2", batch_tokens="64"), "anatomy")
+    (take,) = (one for one in app.button if one.label == "From your run")
+    assert take.disabled
+    history = run_of(app).history
+    run_of(app).trainer.run(25)
+    settled(app)
+    press(app, "From your run")
+    shown = [slider.value for slider in app.slider if str(slider.key).startswith("anatomy_f_")]
+    assert shown == pytest.approx(100 * history.column("load", 5).mean(0), abs=0.01)
+    anatomy = dissect(history.column("load", 5).mean(0), history.column("importance", 5).mean(0), 2)
+    numbers = {metric.label: float(metric.value) for metric in app.metric[:2]}
+    assert numbers["per choice"] == pytest.approx(anatomy.loss, abs=2e-3)
+    assert numbers["huggingface"] == pytest.approx(anatomy.huggingface, abs=4e-3)
+
+
+def test_the_anatomy_can_have_every_slider_at_zero_or_at_its_end() -> None:
+    app = turned_to(opened(), "anatomy")
+    for end in ("min", "max"):
+        for slider in app.slider:
+            if slider.key not in ("anatomy_experts", "anatomy_top_k"):
+                slider.set_value(getattr(slider, end))
+        settled(app)
+        assert app.metric[0].value == "1.000"
+        for number in app.number_input:
+            number.set_value(getattr(number, end))
+        settled(app)
+
+
+def test_an_answer_in_the_quiz_counts_once() -> None:
+    app = turned_to(opened(), "quiz")
+    question = app.subheader[0].value
+
+    def answers() -> list:
+        return [one for one in app.button if one.key and "-answer-" in one.key]
+
+    def score() -> tuple[int, int]:
+        return app.session_state["quiz_score"].right, app.session_state["quiz_score"].wrong
+
+    assert score() == (0, 0)
+    assert not any(one.disabled for one in answers())
+    right = app.session_state["quiz_drawn"].right
+    answers()[right].click()
+    settled(app)
+    assert score() == (1, 0)
+    assert app.success[0].value.startswith("Right. ")
+    assert all(one.disabled for one in answers())
+    settled(app)
+    assert score() == (1, 0)
+    turned_to(app, "glossary")
+    turned_to(app, "quiz")
+    assert (app.subheader[0].value, score()) == (question, (1, 0))
+    press(app, "Next question")
+    wrong = app.session_state["quiz_drawn"].right - 1
+    answers()[wrong].click()
+    settled(app)
+    assert score() == (1, 1)
+    assert any(text.value.startswith("Not quite. ") for text in app.warning)
+    assert any(text.value.startswith("Right. ") for text in app.success)
+
+
+def test_the_glossary_is_narrowed_by_a_word_of_any_case() -> None:
+    app = turned_to(opened(), "glossary")
+
+    def words() -> str:
+        return " ".join(str(part.proto.body) for part in app.get("html"))
+
+    assert app.caption[-1].value.startswith(f"{len(TERMS)} of {len(TERMS)} terms")
+    entries = words().count("<dt>")
+    assert entries == len(TERMS)
+    app.text_input[0].set_value("  CAPACITY ")
+    settled(app)
+    expected = [term for term in TERMS if any("capacity" in name.lower() for name in term.names)]
+    assert 0 < len(expected) < len(TERMS)
+    assert words().count("<dt>") == len(expected)
+    assert app.caption[-1].value.startswith(f"{len(expected)} of ")
+    app.text_input[0].set_value("<script>alert(1)</script>")
+    settled(app)
+    assert "Try a shorter word" in app.info[0].value
+    assert "<script>" not in words()
+
+
+def test_what_a_link_hides_is_not_drawn_and_the_rest_is() -> None:
+    app = opened(hide="num_experts,presets", aux_loss_coef="0.1", num_experts="5")
+    keys = {one.key for one in app.button}
+    for name, preset in PRESETS.items():
+        assert (f"preset-{name}" in keys) == (preset.kind == MECHANISM)
+    assert KNOBS["num_experts"].label not in controls(app)
+    assert widget(app, "aux_loss_coef").value == 0.1
+    assert run_of(app).config.num_experts == 5
+    assert address(app)["hide"] == "num_experts,presets"
+
+
+def test_everything_can_be_hidden() -> None:
+    app = opened(hide=",".join(HIDEABLE))
+    assert not controls(app)
+    assert not app.button
+    assert not app.warning
+    for page in PAGES:
+        turned_to(app, page)
+
+
+def test_something_unknown_to_hide_gets_a_notice() -> None:
+    app = opened(hide="seed,everything")
+    assert "There is nothing named 'everything' to hide." in app.warning[0].value
+    assert KNOBS["seed"].label not in controls(app)
+    assert address(app)["hide"] == "seed"
+
+
+def test_a_link_can_start_the_run_by_itself() -> None:
+    app = opened(autoplay="1", tab="router")
+    assert run_of(app).state == "training"
+    assert (address(app)["autoplay"], address(app)["tab"]) == ("1", "router")
+    run_of(app).pause()
+    assert run_of(opened(autoplay="0")).state == "ready"
+
+
+def test_whoever_watches_a_lecture_controls_nothing() -> None:
+    leader = session_of(opened(num_experts="3"))
+    lecture = leader.begin_lecture()
+    app = opened(follow=lecture, level="expert")
+    assert run_of(app) is leader.run
+    assert not controls(app)
+    assert not any(str(one.key).startswith("preset-") for one in app.button)
+    assert address(app) == {"follow": lecture, "level": "expert"}
+    before = leader.run
+    for name in ("train", "step", "freeze", "extend", "reset", "lost"):
+        session_of(app).command({"name": name, "run_id": before.id})
+    session_of(app).command({"name": "rate", "value": 5})
+    assert (before.state, before.budget, before.rate, len(before.history)) == ("ready", 2000, 60, 0)
+    assert run_of(app) is leader.run is before
+    session_of(app).command({"name": "view", "tab": "router", "log": []})
+    settled(app)
+    assert address(app) == {"follow": lecture, "level": "expert", "tab": "router", "log": "none"}
+
+
+def test_whoever_watches_a_lecture_sees_the_run_that_it_shows_now() -> None:
+    leading = opened()
+    leader = session_of(leading)
+    app = opened(follow=leader.begin_lecture())
+    widget(leading, "num_experts").set_value(16)
+    settled(leading)
+    assert run_of(settled(app)) is leader.run
+    assert run_of(app).config.num_experts == 16
+
+
+def test_branching_off_a_lecture_gives_a_run_of_ones_own_at_the_same_step() -> None:
+    leader = session_of(opened(num_experts="3", batch_tokens="64"))
+    leader.run.trainer.run(4)
+    leader.run.update(aux_loss_coef=0.3)
+    leader.run.trainer.run(4)
+    app = opened(follow=leader.begin_lecture())
+    press(app, "Branch off from here")
+    mine = run_of(app)
+    assert mine is not leader.run
+    while mine.catching_up:  # beside the scheduler, which may be slower
+        mine.touch()
+        mine.advance()
+    assert mine.history.to_frame().equals(leader.run.history.to_frame())
+    assert mine.state == "paused"
+    assert not leader.run.forgotten
+    settled(app)
+    assert widget(app, "aux_loss_coef").value == 0.3
+    assert "follow" not in address(app)
+    assert address(app)["events"] == "4:aux_loss_coef=0.3"
+    widget(app, "aux_loss_coef").set_value(1.0)
+    settled(app)
+    assert mine.config.aux_loss_coef == 1.0
+    assert leader.run.config.aux_loss_coef == 0.3
+
+
+def test_an_unknown_lecture_gets_a_notice_and_a_run_of_ones_own() -> None:
+    app = opened(follow="<b>nobody</b>", num_experts="5")
+    (notice,) = app.warning
+    assert notice.value == "That lecture is over, or never was. This is a run of your own."
+    assert run_of(app).config == RunConfig(num_experts=5)
+    assert widget(app, "num_experts").value == 5
+    assert "follow" not in address(app)
+
+
+def test_when_a_lecture_ends_its_watchers_go_on_with_a_run_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    leader = session_of(opened(num_experts="3"))
+    app = opened(follow=leader.begin_lecture())
+    own = Lectures()
+    monkeypatch.setattr(session_module, "shared_lectures", lambda: own)
+    settled(app)
+    assert "The lecture is over." in app.warning[0].value
+    assert run_of(app) is not leader.run
+    assert run_of(app).config == leader.run.config
+    assert widget(app, "num_experts").value == 3

@@ -6,6 +6,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
+from moe_sim.charts import Scene, page_figures
+
 PATIENCE = 60_000
 CHARTS = (
     "Expert utilization",
@@ -125,3 +127,29 @@ def trace(page: Page, chart: str, index: int = 0) -> dict[str, Any]:
         " return JSON.parse(JSON.stringify({x, y, z, text, marker})) }",
         index,
     )
+
+
+def drawn_as_computed(page: Page, scene: Scene, *names: str) -> None:
+    """Assert that charts over time show, within the rounding of the stream, what the Python figures of a scene do."""
+    figures = page_figures(scene, "light")
+    for name in names:
+        for index, expected in enumerate(figures[name].data):
+            drawn = trace(page, figures[name].layout.title.text, index)
+            assert drawn["x"] == list(expected.x), name
+            for one, other in zip(drawn["y"], expected.y, strict=True):
+                assert other is None or abs(one - other) <= 0.006 * abs(other) + 0.03, (name, index, one, other)
+
+
+def marks(page: Page, chart: str) -> list[str]:
+    """The words on a chart: markers of moved knobs among them."""
+    graph = region(page, chart).locator(".graph")
+    return graph.evaluate("graph => (graph.layout?.annotations ?? []).map(({ text }) => text)")
+
+
+def tab_to(page: Page, selector: str, most: int = 150) -> Locator:
+    """Press Tab until an element that fits has the focus."""
+    for _ in range(most):
+        page.keyboard.press("Tab")
+        if page.evaluate("selector => document.activeElement.matches(selector)", selector):
+            return page.locator(":focus")
+    raise AssertionError(f"no way to {selector} with Tab")

@@ -1,0 +1,346 @@
+"""What lecturers and students do beside training: lessons, links, files, lectures, slides, embeds; and access for all
+of them, by keyboard and by the rules of axe."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, Page, expect
+
+from moe_sim import RunConfig, Trainer
+from moe_sim.charts import Scene
+from moe_sim.course import LESSONS
+from moe_sim.export.document import FORMAT
+from tests.browser.conftest import watch_for_trouble
+from tests.browser.driver import (
+    PATIENCE,
+    drawn_as_computed,
+    marks,
+    move,
+    pause,
+    press,
+    region,
+    slider,
+    state,
+    step_shown,
+    tab_to,
+    trace,
+    visit,
+    wait_for_points,
+    wait_for_step,
+)
+
+ALPHA = "Load-balancing coefficient α"
+LOSSES = "Task and auxiliary loss"
+OWN = ".ecl, .reading, .glossary"
+"""What the project draws itself; the rest of a page is made of Streamlit's widgets."""
+GRAVE = ("serious", "critical")
+
+
+@pytest.fixture
+def other_page(chromium: Browser, server: str) -> Iterator[Page]:
+    """Another visitor, as strict as `page`."""
+    context = chromium.new_context(viewport={"width": 1280, "height": 720}, color_scheme="light")
+    page = context.new_page()
+    troubles = watch_for_trouble(page, server)
+    yield page
+    context.close()
+    assert not troubles
+
+
+def dialog(page: Page, name: str) -> Locator:
+    """Open Share or Export."""
+    press(page, name)
+    opened = page.get_by_role("dialog")
+    expect(opened).to_be_visible(timeout=PATIENCE)
+    return opened
+
+
+def link_in(opened: Locator, part: str) -> str:
+    """The address with that part which a dialog shows to be copied."""
+    shown = opened.locator("code").filter(has_text=re.compile("^http")).filter(has_text=part).first
+    expect(shown).to_be_visible(timeout=PATIENCE)
+    return shown.inner_text().strip()
+
+
+def close(page: Page, opened: Locator) -> None:
+    page.keyboard.press("Escape")
+    expect(opened).to_be_hidden(timeout=PATIENCE)
+
+
+def query_of(address: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(address).query)
+
+
+def trained(page: Page, steps: int) -> int:
+    """Train for so many steps at least, and pause. Gives the step."""
+    press(page, "Train")
+    wait_for_step(page, steps)
+    stopped = pause(page)
+    wait_for_points(page, LOSSES, stopped)
+    return stopped
+
+
+def test_a_lesson_is_started_trained_passed_and_followed_by_the_next_one(page: Page, server: str) -> None:
+    first, second = LESSONS[:2]
+    visit(page, server)
+    page.get_by_test_id("stSidebar").get_by_role("link", name="Learn", exact=True).click()
+    expect(page.get_by_role("heading", name=f"1. {first.title}", exact=True)).to_be_visible(timeout=PATIENCE)
+    press(page, "Start this lesson")
+    expect(page.get_by_role("tab", name="Specialization", exact=True)).to_have_attribute("aria-selected", "true")
+    criteria = page.locator("ul.reading").filter(has_text="One expert takes more than 90")
+    expect(criteria).to_contain_text("○ One expert takes")
+    press(page, "Train")
+    expect(page.get_by_text(f"Done: lesson “{first.title}” passed at step")).to_be_visible(timeout=PATIENCE)
+    expect(criteria.locator("li")).to_have_text([re.compile("^✓")] * 3, timeout=PATIENCE)
+    expect(page.get_by_role("button", name=f"✓ 1. {first.title}", exact=True)).to_be_visible(timeout=PATIENCE)
+    assert step_shown(page) >= 200
+    press(page, "Next lesson")
+    expect(page.get_by_role("heading", name=f"2. {second.title}", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("Done: lesson")).to_be_hidden()
+    expect(page.get_by_role("button", name=f"✓ 1. {first.title}", exact=True)).to_be_visible()
+
+
+def test_a_link_with_events_trains_by_itself_and_rescues_the_router_at_its_step(page: Page, server: str) -> None:
+    visit(page, f"{server}?aux_loss_coef=0&seed=3&events=60:aux_loss_coef=0.1&autoplay=1")
+    wait_for_step(page, 150)
+    expect(state(page)).not_to_have_text("Collapsed", timeout=PATIENCE)
+    steps = pause(page)
+    wait_for_points(page, LOSSES, steps)
+    assert "α 0 → 0.1" in marks(page, LOSSES)
+    graph = region(page, LOSSES).locator(".graph")
+    assert graph.evaluate("graph => graph.layout.shapes.filter(({ xref }) => xref === 'x').map(({ x0 }) => x0)") == [60]
+    trainer = Trainer(RunConfig(aux_loss_coef=0, seed=3))
+    trainer.run(60)
+    trainer.update(aux_loss_coef=0.1)
+    trainer.run(steps - 60)
+    drawn_as_computed(page, Scene.of(trainer), "task_and_balance_loss")
+    expect(slider(page, ALPHA)).to_have_attribute("aria-valuetext", "0.1")
+
+
+def test_a_shared_link_brings_the_run_with_its_moves_to_another_page(
+    page: Page, context: BrowserContext, server: str
+) -> None:
+    visit(page, f"{server}?seed=5")
+    trained(page, 30)
+    move(page, ALPHA, 9)
+    page.wait_for_function("location.search.includes('aux_loss_coef=0.1')", timeout=PATIENCE)
+    steps = trained(page, 60)
+    opened = dialog(page, "Share")
+    link = link_in(opened, "events=")
+    (events,) = query_of(link)["events"]
+    assert re.fullmatch(r"\d+:aux_loss_coef=0\.1", events)
+    code = opened.locator("img").first
+    expect(code).to_be_visible(timeout=PATIENCE)
+    page.wait_for_function("image => image.naturalWidth > 100", arg=code.element_handle(), timeout=PATIENCE)
+    frame = opened.locator("code").filter(has_text="<iframe").inner_text()
+    assert "embed=true" in frame
+    assert "events=" in frame
+    close(page, opened)
+
+    other = context.new_page()
+    troubles = watch_for_trouble(other, server)
+    visit(other, link)
+    other.wait_for_function("location.search.includes('events=')", timeout=PATIENCE)
+    assert query_of(other.url) == query_of(link)
+    assert step_shown(other) == 0
+    expect(slider(other, ALPHA)).to_have_attribute("aria-valuetext", "0")
+    trained(other, steps)
+    for one, same in zip(trace(page, LOSSES)["y"], trace(other, LOSSES)["y"], strict=False):
+        assert one == same
+    assert marks(other, LOSSES) == marks(page, LOSSES)
+    other.close()
+    assert not troubles
+
+
+def test_an_exported_run_loads_again_and_a_broken_file_changes_nothing(page: Page, server: str, tmp_path: Path) -> None:
+    visit(page, f"{server}?seed=4")
+    steps = trained(page, 40)
+    drawn = trace(page, LOSSES)["y"]
+    opened = dialog(page, "Export")
+    with page.expect_download(timeout=PATIENCE) as download:
+        opened.get_by_role("button", name="JSON", exact=True).click()
+    assert download.value.suggested_filename == f"expert-collapse-seed-4-step-{steps}.json"
+    saved = tmp_path / "run.json"
+    download.value.save_as(saved)
+    document = json.loads(saved.read_text(encoding="utf-8"))
+    assert document["format"] == FORMAT
+    assert len(document["history"]["step"]) == steps
+    close(page, opened)
+    press(page, "Reset")
+    page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'", timeout=PATIENCE)
+
+    upload(page, {"name": "cut.json", "mimeType": "application/json", "buffer": saved.read_bytes()[:5000]})
+    expect(page.get_by_text("This file is not valid JSON: it may be cut off or changed.")).to_be_visible()
+    assert step_shown(page) == 0
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_enabled()
+
+    upload(page, {"name": "run.json", "mimeType": "application/json", "buffer": saved.read_bytes()})
+    expect(page.get_by_text("A recorded run, as it was.")).to_be_visible()
+    wait_for_points(page, LOSSES, steps)
+    assert step_shown(page) == steps
+    assert trace(page, LOSSES)["y"] == drawn
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
+    upload(page, {"name": "other.json", "mimeType": "application/json", "buffer": b'{"format": "holiday photos"}'})
+    expect(page.get_by_text("This file is not a run that was saved here.")).to_be_visible()
+    assert step_shown(page) == steps
+    assert trace(page, LOSSES)["y"] == drawn
+
+
+def upload(page: Page, file: FilePayload) -> None:
+    """Load a file through the dialog, which closes by itself."""
+    opened = dialog(page, "Export")
+    opened.locator("input[type=file]").set_input_files(file)
+    opened.get_by_role("button", name="Show it", exact=True).click(timeout=PATIENCE)
+    expect(opened).to_be_hidden(timeout=PATIENCE)
+
+
+def test_who_follows_a_lecture_sees_it_live_and_may_branch_off(page: Page, other_page: Page, server: str) -> None:
+    visit(page, server)
+    opened = dialog(page, "Share")
+    opened.get_by_role("button", name="Start a lecture", exact=True).click()
+    link = link_in(opened, "follow=")
+    close(page, opened)
+    page.add_locator_handler(opened, lambda: close(page, opened))  # the dialog may open once more by itself
+
+    visit(other_page, link)
+    expect(other_page.get_by_text("You are watching a lecture.")).to_be_visible(timeout=PATIENCE)
+    expect(other_page.get_by_role("slider")).to_have_count(0)
+    controls = other_page.locator(".ecl .toolbar :is(button, select)")
+    assert controls.count() == 6
+    for control in controls.all():
+        expect(control).to_be_disabled()
+    press(page, "Train")
+    wait_for_step(other_page, 100)
+    assert abs(step_shown(page) - step_shown(other_page)) < 60
+
+    press(page, "Reset")
+    other_page.wait_for_function("Number(document.querySelector('.ecl').dataset.step) < 50", timeout=PATIENCE)
+    press(page, "Train")
+    wait_for_step(other_page, 30)
+    steps = pause(page)
+    other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=PATIENCE)
+    told = trace(page, LOSSES)["y"]
+
+    press(other_page, "Branch off from here")
+    expect(slider(other_page, ALPHA)).to_be_visible(timeout=PATIENCE)
+    other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=PATIENCE)
+    trained(other_page, steps + 20)
+    assert trace(other_page, LOSSES)["y"][: len(told)] == told
+    assert step_shown(page) == steps
+    press(page, "Step")
+    page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps + 1}'", timeout=PATIENCE)
+
+
+def test_a_chart_under_the_pointer_offers_itself_as_a_slide(page: Page, server: str, tmp_path: Path) -> None:
+    visit(page, f"{server}?seed=6")
+    trained(page, 30)
+    chart = region(page, LOSSES)
+    page.mouse.move(2, 2)
+    expect(chart.locator(".tools")).to_have_css("opacity", "0")
+    chart.hover()
+    expect(chart.locator(".tools")).to_have_css("opacity", "1")
+    picture = saved_as(page, "PNG", tmp_path)
+    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+    assert struct.unpack(">II", picture[16:24]) == (1600, 900)
+    drawing = saved_as(page, "SVG", tmp_path).decode()
+    assert "seed=6" in drawing
+    assert LOSSES in drawing
+
+
+def saved_as(page: Page, kind: str, folder: Path) -> bytes:
+    """Press a chart's button and read the file."""
+    with page.expect_download(timeout=PATIENCE) as download:
+        press(page, f"{LOSSES} as {kind}")
+    assert download.value.suggested_filename.endswith(f".{kind.lower()}")
+    download.value.save_as(folder / kind)
+    return (folder / kind).read_bytes()
+
+
+def test_a_link_leaves_out_what_it_says(page: Page, server: str) -> None:
+    visit(page, f"{server}?hide=step,speed,presets,num_experts&embed=true")
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Reset", exact=True)).to_be_visible()
+    expect(page.get_by_role("button", name="Step", exact=True)).to_be_hidden()
+    expect(page.get_by_label("Speed in steps per second")).to_be_hidden()
+    expect(page.get_by_test_id("stMainMenu")).to_be_hidden()
+    opener = page.get_by_test_id("stExpandSidebarButton").get_by_role("button")
+    if opener.is_visible():
+        opener.click()
+    expect(slider(page, ALPHA)).to_be_visible()
+    expect(slider(page, "Experts")).to_have_count(0)
+    expect(page.locator(".st-key-presets-scenario")).to_have_count(0)
+    wait_for_hide = "new URLSearchParams(location.search).get('hide') === 'num_experts,presets,speed,step'"
+    page.wait_for_function(wait_for_hide, timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_no_page_breaks_a_grave_rule_of_axe(chromium: Browser, server: str, theme: Any) -> None:
+    context = chromium.new_context(viewport={"width": 1280, "height": 720}, color_scheme=theme)
+    page = context.new_page()
+    troubles = watch_for_trouble(page, server)
+    broken = []
+    visit(page, server)
+    expect(page.locator(f".ecl[data-theme={theme}]")).to_be_visible(timeout=PATIENCE)
+    broken += violations(page, f"Live {theme}")
+    trained(page, 60)
+    broken += violations(page, f"Live at step 60 {theme}")
+    for name in ("Learn", "Anatomy", "Quiz", "Glossary"):
+        page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
+        if name == "Learn":
+            expect(page.get_by_role("button", name="Start this lesson")).to_be_visible(timeout=PATIENCE)
+        else:
+            expect(page.locator("h1", has_text=name)).to_be_visible(timeout=PATIENCE)
+            expect(page.locator(".ecl")).to_have_count(0, timeout=PATIENCE)
+        expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=PATIENCE)
+        broken += violations(page, f"{name} {theme}")
+    context.close()
+    assert not troubles
+    assert not [one for one in broken if one["own"] and one["impact"] in GRAVE]
+
+
+def violations(page: Page, where: str) -> list[dict[str, Any]]:
+    """Each node that breaks a rule of axe, and whether the project drew it."""
+    found = []
+    for violation in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]:
+        for node in violation["nodes"]:
+            own = page.evaluate(
+                "([target, own]) => Boolean(document.querySelector(target)?.closest(own))", [node["target"][0], OWN]
+            )
+            found.append(
+                {"where": where, "rule": violation["id"], "impact": violation["impact"], "own": own}
+                | {"html": node["html"][:300], "target": node["target"], "why": node["failureSummary"]}
+            )
+    return found
+
+
+def test_the_page_works_by_keyboard_alone(page: Page, server: str) -> None:
+    visit(page, server)
+    tab_to(page, "[data-command=toggle]")
+    page.keyboard.press("Space")
+    wait_for_step(page, 20)
+    expect(page.locator("[data-command=toggle]")).to_be_focused()
+    tab_to(page, "[role=tab]")
+    for name in ("Mechanism", "Specialization"):
+        page.keyboard.press("ArrowRight")
+        chosen = page.get_by_role("tab", name=name, exact=True)
+        expect(chosen).to_be_focused()
+        expect(chosen).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_role("tabpanel", name=name, exact=True)).to_be_visible()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    term = tab_to(page, ".panel abbr.term").element_handle()
+    seen = (
+        "term => { const box = term.getBoundingClientRect(), style = getComputedStyle(term, '::after');"
+        " return style.content.includes(term.dataset.short.slice(0, 10))"
+        " && document.elementFromPoint(box.left + 12, box.top + parseFloat(style.top) + 10) === term }"
+    )
+    page.wait_for_function(seen, arg=term, timeout=PATIENCE)
