@@ -11,14 +11,12 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-MAIN, BALANCING, CAPACITY, NOISE, TASK, OPTIMIZER = (
-    "Main",
-    "Balancing",
-    "Routing and capacity",
-    "Noise",
-    "Task and data",
-    "Optimizer and size",
-)
+MAIN = "Main"
+BALANCING = "Balancing"
+CAPACITY = "Routing and capacity"
+NOISE = "Noise"
+TASK = "Task and data"
+OPTIMIZER = "Optimizer and size"
 
 
 def knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:

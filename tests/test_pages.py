@@ -14,7 +14,7 @@ from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.anatomy import EXAMPLES, Example, dissect
 from moe_sim.balancing import METHODS, PARTICULAR_KNOBS
 from moe_sim.codec import thresholds_to_query, to_query
-from moe_sim.course import LESSONS
+from moe_sim.course import LESSONS, passed
 from moe_sim.diagnosis import diagnose
 from moe_sim.knobs import THRESHOLDS
 from moe_sim.lectures import Lectures
@@ -459,9 +459,14 @@ def test_each_lesson_sets_its_run_and_its_view_and_lists_its_goal() -> None:
         assert address(app).get("tab", "why") == lesson.tab
         assert f"**Goal.** {lesson.goal}" in [text.value for text in app.markdown]
         assert not app.success
-        written = unescape(re.sub("<[^>]*>", "", " ".join(part.proto.body for part in app.get("html"))))
-        for one in lesson.check(run.history, run.config):
-            assert f"{'✓' if one.met else '○'} {one.text}" in written
+        criteria = lesson.check(run.history, run.config)
+        assert not passed(criteria)
+        html = " ".join(part.proto.body for part in app.get("html"))
+        listed = re.findall(r'<li data-met="(true|false)" aria-label="(.*?): (?:met|not yet)">', html)
+        texts = [f"{one.text} ({one.value})" if one.value else one.text for one in criteria]
+        assert [(met == "true", unescape(text)) for met, text in listed] == [
+            (one.met, text) for one, text in zip(criteria, texts, strict=True)
+        ]
 
 
 def test_a_lesson_is_passed_when_its_goal_is_met_and_stays_passed() -> None:

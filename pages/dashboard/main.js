@@ -157,7 +157,7 @@ class Dashboard {
       return;
     }
     const region = element("section", { class: "plot", role: "region", "aria-label": "Routing map" });
-    const heading = element("h3", {}, "Routing map ");
+    const heading = element("h2", {}, "Routing map ");
     heading.append(element("small", {}, "held-out text, every character on the colour of the expert that takes it"));
     const body = element("div", { class: "graph passages" });
     region.append(heading, body);

@@ -10,7 +10,7 @@ class Plot {
     this.name = name;
     this.onLog = onLog;
     this.region = element("section", { class: "plot", role: "region" });
-    this.heading = this.region.appendChild(element("h3"));
+    this.heading = this.region.appendChild(element("h2"));
     this.caption = element("small");
     this.graph = this.region.appendChild(element("div", { class: "graph" }));
     parent.append(this.region);

@@ -75,11 +75,23 @@ class Tabs {
     if (panel.dataset.told !== told) {
       panel.dataset.told = told;
       const unknown = new Terms(this.data.terms);
-      panel.querySelector(".lesson").replaceChildren(...lesson.text.map((line) => unknown.paragraph(line)));
-      panel.querySelector(".card").replaceChildren(...(lesson.tables ?? []).map(table));
+      refill(panel.querySelector(".lesson"), lesson.text.map((line) => unknown.paragraph(line)));
+      refill(panel.querySelector(".card"), (lesson.tables ?? []).map(table));
     }
     if (this.current === "text") this.passages?.draw(store, context);
   }
+}
+
+// New content in place of the old, node by node: numbers change, and what has the focus keeps it.
+function refill(parent, nodes) {
+  nodes.forEach((node, i) => {
+    const old = parent.childNodes[i];
+    if (!old) parent.append(node);
+    else if (old.nodeName !== node.nodeName || old.dataset?.short !== node.dataset?.short) old.replaceWith(node);
+    else if (old.nodeType === Node.ELEMENT_NODE) refill(old, [...node.childNodes]);
+    else if (old.data !== node.data) old.data = node.data;
+  });
+  while (parent.childNodes.length > nodes.length) parent.lastChild.remove();
 }
 
 // A table from its head and its rows of words.

@@ -136,6 +136,6 @@ def test_the_dashboard_follows_the_theme_that_is_picked_in_the_menu(page: Page, 
     page.get_by_role("menuitemradio", name="Dark").click()
     expect(page.locator(".ecl")).to_have_attribute("data-theme", "dark", timeout=PATIENCE)
     page.wait_for_function(
-        "getComputedStyle(document.querySelector('.ecl h3')).color === 'rgb(236, 238, 240)'", timeout=PATIENCE
+        "getComputedStyle(document.querySelector('.ecl h2')).color === 'rgb(236, 238, 240)'", timeout=PATIENCE
     )
     assert step_shown(page) >= 30
