@@ -19,6 +19,7 @@ from starlette.routing import Route
 from moe_sim import RunConfig, Trainer
 from moe_sim.charts import Scene, page_figures
 from moe_sim.export.endpoint import slide_endpoint
+from moe_sim.live import LiveRun
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import live_endpoint
 
@@ -66,8 +67,8 @@ app = st.App(
     "pages/frame.py",
     lifespan=lifespan,
     routes=[
-        Route("/live/{run_id}", live_endpoint(shared_scheduler().get)),
-        Route("/slide/{run_id}/{name}", slide_endpoint(shared_scheduler().get)),
+        Route("/live/{run_id}", live_endpoint(lambda run_id: shared_scheduler().get(run_id, LiveRun))),
+        Route("/slide/{run_id}/{name}", slide_endpoint(lambda run_id: shared_scheduler().get(run_id, LiveRun))),
         Route(PLOTLY_PATH, plotly_js),
     ],
 )

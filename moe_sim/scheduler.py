@@ -9,10 +9,13 @@ import os
 import threading
 import time
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
-from moe_sim.live import LiveRun
+from moe_sim.playback import Playback
+
+Kind = TypeVar("Kind", bound=Playback)
 
 FORGET_AFTER = 30 * 60.0
 """Seconds after which a run that nobody watches is forgotten."""
@@ -29,8 +32,8 @@ class Scheduler:
 
     def __init__(self, threads: int | None = None) -> None:
         self._count = threads or os.cpu_count() or 1
-        self._runs: dict[str, LiveRun] = {}
-        self._queue: list[tuple[float, int, LiveRun]] = []
+        self._runs: dict[str, Playback] = {}
+        self._queue: list[tuple[float, int, Playback]] = []
         self._order = itertools.count()
         self._condition = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -58,32 +61,33 @@ class Scheduler:
             thread.join()
         self._threads = []
 
-    def add(self, run: LiveRun) -> LiveRun:
+    def add(self, run: Kind) -> Kind:
         """Take a run in; returns it."""
         with self._condition:
             self._runs[run.id] = run
         run.on_wake = self.enqueue
         return run
 
-    def get(self, run_id: str) -> LiveRun | None:
-        """The run of that id, None if there is none (any more)."""
-        return self._runs.get(run_id)
+    def get(self, run_id: str, kind: type[Kind]) -> Kind | None:
+        """The run of that id and kind, None if there is none (any more)."""
+        run = self._runs.get(run_id)
+        return run if isinstance(run, kind) else None
 
-    def remove(self, run: LiveRun) -> None:
+    def remove(self, run: Playback) -> None:
         """Forget a run. It stops training."""
         run.pause()
         run.forgotten = True
         with self._condition:
             self._runs.pop(run.id, None)
 
-    def enqueue(self, run: LiveRun) -> None:
+    def enqueue(self, run: Playback) -> None:
         """Have a look at `run` as soon as possible, if it wants a step."""
         with self._condition:
             if not run.queued and not run.forgotten and run.wants_step:
                 run.queued = True
                 self._push(time.monotonic(), run)
 
-    def _push(self, due: float, run: LiveRun) -> None:
+    def _push(self, due: float, run: Playback) -> None:
         heapq.heappush(self._queue, (due, next(self._order), run))
         self._condition.notify()
 
@@ -102,7 +106,7 @@ class Scheduler:
                     # A run that is late may catch up one step, no more; then it queues behind the others.
                     self._push(max(due + 1 / run.target_rate, time.monotonic() - 1 / run.target_rate), run)
 
-    def _next_turn(self) -> tuple[float, LiveRun] | None:
+    def _next_turn(self) -> tuple[float, Playback] | None:
         """Wait for the next run that is due; None when stopped. Called with the condition held."""
         while self._running:
             now = time.monotonic()

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from moe_sim.live import RATES
-from moe_sim.scheduler import shared_scheduler
+from moe_sim.playback import RATES
 from pages.view import LOG_AXES, TABS
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def _act(session: Session, command: dict[str, Any]) -> None:
             run.extend()
         case {"name": "reset"}:
             session.restart(run.start_config, train=False)
-        case {"name": "lost", "run_id": run.id} if shared_scheduler().get(run.id) is None:
+        case {"name": "lost", "run_id": run.id} if run.forgotten:
             session.restart(run.start_config, train=False)
             session.notices.append("The run was put away after a long pause and starts again from step 0.")
         case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:

@@ -26,8 +26,8 @@ from moe_sim.history import Event
 from moe_sim.knobs import problems
 from moe_sim.lectures import shared_lectures
 from moe_sim.live import LiveRun
+from moe_sim.messages import encode
 from moe_sim.scheduler import shared_scheduler
-from moe_sim.stream import encode
 from moe_sim.thresholds import Thresholds
 from pages.address import AddressBar
 from pages.commands import obey

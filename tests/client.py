@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from moe_sim.derived import SIGNALS
-from moe_sim.stream import LETTERS
+from moe_sim.messages import LETTERS
 
 
 class Client:

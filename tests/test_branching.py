@@ -13,7 +13,7 @@ from moe_sim import Event, History, RunConfig
 from moe_sim.codec import events_from_text, events_to_text
 from moe_sim.export import run_from_json, run_to_json
 from moe_sim.live import LiveRun
-from moe_sim.stream import encode
+from moe_sim.messages import encode
 from moe_sim.thresholds import Thresholds
 from tests.watching import small_config, weights
 

@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from moe_sim import PRESETS, Event, RunConfig, Trainer
-from moe_sim import live as live_module
+from moe_sim import PRESETS, Event, RunConfig, Trainer, playback
 from moe_sim import scheduler as scheduler_module
 from moe_sim.live import LiveRun
+from moe_sim.messages import encode
 from moe_sim.scheduler import FORGET_AFTER, Scheduler
-from moe_sim.stream import encode, messages
+from moe_sim.stream import messages
 from moe_sim.thresholds import Thresholds
 from tests.asynchronous import run_to_end
 from tests.watching import small_config, weights
@@ -83,7 +83,7 @@ def test_the_budget_ends_a_run_and_extending_lets_it_go_on(scheduler: Scheduler)
 def test_a_run_without_viewers_rests_after_the_grace_and_a_viewer_wakes_it(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(live_module, "LEASE_GRACE", 0.2)
+    monkeypatch.setattr(playback, "LEASE_GRACE", 0.2)
     run = fast(scheduler)
     run.budget = 10**6
     with run.lease():
@@ -186,15 +186,15 @@ def test_idle_runs_are_forgotten(scheduler: Scheduler, monkeypatch: pytest.Monke
     idle, other = fast(scheduler), fast(scheduler)
     idle.last_watched -= FORGET_AFTER + 1
     other.train()
-    assert eventually(lambda: scheduler.get(idle.id) is None)
-    assert scheduler.get(other.id) is other
+    assert eventually(lambda: scheduler.get(idle.id, LiveRun) is None)
+    assert scheduler.get(other.id, LiveRun) is other
 
 
 def test_a_removed_run_cannot_be_found_and_stops(scheduler: Scheduler) -> None:
     run = fast(scheduler)
     run.train()
     scheduler.remove(run)
-    assert scheduler.get(run.id) is None
+    assert scheduler.get(run.id, LiveRun) is None
     assert run.state in ("ready", "paused")
 
 

@@ -20,7 +20,8 @@ from moe_sim.derived import markers, recent_mean, signals, smoothed_imbalance
 from moe_sim.diagnosis import diagnose
 from moe_sim.glossary import METRICS
 from moe_sim.live import LiveRun
-from moe_sim.stream import ALL_PARTS, LETTERS, encode, live_endpoint, messages
+from moe_sim.messages import ALL_PARTS, LETTERS, encode
+from moe_sim.stream import live_endpoint, messages
 from moe_sim.thresholds import Thresholds
 from tests.asynchronous import run_to_end
 from tests.client import Client
@@ -180,7 +181,9 @@ def test_an_impossible_start_gives_the_whole(run: LiveRun, start: int) -> None:
     assert decoded(run, start)["from"] == 0
 
 
-@pytest.mark.parametrize("parts", [frozenset(), PICTURE, VIEWS, ALL_PARTS], ids=lambda parts: "+".join(parts) or "none")
+@pytest.mark.parametrize(
+    "parts", [frozenset(), PICTURE, VIEWS, ALL_PARTS], ids=lambda parts: "+".join(sorted(parts)) or "none"
+)
 def test_a_message_holds_the_parts_that_were_asked_for(run: LiveRun, parts: frozenset[str]) -> None:
     keys = set().union(*(PART_KEYS[part] for part in parts))
     assert set(decoded(run, 40, parts)) == EXPECTED_ALWAYS | keys

@@ -17,8 +17,9 @@ from moe_sim.derived import SIGNALS
 from moe_sim.glossary import KNOB_NAMES, METRICS
 from moe_sim.history import History
 from moe_sim.knobs import KNOBS
-from moe_sim.live import RATES, LiveRun
+from moe_sim.live import LiveRun
 from moe_sim.palette import PALETTES, Theme
+from moe_sim.playback import RATES
 from moe_sim.terms import TERMS, Level
 from pages.session import Session
 

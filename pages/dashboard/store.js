@@ -2,7 +2,7 @@
 
 const HORIZON = 20; // steps, as moe_sim.metrics.SMOOTHING_HORIZON
 const COARSE = 10; // steps in a row of the coarse table
-const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // as moe_sim.stream.LETTERS
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // as moe_sim.messages.LETTERS
 
 class Store {
   constructor(numExperts, signalNames) {
@@ -96,7 +96,7 @@ class Store {
   }
 }
 
-// Shares as moe_sim.stream._letter_pairs writes them.
+// Shares as moe_sim.messages._letter_pairs writes them.
 function letterPairs(text) {
   const shares = [];
   for (let i = 0; i < text.length; i += 2)
