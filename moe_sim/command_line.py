@@ -20,12 +20,13 @@ from moe_sim.export.document import LARGEST_TEXT
 from moe_sim.figures import FORMATS, CannotDrawError, draw, find_browser
 from moe_sim.files import CannotWriteError, check_writable, make_directory, write_whole
 from moe_sim.knobs import KNOBS
-from moe_sim.planned_run import UsageError, add_run_arguments, follow, progress, read_plan, summary
+from moe_sim.planned_run import add_run_arguments, follow, progress, read_plan, summary
 from moe_sim.presets import PRESETS
+from moe_sim.sweep.command import add_sweep_arguments, sweep
+from moe_sim.sweep.session import EngineError
+from moe_sim.sweep.table import NotASweepError
 from moe_sim.trainer import Trainer
-
-USAGE, INTERRUPTED = 2, 130
-"""Exit codes: arguments that cannot be, and Ctrl-C."""
+from moe_sim.usage import INTERRUPTED, USAGE, UsageError
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Command:
 
     name: str
     help: str
-    run: Callable[[argparse.Namespace], None]
+    run: Callable[[argparse.Namespace], int | None]
+    """Does it; may return an exit code other than 0."""
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
@@ -42,19 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Do what the arguments say.
 
     Returns:
-        The exit code: 0, 2 after a sentence about wrong arguments, or 130 after Ctrl-C.
+        The exit code: 0, 1 if runs of a sweep failed, 2 after a sentence about wrong arguments, or 130 after Ctrl-C.
     """
     try:
         arguments, rest = _parser().parse_known_args(argv)
         _take_knobs(arguments, rest)
-        arguments.run(arguments)
-    except (UsageError, CannotDrawError, CannotWriteError) as error:
+        return arguments.run(arguments) or 0
+    except (UsageError, CannotDrawError, CannotWriteError, EngineError, NotASweepError) as error:
         print(error, file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return INTERRUPTED
-    return 0
 
 
 class _Parser(argparse.ArgumentParser):
@@ -164,6 +165,7 @@ def _knobs(arguments: argparse.Namespace) -> None:
 COMMANDS = (
     Command("train", "Do a whole run and write it to files.", _train, _train_arguments),
     Command("figures", "Do a whole run and draw its figures for slides.", _figures, _figures_arguments),
+    Command("sweep", "Do a grid of runs, on several cores or machines.", sweep, add_sweep_arguments),
     Command("presets", "List the scenarios.", _presets),
     Command("knobs", "List the knobs with their bounds.", _knobs),
 )

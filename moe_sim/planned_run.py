@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,15 +18,12 @@ from moe_sim.derived import recent_mean
 from moe_sim.diagnosis import diagnose
 from moe_sim.export.document import MOST_STEPS
 from moe_sim.history import Event
-from moe_sim.knobs import KNOBS, problems
-from moe_sim.presets import PRESETS
+from moe_sim.knobs import problems
+from moe_sim.presets import PRESETS, Preset
 from moe_sim.trainer import Trainer
+from moe_sim.usage import UsageError, read_whole_number, split_assignments
 
 DEFAULT_STEPS = 600
-
-
-class UsageError(Exception):
-    """The message is the sentence that the user gets."""
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,42 +49,56 @@ def read_plan(arguments: argparse.Namespace) -> Plan:
     Raises:
         UsageError: with a sentence on the first thing that is wrong.
     """
-    steps = arguments.steps
-    if not (steps.isascii() and steps.isdigit() and len(steps) < 10 and 1 <= int(steps) <= MOST_STEPS):
-        raise UsageError(f"--steps must be a whole number from 1 to {MOST_STEPS:,}, not {steps[:40]!r}.")
-    if arguments.preset is not None and arguments.preset not in PRESETS:
-        raise UsageError(f"There is no preset {arguments.preset[:40]!r}; there are {', '.join(PRESETS)}.")
-    preset = PRESETS[arguments.preset] if arguments.preset else None
-    try:
-        config = RunConfig(**{**(preset.changes if preset else {}), **_read_knobs(arguments.knobs)})
-    except ValidationError as error:
-        raise UsageError(next(iter(problems(error).values()))) from None
+    steps, preset = read_steps(arguments.steps), read_preset(arguments.preset)
+    values = {name: parse_value(name, text) for name, text in split_assignments(arguments.knobs).items()}
+    config = configuration({**(preset.changes if preset else {}), **values})
     planned = preset.plan if preset else ()
     events, notices = events_from_text(";".join(filter(None, [events_to_text(planned), *arguments.events])), config)
-    late = {event.step for event in events if event.step >= int(steps)} - {event.step for event in planned}
+    late = {event.step for event in events if event.step >= steps} - {event.step for event in planned}
     if late:
         notices.append(f"The event at step {min(late)} would never act: the run ends after step {steps}.")
     if notices:
         raise UsageError(notices[0])
-    return Plan(config, events, int(steps))
+    return Plan(config, events, steps)
 
 
-def _read_knobs(assignments: list[str]) -> dict[str, object]:
-    values = {}
-    for assignment in assignments:
-        name, equals, text = assignment.partition("=")
-        if not equals:
-            raise UsageError(f"{assignment[:40]!r} is not of the form name=value.")
-        if name not in KNOBS:
-            raise UsageError(f"There is no knob named {name[:40]!r}; `python -m moe_sim knobs` lists them.")
-        values[name] = parse_value(name, text)
-    return values
+def read_steps(text: str) -> int:
+    """The number after `--steps`.
+
+    Raises:
+        UsageError: if it is none, or more than a run may have.
+    """
+    return read_whole_number("--steps", text, MOST_STEPS)
 
 
-def progress(total: int, verb: str, unit: str) -> Any:
-    """A progress bar on stderr, moved by its `update()`; a line every few seconds where nobody watches."""
-    watched = sys.stderr.isatty()
-    return tqdm(total=total, desc=verb, unit=f" {unit}", file=sys.stderr, mininterval=0.1 if watched else 5)
+def read_preset(name: str | None) -> Preset | None:
+    """The scenario after `--preset`, if there is one.
+
+    Raises:
+        UsageError: if there is no such scenario.
+    """
+    if name is not None and name not in PRESETS:
+        raise UsageError(f"There is no preset {name[:40]!r}; there are {', '.join(PRESETS)}.")
+    return None if name is None else PRESETS[name]
+
+
+def configuration(values: Mapping[str, object]) -> RunConfig:
+    """A configuration of these values.
+
+    Raises:
+        UsageError: with a sentence on the first that cannot be.
+    """
+    try:
+        return RunConfig(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise UsageError(next(iter(problems(error).values()))) from None
+
+
+def progress(total: int, verb: str, unit: str, done: int = 0) -> Any:
+    """A progress bar on stderr, moved by its `update()`; a line every few seconds where nobody watches. `done` of the
+    total were there before."""
+    interval = 0.1 if sys.stderr.isatty() else 5
+    return tqdm(total=total, initial=done, desc=verb, unit=f" {unit}", file=sys.stderr, mininterval=interval)
 
 
 def follow(plan: Plan, trainer: Trainer) -> None:

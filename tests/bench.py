@@ -16,8 +16,10 @@ from torch import Tensor, nn
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.model import Experts, linear_init
+from moe_sim.outcome import outcome_of
 from moe_sim.router import Routing
 from tests.bench_methods import print_costs, print_methods
+from tests.bench_sweep import print_sweep
 
 CELLS = [(256, 8, 1), (256, 8, 2), (256, 64, 2), (1024, 8, 1), (1024, 8, 2), (1024, 64, 2)]
 
@@ -147,17 +149,17 @@ def bench_step(options: argparse.Namespace) -> None:
 
 
 def finish(seed: int, alpha: float, steps: int, raised_at: int = 0, **changes: object) -> list[float]:
-    """At the end of a run: max load, dead experts, balance loss, task loss, specialization, dropped fraction; losses
-    and fraction are means of the last 50 steps."""
+    """At the end of a run, as `moe_sim.outcome` defines them: max load, dead experts, balance loss, task loss,
+    specialization, dropped fraction."""
     trainer = Trainer(RunConfig(seed=seed, aux_loss_coef=0 if raised_at else alpha, **changes))  # type: ignore[arg-type]
     trainer.run(raised_at)
     if raised_at:
         trainer.update(aux_loss_coef=alpha)
     history = trainer.run(steps - raised_at)
+    end = outcome_of(history, diverged=trainer.diverged)
     return [
-        float(history.last("smoothed_load").max()), float(history.last("dead_experts")),
-        float(history.column("balance_loss")[-50:].mean()), float(history.column("task_loss")[-50:].mean()),
-        float(history.last("specialization")), float(history.column("dropped_fraction")[-50:].mean()),
+        end.max_load, float(end.dead_experts or 0), end.balance_loss, end.task_loss, end.specialization,
+        end.dropped_fraction,
     ]  # fmt: skip
 
 
@@ -225,6 +227,9 @@ def main() -> None:
     mechanisms = commands.add_parser("mechanisms", help="a step with each mechanism over one with the default")
     mechanisms.add_argument("--repeats", type=int, default=300)
     mechanisms.set_defaults(run=lambda options: print_costs(options.repeats))
+    sweep = commands.add_parser("sweep", help="12 α × 5 seeds: two workers, one worker, transformers one by one")
+    sweep.add_argument("--peers", type=int, default=3, help="runs with transformers' Mixtral block to measure")
+    sweep.set_defaults(run=lambda options: print_sweep(options.peers))
     page = commands.add_parser("page", help="first chart, slider to bars, message sizes, in a real browser")
     page.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     page.set_defaults(run=bench_page)

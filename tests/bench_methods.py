@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from moe_sim import RunConfig, Trainer
+from moe_sim.outcome import outcome_of
 
-LAST = slice(-50, None)
 ROWS: tuple[tuple[str, dict[str, object]], ...] = (
     ("none", {"balancing": "none"}),
     ("load-balancing loss, α = 0.03", {"aux_loss_coef": 0.03}),
@@ -38,14 +38,13 @@ HEAD = ("mechanism", "max load", "worst seed", "dead of 8", "task loss", "specia
 
 
 def outcome(seed: int, steps: int, changes: dict[str, object]) -> list[float]:
-    """At the end of a run: smoothed max load, dead experts, task loss, specialization, share of tokens that no expert
-    computed, and in inference the largest load and the task loss; means of the last 50 steps where there are steps."""
-    history = Trainer(RunConfig(seed=seed, **changes)).run(steps)  # type: ignore[arg-type]
+    """At the end of a run, as `moe_sim.outcome` defines them: max load, dead experts, task loss, specialization, share
+    of tokens that no expert computed in percent, and in inference the largest load and the task loss."""
+    trainer = Trainer(RunConfig(seed=seed, **changes))  # type: ignore[arg-type]
+    end = outcome_of(trainer.run(steps), diverged=trainer.diverged)
     return [
-        float(history.last("smoothed_load").max()), float(history.last("dead_experts")),
-        float(history.column("task_loss")[LAST].mean()), float(history.last("specialization")),
-        100 * float(history.column("unserved_fraction")[LAST].mean()),
-        float(np.nanmax(history.column("eval_load")[-10:])), float(np.nanmean(history.column("eval_task_loss")[LAST])),
+        end.max_load, float(end.dead_experts or 0), end.task_loss, end.specialization, 100 * end.unserved_fraction,
+        end.eval_max_load, end.eval_task_loss,
     ]  # fmt: skip
 
 

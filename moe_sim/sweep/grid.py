@@ -1,0 +1,156 @@
+"""Which runs a sweep has: every combination of values, each with several seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import ValidationError
+
+from moe_sim.codec import parse_value, to_query
+from moe_sim.config import RunConfig
+from moe_sim.knobs import KNOBS, problems
+from moe_sim.usage import UsageError
+
+MOST_RUNS = 100_000
+MOST_IN_RANGE = 1000
+DIGITS = 3
+"""Significant digits of the numbers that a range is cut into, so that links and tables stay short."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a sweep."""
+
+    config: RunConfig
+    steps: int
+
+    @cached_property
+    def key(self) -> str:
+        """Canonical text of everything that determines the run's result."""
+        return "&".join(f"{name}={text}" for name, text in (*to_query(self.config).items(), ("steps", self.steps)))
+
+    @property
+    def run(self) -> str:
+        """A short name of the run, the same wherever the same run is asked for."""
+        return hashlib.sha256(self.key.encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Every combination of the values of some knobs × seeds.
+
+    Raises:
+        UsageError: if the seeds or the number of runs cannot be.
+    """
+
+    base: RunConfig
+    axes: dict[str, tuple[Any, ...]]
+    """Values by knob; they stand in for the base's."""
+    seeds: int
+    """How many, from the base's seed on; 1 where the seed is an axis."""
+    steps: int
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1 or self.steps < 1:
+            raise UsageError("A sweep needs at least one seed and one step.")
+        if "seed" in self.axes and self.seeds != 1:
+            raise UsageError("Give either values for seed or a number of seeds, not both.")
+        if self.base.seed + self.seeds - 1 > KNOBS["seed"].maximum:  # type: ignore[operator]
+            raise UsageError(f"The last seed would be above {KNOBS['seed'].maximum:.0f}.")
+        runs = self.seeds * math.prod(len(values) for values in self.axes.values())
+        if runs > MOST_RUNS:
+            raise UsageError(f"That would be {runs:,} runs; a sweep has at most {MOST_RUNS:,}.")
+
+    def cells(self) -> tuple[Cell, ...]:
+        """Every run that can be, each once; the seeds of a combination stand together."""
+        cells = {}
+        for combination, _ in self._combinations():
+            for config in self._seeded(combination) if combination else ():
+                cell = Cell(config, self.steps)
+                cells[cell.key] = cell
+        return tuple(cells.values())
+
+    def left_out(self) -> dict[str, int]:
+        """How many runs cannot be, by the sentence that says why not: a top-k above the number of experts, for one."""
+        reasons = Counter(reason for _, reason in self._combinations() if reason)
+        return {reason: count * self.seeds for reason, count in reasons.items()}
+
+    def _combinations(self) -> Iterator[tuple[RunConfig | None, str | None]]:
+        for values in itertools.product(*self.axes.values()):
+            try:
+                yield self.base.replace(**dict(zip(self.axes, values, strict=True))), None
+            except ValidationError as error:
+                yield None, next(iter(problems(error).values()))
+
+    def _seeded(self, config: RunConfig) -> Iterator[RunConfig]:
+        """The combination with each of the seeds, which `__post_init__` has checked."""
+        return (config.model_copy(update={"seed": config.seed + i}) for i in range(self.seeds))
+
+
+def parse_values(name: str, text: str) -> tuple[Any, ...]:
+    """The values of a knob that a text lists: `0,0.01,0.1`, and ranges `2..8` (whole numbers, all of them), `0..1:5`
+    (so many, evenly spaced) and `0.001..1:4:log` (geometric).
+
+    Raises:
+        UsageError: with a sentence that names the knob and what is allowed.
+    """
+    if name not in KNOBS:
+        raise UsageError(f"There is no knob named {name[:40]!r}.")
+    values = [value for part in text.split(",") for value in _parse_part(name, part.strip())]
+    return tuple(dict.fromkeys(values))
+
+
+def _parse_part(name: str, part: str) -> list[Any]:
+    low_text, dots, rest = part.partition("..")
+    if not dots or KNOBS[name].kind not in (int, float):
+        return [_valid(name, part)]
+    high_text, *how = rest.split(":")
+    low, high = _valid(name, low_text), _valid(name, high_text)
+    if low is None or high is None or low > high:
+        raise UsageError(f"{_what(name)} has a range {part[:40]!r} that does not go from a lower to a higher number.")
+    if not how:
+        if KNOBS[name].kind is float:
+            raise UsageError(f"{_what(name)} needs a number of values in its range, as in {part[:40]}:5.")
+        if high - low >= MOST_RUNS:
+            raise UsageError(f"{_what(name)} has a range {part[:40]!r} of more than {MOST_RUNS:,} values.")
+        return list(range(low, high + 1))
+    return [_valid(name, str(_rounded(name, number))) for number in _spread(name, part, low, high, how)]
+
+
+def _spread(name: str, part: str, low: float, high: float, how: list[str]) -> list[float]:
+    """So many numbers from `low` to `high`."""
+    count, *scale = how
+    if not (count.isascii() and count.isdigit() and len(count) <= 4 and 2 <= int(count) <= MOST_IN_RANGE):
+        raise UsageError(f"{_what(name)} needs 2 to {MOST_IN_RANGE} values in its range, not {count[:40]!r}.")
+    if scale not in ([], ["log"]):
+        raise UsageError(f"{_what(name)} has a range {part[:40]!r} that is not LOW..HIGH:COUNT or LOW..HIGH:COUNT:log.")
+    if scale and low <= 0:
+        raise UsageError(f"{_what(name)} has a range that is spaced by log, so it must begin above 0, not at {low:g}.")
+    shares = [i / (int(count) - 1) for i in range(int(count))]
+    if scale:
+        return [low * (high / low) ** share for share in shares]
+    return [low + (high - low) * share for share in shares]
+
+
+def _rounded(name: str, number: float) -> float | int:
+    return round(number) if KNOBS[name].kind is int else float(f"{number:.{DIGITS}g}")
+
+
+def _valid(name: str, text: str) -> Any:
+    """One value, as `RunConfig` reads it. The knobs beside it are such that every value of any other knob fits."""
+    try:
+        config = RunConfig(**{"num_experts": 64, "top_k": 2, name: parse_value(name, text)})
+    except ValidationError as error:
+        raise UsageError(problems(error)[name]) from None
+    return getattr(config, name)
+
+
+def _what(name: str) -> str:
+    return f"{KNOBS[name].label} ({name})"
