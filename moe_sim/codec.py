@@ -102,6 +102,28 @@ def events_from_text(text: str, config: RunConfig) -> tuple[tuple[Event, ...], l
     Returns:
         The events in order of steps, and one sentence for each part that was refused.
     """
+    changes, notices = changes_from_text(text)
+    events = []
+    for event in changes:
+        try:
+            config = config.replace(**event.changes)
+        except ValidationError as error:
+            notices.extend(f"Event at step {event.step}: {sentence}" for sentence in problems(error).values())
+        else:
+            events.append(Event(event.step, {name: getattr(config, name) for name in event.changes}))
+    return tuple(events), notices
+
+
+def changes_from_text(text: str, *, structural_at_start: bool = False) -> tuple[tuple[Event, ...], list[str]]:
+    """Read the form of events, but not whether a run could have these values; they may still be text.
+
+    Args:
+        text: the query value.
+        structural_at_start: whether a structural knob may change after 0 steps.
+
+    Returns:
+        The events in order of steps, and one sentence for each part that was refused.
+    """
     changes: dict[int, dict[str, Any]] = {}
     notices: list[str] = []
     parts = text.split(";") if text else []
@@ -110,16 +132,10 @@ def events_from_text(text: str, config: RunConfig) -> tuple[tuple[Event, ...], l
     for part in parts[:MOST_EVENTS]:
         number, _, assignment = part.partition(":")
         name, equals, value = assignment.partition("=")
-        if number.isascii() and number.isdigit() and len(number) <= 6 and equals and name in KNOBS and KNOBS[name].live:
+        is_step = number.isascii() and number.isdigit() and len(number) <= 6
+        can_move = name in KNOBS and (KNOBS[name].live or (structural_at_start and number.strip("0") == ""))
+        if is_step and equals and can_move:
             changes.setdefault(int(number), {})[name] = parse_value(name, value)
         else:
             notices.append(f"The event {part[:40]!r} is not of the form step:knob=value with a knob that acts live.")
-    events = []
-    for step in sorted(changes):
-        try:
-            config = config.replace(**changes[step])
-        except ValidationError as error:
-            notices.extend(f"Event at step {step}: {sentence}" for sentence in problems(error).values())
-        else:
-            events.append(Event(step, {name: getattr(config, name) for name in changes[step]}))
-    return tuple(events), notices
+    return tuple(Event(step, changes[step]) for step in sorted(changes)), notices

@@ -104,6 +104,11 @@ def recent_terms(history: History, load: str) -> np.ndarray:
     return (f * p).mean(0) if len(f) else np.zeros(p.shape[1:])
 
 
+def short_name(name: str) -> str:
+    """A knob's name where there is little room."""
+    return SHORT_NAMES.get(name, KNOBS[name].label)
+
+
 def markers(history: History) -> list[Marker]:
     """Every moved knob with where it came from and where it went. Moves of one knob in quick succession are one
     marker, at the last of them; one that ends where it began is none."""
@@ -121,6 +126,6 @@ def markers(history: History) -> list[Marker]:
     for name, step, before, after in moves:
         if before != after:
             values_in_words = (format_value(value).replace("_", " ") for value in (before, after))
-            words = f"{SHORT_NAMES.get(name, KNOBS[name].label)} {' → '.join(values_in_words)}"
+            words = f"{short_name(name)} {' → '.join(values_in_words)}"
             labels.setdefault(step, []).append(words)
     return [Marker(step, ", ".join(labels[step])) for step in sorted(labels)]

@@ -84,7 +84,7 @@ class LiveRun(Playback):
         twin = LiveRun(self.history.initial_config, course, rate=self.rate)
         twin.budget, twin.thresholds, twin._catch_up = self.budget, self.thresholds, steps
         if steps == 0:
-            twin._follow_plan()
+            twin.follow_plan()
         return twin
 
     def pause(self) -> None:
@@ -116,16 +116,17 @@ class LiveRun(Playback):
                 self.plan = ()
             self._refresh_probe()
 
-    def _step(self) -> None:
+    def take_step(self) -> None:
         hurrying = self.catching_up
-        self._follow_plan()
+        self.follow_plan()
         self.trainer.step()
         if hurrying and not self.catching_up:
-            self._follow_plan()  # moves made at the very step at which the run was branched off
+            self.follow_plan()  # moves made at the very step at which the run was branched off
         if time.monotonic() - self._probed_at >= PROBE_INTERVAL or self.state != "training":
             self._refresh_probe()
 
-    def _follow_plan(self) -> None:
+    def follow_plan(self) -> None:
+        """Move the knobs that are to move at this step."""
         for event in self.plan:
             if event.step == self.steps_done:
                 try:

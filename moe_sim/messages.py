@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from moe_sim import metrics
+from moe_sim.comparison import Comparison
 from moe_sim.derived import (
     ONE_MOVE,
     SIGNALS,
@@ -29,6 +30,8 @@ from moe_sim.diagnosis import diagnose
 from moe_sim.glossary import METRICS
 from moe_sim.history import COARSE
 from moe_sim.live import LiveRun
+from moe_sim.playback import Playback
+from moe_sim.timeline import in_words, timeline
 
 SHARE_SCALE = 1_000
 """Shares travel as integers, in thousandths."""
@@ -54,18 +57,51 @@ def encode(run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS) -> tuple
         (per-expert ones flattened row by row, the smoothed load in pairs of letters), everything else replaces what
         was known before.
     """
+    stop, message = _message(run, start, parts)
+    return stop, _text(message)
+
+
+def encode_comparison(comparison: Comparison, start: int) -> tuple[int, str]:
+    """What happened in all runs of a comparison after step `start`.
+
+    Returns:
+        The last step that is known of every run that goes on, and the message as JSON text: `members` holds one message
+        as of `encode` for each run, without the parts, and what the timeline says of it.
+    """
+    members = comparison.members
+    start = start if 0 <= start <= comparison.steps_done else 0
+    told = [_message(member, min(start, member.steps_done), frozenset()) for member in members]
+    going = [stop for (stop, _), member in zip(told, members, strict=True) if not member.diverged]
+    stop = min(going) if going else comparison.steps_done
+    message = _play(comparison) | {"from": start, "to": stop, "members": [part for _, part in told]}
+    for part, member in zip(message["members"], members, strict=True):
+        deaths = timeline(member.history, member.thresholds.dead_share)
+        part["timeline"] = {"words": in_words(member.history, deaths), "spells": deaths.spells}
+    return stop, _text(message)
+
+
+def _text(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+
+
+def _play(run: Playback) -> dict[str, Any]:
+    return {
+        "state": run.state,
+        "budget": run.budget,
+        "rate": run.rate if math.isfinite(run.rate) else 0,
+        "speed": round(run.measured_rate, 1),
+    }
+
+
+def _message(run: LiveRun, start: int, parts: frozenset[str]) -> tuple[int, dict[str, Any]]:
     history, config = run.history, run.config
     stop = len(history)
     start = start if 0 <= start <= stop else 0
     ratio = smoothed_imbalance(history, start, stop)
     verdict = diagnose(history, config, run.thresholds, diverged=run.state == "diverged", failed=run.state == "failed")
-    message: dict[str, Any] = {
+    message = _play(run) | {
         "from": start,
         "to": stop,
-        "state": run.state,
-        "budget": run.budget,
-        "rate": run.rate if math.isfinite(run.rate) else 0,
-        "speed": round(run.measured_rate, 1),
         "live": {
             name: getattr(config, name)
             for name in ("top_k", "capacity_factor", "balancing", "aux_loss_coef", "frozen")
@@ -88,7 +124,7 @@ def encode(run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS) -> tuple
         message |= _picture(run)
     if "views" in parts:
         message |= _views(run, stop)
-    return stop, json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+    return stop, message
 
 
 def _tiles(run: LiveRun, stop: int) -> dict[str, int]:

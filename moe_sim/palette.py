@@ -25,6 +25,8 @@ class Palette:
     scale: tuple[str, str]
     """The ends of a sequential colour scale, from nothing to everything."""
     experts: tuple[str, ...]
+    runs: tuple[str, str, str, str]
+    """Runs side by side; their lines differ in dashes too."""
 
     def expert_colours(self, num_experts: int) -> list[str]:
         """A colour for each expert. Past ten the hues come again, lighter or darker: rank must carry the meaning."""
@@ -41,6 +43,7 @@ PALETTES: dict[Theme, Palette] = {
         scale=("#f7f7f5", "#0f6e63"),
         experts=("#332288", "#cc6677", "#44aa99", "#ddcc77", "#88ccee", "#aa4499", "#117733", "#882255", "#999933",
                  "#661100"),
+        runs=("#1c1e21", "#0f6e63", "#b4380b", "#3b5bdb"),
     ),
     "dark": Palette(
         background="#14171a", ink="#eceef0", muted="#a2abb5", hairline="#2c3238", grid="#262c32",
@@ -48,6 +51,7 @@ PALETTES: dict[Theme, Palette] = {
         scale=("#1b1f23", "#4cc2b0"),
         experts=("#8f83d8", "#e08a99", "#5cc4b2", "#e6d88a", "#9ad7f5", "#cf7bc0", "#4fae70", "#c5688f", "#c2c25e",
                  "#c27a5f"),
+        runs=("#eceef0", "#4cc2b0", "#ff9b6b", "#91a7ff"),
     ),
 }  # fmt: skip
 

@@ -58,8 +58,8 @@ class Playback(ABC):
         """Whether there is nothing left to train."""
 
     @abstractmethod
-    def _step(self) -> None:
-        """Do one step. Called with the lock held."""
+    def take_step(self) -> None:
+        """Do one step, whatever the state."""
 
     @property
     def state(self) -> State:
@@ -161,7 +161,7 @@ class Playback(ABC):
                 return
             self._single_steps = max(0, self._single_steps - 1)
             try:
-                self._step()
+                self.take_step()
                 self._pace.append((time.monotonic(), self.steps_done))
             except Exception:
                 self._failed = True

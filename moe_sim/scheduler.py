@@ -68,10 +68,9 @@ class Scheduler:
         run.on_wake = self.enqueue
         return run
 
-    def get(self, run_id: str, kind: type[Kind]) -> Kind | None:
-        """The run of that id and kind, None if there is none (any more)."""
-        run = self._runs.get(run_id)
-        return run if isinstance(run, kind) else None
+    def get(self, run_id: str) -> Playback | None:
+        """What has that id; None if nothing has (any more)."""
+        return self._runs.get(run_id)
 
     def remove(self, run: Playback) -> None:
         """Forget a run. It stops training."""

@@ -13,9 +13,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from moe_sim.codec import events_to_text
+from moe_sim.comparison import Comparison
 from moe_sim.derived import ONE_MOVE
 from moe_sim.live import LiveRun
-from moe_sim.messages import ALL_PARTS, encode
+from moe_sim.messages import ALL_PARTS, encode, encode_comparison
+from moe_sim.playback import Playback
 
 TICK = 0.05
 """Seconds between two looks at a run."""
@@ -27,51 +29,59 @@ VIEWS_EVERY = 3
 """Every third message carries what the second row of views shows instead of the routing map."""
 
 
+Watched = LiveRun | Comparison
+
+
 @lru_cache(maxsize=64)
 def _shared_encoding(
-    run: LiveRun, start: int, parts: frozenset[str], version: tuple[Any, ...]
+    run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]
 ) -> tuple[int, str]:  # fmt: skip
     """`encode`, once for all viewers who ask for the same thing."""
-    return encode(run, start, parts)
+    return encode_comparison(run, start) if isinstance(run, Comparison) else encode(run, start, parts)
 
 
-def _version(run: LiveRun) -> tuple[Any, ...]:
+def _members(run: Watched) -> tuple[LiveRun, ...]:
+    return run.members if isinstance(run, Comparison) else (run,)
+
+
+def _version(run: Watched) -> tuple[Any, ...]:
     """Changes whenever a message would say something new that is worth saying at once."""
-    return run.state, run.budget, run.rate, run.thresholds, events_to_text(run.history.events)
+    moves = (events_to_text(member.history.events) for member in _members(run))
+    return run.state, run.budget, run.rate, run.thresholds, *moves
 
 
-async def messages(run: LiveRun, start: int) -> AsyncIterator[ServerSentEvent]:
+async def messages(run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:
     """Watch `run` from step `start` on, for as long as the client listens and the run exists. Holds a lease."""
     with run.lease():
         version: tuple[Any, ...] | None = None
-        probe, sent_at, count = None, 0.0, 0
+        told, sent_at, count = None, 0.0, 0
         while not run.forgotten:
             now = time.monotonic()
-            fresh = len(run.history) > start or run.probe is not probe
-            if version != _version(run) or (fresh and now - sent_at >= INTERVAL * 0.9):
-                version, probe, sent_at = _version(run), run.probe, now
-                start, text = _shared_encoding(run, start, _parts(run, count), (*version, len(run.history), probe.step))
+            news = [(member.steps_done, member.probe.step) for member in _members(run)]
+            if version != _version(run) or (news != told and now - sent_at >= INTERVAL * 0.9):
+                version, told, sent_at = _version(run), news, now
+                start, text = _shared_encoding(run, start, _parts(run, count), (*version, *news))
                 count += 1
                 yield ServerSentEvent(id=str(start), data=text)
             await asyncio.sleep(TICK)
     yield ServerSentEvent(event="gone", data="{}")  # else the client would knock again, and again
 
 
-def _parts(run: LiveRun, count: int) -> frozenset[str]:
+def _parts(run: Watched, count: int) -> frozenset[str]:
     """What the message after `count` others carries: all at first and when the run stands still, else by turns; where
     markers need the room, the picture."""
-    if count == 0 or run.state != "training":
+    if count == 0 or run.state != "training" or isinstance(run, Comparison):
         return ALL_PARTS
     crowded = bool(run.history.events) and run.history.events[-1].step >= len(run.history) - 2 * ONE_MOVE
     return frozenset({"views"} if count % VIEWS_EVERY == 0 and not crowded else {"picture"})
 
 
-def live_endpoint(find: Callable[[str], LiveRun | None]) -> Callable[[Request], Any]:
+def live_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request], Any]:
     """The handler of `GET /live/{run_id}`: `find` looks runs up. `Last-Event-ID` or `?from=` resumes."""
 
     async def endpoint(request: Request) -> Response:
         run = find(request.path_params["run_id"])
-        if run is None:
+        if not isinstance(run, Watched):
             return JSONResponse({"error": "There is no such run (any more)."}, status_code=404)
         last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
         start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0

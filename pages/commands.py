@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
-from moe_sim.playback import RATES
+from moe_sim.playback import RATES, Playback
 from pages.view import LOG_AXES, TABS
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ def obey(session: Session, command: dict[str, Any]) -> None:
             _act(session, command)
 
 
-def _act(session: Session, command: dict[str, Any]) -> None:
-    run = session.run
+def play(run: Playback, command: dict[str, Any]) -> None:
+    """Play, pause, speed: what can be done to whatever trains in the background."""
     match command:
         case {"name": "train"}:
             run.train()
@@ -32,14 +32,21 @@ def _act(session: Session, command: dict[str, Any]) -> None:
             run.pause()
         case {"name": "step"}:
             run.single_step()
-        case {"name": "freeze"}:
-            session.change(frozen=not run.config.frozen)
         case {"name": "extend"}:
             run.extend()
+        case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
+            run.set_rate(rate or math.inf)
+
+
+def _act(session: Session, command: dict[str, Any]) -> None:
+    run = session.run
+    match command:
+        case {"name": "freeze"}:
+            session.change(frozen=not run.config.frozen)
         case {"name": "reset"}:
             session.restart(run.start_config, train=False)
         case {"name": "lost", "run_id": run.id} if run.forgotten:
             session.restart(run.start_config, train=False)
             session.notices.append("The run was put away after a long pause and starts again from step 0.")
-        case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
-            run.set_rate(rate or math.inf)
+        case _:
+            play(run, command)

@@ -19,7 +19,7 @@ def _choose(lesson: Lesson) -> None:
 def _start(session: Session, lesson: Lesson) -> None:
     """Begin the lesson's run and open the view that belongs to it."""
     session.restart(lesson.config(session.run.config.seed), lesson.plan, train=False)
-    session.look(tab=lesson.tab)
+    session.turn_to(lesson.tab)
 
 
 def _contents(done: set[str], chosen: Lesson) -> None:
@@ -58,11 +58,12 @@ number = LESSONS.index(lesson)
 
 _contents(done, lesson)
 st.subheader(f"{number + 1}. {lesson.title}", anchor=False)
-story, goal = st.columns([1.3, 1])
+story, look, goal = st.columns([1.15, 1, 1.1])
 with story:
     reading.show(lesson.story[visitor.view.level], visitor.view.level)
     st.button("Start this lesson", type="primary", on_click=_start, args=(visitor, lesson),
               help="Sets the knobs and goes back to step 0. Then press Train below.")  # fmt: skip
+with look:
     st.markdown("**Look for**")
     reading.listing(lesson.look_for, visitor.view.level)
     with st.expander("Hint"):

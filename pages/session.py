@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -31,19 +29,10 @@ from moe_sim.scheduler import shared_scheduler
 from moe_sim.thresholds import Thresholds
 from pages.address import AddressBar
 from pages.commands import obey
+from pages.comparing.bench import Bench
+from pages.feed import Feed
+from pages.turns import in_turn
 from pages.view import View, view_from_query
-
-OVERLAP = 5
-"""In so many messages a step is told to a page that is fed without the stream."""
-
-
-def _in_turn(act: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(act)
-    def turn(self: Session, *args: Any, **kwargs: Any) -> Any:
-        with self._acting:
-            return act(self, *args, **kwargs)
-
-    return turn
 
 
 class Session:
@@ -54,16 +43,19 @@ class Session:
     """
 
     def __init__(self) -> None:
-        self._acting = threading.RLock()
+        self.acting = threading.RLock()
         self.notices: list[str] = []
         self._address = AddressBar()
-        self._fed: deque[int] = deque(maxlen=OVERLAP)
+        self._feed = Feed()
         self._memory: dict[str, tuple[Hashable, Any]] = {}
         self.view = View()
+        self.turns = 0
+        """How often the page was told what to look at. What a browser says of itself may be old when it comes back."""
         self.following: str | None = None
         """The lecture that the visitor watches; they control nothing then."""
         self.lecture: str | None = None
         """The lecture that others may watch here."""
+        self._bench: Bench | None = None
         self.run = self._start_from(dict(st.query_params))
 
     def _start_from(self, query: dict[str, str]) -> LiveRun:
@@ -71,6 +63,7 @@ class Session:
         plan, event_notices = events_from_text(query.get("events", ""), config)
         self.thresholds, threshold_notices = thresholds_from_query(query)
         self.view, view_notices = view_from_query(query)
+        self.turns += 1
         self.notices += notices + event_notices + threshold_notices + view_notices
         self.following = query.get("follow")
         if self.following is not None:
@@ -80,11 +73,18 @@ class Session:
             self.following = None
             self.notices.append("That lecture is over, or never was. This is a run of your own.")
         run = self._launch(config, plan)
+        self._bench = Bench.from_query(query, run, self.thresholds)
         if self.view.autoplay:
-            run.train()
+            (self._bench.run if self._bench else run).train()
         return run
 
-    @_in_turn
+    def bench(self) -> Bench:
+        """What the visitor compares; at first their run, with and without a balancing loss."""
+        if self._bench is None:
+            self._bench = Bench.beside(self.run, self.thresholds)
+        return self._bench
+
+    @in_turn
     def follow_address(self) -> None:
         """Start the run that the address bar asks for if the visitor changed it (the back button, an edited link)."""
         query = self._address.put_by_visitor()
@@ -93,7 +93,7 @@ class Session:
             self.run = self._start_from(query)
             self._show_in_lecture()
 
-    @_in_turn
+    @in_turn
     def follow_lecture(self) -> None:
         """Where a lecture is watched: the run that it shows now."""
         if self.following is None:
@@ -105,12 +105,12 @@ class Session:
         else:
             self.run = shown
 
-    @_in_turn
+    @in_turn
     def branch_off(self) -> None:
         """Stop watching a lecture and go on with a run of one's own, from the step that it is at."""
         self._take(self.run.branch())
 
-    @_in_turn
+    @in_turn
     def begin_lecture(self) -> str:
         """Let others watch; returns the lecture's id, the same one every time."""
         self.lecture = self.lecture or shared_lectures().begin(self.run)
@@ -123,6 +123,9 @@ class Session:
     def _let_go(self) -> None:
         if self.following is None:
             shared_scheduler().remove(self.run)
+        if self._bench is not None:
+            shared_scheduler().remove(self._bench.run)
+            self._bench = None
 
     def _launch(self, config: RunConfig, plan: tuple[Event, ...], **options: Any) -> LiveRun:
         run = LiveRun(config, plan, **options)
@@ -130,17 +133,25 @@ class Session:
         return shared_scheduler().add(run)
 
     def look(self, **changes: Any) -> None:
-        """Change the view."""
+        """Note what the visitor looks at now."""
         self.view = replace(self.view, **changes)
+
+    def turn_to(self, tab: str) -> None:
+        """Have the page open one of the second row of views."""
+        self.look(tab=tab)
+        self.turns += 1
 
     def settle(self) -> None:
         """Wait until nobody acts on the session."""
-        with self._acting:
+        with self.acting:
             pass
 
-    def write_address(self) -> None:
-        """Put the whole configuration into the address bar."""
-        if self.following is not None:
+    def write_address(self, *, comparing: bool = False) -> None:
+        """Put the whole configuration into the address bar: of the run, or of the comparison."""
+        if comparing:
+            base = self.bench().run.variants[0]
+            self._address.write(self.link(base.config, base.plan) | self.bench().to_query())
+        elif self.following is not None:
             self._address.write({"follow": self.following} | self.view.to_query())
         else:
             self._address.write(self.link(self.run.start_config, self.run.plan))
@@ -151,7 +162,7 @@ class Session:
         plan = {"events": text} if text else {}
         return to_query(config) | plan | thresholds_to_query(self.thresholds) | (view or self.view).to_query()
 
-    @_in_turn
+    @in_turn
     def show(self, run: LiveRun) -> None:
         """Have the dashboard show another run, not one of knobs."""
         self._take(run)
@@ -159,7 +170,7 @@ class Session:
     def _take(self, run: LiveRun) -> None:
         """Put a run in the place of the one so far."""
         old = self.run
-        self._fed.clear()
+        self._feed.restart()
         run.thresholds = self.thresholds
         self.run = shared_scheduler().add(run)
         self._show_in_lecture()
@@ -174,13 +185,8 @@ class Session:
         return self._memory[name][1]
 
     def next_message(self) -> str:
-        """What the run did lately, for a page that is fed without the stream. Each step is in several messages, in case
-        the browser skips one."""
-        self.run.touch()
-        start = self._fed[0] if len(self._fed) == OVERLAP else 0
-        stop, message = encode(self.run, start)
-        self._fed.append(stop)
-        return message
+        """What the run did lately, for a page that is fed without the stream."""
+        return self._feed.next(self.run, lambda start: encode(self.run, start))
 
     @property
     def preset(self) -> str | None:
@@ -188,7 +194,7 @@ class Session:
         config, plan = self.run.start_config, self.run.plan
         return next((n for n, p in PRESETS.items() if p.config(config.seed) == config and p.plan == plan), None)
 
-    @_in_turn
+    @in_turn
     def change(self, **changes: Any) -> None:
         """Set knobs: live ones act on the run going on, a structural one starts anew. Refused with a notice if the
         result would not be valid, and from whoever watches a lecture."""
@@ -205,7 +211,7 @@ class Session:
         except ValidationError as error:
             self.notices += problems(error).values()
 
-    @_in_turn
+    @in_turn
     def move_threshold(self, **changes: float) -> None:
         """Draw a line of the diagnosis elsewhere; the run goes on as it was."""
         try:
@@ -213,14 +219,16 @@ class Session:
         except ValidationError as error:
             self.notices += problems(error).values()
         self.run.thresholds = self.thresholds
+        if self._bench is not None:
+            self._bench.run.thresholds = self.thresholds
 
-    @_in_turn
+    @in_turn
     def choose_preset(self, name: str) -> None:
         """Start a preset with the seed of now."""
         preset = PRESETS[name]
         self.restart(preset.config(self.run.config.seed), preset.plan)
 
-    @_in_turn
+    @in_turn
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
         old = self.run
@@ -229,19 +237,19 @@ class Session:
             run.train()
         self._take(run)
 
-    @_in_turn
+    @in_turn
     def new_seed(self) -> None:
         """Begin anew with other data and other weights."""
         self.change(seed=int(np.random.default_rng().integers(1, 100_000)))
 
-    @_in_turn
+    @in_turn
     def command(self, command: dict[str, Any]) -> None:
         """Obey a button of the dashboard."""
         obey(self, command)
 
     def resync(self) -> None:
         """Tell a page that is fed without the stream everything again."""
-        self._fed.clear()
+        self._feed.restart()
 
 
 def current() -> Session:

@@ -12,9 +12,9 @@ import segno
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from moe_sim.charts import Scene
 from moe_sim.codec import MOST_EVENTS
 from moe_sim.export import run_from_json, run_to_csv, run_to_html, run_to_json
+from moe_sim.export.endpoint import scene_of
 from moe_sim.live import LiveRun
 from pages.session import Session
 from pages.view import HIDEABLE
@@ -97,8 +97,7 @@ def _export(session: Session) -> None:
     name = f"expert-collapse-seed-{run.config.seed}-step-{steps}"
 
     def page() -> str:
-        scene = Scene(run.history, run.config, run.probe, run.trainer.task, session.thresholds)
-        return run_to_html(scene, link, diverged=run.state == "diverged")
+        return run_to_html(scene_of(run), link, diverged=run.state == "diverged")
 
     for label, suffix, mime, make, words in (
         ("JSON", "json", "application/json", lambda: run_to_json(run.history, run.probe),

@@ -11,13 +11,13 @@ from streamlit.navigation.page import StreamlitPage
 
 from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.balancing import METHODS, PARTICULAR_KNOBS
-from moe_sim.codec import format_value
 from moe_sim.config import MAIN
 from moe_sim.knobs import THRESHOLDS, Knob
 from moe_sim.presets import MECHANISM, SCENARIO
 from moe_sim.terms import LEVELS
 from moe_sim.thresholds import GROUP
 from pages import sharing
+from pages.knob_widgets import knob_widget
 from pages.session import Session
 
 WITH_CONTROLS = ("Live", "Learn")
@@ -120,32 +120,9 @@ def _control(knob: Knob, values: Any, act: Callable[..., None]) -> None:
     def moved() -> None:
         act(**{knob.name: st.session_state[key]})
 
-    st.session_state.setdefault(key, value)
-    common: dict[str, Any] = dict(key=key, help=knob.help, on_change=moved)
-    if isinstance(values, RunConfig) and not _matters(knob, values):
-        common |= dict(disabled=True, help=f"{METHODS[values.balancing].label} has no use for it. {knob.help}")
-    if knob.name == "balancing":
-        st.selectbox(knob.label, knob.choices, format_func=lambda name: METHODS[name].label, **common)
-    elif knob.choices:
-        st.selectbox(knob.label, knob.choices, format_func=lambda name: name.replace("_", " "), **common)
-    elif knob.kind is bool:
-        st.toggle(knob.label, **common)
-    elif knob.stops:
-        stops = sorted({value, *knob.stops}, key=lambda stop: float("inf") if stop is None else stop)
-        st.select_slider(knob.label, stops, format_func=format_value, **common)
-    elif knob.name == "seed":
-        st.number_input(knob.label, knob.minimum, knob.maximum, step=1, **common)
-    else:
-        low, high, step = (knob.kind(number) for number in (knob.minimum, knob.maximum, knob.step or 1))
-        high = min(high, _ceiling(knob, values))
-        st.slider(knob.label, low, high, step=step, **common)
-
-
-def _ceiling(knob: Knob, values: Any) -> float:
-    """What another knob allows this one to be."""
-    if knob.name == "top_k":
-        return values.num_experts
-    return max(values.num_topics - 1, values.topic_shift) if knob.name == "topic_shift" else float("inf")
+    unused = isinstance(values, RunConfig) and not _matters(knob, values)
+    help = f"{METHODS[values.balancing].label} has no use for it. {knob.help}" if unused else knob.help
+    knob_widget(knob, value, values, key=key, help=help, on_change=moved, disabled=unused)
 
 
 def _widget_key(knob: Knob, value: Any) -> str:

@@ -16,33 +16,14 @@ from moe_sim.codec import (
     thresholds_to_query,
     to_query,
 )
-from moe_sim.knobs import THRESHOLDS, Knob
+from moe_sim.knobs import THRESHOLDS
 from moe_sim.thresholds import Thresholds
+from tests.strategies import configs, values
 
 HOSTILE = (
     "", " ", "nan", "NaN", "inf", "-inf", "1e999", "-1e999", "-1", "0x10", "9" * 5000, "x" * 10_000, "٣", "½",
     "α", "\x00", "\ud800", "🙂", "None", "null", "[]", "{}", "1,5", "1 2", "off;on", "'; drop", "<script>", "%00", "..",
 )  # fmt: skip
-
-
-def values(knob: Knob) -> st.SearchStrategy:
-    """Every value that a knob allows."""
-    if knob.choices:
-        return st.sampled_from(knob.choices)
-    if knob.kind is bool:
-        return st.booleans()
-    numbers = st.integers if knob.kind is int else st.floats
-    allowed = numbers(knob.minimum, knob.maximum)
-    return st.none() | allowed if knob.optional else allowed
-
-
-@st.composite
-def configs(draw: st.DrawFn) -> RunConfig:
-    """Any valid configuration."""
-    chosen = {name: draw(values(knob)) for name, knob in KNOBS.items()}
-    chosen["top_k"] = min(chosen["top_k"], chosen["num_experts"])
-    chosen["renormalize"] = chosen["renormalize"] and chosen["top_k"] > 1
-    return RunConfig(**chosen)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from html import unescape
-from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -24,66 +23,10 @@ from moe_sim.terms import LEVELS, TERMS
 from moe_sim.thresholds import Thresholds
 from pages import dashboard
 from pages import session as session_module
-from pages.session import Session
 from pages.view import HIDEABLE
+from tests.apps import address, button, controls, opened, press, run_of, session_of, settled, turned_to, widget
 
-FRAME = Path(__file__).resolve().parent.parent / "pages" / "frame.py"
-PAGES = ("live", "learn", "anatomy", "quiz", "glossary")
-
-
-def opened(**query: str) -> AppTest:
-    """The app as a visitor with that link sees it."""
-    app = AppTest.from_file(str(FRAME), default_timeout=60)
-    for name, value in query.items():
-        app.query_params[name] = value
-    return settled(app)
-
-
-def settled(app: AppTest) -> AppTest:
-    app.run()
-    assert not app.exception
-    assert not app.error
-    return app
-
-
-def run_of(app: AppTest) -> LiveRun:
-    return app.session_state["session"].run
-
-
-def session_of(app: AppTest) -> Session:
-    return app.session_state["session"]
-
-
-def controls(app: AppTest) -> dict[str, object]:
-    """Every control by its label, whatever kind it is."""
-    kinds = (app.slider, app.select_slider, app.selectbox, app.toggle, app.number_input)
-    return {item.label: item for kind in kinds for item in kind}
-
-
-def widget(app: AppTest, name: str):
-    """The control of a knob or a threshold."""
-    return controls(app)[(KNOBS | THRESHOLDS)[name].label]
-
-
-def address(app: AppTest) -> dict[str, str]:
-    return {name: value if isinstance(value, str) else value[-1] for name, value in app.query_params.items()}
-
-
-def turned_to(app: AppTest, page: str) -> AppTest:
-    """Another page in the same session."""
-    app.switch_page(f"{page}.py")
-    return settled(app)
-
-
-def press(app: AppTest, label: str) -> AppTest:
-    """Click on the first button of that name."""
-    next(button for button in app.button if button.label == label).click()
-    return settled(app)
-
-
-def button(app: AppTest, key: str):
-    """The button of that key."""
-    return next(one for one in app.button if one.key == key)
+PAGES = ("live", "learn", "compare", "anatomy", "sweep", "quiz", "glossary")
 
 
 @pytest.fixture(scope="module")
@@ -425,8 +368,9 @@ def test_every_page_opens_at_every_level_and_back_again_with_the_same_run(level:
         turned_to(app, page)
         assert not app.warning
         assert run_of(app) is run
-        assert address(app) == to_query(RunConfig()) | ({} if level == "beginner" else {"level": level})
-        assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn"))
+        beside = {"b": "0:aux_loss_coef=0.03"} if page == "compare" else {}
+        assert address(app) == to_query(RunConfig()) | ({} if level == "beginner" else {"level": level}) | beside
+        assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn", "compare"))
         assert [one.label for one in app.button if one.label in ("Share", "Export")] == (
             ["Share", "Export"] if page in ("live", "learn") else []
         )

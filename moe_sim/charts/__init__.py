@@ -15,6 +15,10 @@ to date from the stream (pages/dashboard/bindings.js):
 
 from __future__ import annotations
 
+import threading
+from functools import lru_cache
+from importlib import import_module
+
 import plotly.graph_objects as go
 
 from moe_sim.charts.base import Scene, mark_events
@@ -36,9 +40,11 @@ from moe_sim.charts.system import (
     routing_std,
     step_time,
 )
+from moe_sim.config import RunConfig
 from moe_sim.palette import Theme
+from moe_sim.trainer import Trainer
 
-__all__ = ["PAGE_FIGURES", "Scene", "feedback", "mark_events", "page_figures", "routing_map"]
+__all__ = ["PAGE_FIGURES", "Scene", "feedback", "load", "mark_events", "page_figures", "routing_map"]
 
 PAGE_FIGURES = {
     "utilization": utilization,
@@ -62,6 +68,27 @@ PAGE_FIGURES = {
     "inference_loss": inference_loss,
 }
 """Figures by their names on the page; `page_figures` adds the feedback loop and, where tokens have places, the map."""
+
+
+_loading = threading.Lock()
+
+
+def load() -> None:
+    """Have everything loaded that drawing puts off until it is first used; whoever comes meanwhile waits.
+
+    Plotly looks whether pandas is there at each value that it is given, and fails on a pandas that another thread is
+    just importing: so a server does this before it draws for anybody.
+    """
+    with _loading:
+        _load_once()
+
+
+@lru_cache(maxsize=1)
+def _load_once() -> None:
+    import_module("pandas")
+    trainer = Trainer(RunConfig())
+    trainer.run(1)
+    page_figures(Scene.of(trainer), "light")
 
 
 def page_figures(scene: Scene, theme: Theme) -> dict[str, go.Figure]:

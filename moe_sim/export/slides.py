@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import html
 import textwrap
+from collections.abc import Sequence
 from typing import Any
 
 import plotly.graph_objects as go
 
 from moe_sim.charts import Scene, mark_events, page_figures
+from moe_sim.charts.compare import comparison_figures
 from moe_sim.codec import events_to_text, format_value
 from moe_sim.history import Event
 from moe_sim.knobs import KNOBS
@@ -49,15 +51,41 @@ def small_print(scene: Scene, link: str = "") -> str:
 def slide_figure(figure: go.Figure, scene: Scene, link: str = "") -> go.Figure:
     """A copy of a light figure of `moe_sim.charts` for a slide of 1600 × 900: large type, its title and caption, marks
     of moved knobs on a time axis, and the small print at the bottom. The figure itself stays as it is."""
+    return _slide(figure, [scene], small_print(scene, link))
+
+
+def comparison_slide(name: str, scenes: Sequence[Scene], difference: str, link: str = "") -> go.Figure | None:
+    """A figure of `comparison_figures` for a slide; None if there is none of that name.
+
+    Args:
+        name: of the figure.
+        scenes: the runs side by side.
+        difference: in what they differ, in words.
+        link: to the comparison.
+    """
+    figure = comparison_figures(scenes, "light").get(name)
+    if figure is None:
+        return None
+    run = figure.layout.meta.get("run")
+    if run is not None:
+        return slide_figure(figure, scenes[run], link)
+    slide = _slide(figure, scenes, f"{difference} A: {small_print(scenes[0], link)}")
+    if name != "compare_timeline":
+        slide.update_layout(showlegend=True)
+    return slide
+
+
+def _slide(figure: go.Figure, scenes: Sequence[Scene], words: str) -> go.Figure:
     slide, palette = go.Figure(figure), PALETTES["light"]
     meta = figure.layout.meta or {}
     marked = len(slide.layout.annotations)
     if meta.get("time"):
-        mark_events(slide, scene)
+        for scene in scenes:
+            mark_events(slide, scene)
     _enlarge(slide)
-    _spread_marks(slide, slide.layout.annotations[marked:], steps=len(scene.history))
+    _spread_marks(slide, slide.layout.annotations[marked:], steps=max(len(scene.history) for scene in scenes))
     margin = figure.layout.margin
-    lines = textwrap.wrap(small_print(scene, link), LINE)[:MOST_LINES]
+    lines = textwrap.wrap(words, LINE)[:MOST_LINES]
     below = 120 + 22 * len(lines)
     wide = dict(l=max(120, 2 * (margin.l or 0)), r=max(60, 2 * (margin.r or 0)), t=150, b=below)
     slide.update_layout(

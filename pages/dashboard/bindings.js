@@ -19,6 +19,7 @@ function bindRows(meta, store) {
   const indices = thinned(perExpert ? column.length / count : column.length);
   const x = indices.map((i) => i + 1);
   if (perExpert) return { x, y: indices.map((i) => 100 * column[i * count + meta.index]) };
+  if (meta.less !== undefined) return bindDifference(meta, store, indices);
   if (meta.smooth) return { x, y: indices.map((i) => store.smoothed[meta.rows][i]) };
   const y = indices.map((i) => column[i]);
   if (!meta.infinity) return { x, y };
@@ -27,6 +28,20 @@ function bindRows(meta, store) {
     y: y.map((value) => value ?? meta.infinity),
     text: y.map((value) => (value === null ? "∞" : String(value))),
   };
+}
+
+// A smoothed quantity less that of another run at the same step.
+function bindDifference(meta, store, indices) {
+  const own = store.smoothed[meta.rows];
+  const other = store.peers[meta.less].smoothed[meta.rows] ?? [];
+  const shared = indices.filter((i) => i < other.length);
+  return { x: shared.map((i) => i + 1), y: shared.map((i) => own[i] - other[i]) };
+}
+
+// When an expert was dead, as pieces of a line.
+function bindSpells(meta, store) {
+  const x = (store.latest.timeline.spells[meta.spells] ?? []).flatMap(([first, last]) => [first, last, null]);
+  return { x, y: x.map((step) => (step === null ? null : meta.height)) };
 }
 
 function bindCoarse(meta, store) {
@@ -79,12 +94,15 @@ function square(letters, columns) {
   return rows;
 }
 
-// Under each bar the expert's number and its share, as moe_sim/charts/main.py has it.
-function barLabels(store, { palette, dead_share }) {
+// Under each bar the expert's number and its share, as moe_sim/charts/main.py has it; where bars are narrow only a mark
+// under dead ones.
+function barLabels(store, { palette, dead_share }, width) {
   const limit = store.steps >= HORIZON ? dead_share / store.numExperts : -1;
+  const narrow = width / store.numExperts < 36;
   return store.now("smoothed_load").map((share, i) => {
-    const [colour, word] = share < limit ? [palette.danger, "dead"] : [palette.ink, percent(share)];
-    return `${i + 1}<br><span style="color:${colour}">${word}</span>`;
+    const dead = share < limit;
+    const word = narrow ? (dead ? "✕" : "\u00a0") : dead ? "dead" : percent(share);
+    return `${i + 1}<br><span style="color:${dead ? palette.danger : palette.ink}">${word}</span>`;
   });
 }
 
@@ -118,6 +136,7 @@ function bind(trace, store, context) {
   const meta = trace.meta ?? {};
   let bound = {};
   if (meta.rows) bound = bindRows(meta, store);
+  else if (meta.spells !== undefined) bound = bindSpells(meta, store);
   else if (meta.coarse) bound = bindCoarse(meta, store);
   else if (meta.heat) bound = bindHeat(meta, store);
   else if (meta.signal) bound = bindSignal(meta, store);

@@ -1,4 +1,4 @@
-// Everything on the dashboard that is not a Plotly chart: state line, toolbar, tiles, tabs, text passages.
+// What is said beside the charts: state line, tiles, text passages.
 
 const ICONS = { neutral: "○", good: "●", warning: "◆", bad: "▲" };
 const TILES = [
@@ -16,7 +16,6 @@ const ELSEWHERE = {
   dropped: "Token choices over capacity, mean of 20 steps; where experts choose, tokens that none of them chose.",
   dead: "Smoothed share below the threshold set in the sidebar, 0.1/E by default. NeMo calls dead only what gets nothing.",
 };
-const thousands = new Intl.NumberFormat("en-US");
 
 class Chrome {
   constructor(root, send) {
@@ -27,29 +26,13 @@ class Chrome {
       tile.append(element("dt", { title: ELSEWHERE[name] ?? "" }, title));
       this.tiles[name] = tile.appendChild(element("dd", { "data-tile": name }, "–"));
     }
-    this.state = "ready";
-    root.querySelectorAll("button[data-command]").forEach((button) => {
-      button.onclick = () => {
-        const name = button.dataset.command;
-        send(name === "toggle" ? { name: this.state === "training" ? "pause" : "train" } : { name });
-      };
-    });
-    this.select = root.querySelector("select");
-    this.select.onchange = () => send({ name: "rate", value: Number(this.select.value) });
-  }
-
-  setRates(rates) {
-    if (this.select.options.length) return;
-    for (const rate of rates) {
-      const words = rate ? `${rate} ${rate === 1 ? "step" : "steps"}/s` : "as fast as possible";
-      this.select.append(element("option", { value: rate }, words));
-    }
+    this.toolbar = new Toolbar(root, send);
   }
 
   draw(store, context) {
     const message = store.latest;
     this.drawState(message);
-    this.drawToolbar(store, message);
+    this.toolbar.draw(message, store.steps);
     this.drawTiles(store, message, context);
   }
 
@@ -65,26 +48,6 @@ class Chrome {
       announcer.dataset.state = diagnosis.state;
       announcer.textContent = `${diagnosis.state}. ${diagnosis.evidence} ${diagnosis.advice}`;
     }
-  }
-
-  drawToolbar(store, message) {
-    this.state = message.state;
-    const over = this.watching || ["finished", "diverged", "failed"].includes(message.state);
-    for (const name of ["reset", "freeze", "extend"]) this.root.querySelector(`[data-command=${name}]`).disabled = Boolean(this.watching);
-    this.select.disabled = Boolean(this.watching);
-    const toggle = this.root.querySelector("[data-command=toggle]");
-    setText(toggle, message.state === "training" ? "Pause" : "Train");
-    toggle.disabled = over;
-    this.root.querySelector("[data-command=step]").disabled = over;
-    const freeze = this.root.querySelector("[data-command=freeze]");
-    setText(freeze, message.live.frozen ? "Unfreeze" : "Freeze");
-    freeze.setAttribute("aria-pressed", String(message.live.frozen));
-    setText(this.root.querySelector(".done"), thousands.format(store.steps));
-    setText(this.root.querySelector(".budget"), thousands.format(message.budget));
-    const progress = this.root.querySelector("progress");
-    progress.max = message.budget;
-    progress.value = store.steps;
-    if (document.activeElement !== this.select) this.select.value = String(message.rate);
   }
 
   drawTiles(store, message, { uneven_ratio, many_dropped }) {
@@ -111,12 +74,6 @@ class Chrome {
   setTile(tile, text, bad) {
     setText(tile, text);
     tile.classList.toggle("bad", bad);
-  }
-
-  notice(text) {
-    const line = this.root.querySelector(".notice");
-    line.hidden = !text;
-    line.textContent = text;
   }
 }
 
@@ -173,8 +130,4 @@ function luminance(parts) {
     return share <= 0.03928 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
   });
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }

@@ -3,6 +3,7 @@
 const NARROW = 640;
 const QUIET_INTERVAL = 350; // ms between two drawings of a chart over time
 const LOG_AXES = ["imbalance", "task_and_balance_loss"];
+const RUNS = "ABCD"; // as moe_sim.variants.NAMES
 const AXIS_TOPS = [5, 10, 20, 30, 50, 75, 104];
 
 class Plot {
@@ -62,6 +63,8 @@ class Plot {
   draw(store, context) {
     if (!this.figure) return true;
     const { data, layout } = this.figure;
+    const shared = layout.meta.run === undefined;
+    store = store.of(layout.meta);
     const only = Object.entries(layout.meta.only ?? {});
     this.region.hidden = only.some(([knob, value]) => store.latest.live[knob] !== value);
     if (!this.region.offsetParent || !this.inView) return true;
@@ -72,7 +75,7 @@ class Plot {
     this.drawn = key;
     this.drawnAt = now;
     this.step = store.steps;
-    const traces = data.map((trace) => bind(trace, store, context));
+    const traces = data.map((trace) => bind(trace, store.of(trace.meta), context));
     const width = this.graph.clientWidth;
     const live = {
       ...enlarged(layout, Number(getComputedStyle(this.graph).getPropertyValue("--u"))),
@@ -82,13 +85,13 @@ class Plot {
       height: this.graph.clientHeight,
       dragmode: width < NARROW && matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
-    if (layout.meta.time) Object.assign(live, this.timeAxis(live, store, context));
+    if (layout.meta.time) Object.assign(live, this.timeAxis(live, shared ? store.peers : [store], context));
     if (this.run !== context.run) Object.assign(this, { run: context.run, zoomed: false });
     const bars = data.find((trace) => trace.meta?.now === "smoothed_load");
     if (bars) live.yaxis = this.shareAxis(live, store, context);
     if (LOG_AXES.includes(this.name)) live.yaxis = this.loggedAxis(live.yaxis);
     if (bars?.meta.label && store.steps)
-      live.xaxis = { ...live.xaxis, tickmode: "array", tickvals: bars.x, ticktext: barLabels(store, context) };
+      live.xaxis = { ...live.xaxis, tickmode: "array", tickvals: bars.x, ticktext: barLabels(store, context, width - live.margin.l - live.margin.r), tickangle: 0 };
     Plotly.react(this.graph, traces, live, {
       displaylogo: false,
       displayModeBar: false,
@@ -110,8 +113,9 @@ class Plot {
   // Everything that the picture depends on: the same key, the same picture.
   key(store, context) {
     const { clientWidth, clientHeight } = this.graph;
-    const { map, dropped, live, events } = store.latest;
-    const rest = () => `${store.steps} ${store.viewsTold} ${JSON.stringify([live, events])} ${this.top} ${this.log}`;
+    const { map, dropped } = store.latest;
+    const told = ({ steps, viewsTold, latest }) => [steps, viewsTold, latest.live, latest.events];
+    const rest = () => `${JSON.stringify(store.peers.map(told))} ${this.top} ${this.log}`;
     const content = this.name === "routing_map" ? map + dropped : rest();
     return `${context.run} ${this.figureCount} ${clientWidth} ${clientHeight} ${content}`;
   }
@@ -133,17 +137,22 @@ class Plot {
   }
 
   // The time axis ends at the newest step; moved knobs are dashed lines, the newest few with their words.
-  timeAxis(layout, store, context) {
-    const { events } = store.latest;
-    const line = { color: context.palette.ink, width: 1.3, dash: "dot" };
-    const shapes = events.map(({ step }) => ({
-      type: "line", xref: "x", yref: "paper", x0: step, x1: step, y0: 0, y1: 1, line,
+  timeAxis(layout, stores, context) {
+    const { ink, background } = context.palette;
+    const several = stores.length > 1;
+    const events = stores.flatMap(({ latest }, run) =>
+      latest.events.map(({ step, label }) => ({
+        step, label: several ? `${RUNS[run]}: ${label}` : label, color: several ? context.runs[run] : ink,
+      })),
+    );
+    const shapes = events.map(({ step, color }) => ({
+      type: "line", xref: "x", yref: "paper", x0: step, x1: step, y0: 0, y1: 1, line: { color, width: 1.3, dash: "dot" },
     }));
-    const end = store.steps;
-    const annotations = events.slice(-3).map(({ step, label }, i) => ({
+    const end = Math.max(...stores.map(({ steps }) => steps));
+    const annotations = events.slice(-3).map(({ step, label, color }, i) => ({
       x: step, xref: "x", y: 1 - 0.11 * i, yref: "paper", yanchor: "top", text: label, showarrow: false,
       xanchor: step > end / 2 ? "right" : "left", xshift: step > end / 2 ? -3 : 3,
-      font: { size: layout.font.size - 1, color: context.palette.ink }, bgcolor: context.palette.background,
+      font: { size: layout.font.size - 1, color }, bgcolor: background,
     }));
     return {
       xaxis: { ...layout.xaxis, ...(end ? { autorange: true } : { range: [0, 50] }) },

@@ -15,11 +15,20 @@ class Store {
     this.signals = {};
     this.latest = null;
     this.viewsTold = 0;
+    this.peers = [this]; // the runs side by side
+  }
+
+  // The store that a figure or a trace follows.
+  of(meta) {
+    return this.peers[meta?.run ?? 0];
   }
 
   // Take in a message. False if something between is missing: then ask again from `steps`.
   apply(message) {
-    if (message.from === 0 && message.to < this.steps) Object.assign(this, new Store(this.numExperts, this.signalNames));
+    if (message.from === 0 && message.to < this.steps) {
+      const { peers } = this;
+      Object.assign(this, new Store(this.numExperts, this.signalNames), { peers });
+    }
     if (message.from > this.steps) return false;
     if (message.to < this.steps) return true;
     const known = this.steps - message.from;

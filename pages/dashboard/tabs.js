@@ -29,7 +29,7 @@ class Tabs {
       panel.append(element("div", { class: "lesson" }));
       for (const chart of charts) addPlot(panel, chart);
       panel.append(element("div", { class: "card" }));
-      button.onclick = () => { this.open(name); onOpen(name); };
+      button.onclick = () => { this.open(name); onOpen(); };
       button.onkeydown = (event) => this.move(event, onOpen);
       this.buttons[name] = button;
       this.panels[name] = panel;
@@ -53,7 +53,7 @@ class Tabs {
     const next = names[(names.indexOf(this.current) + step + names.length) % names.length];
     this.open(next);
     this.buttons[next].focus();
-    onOpen(next);
+    onOpen();
   }
 
   setText(data) {

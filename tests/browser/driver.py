@@ -44,7 +44,7 @@ def wait_for_step(page: Page, step: int) -> None:
 def wait_for_points(page: Page, chart: str, count: int) -> None:
     """Until a chart over time, which is drawn less often than the bars, shows that many steps."""
     page.wait_for_function(
-        f"document.querySelector('[aria-label=\"{chart}\"] .graph').data[0].x.length === {count}", timeout=PATIENCE
+        f"document.querySelector('[aria-label=\"{chart}\"] .graph')?.data?.[0]?.x.length === {count}", timeout=PATIENCE
     )
 
 

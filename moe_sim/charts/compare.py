@@ -1,0 +1,126 @@
+"""Runs side by side on shared axes. Traces carry in `meta` also which run they follow: `{"run": index}`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from moe_sim.charts.base import Scene, blank_figure, steps_of
+from moe_sim.charts.main import imbalance, infinity_level, smooth, utilization, utilization_over_time
+from moe_sim.derived import smoothed_imbalance
+from moe_sim.metrics import SMOOTHING_HORIZON
+from moe_sim.palette import PALETTES, Theme
+from moe_sim.timeline import Timeline, timeline
+from moe_sim.variants import NAMES
+
+DASHES = ("solid", "dash", "dot", "dashdot")
+LANE_GAP = 1.0
+"""Between two runs on the timeline, in heights of a lane that holds all experts of a run."""
+
+
+def comparison_figures(scenes: Sequence[Scene], theme: Theme = "light") -> dict[str, go.Figure]:
+    """Every figure of the Compare page by its name there: shared ones, and two for each run."""
+    figures = {
+        "compare_task_loss": task_loss(scenes, theme),
+        "compare_task_loss_difference": task_loss_difference(scenes, theme),
+        "compare_imbalance": imbalance_ratios(scenes, theme),
+        "compare_timeline": deaths(scenes, theme),
+    }
+    for index, (name, scene) in enumerate(zip(NAMES, scenes, strict=False)):
+        for kind, draw in (("utilization", utilization), ("utilization_over_time", utilization_over_time)):
+            figure = draw(scene, theme)
+            figure.for_each_trace(lambda trace, index=index: trace.update(meta={**(trace.meta or {}), "run": index}))
+            figure.update_layout(title_text=f"{name}: {figure.layout.title.text}",
+                                 meta={**figure.layout.meta, "run": index})  # fmt: skip
+            figures[f"{kind}_{name}"] = figure
+    return figures
+
+
+def task_loss(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
+    """The smoothed task loss of every run."""
+    figure = blank_figure(
+        PALETTES[theme], "Task loss", f"smoothed over {SMOOTHING_HORIZON} steps", time=True, yaxis=dict(title="nats")
+    )
+    for index, scene in enumerate(scenes):
+        values = smooth(scene.history.column("task_loss"))
+        _line(figure, index, steps_of(scene), values, {"rows": "task_loss", "smooth": SMOOTHING_HORIZON}, theme)
+    return figure
+
+
+def task_loss_difference(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
+    """The smoothed task loss of every other run less that of the first: batches are the same, so that their chance
+    cancels out."""
+    palette = PALETTES[theme]
+    figure = blank_figure(
+        palette, "Task loss against A", "minus A's · below 0 is better", time=True,
+        yaxis=dict(title="nats", rangemode="tozero"),
+    )  # fmt: skip
+    figure.add_hline(y=0, line=dict(color=palette.runs[0], width=1.5))
+    base = smooth(scenes[0].history.column("task_loss"))
+    for index, scene in enumerate(scenes[1:], start=1):
+        values = smooth(scene.history.column("task_loss"))
+        steps = min(len(base), len(values))
+        meta = {"rows": "task_loss", "smooth": SMOOTHING_HORIZON, "less": 0}
+        _line(figure, index, steps_of(scene)[:steps], values[:steps] - base[:steps], meta, theme)
+    return figure
+
+
+def imbalance_ratios(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
+    """max/min of the smoothed load of every run, on a log axis; ∞ where an expert got nothing."""
+    top = max(infinity_level(scene.config) for scene in scenes)
+    largest = max(scenes, key=lambda scene: infinity_level(scene.config))
+    figure = imbalance(largest, theme)
+    figure.data = ()
+    for index, scene in enumerate(scenes):
+        ratio = smoothed_imbalance(scene.history)
+        values = np.where(np.isfinite(ratio), ratio, top)
+        _line(figure, index, steps_of(scene), values, {"rows": "imbalance", "infinity": top}, theme, hover="%{text}",
+              text=["∞" if np.isinf(value) else f"{value:.3g}" for value in ratio])  # fmt: skip
+    return figure
+
+
+def deaths(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
+    """When which expert was dead: a lane for each run, in it a bar for each spell, experts from top to bottom."""
+    palette, lanes = PALETTES[theme], len(scenes)
+    figure = blank_figure(
+        palette, "Dead experts over time", "a line while an expert is dead, in the expert's colour", time=True,
+        yaxis=dict(range=[lanes * (1 + LANE_GAP) - LANE_GAP / 2, -LANE_GAP / 2], showgrid=False,
+                   tickvals=[lane * (1 + LANE_GAP) + 0.5 for lane in range(lanes)], ticktext=list(NAMES[:lanes])),
+    )  # fmt: skip
+    for index, scene in enumerate(scenes):
+        told = timeline(scene.history, scene.thresholds.dead_share)
+        num_experts = scene.config.num_experts
+        top = index * (1 + LANE_GAP)
+        figure.add_hrect(y0=top, y1=top + 1, fillcolor=palette.accent, opacity=0.07, line_width=0, layer="below")
+        colours = palette.expert_colours(num_experts)
+        for expert in range(num_experts):
+            height = top + (expert + 0.5) / num_experts
+            x, y = spell_lines(told, expert, height)
+            figure.add_scatter(
+                x=x, y=y, mode="lines", line=dict(color=colours[expert], width=max(1.5, 32 / num_experts)),
+                name=f"{NAMES[index]}, expert {expert + 1}", meta={"run": index, "spells": expert, "height": height},
+                hovertemplate=f"{NAMES[index]}: expert {expert + 1} is dead at step %{{x}}<extra></extra>",
+            )  # fmt: skip
+    return figure
+
+
+def spell_lines(told: Timeline, expert: int, height: float) -> tuple[list[float | None], list[float | None]]:
+    """The spells of one expert as pieces of a line: x and y with gaps between."""
+    x: list[float | None] = []
+    for first, last in told.spells[expert] if told.steps else ():
+        x += [first, last, None]
+    return x, [None if value is None else height for value in x]
+
+
+def _line(
+    figure: go.Figure, index: int, x: np.ndarray, y: np.ndarray, meta: dict[str, Any], theme: Theme,
+    hover: str = "%{y:.3f}", **trace: Any,
+) -> None:  # fmt: skip
+    colour = PALETTES[theme].runs[index]
+    figure.add_scatter(
+        x=x, y=y, mode="lines", name=NAMES[index], line=dict(color=colour, width=2.4, dash=DASHES[index]),
+        meta=meta | {"run": index}, hovertemplate=f"{NAMES[index]}, step %{{x}}: {hover}<extra></extra>", **trace,
+    )  # fmt: skip

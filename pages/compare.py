@@ -1,0 +1,18 @@
+"""Runs in lock-step, side by side: what one knob changes, and what if it had been moved earlier."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from pages.comparing import controls
+from pages.dashboard import side_by_side
+from pages.session import current
+
+visitor = current()
+bench = visitor.bench()
+with st.sidebar:
+    controls.draw(visitor, bench)
+for notice in bench.notices:
+    st.warning(notice.replace("$", "\\$").replace("`", "'").replace("[", "\\["), icon=":material/info:")
+bench.notices.clear()
+side_by_side.show(visitor, bench.run, bench.command, bench.next_message)

@@ -1,0 +1,150 @@
+// What draws a page of charts and keeps its place while data flows: the stream, the theme, one drawing a frame.
+
+// What Streamlit calls at the first mount and whenever Python sends new data: one board for each element.
+function mounted(Kind) {
+  const boards = new WeakMap();
+  return (component) => {
+    const { parentElement, data } = component;
+    let board = boards.get(parentElement);
+    if (!board) {
+      board = new Kind(parentElement.querySelector(".ecl"));
+      boards.set(parentElement, board);
+    }
+    board.receive(component, data);
+    // Streamlit may clean up only to call again at once, on the same element: then nothing ends.
+    clearTimeout(board.closing);
+    return () => {
+      board.closing = setTimeout(() => {
+        board.close();
+        boards.delete(parentElement);
+      }, 100);
+    };
+  };
+}
+
+// A kind of board has makeStore(data), buildViews(data) and drawWords(); its store has steps, latest and apply().
+class Board {
+  constructor(root) {
+    this.root = root;
+    this.plots = new Map();
+    this.resizing = new ResizeObserver(() => this.schedule());
+    this.resizing.observe(root);
+    this.onVisible = () => this.schedule();
+    document.addEventListener("visibilitychange", this.onVisible);
+    this.themeTimer = setInterval(() => this.followTheme(), 400);
+  }
+
+  // Streamlit does not run the script when the visitor picks another theme in its menu: ask for the other colours.
+  followTheme() {
+    const page = getComputedStyle(this.root.closest(".stApp") ?? document.body).backgroundColor;
+    const theme = luminance(page.match(/[\d.]+/g).slice(0, 3).map(Number)) > 0.5 ? "light" : "dark";
+    if (theme === this.context?.theme) this.wantedTheme = null;
+    else if (theme !== this.wantedTheme) {
+      this.wantedTheme = theme;
+      this.send({ name: "sync" });
+    }
+  }
+
+  send(command) {
+    this.component.setTriggerValue("command", command);
+  }
+
+  // New data from Python: another run, another theme, or (without the stream) the newest message.
+  async receive(component, data) {
+    this.component = component;
+    this.context = { ...data.context, run: data.run_id, still: matchMedia("(prefers-reduced-motion: reduce)").matches };
+    for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
+    this.root.dataset.theme = data.context.theme;
+    this.buildViews(data);
+    if (data.run_id !== this.runId) {
+      this.runId = data.run_id;
+      this.store = this.makeStore(data);
+      this.silent = false;
+      this.listen(data);
+    }
+    if (data.message && !this.apply(JSON.parse(data.message))) this.send({ name: "resync" });
+    const notice = this.root.querySelector(".notice");
+    notice.hidden = !data.message;
+    notice.textContent = data.message ? "Live stream not reachable: updates come through the page instead." : "";
+    await loadPlotly(data.plotly_url);
+    this.schedule();
+  }
+
+  listen(data) {
+    this.stream?.close();
+    this.stream = new Stream(data.stream_url, {
+      onMessage: (message) => this.apply(message) || this.stream.open(this.store.steps),
+      onSilence: () => {
+        if (this.silent) return;
+        this.silent = true;
+        this.component.setStateValue("transport", "component");
+      },
+      onLost: () => this.send({ name: "lost", run_id: this.runId }),
+    });
+  }
+
+  apply(message) {
+    const complete = this.store.apply(message);
+    if (complete) this.schedule();
+    return complete;
+  }
+
+  addPlot(parent, name, onLog = () => {}) {
+    this.plots.set(name, new Plot(parent, name, () => this.schedule(), onLog));
+  }
+
+  setFigures(data) {
+    for (const [name, plot] of this.plots) {
+      if (data.figures[name]) plot.setFigure(data.figures[name]);
+      plot.slideUrl = data.slide_url;
+    }
+  }
+
+  // Draw at most once a frame, and only while somebody can see it.
+  schedule() {
+    if (this.frame || document.hidden || !this.store?.latest || !window.Plotly) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = 0;
+      if (!this.store.latest) return; // another run has taken the place since
+      this.drawWords();
+      this.drawPlots();
+      this.root.dataset.step = this.store.steps;
+      this.root.dataset.events = this.store.latest.events.length;
+    });
+  }
+
+  // All in one frame: painting is what costs, and a frame is one painting. But the very first chart is shown at once.
+  drawPlots() {
+    let finished = true;
+    for (const plot of this.plots.values()) {
+      finished = plot.draw(this.store, this.context) && finished;
+      if (!this.begun && plot.drawn) {
+        this.begun = true;
+        this.schedule();
+        return;
+      }
+    }
+    if (!finished) this.later ??= setTimeout(() => { this.later = null; this.schedule(); }, QUIET_INTERVAL);
+  }
+
+  close() {
+    this.stream?.close();
+    this.resizing.disconnect();
+    document.removeEventListener("visibilitychange", this.onVisible);
+    cancelAnimationFrame(this.frame);
+    clearTimeout(this.later);
+    clearInterval(this.themeTimer);
+    for (const plot of this.plots.values()) plot.watcher.disconnect();
+  }
+}
+
+let plotlyLoading;
+function loadPlotly(url) {
+  plotlyLoading ??= new Promise((resolve, reject) => {
+    const script = element("script", { src: url });
+    script.onload = resolve;
+    script.onerror = () => reject(new Error("Plotly.js could not be loaded"));
+    document.head.append(script);
+  });
+  return plotlyLoading;
+}

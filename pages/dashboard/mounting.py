@@ -1,0 +1,96 @@
+"""How a board of charts gets onto a page: its scripts and what it needs to know, with or without the stream."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import plotly
+import streamlit as st
+
+from moe_sim.derived import SIGNALS
+from moe_sim.palette import PALETTES, Theme
+from moe_sim.playback import RATES, Playback
+from moe_sim.thresholds import Thresholds
+
+FALLBACK_INTERVAL = 0.5
+"""Seconds between two updates through the page, where the stream cannot be reached."""
+_FOLDER = Path(__file__).parent
+_SHARED = ("store.js", "bindings.js", "plots.js", "toolbar.js", "chrome.js", "stream.js", "board.js")
+
+
+def mount(
+    name: str,
+    scripts: tuple[str, ...],
+    data: dict[str, Any],
+    command: Callable[[dict[str, Any]], None],
+    next_message: Callable[[], str],
+) -> None:
+    """Draw a board, and obey its buttons.
+
+    Args:
+        name: of the component, of its html file and of its key.
+        scripts: the board's own files, after the shared ones; together they are one JavaScript module, whose last line
+            exports the component.
+        data: what it needs to know.
+        command: called with what a button asks for.
+        next_message: what is new, for a page that is fed without the stream.
+    """
+    # To be registered by the script at each run; registering is idempotent.
+    draw_board = st.components.v2.component(
+        f"expert_collapse_{name}",
+        html=(_FOLDER / f"{name}.html").read_text(encoding="utf-8"),
+        css=(_FOLDER / "dashboard.css").read_text(encoding="utf-8"),
+        js="\n".join((_FOLDER / script).read_text(encoding="utf-8") for script in _SHARED + scripts),
+        isolate_styles=False,
+    )
+
+    def obey() -> None:
+        asked = st.session_state[name].get("command")
+        if isinstance(asked, dict):
+            command(asked)
+
+    def draw(message: str | None = None) -> None:
+        draw_board(
+            key=name,
+            data=data | {"message": message},
+            on_command_change=obey,
+            on_transport_change=lambda: None,
+        )
+
+    if st.session_state.get(name, {}).get("transport") == "component":
+        st.fragment(lambda: draw(next_message()), run_every=FALLBACK_INTERVAL)()
+    else:
+        draw()
+
+
+def current_theme() -> Theme:
+    """The theme that the visitor sees."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def common_payload(run: Playback, thresholds: Thresholds, theme: Theme) -> dict[str, Any]:
+    """What every board needs to know: addresses, colours, lines."""
+    base = "/" + str(st.get_option("server.baseUrlPath") or "").strip("/")
+    base = base.rstrip("/")
+    palette = PALETTES[theme]
+    colours = {name: colour for name, colour in asdict(palette).items() if isinstance(colour, str)}
+    return {
+        "run_id": run.id,
+        "stream_url": f"{base}/live/{run.id}",
+        "slide_url": f"{base}/slide/{run.id}",
+        "plotly_url": f"{base}/plotly-{plotly.__version__}.js",
+        "signals": SIGNALS,
+        "rates": [rate if math.isfinite(rate) else 0 for rate in RATES],
+        "context": {
+            "theme": theme,
+            "palette": colours | {"panel": palette.scale[0]},
+            "runs": palette.runs,
+            "dead_share": thresholds.dead_share,
+            "many_dropped": thresholds.many_dropped,
+            "uneven_ratio": thresholds.healthy_high / max(thresholds.healthy_low, 0.01),
+        },
+    }

@@ -1,0 +1,47 @@
+"""The Compare page's board: runs in lock-step, side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from moe_sim.charts import Scene
+from moe_sim.charts.compare import comparison_figures
+from moe_sim.comparison import Comparison
+from moe_sim.history import History
+from moe_sim.palette import Theme
+from moe_sim.variants import NAMES, difference_in_words, variant_in_words
+from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.session import Session
+
+
+def show(
+    session: Session, run: Comparison, command: Callable[[dict[str, Any]], None], next_message: Callable[[], str]
+) -> None:
+    """Draw a comparison; `command` is called with what a button asks for."""
+    theme = current_theme()
+    key = (run.id, theme, session.thresholds)
+    data = session.remembered("comparison", key, lambda: payload(run, theme))
+    variants = run.variants
+    words = {
+        "difference": difference_in_words(variants),
+        "runs": [
+            {"name": name, "words": variant_in_words(variant, variants)}
+            for name, variant in zip(NAMES, variants, strict=False)
+        ],
+    }
+    mount("compare", ("compare.js",), data | words, command, next_message)
+
+
+def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
+    """What the component needs to know of a comparison beside its stream."""
+    blank = [
+        Scene(History(member.history.initial_config), member.config, member.probe, member.trainer.task, run.thresholds)
+        for member in run.members
+    ]
+    figures = comparison_figures(blank, theme)
+    return common_payload(run, run.thresholds, theme) | {
+        "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
+        "num_experts": [member.config.num_experts for member in run.members],
+    }
