@@ -16,12 +16,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from moe_sim import RunConfig, Trainer
-from moe_sim.charts import Scene, page_figures
+from moe_sim import charts
 from moe_sim.export.endpoint import slide_endpoint
-from moe_sim.live import LiveRun
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import live_endpoint
+from moe_sim.sweep.desk import shared_desk
 
 PLOTLY_PATH = f"/plotly-{plotly.__version__}.js"
 
@@ -29,22 +28,20 @@ PLOTLY_PATH = f"/plotly-{plotly.__version__}.js"
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Train while the server runs; a thread inside torch must not meet the interpreter's end."""
-    scheduler = shared_scheduler()
+    scheduler, desk = shared_scheduler(), shared_desk()
     warming = asyncio.create_task(asyncio.to_thread(_warm_up))
     try:
         yield
     finally:
         await warming
+        await asyncio.to_thread(desk.stop)
         scheduler.stop()
 
 
 def _warm_up() -> None:
-    """Do once, while the first visitor's browser still loads, what is slow the first time: Plotly's script is
-    compressed, torch and Plotly load the parts they put off until they are used."""
+    """Do once, while the first visitor's browser still loads, what is slow the first time."""
+    charts.load()
     _plotly_js(compressed=True)
-    trainer = Trainer(RunConfig())
-    trainer.run(2)
-    page_figures(Scene.of(trainer), "light")
 
 
 @lru_cache(maxsize=2)
@@ -67,8 +64,8 @@ app = st.App(
     "pages/frame.py",
     lifespan=lifespan,
     routes=[
-        Route("/live/{run_id}", live_endpoint(lambda run_id: shared_scheduler().get(run_id, LiveRun))),
-        Route("/slide/{run_id}/{name}", slide_endpoint(lambda run_id: shared_scheduler().get(run_id, LiveRun))),
+        Route("/live/{run_id}", live_endpoint(shared_scheduler().get)),
+        Route("/slide/{run_id}/{name}", slide_endpoint(shared_scheduler().get)),
         Route(PLOTLY_PATH, plotly_js),
     ],
 )

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from moe_sim import charts  # noqa: E402
 from pages import session, sidebar  # noqa: E402
 
 st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(ROOT / "pages" / "icon.svg"), layout="wide")
@@ -18,12 +19,14 @@ st.html(Path(__file__).with_name("frame.css"))
 
 PAGES = (
     st.Page("live.py", title="Live", default=True),
+    st.Page("compare.py", title="Compare"),
+    st.Page("sweep.py", title="Sweep"),
     st.Page("learn.py", title="Learn"),
     st.Page("anatomy.py", title="Anatomy"),
     st.Page("quiz.py", title="Quiz"),
     st.Page("glossary.py", title="Glossary"),
 )
-for key in [key for key in st.session_state if str(key).startswith("anatomy_")]:
+for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_"))]:
     st.session_state[key] = st.session_state[key]  # or Streamlit forgets widgets of a page that is left
 page = st.navigation(list(PAGES), position="hidden")
 visitor = session.current()
@@ -32,8 +35,9 @@ visitor.follow_address()
 visitor.follow_lecture()
 with st.sidebar:
     sidebar.draw(visitor, PAGES, page)
-visitor.write_address()
+visitor.write_address(comparing=page.title == "Compare")
 for notice in visitor.notices:
     st.warning(notice.replace("$", "\\$").replace("`", "'").replace("[", "\\["), icon=":material/info:")
 visitor.notices.clear()
+charts.load()
 page.run()
