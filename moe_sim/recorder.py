@@ -5,6 +5,7 @@ T tokens, E experts, K choices per token, G groups.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,10 +53,10 @@ class Recorder:
     """Makes the records of one run; keeps what needs more than one step."""
 
     def __init__(self, experts: Experts, groups: int) -> None:
-        self.expert_weights = tuple(experts.parameters())
-        self._initial = [weight.detach().clone() for weight in self.expert_weights]
-        self._initial_norms = _norms(self._initial)
-        self._num_experts = num_experts = len(self._initial_norms)
+        self._expert_weights = tuple(experts.parameters())
+        self._initial = self._last = _rows(self._expert_weights)
+        self._initial_norms = self._last_norms = _norms(self._initial)
+        self._num_experts = num_experts = len(self._initial)
         self._load = Smoothed(num_experts)
         self.joint = Smoothed(groups * num_experts)
         """(G·E,) smoothed shares of tokens by group and first choice."""
@@ -64,9 +65,9 @@ class Recorder:
 
     def record(
         self, step: int, config: RunConfig, balancing: Balancing, groups: Tensor, routing: Routing, loss: StepLosses,
-        gradients: RouterGradients, before: list[Tensor], evaluation: Evaluation | None,
+        gradients: RouterGradients, evaluation: Evaluation | None,
     ) -> StepRecord:  # fmt: skip
-        """Note a step.
+        """Note a step, after its update.
 
         Args:
             step: its number, 1 for the first.
@@ -76,7 +77,6 @@ class Recorder:
             routing: where the tokens went.
             loss: its losses.
             gradients: what pulled at the router.
-            before: the experts' weights before the update.
             evaluation: what inference was like after the update, None if nobody looked.
         """
         num_experts = self._num_experts
@@ -91,9 +91,10 @@ class Recorder:
         smoothed_load = self._load.update(load)
         smoothed_joint = self._update_joint(groups.numpy(), routing)
         self._update_together(routing)
-        after = [weight.detach() for weight in self.expert_weights]
+        weights, before, norms_before = _rows(self._expert_weights), self._last, self._last_norms
+        self._last, self._last_norms = weights, _norms(weights)
         # A frozen step has no gradients, but the tensors still hold those of the last update.
-        own = [] if config.frozen else [weight.grad for weight in self.expert_weights if weight.grad is not None]
+        own = [] if config.frozen else [weight.grad for weight in self._expert_weights if weight.grad is not None]
         return StepRecord(
             step=step,
             task_loss=loss.task.item(),
@@ -123,10 +124,9 @@ class Recorder:
             processed=processed,
             preferred_load=_preferred_load(routing, load, config.top_k, balancing),
             selection_bias=balancing.bias.numpy(),
-            grad_norm=_norms(own) if own else np.zeros(num_experts),
-            weight_change=_norms([new - old for new, old in zip(after, before, strict=True)]) / _norms(before),
-            weight_distance=_norms([new - old for new, old in zip(after, self._initial, strict=True)])
-            / self._initial_norms,
+            grad_norm=_norms(_rows(own)) if own else np.zeros(num_experts),
+            weight_change=_norms(weights - before) / norms_before,
+            weight_distance=_norms(weights - self._initial) / self._initial_norms,
             smoothed_load=smoothed_load,
             eval_load=np.full(num_experts, np.nan) if evaluation is None else evaluation.load,
             dropped_by_choice=_dropped_by_choice(routing),
@@ -206,7 +206,11 @@ def _cosine(one: Tensor | None, other: Tensor | None) -> float:
     return (torch.sum(one * other) / lengths).item() if lengths > 0 else np.nan
 
 
-def _norms(tensors: list[Tensor]) -> np.ndarray:
-    """Euclidean norm over all tensors for each index of their first axis: (E,)."""
-    squares = [np.einsum("ij,ij->i", flat, flat) for flat in (t.flatten(1).numpy() for t in tensors)]
-    return np.sqrt(np.sum(squares, axis=0, dtype=np.float64))
+def _rows(tensors: Sequence[Tensor]) -> np.ndarray:
+    """All numbers of each expert, (E, …) tensors side by side: (E, n), a copy."""
+    return np.concatenate([tensor.detach().flatten(1).numpy() for tensor in tensors], axis=1)
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """Euclidean norm of each row, (E, n) → (E,)."""
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows), dtype=np.float64)

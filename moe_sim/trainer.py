@@ -140,16 +140,13 @@ class Trainer:
             loss = self._losses(logits, batch.labels, routing)
 
         # Backward and update.
-        before = [weight.detach().clone() for weight in self._recorder.expert_weights]
         gradients = RouterGradients() if config.frozen else self._learn(loss)
         if gradients is None:
             self.diverged = True
             return None
 
         evaluation = self._evaluate() if step % COARSE == 0 else None
-        record = self._recorder.record(
-            step, config, self.balancing, batch.groups, routing, loss, gradients, before, evaluation
-        )
+        record = self._recorder.record(step, config, self.balancing, batch.groups, routing, loss, gradients, evaluation)
         if not config.frozen:
             self.balancing.after_step(record.load, config)
         self.history.append(record)
