@@ -74,19 +74,19 @@ def _controls(session: Session) -> None:
     for group, members in groupby(knobs, key=lambda knob: knob.group):
         if group == MAIN:
             for knob in members:
-                _control(knob, config, session.change)
+                _control(session, knob, lambda: session.run.config, session.change)
         else:
             with st.expander(group):
                 for knob in members:
                     if _matters(knob, config):
-                        _control(knob, config, session.change)
+                        _control(session, knob, lambda: session.run.config, session.change)
                     if knob.name == "seed":
                         st.button("New seed", on_click=session.new_seed, width="stretch")
     if "thresholds" not in hidden:
         with st.expander(GROUP):
             st.caption("Tools disagree about where these lines are. They change what is said, not what is computed.")
             for knob in THRESHOLDS.values():
-                _control(knob, session.thresholds, session.move_threshold)
+                _control(session, knob, lambda: session.thresholds, session.move_threshold)
     st.caption("↻ starts anew from step 0. Everything else acts on the run going on.")
 
 
@@ -112,26 +112,35 @@ def _matters(knob: Knob, config: RunConfig) -> bool:
     return knob.name not in PARTICULAR_KNOBS or knob.name in METHODS[config.balancing].knobs
 
 
-def _control(knob: Knob, values: Any, act: Callable[..., None]) -> None:
-    """The widget that fits the knob. It shows its value in `values`, whatever moved it; moving it calls `act`."""
-    value = getattr(values, knob.name)
-    key = _widget_key(knob, value)
+def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callable[..., None]) -> None:
+    """The widget that fits the knob. It shows the knob's value, whatever moved it; moving it calls `act`."""
+    drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})
+    key = _widget_key(knob)
+    value = getattr(read(), knob.name)
+    stands = st.session_state.get(key, value)
+    if stands != value and drawn.get(knob.name) == value:
+        # Nobody but the widget has moved since it was drawn: its callback was cut short by the next script run.
+        act(**{knob.name: stands})
+        value = getattr(read(), knob.name)
+    if stands != value:
+        key = _widget_key(knob, anew=True)
+    drawn[knob.name] = value
 
     def moved() -> None:
-        act(**{knob.name: st.session_state[key]})
+        with session.acting:  # looked up only when it is our turn: a later move may have come first
+            act(**{knob.name: st.session_state[key]})
+            drawn.pop(knob.name, None)
 
+    values = read()
     unused = isinstance(values, RunConfig) and not _matters(knob, values)
     help = f"{METHODS[values.balancing].label} has no use for it. {knob.help}" if unused else knob.help
     knob_widget(knob, value, values, key=key, help=help, on_change=moved, disabled=unused)
 
 
-def _widget_key(knob: Knob, value: Any) -> str:
-    """The widget's key, a new one each time that something else than the widget moved the knob: a browser may report
-    the old position once more, and under a new key nobody listens to it. Its beginning tells the style sheet whether
-    the knob restarts."""
+def _widget_key(knob: Knob, *, anew: bool = False) -> str:
+    """The widget's key; a new one when something else than the widget has moved the knob: a browser may report the old
+    position once more, and under a new key nobody listens to it. Its beginning tells the style sheet whether the knob
+    restarts."""
     versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
-    key = f"{'live' if knob.live else 'restart'}-{knob.name}-{{}}"
-    version = versions.setdefault(knob.name, 0)
-    if st.session_state.get(key.format(version), value) != value:
-        versions[knob.name] = version = version + 1
-    return key.format(version)
+    versions[knob.name] = versions.get(knob.name, 0) + anew
+    return f"{'live' if knob.live else 'restart'}-{knob.name}-{versions[knob.name]}"

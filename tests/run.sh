@@ -27,7 +27,7 @@ mypy
 if [ $# -gt 0 ]; then
   python -m pytest "$@"
 else
-  # Two at a time, browsers after the others.
+  # Two at a time; but the browser has both cores to itself.
   python -m pytest --ignore tests/browser --numprocesses 2 --dist loadfile
-  python -m pytest tests/browser --numprocesses 2
+  python -m pytest tests/browser
 fi

@@ -6,6 +6,7 @@ The claims are made of several fixed seeds; the margins beside them were measure
 
 from __future__ import annotations
 
+from copy import deepcopy
 from functools import cache
 
 import numpy as np
@@ -20,9 +21,18 @@ LAST = slice(-50, None)
 
 
 @cache
+def trainer_of(seed: int, aux_loss_coef: float) -> Trainer:
+    """A run with one α, as far as it was needed."""
+    return Trainer(RunConfig(seed=seed, aux_loss_coef=aux_loss_coef))
+
+
+@cache
 def trained(seed: int, aux_loss_coef: float, steps: int) -> History:
-    """A run with one α from start to end."""
-    return Trainer(RunConfig(seed=seed, aux_loss_coef=aux_loss_coef)).run(steps)
+    """A run with one α from start to end. What a shorter one has done is not done again."""
+    trainer = trainer_of(seed, aux_loss_coef)
+    if trainer.steps_done > steps:
+        return Trainer(trainer.config).run(steps)
+    return deepcopy(trainer.run(steps - trainer.steps_done))
 
 
 def final_task_loss(aux_loss_coef: float) -> np.ndarray:

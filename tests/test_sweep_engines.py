@@ -7,7 +7,9 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
+from types import ModuleType
 
 import dask
 import psutil
@@ -25,11 +27,20 @@ QUIET = 0.2
 """Share of a core below which a process does not train."""
 
 
+@contextmanager
+def as_main(module: ModuleType) -> Iterator[None]:
+    """Workers that are spawned run the main module anew; where pages were tested before, that is a page's script."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", module)
+        yield
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """A scheduler with two worker processes. A run whose worker dies is not passed on to the next one."""
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "critical"}
     with (
+        as_main(ModuleType("__main__")),
         dask.config.set(settings),
         LocalCluster(
             n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", silence_logs=50

@@ -26,6 +26,9 @@ function mounted(Kind) {
 class Board {
   constructor(root) {
     this.root = root;
+    this.name = Math.random().toString(36).slice(2);
+    this.asked = []; // commands that Python has not told us yet to have obeyed
+    this.count = 0;
     this.plots = new Map();
     this.resizing = new ResizeObserver(() => this.schedule());
     this.resizing.observe(root);
@@ -45,13 +48,16 @@ class Board {
     }
   }
 
+  // Every command goes along until it was obeyed: of several in quick succession Streamlit delivers only the last.
   send(command) {
-    this.component.setTriggerValue("command", command);
+    this.asked.push({ ...command, number: ++this.count });
+    this.component.setTriggerValue("commands", { board: this.name, commands: this.asked });
   }
 
   // New data from Python: another run, another theme, or (without the stream) the newest message.
   async receive(component, data) {
     this.component = component;
+    if (data.obeyed.board === this.name) this.asked = this.asked.filter(({ number }) => number > data.obeyed.last);
     this.context = { ...data.context, run: data.run_id, still: matchMedia("(prefers-reduced-motion: reduce)").matches };
     for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
     this.root.dataset.theme = data.context.theme;

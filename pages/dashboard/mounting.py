@@ -15,6 +15,7 @@ from moe_sim.derived import SIGNALS
 from moe_sim.palette import PALETTES, Theme
 from moe_sim.playback import RATES, Playback
 from moe_sim.thresholds import Thresholds
+from pages.inbox import Inbox
 
 FALLBACK_INTERVAL = 0.5
 """Seconds between two updates through the page, where the stream cannot be reached."""
@@ -48,16 +49,17 @@ def mount(
         isolate_styles=False,
     )
 
+    inbox: Inbox = st.session_state.setdefault(f"inbox of {name}", Inbox())
+
     def obey() -> None:
-        asked = st.session_state[name].get("command")
-        if isinstance(asked, dict):
-            command(asked)
+        for one in inbox.fresh(st.session_state[name].get("commands")):
+            command(one)
 
     def draw(message: str | None = None) -> None:
         draw_board(
             key=name,
-            data=data | {"message": message},
-            on_command_change=obey,
+            data=data | {"message": message, "obeyed": inbox.obeyed},
+            on_commands_change=obey,
             on_transport_change=lambda: None,
         )
 

@@ -1,0 +1,38 @@
+"""Commands of a board, each obeyed once and none lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+MOST = 100
+"""Commands in one delivery."""
+
+
+class Inbox:
+    """What one board has asked for so far. It tells every command again until it hears that it was obeyed: Streamlit
+    keeps only the last of several values that a component sets in quick succession."""
+
+    def __init__(self) -> None:
+        self._board = ""
+        self._last = 0
+
+    @property
+    def obeyed(self) -> dict[str, Any]:
+        """Which board's commands were obeyed, and up to which number."""
+        return {"board": self._board, "last": self._last}
+
+    def fresh(self, told: Any) -> list[dict[str, Any]]:
+        """The commands of a delivery that are new, in their order. Whatever is not a delivery holds none."""
+        match told:
+            case {"board": str() as board, "commands": list() as commands} if len(commands) <= MOST:
+                if board != self._board:
+                    self._board, self._last = board[:40], 0
+            case _:
+                return []
+        new = []
+        for command in commands:
+            match command:
+                case {"name": str(), "number": int() as number} if number > self._last:
+                    self._last = number
+                    new.append(command)
+        return new

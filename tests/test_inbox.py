@@ -1,0 +1,53 @@
+"""Commands of a board: each obeyed once, in order, and none lost."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pages.inbox import MOST, Inbox
+
+
+def delivery(*numbers: int, board: str = "a") -> dict[str, Any]:
+    return {"board": board, "commands": [{"name": f"n{number}", "number": number} for number in numbers]}
+
+
+def numbers(commands: list[dict[str, Any]]) -> list[int]:
+    return [command["number"] for command in commands]
+
+
+def test_a_command_that_is_told_again_is_obeyed_once() -> None:
+    inbox = Inbox()
+    assert numbers(inbox.fresh(delivery(1))) == [1]
+    assert numbers(inbox.fresh(delivery(1, 2))) == [2]
+    assert inbox.fresh(delivery(1, 2)) == []
+    assert inbox.obeyed == {"board": "a", "last": 2}
+
+
+def test_a_new_board_begins_to_count_anew() -> None:
+    inbox = Inbox()
+    inbox.fresh(delivery(1, 2, 3))
+    assert numbers(inbox.fresh(delivery(1, board="b"))) == [1]
+    assert inbox.obeyed == {"board": "b", "last": 1}
+
+
+@given(st.lists(st.integers(1, 6), max_size=8))
+def test_whatever_deliveries_arrive_every_command_is_obeyed_once_and_in_order(ends: list[int]) -> None:
+    # A delivery holds everything from some command that is not known to be obeyed up to the newest.
+    inbox, obeyed = Inbox(), []
+    for end in ends:
+        obeyed += numbers(inbox.fresh(delivery(*range(inbox.obeyed["last"] + 1, end + 1))))
+    assert obeyed == list(range(1, max(ends, default=0) + 1))
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, [], "train", 7, {}, {"board": "a"}, {"board": 3, "commands": []}, {"board": "a", "commands": "train"},
+     {"board": "a", "commands": [None, "train", {"name": "train"}, {"number": 1}, {"name": "x", "number": "1"}]},
+     {"board": "a", "commands": [{"name": "train", "number": 1}] * (MOST + 1)}],
+)  # fmt: skip
+def test_what_is_no_delivery_holds_no_command(told: Any) -> None:
+    assert Inbox().fresh(told) == []
