@@ -4,9 +4,9 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from moe_sim import PRESETS
-from moe_sim.presets import MECHANISM
+from moe_sim.presets import MECHANISM, SCENARIO
 from tests.browser.conftest import watch_for_trouble
-from tests.browser.driver import PATIENCE, TABS, move, press, state, step_shown, visit, wait_for_step
+from tests.browser.driver import PATIENCE, TABS, move, pause, press, state, step_shown, visit, wait_for_step
 
 
 def test_a_learning_rate_of_a_thousand_ends_in_a_sentence_with_the_last_picture_kept(page: Page, server: str) -> None:
@@ -72,17 +72,22 @@ def test_quick_hands_lose_nothing(page: Page, server: str) -> None:
     assert page.locator(".ecl .tile").count() == 6
 
 
-@pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_trains(page: Page, server: str, name: str) -> None:
+@pytest.mark.parametrize("kind", [SCENARIO, MECHANISM])
+def test_every_preset_trains(page: Page, server: str, kind: str) -> None:
     visit(page, server)
-    if PRESETS[name].kind == MECHANISM:
+    if kind == MECHANISM:
         page.get_by_text("Mechanisms, each at its usual strength", exact=True).click()
-    press(page, PRESETS[name].label)
-    if name == "text":
-        expect(page.locator(".ecl .passages").first).to_be_visible(timeout=PATIENCE)
-    press(page, "Train")
-    wait_for_step(page, 30)
-    expect(state(page)).not_to_have_text("Ready")
+    for name, preset in PRESETS.items():
+        if preset.kind != kind:
+            continue
+        press(page, preset.label)
+        page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'", timeout=PATIENCE)
+        if name == "text":
+            expect(page.locator(".ecl .passages").first).to_be_visible(timeout=PATIENCE)
+        press(page, "Train")
+        wait_for_step(page, 30)
+        expect(state(page)).not_to_have_text("Ready")
+        pause(page)
 
 
 def test_every_tab_opens_by_keyboard_and_draws(page: Page, server: str) -> None:
