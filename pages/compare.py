@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages import notices
 from pages.comparing import controls
 from pages.dashboard import side_by_side
 from pages.session import current
@@ -12,7 +13,5 @@ visitor = current()
 bench = visitor.bench()
 with st.sidebar:
     controls.draw(visitor, bench)
-for notice in bench.notices:
-    st.warning(notice.replace("$", "\\$").replace("`", "'").replace("[", "\\["), icon=":material/info:")
-bench.notices.clear()
+notices.show(bench.notices)
 side_by_side.show(visitor, bench.run, bench.command, bench.next_message)

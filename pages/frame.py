@@ -12,7 +12,7 @@ if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from moe_sim import charts  # noqa: E402
-from pages import session, sidebar  # noqa: E402
+from pages import notices, session, sidebar  # noqa: E402
 
 st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(ROOT / "pages" / "icon.svg"), layout="wide")
 st.html(Path(__file__).with_name("frame.css"))
@@ -36,8 +36,6 @@ visitor.follow_lecture()
 with st.sidebar:
     sidebar.draw(visitor, PAGES, page)
 visitor.write_address(comparing=page.title == "Compare")
-for notice in visitor.notices:
-    st.warning(notice.replace("$", "\\$").replace("`", "'").replace("[", "\\["), icon=":material/info:")
-visitor.notices.clear()
+notices.show(visitor.notices)
 charts.load()
 page.run()

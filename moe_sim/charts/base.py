@@ -9,8 +9,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from moe_sim.config import RunConfig
-from moe_sim.derived import markers, signals
+from moe_sim.derived import markers, recent_mean, signals
 from moe_sim.history import COARSE, History
+from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.palette import PALETTES, Palette, Theme
 from moe_sim.tasks import HeldOut, Task
 from moe_sim.thresholds import Thresholds
@@ -107,6 +108,32 @@ def signal_line(
         line=dict(color=colour, width=2, dash=dash), meta={"signal": name, "factor": factor, "log": log},
         hovertemplate=f"step %{{x}}: {label} %{{y:.3g}}<extra></extra>", **trace,
     )  # fmt: skip
+
+
+def share_bars(
+    scene: Scene, theme: Theme, title: str, columns: tuple[tuple[str, str, str], ...]
+) -> go.Figure:  # fmt: skip
+    """Shares of every expert side by side, means of the last 20 steps, with the even share as a line.
+
+    Args:
+        scene: the run.
+        theme: its colours.
+        title: the chart's name.
+        columns: of the history, each with its name and its colour.
+    """
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    figure = blank_figure(
+        palette, title, f"mean of the last {SMOOTHING_HORIZON} steps",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero"),
+        barmode="group", bargap=0.25, showlegend=True,
+    )  # fmt: skip
+    for column, name, colour in columns:
+        figure.add_bar(
+            x=expert_names(num_experts), y=100 * recent_mean(scene.history, column), name=name, marker_color=colour,
+            meta={"now": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
+    return figure
 
 
 def expert_axis(num_experts: int) -> dict[str, Any]:

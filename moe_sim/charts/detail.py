@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_scale, steps_of
+from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_bars, share_scale, steps_of
 from moe_sim.derived import COARSE, coarse_mean, recent_mean
 from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.palette import PALETTES, Theme
@@ -13,22 +13,12 @@ from moe_sim.palette import PALETTES, Theme
 
 def load_and_importance(scene: Scene, theme: Theme = "light") -> go.Figure:
     """f beside P for every expert, means of the last 20 steps, with their products: why the loss uses both."""
-    palette, num_experts = PALETTES[theme], scene.config.num_experts
-    figure = blank_figure(
-        palette, "Load f and importance P", f"mean of the last {SMOOTHING_HORIZON} steps",
-        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero"),
-        barmode="group", bargap=0.25, showlegend=True,
-    )  # fmt: skip
-    for column, name, colour in (
+    palette = PALETTES[theme]
+    columns = (
         ("load", "load f (counted)", palette.ink),
         ("importance", "importance P (probability)", palette.accent),
-    ):
-        figure.add_bar(
-            x=expert_names(num_experts), y=100 * recent_mean(scene.history, column), name=name, marker_color=colour,
-            meta={"now": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
-        )  # fmt: skip
-    figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
-    return figure
+    )
+    return share_bars(scene, theme, "Load f and importance P", columns)
 
 
 def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:

@@ -5,31 +5,19 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, signal_line
-from moe_sim.derived import recent_mean
-from moe_sim.metrics import SMOOTHING_HORIZON
+from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_bars, signal_line
 from moe_sim.palette import PALETTES, Theme
 
 
 def preference(scene: Scene, theme: Theme = "light") -> go.Figure:
     """What the router itself prefers beside where tokens were sent: alike under a loss, not so where another selection
     balances."""
-    palette, num_experts = PALETTES[theme], scene.config.num_experts
-    figure = blank_figure(
-        palette, "Preference and selection", f"mean of the last {SMOOTHING_HORIZON} steps",
-        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero"),
-        barmode="group", bargap=0.25, showlegend=True,
-    )  # fmt: skip
-    for column, name, colour in (
+    palette = PALETTES[theme]
+    columns = (
         ("preferred_load", "the router's own top-k", palette.muted),
         ("load", "as selected", palette.accent),
-    ):
-        figure.add_bar(
-            x=expert_names(num_experts), y=100 * recent_mean(scene.history, column), name=name, marker_color=colour,
-            meta={"now": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
-        )  # fmt: skip
-    figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
-    return figure
+    )
+    return share_bars(scene, theme, "Preference and selection", columns)
 
 
 def selection_bias(scene: Scene, theme: Theme = "light") -> go.Figure:
