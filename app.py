@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from moe_sim import charts
 from moe_sim.export.endpoint import slide_endpoint
+from moe_sim.pool import shared_pool
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.stream import live_endpoint
 from moe_sim.sweep.desk import shared_desk
@@ -28,7 +29,8 @@ PLOTLY_PATH = f"/plotly-{plotly.__version__}.js"
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Train while the server runs; a thread inside torch must not meet the interpreter's end."""
-    scheduler, desk = shared_scheduler(), shared_desk()
+    scheduler, desk, pool = shared_scheduler(), shared_desk(), shared_pool()
+    pool.use()
     warming = asyncio.create_task(asyncio.to_thread(_warm_up))
     try:
         yield
@@ -36,6 +38,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
         await warming
         await asyncio.to_thread(desk.stop)
         scheduler.stop()
+        pool.stop()
 
 
 def _warm_up() -> None:

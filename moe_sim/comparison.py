@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,11 +97,24 @@ class Comparison(Playback):
             for member in chosen:
                 member.update(**changes)
 
-    def take_step(self) -> None:
-        hurrying = self.catching_up
-        for member in self.members:
-            if not member.diverged:
-                member.take_step()
+    @property
+    def lane(self) -> int:
+        return self.members[0].lane
+
+    @property
+    def work(self) -> frozenset[int]:
+        return frozenset().union(*(member.work for member in self.members))
+
+    def take_steps(self, count: int, seconds: float = math.inf) -> None:
+        hurrying, end = self.catching_up, time.monotonic() + seconds
+        for _ in range(count):
+            going = [member for member in self.members if not member.diverged]
+            slowest = min((member.steps_done for member in going), default=0)
+            for member in going:
+                if member.steps_done == slowest:
+                    member.take_steps(1, seconds)
+            if time.monotonic() >= end:
+                break
         if hurrying and not self.catching_up:
             for member in self.members:
                 member.follow_plan()

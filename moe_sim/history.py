@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -100,6 +101,12 @@ class Event:
     changes: dict[str, Any]
 
 
+def _layout(num_experts: int) -> list[tuple[str, int]]:
+    """Every column's name and width."""
+    widths = dict.fromkeys(SCALARS, 1) | dict.fromkeys(PER_EXPERT, num_experts)
+    return list((widths | dict.fromkeys(PER_CHOICE, MOST_CHOICES)).items())
+
+
 class History:
     """Columns of a run. One thread appends; any thread may read at any time.
 
@@ -111,23 +118,49 @@ class History:
         self.initial_config = config
         self.events: tuple[Event, ...] = ()
         self._length = 0
-        widths: dict[str, tuple[int, ...]] = dict.fromkeys(SCALARS, ())
-        widths |= dict.fromkeys(PER_EXPERT, (config.num_experts,)) | dict.fromkeys(PER_CHOICE, (MOST_CHOICES,))
-        self._columns: dict[str, np.ndarray] = {name: np.empty((256, *width)) for name, width in widths.items()}
+        self._use(np.empty((256, sum(width for _, width in _layout(config.num_experts)))))
 
     def __len__(self) -> int:
         return self._length
 
+    def _use(self, table: np.ndarray) -> None:
+        """Have all columns in one table, one row a step."""
+        columns, left = {}, 0
+        for name, width in _layout(self.initial_config.num_experts):
+            columns[name] = table[:, left] if name in SCALARS else table[:, left : left + width]
+            left += width
+        self._table, self._columns = table, columns
+
     def append(self, record: StepRecord) -> None:
         """Add the next step."""
-        row = self._length
-        if row == len(self._columns["step"]):
-            self._columns = {
-                name: np.concatenate([column, np.empty_like(column)]) for name, column in self._columns.items()
-            }
+        row = self._room(1)
         for name, column in self._columns.items():
             column[row] = getattr(record, name)
         self._length = row + 1
+
+    def rows(self, start: int = 0) -> np.ndarray:
+        """(n, width) every column of the steps after `start`, side by side, for another history's `extend`."""
+        return self._table[start : self._length].copy()
+
+    def extend(self, rows: np.ndarray) -> None:
+        """Add steps as `rows` gave them."""
+        first = self._room(len(rows))
+        self._table[first : first + len(rows)] = rows
+        self._length = first + len(rows)
+
+    def _room(self, rows: int) -> int:
+        """The row after the last, with room for so many."""
+        while self._length + rows > len(self._table):
+            self._use(np.concatenate([self._table, np.empty_like(self._table)]))
+        return self._length
+
+    def until(self, length: int) -> History:
+        """The first steps, and the moves made before them, as a history that stays as it is while this one grows.
+        Shares the columns."""
+        part = copy.copy(self)
+        part._length = min(length, part._length)
+        part.events = tuple(event for event in self.events if event.step < length)
+        return part
 
     def record_event(self, event: Event) -> None:
         """Note that knobs were moved. Moves at the same step are one event."""

@@ -2,54 +2,84 @@
 
 from __future__ import annotations
 
-import logging
-import time
+import math
+from contextlib import suppress
 from typing import Any
 
 from moe_sim.config import RunConfig
 from moe_sim.history import Event, History
 from moe_sim.playback import DEFAULT_RATE, Playback
+from moe_sim.tasks import Task
 from moe_sim.thresholds import Thresholds
-from moe_sim.trainer import Probe, Trainer
-
-PROBE_INTERVAL = 0.2
-"""Seconds between two looks at the routing map while training."""
-
-log = logging.getLogger(__name__)
+from moe_sim.trainer import Probe, live_changes
+from moe_sim.trajectory import Trajectory, owned, shared_trajectory
 
 
 class LiveRun(Playback):
     """One training run that can be watched and controlled while it goes on. All methods may be called from any thread.
 
-    What it did is in `history`, which never needs a lock; `probe` is the newest routing of the held-out tokens.
+    Runs of the same configuration and plan share one `Trajectory`: each goes through it at its own pace, and what one
+    has had computed need not be computed for the others. The first knob that is moved by hand branches off.
     """
 
-    def __init__(self, config: RunConfig, plan: tuple[Event, ...] = (), rate: float = DEFAULT_RATE) -> None:
+    def __init__(
+        self, config: RunConfig, plan: tuple[Event, ...] = (), rate: float = DEFAULT_RATE,
+        trajectory: Trajectory | None = None,
+    ) -> None:  # fmt: skip
         super().__init__(rate)
-        self.trainer = Trainer(config)
-        self.history = self.trainer.history
-        self.probe: Probe = self.trainer.probe()
-        self.plan = plan
-        """Live knobs that move by themselves at their step, unless a hand has moved that knob."""
+        self._trajectory = trajectory or shared_trajectory(config, plan)
+        self._trajectory.followers.add(self)
+        self._position = 0
         self.thresholds = Thresholds()
         """Where the diagnosis draws its lines."""
-        self.is_recorded = False
-        self._probed_at = 0.0
 
     def __repr__(self) -> str:
         return f"LiveRun({self.config!r})"
 
     @property
+    def history(self) -> History:
+        """What it did so far. Reading it never needs a lock."""
+        trajectory = self._trajectory
+        return trajectory.history.until(self._position) if trajectory.is_shared else trajectory.history
+
+    @property
+    def plan(self) -> tuple[Event, ...]:
+        """Live knobs that move by themselves at their step, unless a hand has moved that knob."""
+        return self._trajectory.plan
+
+    @property
+    def probe(self) -> Probe:
+        """How the held-out tokens are routed now, or were a few steps ago."""
+        return self._trajectory.probe(self.steps_done)
+
+    @property
+    def task(self) -> Task:
+        """What is learned."""
+        return self._trajectory.task
+
+    @property
+    def lane(self) -> int:
+        return self._trajectory.lane
+
+    @property
+    def work(self) -> frozenset[int]:
+        return frozenset({id(self._trajectory)})
+
+    @property
     def config(self) -> RunConfig:
         """The configuration in force."""
-        return self.trainer.config
+        history = self.history
+        return history.config_at(len(history) + 1)
 
     @property
     def start_config(self) -> RunConfig:
         """The configuration that, with `plan`, gives this run again: knobs moved by hand as they are now, knobs moved
         by the plan as they were at step 0."""
-        planned = {name for event in self.plan for name in event.changes}
-        return self.config.replace(**{name: getattr(self.history.initial_config, name) for name in planned})
+        return self._start_config(self.config, self.plan)
+
+    def _start_config(self, config: RunConfig, plan: tuple[Event, ...]) -> RunConfig:
+        planned = {name for event in plan for name in event.changes}
+        return config.replace(**{name: getattr(self.history.initial_config, name) for name in planned})
 
     @property
     def course(self) -> tuple[Event, ...]:
@@ -61,37 +91,41 @@ class LiveRun(Playback):
 
     @property
     def steps_done(self) -> int:
-        return self.trainer.steps_done
+        trajectory = self._trajectory
+        return self._position if trajectory.is_shared else len(trajectory.history)
 
     @property
     def diverged(self) -> bool:
-        return self.trainer.diverged
+        trajectory = self._trajectory
+        return trajectory.diverged and self.steps_done == len(trajectory.history)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is over, to be looked at only."""
+        return self._trajectory.is_recorded
 
     @classmethod
     def recorded(cls, history: History, probe: Probe | None) -> LiveRun:
         """A run that is over, to be looked at: its weights are gone, so it cannot go on."""
-        run = cls(history.initial_config, history.events)
-        run.history = run.trainer.history = history
-        run.trainer.config = history.config_at(len(history) + 1)
-        run.probe = probe or run.probe
-        run.budget, run.is_recorded = len(history), True
+        run = cls(history.initial_config, trajectory=Trajectory.recorded(history, probe))
+        run.budget = len(history)
         return run
 
     def branch(self) -> LiveRun:
-        """A run of its own that does again what this one did so far, as fast as it can, and then waits to go on."""
+        """A run of its own that has done what this one did so far, and waits to go on. Of a recorded run, one that does
+        it all again, as fast as it can."""
         with self._lock:
             steps, course = self.steps_done, self.course
-        twin = LiveRun(self.history.initial_config, course, rate=self.rate)
+            trajectory = None if self.is_recorded else self._trajectory.branch(steps, course)
+        twin = LiveRun(self.history.initial_config, course, rate=self.rate, trajectory=trajectory)
         twin.budget, twin.thresholds, twin._catch_up = self.budget, self.thresholds, steps
-        if steps == 0:
-            twin.follow_plan()
         return twin
 
     def pause(self) -> None:
-        """Stop after the step going on."""
+        """Stop after the turn going on."""
         super().pause()
         with self._lock:
-            self._refresh_probe()
+            self._trajectory.look(self.steps_done)
 
     def extend(self, steps: int = 1_000) -> None:
         """Raise the step budget. A recorded run has none to raise."""
@@ -107,34 +141,36 @@ class LiveRun(Playback):
         with self._lock:
             if self.is_recorded:
                 return
-            self.trainer.update(**changes)
+            changed = live_changes(self.config, changes)
             kept = ((e.step, {k: v for k, v in e.changes.items() if k not in changes}) for e in self.plan)
-            self.plan = tuple(Event(step, rest) for step, rest in kept if rest)
+            plan = tuple(Event(step, rest) for step, rest in kept if rest)
             try:
-                _ = self.start_config
+                self._start_config(self.config.replace(**changed), plan)
             except ValueError:  # what the hand did does not go with how the plan began
-                self.plan = ()
-            self._refresh_probe()
+                plan = ()
+            if changed or plan != self.plan:
+                self._own().update(changes, plan)
 
-    def take_step(self) -> None:
+    def _own(self) -> Trajectory:
+        """The trajectory, now nobody else's."""
+        trajectory = owned(self._trajectory, self, self.steps_done)
+        if trajectory is not self._trajectory:
+            self._trajectory.followers.discard(self)
+            trajectory.followers.add(self)
+            self._trajectory = trajectory
+        return trajectory
+
+    def take_steps(self, count: int, seconds: float = math.inf) -> None:
         hurrying = self.catching_up
-        self.follow_plan()
-        self.trainer.step()
+        self._position = self._trajectory.reach(self.steps_done + count, seconds)
         if hurrying and not self.catching_up:
-            self.follow_plan()  # moves made at the very step at which the run was branched off
-        if time.monotonic() - self._probed_at >= PROBE_INTERVAL or self.state != "training":
-            self._refresh_probe()
+            self.follow_plan()
+        if self.state != "training" and not self.catching_up:
+            self._trajectory.look(self._position)
 
     def follow_plan(self) -> None:
-        """Move the knobs that are to move at this step."""
-        for event in self.plan:
-            if event.step == self.steps_done:
-                try:
-                    self.trainer.update(**event.changes)
-                except ValueError as error:  # a knob moved by hand in between has made it impossible
-                    log.warning("planned move at step %d left out: %s", event.step, error)
-
-    def _refresh_probe(self) -> None:
-        self._probed_at = time.monotonic()
-        if not self.diverged and not self.is_recorded:
-            self.probe = self.trainer.probe()
+        """Move the knobs that are to move at this very step, instead of with the next one."""
+        moves = {name: value for e in self.plan if e.step == self.steps_done for name, value in e.changes.items()}
+        if moves:
+            with suppress(ValueError):  # a knob moved by hand in between has made it impossible
+                self._own().update(moves, self.plan)

@@ -19,6 +19,11 @@ DEFAULT_BUDGET = 2_000
 DEFAULT_RATE = 60.0
 RATES = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
 """Target rates in steps/s to choose from; ∞ is “as fast as possible”."""
+TURNS_PER_SECOND = 15.0
+"""A run that asks for more steps/s does several in one turn."""
+MOST_STEPS_PER_TURN = 8
+TURN = 0.025
+"""Seconds after which no further step of a turn is begun."""
 LEASE_GRACE = 10.0
 """Seconds that training goes on after the last viewer left."""
 
@@ -38,6 +43,8 @@ class Playback(ABC):
         """The scheduler has let go of it: nothing will happen any more."""
         self.queued = False
         """Owned by the scheduler: it will look here again."""
+        self.place = 0
+        """Its place in the line of those who wait for their turn to train; 0 where it does not wait."""
         self.last_watched = time.monotonic()
         self._viewers = 0
         self._training = False
@@ -57,9 +64,19 @@ class Playback(ABC):
     def diverged(self) -> bool:
         """Whether there is nothing left to train."""
 
+    @property
+    def lane(self) -> int:
+        """Whose work its steps are; see `moe_sim.computation.Computing`."""
+        return 0
+
+    @property
+    def work(self) -> frozenset[int]:
+        """What has to be computed for it, the same number for the same."""
+        return frozenset({id(self)})
+
     @abstractmethod
-    def take_step(self) -> None:
-        """Do one step, whatever the state."""
+    def take_steps(self, count: int, seconds: float = math.inf) -> None:
+        """Do so many steps, whatever the state; begin none after so many seconds."""
 
     @property
     def state(self) -> State:
@@ -89,6 +106,16 @@ class Playback(ABC):
     def catching_up(self) -> bool:
         """Whether it hurries to the step at which another one was branched off."""
         return self.steps_done < self._catch_up
+
+    @property
+    def steps_per_turn(self) -> int:
+        """How many steps are done without looking up: a few at high rates, as each turn costs something too."""
+        if self.catching_up:
+            return min(MOST_STEPS_PER_TURN, self._catch_up - self.steps_done)
+        if self._single_steps:
+            return self._single_steps
+        count = int(min(MOST_STEPS_PER_TURN, max(1.0, self.rate // TURNS_PER_SECOND)))
+        return min(count, self.budget - self.steps_done)
 
     @property
     def target_rate(self) -> float:
@@ -155,17 +182,18 @@ class Playback(ABC):
         self._wake()
 
     def advance(self) -> None:
-        """Do one step. The scheduler's to call. An error ends this one only, and is logged."""
+        """Do one turn. The scheduler's to call. An error ends this one only, and is logged."""
         with self._lock:
             if not self.wants_step:
                 return
-            self._single_steps = max(0, self._single_steps - 1)
+            before = self.steps_done
             try:
-                self.take_step()
-                self._pace.append((time.monotonic(), self.steps_done))
+                self.take_steps(self.steps_per_turn, TURN)
             except Exception:
                 self._failed = True
                 log.exception("failed after step %d: %r", self.steps_done, self)
+            self._single_steps = max(0, self._single_steps - (self.steps_done - before))
+            self._pace.append((time.monotonic(), self.steps_done))
 
     def _wake(self) -> None:
         if self.on_wake is not None:

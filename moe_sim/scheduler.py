@@ -1,11 +1,11 @@
-"""Background training shared fairly: runs that are watched take turns on as many threads as there are cores."""
+"""Background training shared fairly: runs that are watched take turns."""
 
 from __future__ import annotations
 
 import atexit
 import heapq
 import itertools
-import os
+import math
 import threading
 import time
 from functools import lru_cache
@@ -13,57 +13,80 @@ from typing import TypeVar
 
 import torch
 
+from moe_sim.admission import Admission
 from moe_sim.playback import Playback
 
 Kind = TypeVar("Kind", bound=Playback)
 
 FORGET_AFTER = 30 * 60.0
 """Seconds after which a run that nobody watches is forgotten."""
-SWEEP_INTERVAL = 10.0
+IDLE_SWEEP_INTERVAL = 10.0
 """Seconds between two looks for such runs."""
+SWEEP_INTERVAL = 0.5
+"""Seconds between two looks for places that have become free."""
+
+
+class Lane:
+    """The runs whose steps are one processor's work, by when their next turn is due."""
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self.changed = threading.Condition(lock)
+        self._queue: list[tuple[float, int, Playback]] = []
+        self._order = itertools.count()
+
+    def push(self, due: float, run: Playback) -> None:
+        """Put a run in line."""
+        heapq.heappush(self._queue, (due, next(self._order), run))
+        self.changed.notify()
+
+    def pop(self, now: float) -> tuple[float, Playback] | None:
+        """The run that has been due for longest, with when it was; None if none is."""
+        if not self._queue or self._queue[0][0] > now:
+            return None
+        due, _, run = heapq.heappop(self._queue)
+        return due, run
+
+    def wait(self, now: float, longest: float) -> None:
+        """Wait until the next one is due, or something changes."""
+        self.changed.wait(min(self._queue[0][0] - now if self._queue else longest, longest))
 
 
 class Scheduler:
-    """Shares the cores fairly among runs: whoever's next step has been due for longest gets the next turn.
+    """Shares the processors fairly among runs: in each lane, whoever's next turn has been due for longest comes next.
 
-    Each run asks for a rate. When they ask for more than there is, steps are dealt out in turn, so that all runs
-    advance alike. Few threads, each with single-threaded torch, keep the interpreter responsive for the page.
+    Each run asks for a rate. When they ask for more than there is, turns are dealt out in order, so that all runs
+    advance alike. A lane is a worker process, or this process; each has one thread here, which mostly waits.
     """
 
-    def __init__(self, threads: int | None = None) -> None:
-        self._count = threads or os.cpu_count() or 1
+    def __init__(self, admission: Admission | None = None) -> None:
+        self.admission = admission or Admission()
         self._runs: dict[str, Playback] = {}
-        self._queue: list[tuple[float, int, Playback]] = []
-        self._order = itertools.count()
-        self._condition = threading.Condition()
+        self._lock = threading.RLock()
+        self._lanes: dict[int, Lane] = {}
         self._threads: list[threading.Thread] = []
         self._running = False
-        self._swept_at = -SWEEP_INTERVAL
+        self._swept_at = self._idle_swept_at = -math.inf
 
     def start(self) -> None:
-        """Start the worker threads, once."""
-        with self._condition:
-            if self._running:
-                return
+        """Begin to work. Threads come with the runs that need them."""
+        with self._lock:
             self._running = True
-            self._threads = [
-                threading.Thread(target=self._work, name=f"trainer-{i}", daemon=True) for i in range(self._count)
-            ]
-        for thread in self._threads:
-            thread.start()
+            for run in self._runs.values():
+                self.enqueue(run)
 
     def stop(self) -> None:
-        """End the worker threads and wait for them. A thread inside torch must not meet the interpreter's end."""
-        with self._condition:
+        """End the threads and wait for them. A thread inside torch must not meet the interpreter's end."""
+        with self._lock:
             self._running = False
-            self._condition.notify_all()
+            for lane in self._lanes.values():
+                lane.changed.notify_all()
         for thread in self._threads:
             thread.join()
-        self._threads = []
+        self._threads, self._lanes = [], {}
 
     def add(self, run: Kind) -> Kind:
         """Take a run in; returns it."""
-        with self._condition:
+        with self._lock:
             self._runs[run.id] = run
         run.on_wake = self.enqueue
         return run
@@ -76,47 +99,60 @@ class Scheduler:
         """Forget a run. It stops training."""
         run.pause()
         run.forgotten = True
-        with self._condition:
+        with self._lock:
             self._runs.pop(run.id, None)
 
     def enqueue(self, run: Playback) -> None:
-        """Have a look at `run` as soon as possible, if it wants a step."""
-        with self._condition:
-            if not run.queued and not run.forgotten and run.wants_step:
+        """Have a look at `run` as soon as possible, if it wants a step and there is a place for it."""
+        with self._lock:
+            if self._running and not run.queued and not run.forgotten and run.wants_step and self.admission.admit(run):
                 run.queued = True
-                self._push(time.monotonic(), run)
+                self._lane(run.lane).push(time.monotonic(), run)
 
-    def _push(self, due: float, run: Playback) -> None:
-        heapq.heappush(self._queue, (due, next(self._order), run))
-        self._condition.notify()
+    def _lane(self, number: int) -> Lane:
+        if number not in self._lanes:
+            lane = self._lanes[number] = Lane(self._lock)
+            thread = threading.Thread(target=self._work, args=(lane,), name=f"trainer-{number}", daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self._lanes[number]
 
-    def _work(self) -> None:
+    def _work(self, lane: Lane) -> None:
         torch.set_num_threads(1)
         while True:
-            with self._condition:
-                turn = self._next_turn()
+            with self._lock:
+                turn = self._next_turn(lane)
             if turn is None:
                 return
             due, run = turn
+            before = run.steps_done
             run.advance()
-            with self._condition:
-                run.queued = run.wants_step
+            pause = max(1, run.steps_done - before) / run.target_rate
+            with self._lock:
+                run.queued = run.wants_step and not run.forgotten and self.admission.admit(run)
                 if run.queued:
-                    # A run that is late may catch up one step, no more; then it queues behind the others.
-                    self._push(max(due + 1 / run.target_rate, time.monotonic() - 1 / run.target_rate), run)
+                    # A run that is late may catch up one turn, no more; then it queues behind the others.
+                    self._lane(run.lane).push(max(due + pause, time.monotonic() - pause), run)
 
-    def _next_turn(self) -> tuple[float, Playback] | None:
-        """Wait for the next run that is due; None when stopped. Called with the condition held."""
+    def _next_turn(self, lane: Lane) -> tuple[float, Playback] | None:
+        """Wait for the next run that is due; None when stopped. Called with the lock held."""
         while self._running:
             now = time.monotonic()
             if now - self._swept_at > SWEEP_INTERVAL:
                 self._swept_at = now
-                self._forget_idle(now)
-            if self._queue and self._queue[0][0] <= now:
-                due, _, run = heapq.heappop(self._queue)
-                return due, run
-            self._condition.wait(min(self._queue[0][0] - now if self._queue else SWEEP_INTERVAL, SWEEP_INTERVAL))
+                self._sweep(now)
+            turn = lane.pop(now)
+            if turn is not None:
+                return turn
+            lane.wait(now, SWEEP_INTERVAL)
         return None
+
+    def _sweep(self, now: float) -> None:
+        for run in self.admission.sweep():
+            self.enqueue(run)
+        if now - self._idle_swept_at > IDLE_SWEEP_INTERVAL:
+            self._idle_swept_at = now
+            self._forget_idle(now)
 
     def _forget_idle(self, now: float) -> None:
         oldest = now - FORGET_AFTER

@@ -5,7 +5,8 @@ T tokens, E experts, K choices per token.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,23 +59,49 @@ class Probe:
         return _rows_of_shares(self.together, np.diagonal(self.together))
 
 
+def make_task(config: RunConfig) -> Task:
+    """The task of a run, from its configuration alone."""
+    random = generators(config.seed)
+    return TASKS[config.task](config, random["task"], random["held_out"])
+
+
+def live_changes(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Which of these live knobs would not be what they are.
+
+    Raises:
+        ValueError: for a structural or unknown knob, naming it, and for a value that is not allowed.
+    """
+    for name in changes:
+        if name not in KNOBS:
+            raise ValueError(f"there is no knob named {name!r}")
+        if not KNOBS[name].live:
+            raise ValueError(f"{name} is structural: it needs a new run and cannot change in a running one")
+    after = config.replace(**changes)
+    return {name: getattr(after, name) for name in changes if getattr(after, name) != getattr(config, name)}
+
+
 class Trainer:
     """Trains one small MoE network. The same configuration and the same updates at the same steps give the same
     numbers on one machine; the order of the tokens and the initial weights depend on the seed and on structural knobs
     only."""
 
-    def __init__(self, config: RunConfig) -> None:
+    def __init__(self, config: RunConfig, history: History | None = None) -> None:
+        """
+        Args:
+            config: the run.
+            history: where its steps go; a new one unless given.
+        """
         self.config = config
         random = generators(config.seed)
         self._data, self._noise, self._evaluation = random["data"], random["noise"], random["evaluation"]
         self._evaluation_start = self._evaluation.get_state()
-        self.task: Task = TASKS[config.task](config, random["task"], random["held_out"])
+        self.task = make_task(config)
         weights = random["weights"]
         self.network = Network(self.task.stem(weights), self.task.width, self.task.classes, config, weights)
         self.balancing = METHODS[config.balancing](config.num_experts)
         self._optimizer = Adam(self.network.parameters())
         self._recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
-        self.history = History(config)
+        self.history = History(config) if history is None else history
         self.diverged = False
         """True once a loss or gradient was not finite, or the task loss above `LARGEST_LOSS`; weights and history then
         stay as they were."""
@@ -97,23 +124,21 @@ class Trainer:
             ValueError: for a structural or unknown knob, naming it, and for a value that is not allowed. Nothing has
                 changed then.
         """
-        for name in changes:
-            if name not in KNOBS:
-                raise ValueError(f"there is no knob named {name!r}")
-            if not KNOBS[name].live:
-                raise ValueError(f"{name} is structural: it needs a new run and cannot change in a running one")
-        config = self.config.replace(**changes)
-        changed = {
-            name: getattr(config, name) for name in changes if getattr(config, name) != getattr(self.config, name)
-        }
+        changed = live_changes(self.config, changes)
         if not changed:
             return
+        config = self.config.replace(**changed)
         self.config = config
         self.history.record_event(Event(self.steps_done, changed))
         if "balancing" in changed:
             self.balancing = METHODS[config.balancing](config.num_experts)
         if not torch.equal(self._shares, self.task.shares(config)):
             self._look_at_data()
+
+    def copy(self, history: History) -> Trainer:
+        """The same state again, to go on by itself and write into another history. Takes about as long as a step."""
+        shared = {id(self.task): self.task, id(self.history): history}
+        return copy.deepcopy(self, shared)
 
     def run(self, steps: int) -> History:
         """Train for `steps` steps, fewer if the run diverges. Returns the history that the trainer keeps."""
@@ -161,7 +186,7 @@ class Trainer:
         num_experts = self.config.num_experts
         joint = self._recorder.joint.value.reshape(-1, num_experts)
         together = self._recorder.together.value.reshape(num_experts, num_experts)
-        return Probe(self.steps_done, first, ~routing.served(), joint, together)
+        return Probe(self.steps_done, first.astype(np.uint8), ~routing.served(), joint, together)
 
     def _losses(self, logits: Tensor, labels: Tensor, routing: Routing) -> StepLosses:
         """The task's loss, what α weighs, the z-loss, and the sum that is optimized."""

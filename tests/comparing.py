@@ -18,14 +18,16 @@ def side_by_side(*departures: dict[int, dict[str, Any]], **knobs: Any) -> Compar
 
 
 def advance(comparison: Comparison, steps: int) -> Comparison:
-    """So many steps, as the scheduler would have them done; paused then."""
+    """So many steps, as the scheduler would have them done, one a turn; paused then."""
     comparison.touch()
+    rate, comparison.rate = comparison.rate, 15.0
     comparison.train()
     stop = comparison.steps_done + steps
     while comparison.steps_done < stop and comparison.wants_step:
         comparison.advance()
         comparison.touch()  # slow machines must not lose their viewer
     comparison.pause()
+    comparison.rate = rate
     return comparison
 
 

@@ -15,7 +15,7 @@ from moe_sim.export import run_from_json, run_to_json
 from moe_sim.live import LiveRun
 from moe_sim.messages import encode
 from moe_sim.thresholds import Thresholds
-from tests.watching import small_config, weights
+from tests.watching import small_config, trainer_of, weights
 
 PLAN = (Event(8, {"aux_loss_coef": 0.05}), Event(12, {"topic_skew": 2.0, "topic_shift": 3}))
 MOVES: dict[int, dict[str, Any]] = {
@@ -29,13 +29,15 @@ MOVES: dict[int, dict[str, Any]] = {
 
 
 def advance(run: LiveRun, steps: int) -> LiveRun:
-    """So many steps, as the scheduler would have them done."""
+    """So many steps, as the scheduler would have them done, one a turn."""
     run.touch()
+    rate, run.rate = run.rate, 15.0
     stop = len(run.history) + steps
     run.train()
     while len(run.history) < stop and run.wants_step:
         run.advance()
     run.pause()
+    run.rate = rate
     return run
 
 
@@ -74,13 +76,10 @@ def original() -> LiveRun:
 
 
 @pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"balancing": "expert_choice"}, {"router_noise": "gaussian"}])
-def test_a_branch_does_again_what_the_run_did_to_the_last_digit_and_waits(knobs: dict[str, Any]) -> None:
+def test_a_branch_has_done_what_the_run_did_to_the_last_digit_and_waits(knobs: dict[str, Any]) -> None:
     run = advance(LiveRun(small_config(**knobs)), 25)
     branch = run.branch()
     assert branch.id != run.id
-    assert branch.catching_up
-    assert branch.target_rate == float("inf")
-    catch_up(branch)
     assert not branch.catching_up
     assert branch.target_rate == branch.rate == run.rate
     assert branch.state == "paused"
@@ -94,8 +93,8 @@ def test_a_branch_repeats_what_hands_and_the_plan_did(original: LiveRun) -> None
     assert_same(branch.history, original.history)
     assert branch.config == original.config
     assert branch.state == "paused"
-    for name, value in weights(original.trainer).items():
-        np.testing.assert_array_equal(weights(branch.trainer)[name], value)
+    for name, value in weights(trainer_of(original)).items():
+        np.testing.assert_array_equal(weights(trainer_of(branch))[name], value)
 
 
 def test_a_branch_goes_on_as_the_run_would_have_and_neither_disturbs_the_other(original: LiveRun) -> None:
@@ -135,12 +134,14 @@ def test_a_move_at_the_very_step_of_the_branching_counts_from_the_next_one() -> 
     assert_same(branch.history, run.history)
 
 
-def test_a_branch_that_catches_up_can_be_moved_and_trained_before_it_is_there() -> None:
+def test_a_branch_that_catches_up_can_be_trained_before_it_is_there() -> None:
     run = advance(LiveRun(small_config()), 20)
-    branch = run.branch()
+    branch = record(run).branch()
+    branch.extend(1_000)
+    branch.set_rate(15.0)
     branch.touch()
     branch.train()
-    for _ in range(25):
+    while len(branch.history) < 25:
         branch.advance()
     assert branch.state == "training"
     assert len(branch.history) == 25
@@ -186,7 +187,7 @@ def test_a_recorded_run_is_finished_and_nothing_moves_it(original: LiveRun, capl
     assert recorded.budget == len(recorded.history) == 30
     assert recorded.history.to_frame().equals(before)
     assert recorded.history.events == original.history.events
-    assert recorded.config is config
+    assert recorded.config == config
     assert recorded.probe is probe
     assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
 

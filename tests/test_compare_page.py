@@ -71,7 +71,7 @@ def keys(app: AppTest, beginning: str) -> list[str]:
 def stepped(comparison: Comparison, steps: int) -> Comparison:
     """So many steps of a comparison that is paused, without the scheduler that knows it."""
     for _ in range(steps):
-        comparison.take_step()
+        comparison.take_steps(1)
     return comparison
 
 
@@ -85,7 +85,7 @@ def arrived(comparison: Comparison) -> Comparison:
 
 def trained(app: AppTest, steps: int = 20) -> None:
     """Train the Live run."""
-    run_of(app).trainer.run(steps)
+    run_of(app).take_steps(steps)
     settled(app)
 
 
@@ -236,7 +236,7 @@ def test_runs_are_added_up_to_four_and_left_out_down_to_two() -> None:
 def test_a_branch_begins_beside_the_live_run_as_it_was() -> None:
     app = opened(**SMALL, seed="5")
     run = run_of(app)
-    run.trainer.run(12)
+    run.take_steps(12)
     run.update(capacity_factor=1.5)
     trained(app, 18)
     turned_to(app, "compare")
@@ -342,7 +342,7 @@ def test_the_live_run_and_the_comparison_are_apart_and_outlive_each_others_pages
 
 def test_who_watches_a_lecture_can_compare_it_with_what_they_like() -> None:
     leader = session_of(opened(**SMALL, seed="7"))
-    leader.run.trainer.run(6)
+    leader.run.take_steps(6)
     app = comparing(follow=leader.begin_lecture())
     assert run_of(app) is leader.run
     assert variants_of(app)[0].config == leader.run.config

@@ -25,7 +25,7 @@ from moe_sim.scheduler import Scheduler
 from moe_sim.thresholds import Thresholds
 from moe_sim.variants import Variant, difference_in_words
 from tests.comparing import advance, side_by_side, steps_of
-from tests.watching import keep_batches, small_config, weights
+from tests.watching import keep_batches, small_config, trainer_of, weights
 
 DIVERGING = {0: {"learning_rate": 1000.0}}
 
@@ -74,7 +74,7 @@ def test_runs_are_the_same_to_the_last_digit_until_the_first_differing_update(kn
 
 def test_runs_of_other_sizes_see_the_same_data() -> None:
     comparison = side_by_side({0: {"num_experts": 6}}, {0: {"expert_hidden_size": 16, "top_k": 2}}, {5: {"top_k": 3}})
-    seen = [keep_batches(member.trainer) for member in comparison.members]
+    seen = [keep_batches(trainer_of(member)) for member in comparison.members]
     advance(comparison, 8)
     assert [len(batches) for batches in seen] == [8, 8, 8, 8]
     for first, *others in zip(*seen, strict=True):
@@ -91,7 +91,7 @@ def test_each_run_is_what_a_lone_trainer_gives() -> None:
         trainer = alone(variant, 20)
         assert same_numbers(member.history, trainer.history)
         for name, value in weights(trainer).items():
-            np.testing.assert_array_equal(weights(member.trainer)[name], value)
+            np.testing.assert_array_equal(weights(trainer_of(member))[name], value)
 
 
 def test_under_a_scheduler_no_run_is_ever_more_than_a_step_ahead() -> None:
@@ -99,7 +99,7 @@ def test_under_a_scheduler_no_run_is_ever_more_than_a_step_ahead() -> None:
     comparison.rate, comparison.budget = math.inf, 60
     seen: list[list[int]] = []
     for member in comparison.members:
-        step = member.trainer.step
+        step = trainer_of(member).step
 
         def noted(step: Callable[[], Any] = step) -> Any:
             seen.append(steps_of(comparison))
@@ -107,8 +107,8 @@ def test_under_a_scheduler_no_run_is_ever_more_than_a_step_ahead() -> None:
             seen.append(steps_of(comparison))
             return record
 
-        member.trainer.step = noted  # type: ignore[method-assign]
-    scheduler = Scheduler(threads=2)
+        trainer_of(member).step = noted  # type: ignore[method-assign]
+    scheduler = Scheduler()
     beside = LiveRun(small_config(), rate=math.inf)
     for run in (comparison, beside):
         scheduler.add(run)
@@ -154,7 +154,7 @@ def test_an_error_in_one_run_ends_the_comparison_and_is_logged(caplog: pytest.Lo
     def explode() -> None:
         raise MemoryError("no memory left")
 
-    comparison.members[1].trainer.step = explode  # type: ignore[method-assign, assignment]
+    trainer_of(comparison.members[1]).step = explode  # type: ignore[method-assign, assignment]
     with caplog.at_level(logging.ERROR):
         advance(comparison, 5)
     assert comparison.state == "failed"
@@ -166,6 +166,7 @@ def test_train_pause_and_single_steps_act_on_all() -> None:
     assert (comparison.state, comparison.steps_done) == ("ready", 0)
     assert not comparison.wants_step
     comparison.touch()
+    comparison.set_rate(15.0)  # one step a turn
     comparison.train()
     assert {comparison.state, *(member.state for member in comparison.members)} == {"training"}
     for _ in range(3):

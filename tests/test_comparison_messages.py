@@ -105,18 +105,18 @@ def test_messages_join_without_a_gap_whenever_they_are_made(seed: int) -> None:
         advance(comparison, int(random.integers(0, 9)))
         ahead = [member for member in comparison.members[: random.integers(0, 3)] if not member.diverged]
         for member in ahead:  # a message may be made amid a step
-            member.take_step()
+            member.take_steps(1)
         clients.apply(encode_comparison(comparison, max(0, clients.steps - int(random.integers(0, 4))))[1])
         for member in comparison.members:
             if member not in ahead and ahead and not member.diverged:
-                member.take_step()
+                member.take_steps(1)
     clients.apply(encode_comparison(comparison, clients.steps)[1])
     clients.check(comparison)
 
 
 def test_a_step_that_only_some_have_done_is_not_yet_done() -> None:
     comparison = advance(side_by_side({}), 4)
-    comparison.members[0].take_step()
+    comparison.members[0].take_steps(1)
     message = decoded(comparison, 0)
     assert message["to"] == 4
     assert [member["to"] for member in message["members"]] == [5, 4]
@@ -174,9 +174,9 @@ def test_the_stream_tells_the_rest_of_a_step_that_it_looked_into() -> None:
 
         assert await told() == [4, 4]
         assert comparison._viewers == 1
-        comparison.members[0].take_step()
+        comparison.members[0].take_steps(1)
         assert await told() == [5, 4]
-        comparison.members[1].take_step()
+        comparison.members[1].take_steps(1)
         assert await told() == [5, 5]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(stream), 0.2)

@@ -47,8 +47,8 @@ def trained(config: RunConfig, steps: int) -> LiveRun:
 
 def advance(run: LiveRun, steps: int) -> None:
     """Train on, and look at the map again."""
-    run.trainer.run(steps)
-    run.probe = run.trainer.probe()
+    run.take_steps(steps)
+    run._trajectory.look(run.steps_done)
 
 
 def read(run: LiveRun) -> Client:
@@ -212,8 +212,8 @@ def test_the_map_names_the_expert_of_each_held_out_token_and_who_is_dropped(chan
 @pytest.mark.parametrize("num_experts", [8, 9])
 def test_an_odd_number_of_tokens_is_told_to_the_last(num_experts: int) -> None:
     run = trained(RunConfig(num_experts=num_experts), 5)
-    probe = run.probe
-    run.probe = replace(probe, expert=probe.expert[:399], dropped=np.arange(399) == 398)
+    probe = replace(run.probe, expert=run.probe.expert[:399], dropped=np.arange(399) == 398)
+    run = LiveRun.recorded(run.history, probe)
     client = read(run)
     assert client.experts()[:399] == probe.expert[:399].tolist()
     assert np.flatnonzero(client.dropped(399)).tolist() == [398]
@@ -263,9 +263,7 @@ def test_twelve_steps_of_eight_experts_fit_in_two_kilobytes(changes: dict[str, A
         for number in range(16):
             if number == 8:
                 run.update(**rescue)
-            for _ in range(12):
-                run.advance()
-            run.probe = run.trainer.probe()
+            run.take_steps(12)
             markers_told = run.history.events and start < run.history.events[-1].step + 60
             for parts in (PICTURE,) if markers_told else (PICTURE, VIEWS):  # as `messages` does
                 stop, text = encode(run, start, parts)

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_sim import RunConfig, StepRecord, Trainer
+from moe_sim.computation import Computation
+from moe_sim.live import LiveRun
 from moe_sim.router import Routing
 from moe_sim.tasks import Batch
 
@@ -20,6 +22,13 @@ SMALL = {"batch_tokens": 64, "num_experts": 4, "expert_hidden_size": 8}
 def small_config(**knobs: Any) -> RunConfig:
     """Four experts and 64 tokens a step, unless knobs say otherwise."""
     return RunConfig(**{**SMALL, **knobs})
+
+
+def trainer_of(run: LiveRun) -> Trainer:
+    """The trainer behind a run that is computed in this process."""
+    computing = run._trajectory._computing
+    assert isinstance(computing, Computation)
+    return computing.trainer
 
 
 def weights(trainer: Trainer) -> dict[str, np.ndarray]:

@@ -35,7 +35,7 @@ def slide_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request]
 
 def scene_of(run: LiveRun) -> Scene:
     """What there is to draw of a run as it is now."""
-    return Scene(run.history, run.config, run.probe, run.trainer.task, run.thresholds)
+    return Scene(run.history, run.config, run.probe, run.task, run.thresholds)
 
 
 def _slide(run: Playback | None, name: str, link: str) -> str | None:

@@ -158,7 +158,7 @@ def _read_probe(item: Any, config: RunConfig, steps: int) -> Probe:
     for name, table in tables.items():
         if not ((table >= 0) & (table <= 1 + ROUNDING)).all():
             raise ValueError(f"The table {name} in this file has shares that are not from 0 to 1.")
-    return Probe(item["step"], expert.astype(np.int64), np.array(dropped), **tables)
+    return Probe(item["step"], expert.astype(np.uint8), np.array(dropped), **tables)
 
 
 def _read_numbers(items: Any, length: int, width: int | None, name: str) -> np.ndarray:

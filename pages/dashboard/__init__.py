@@ -32,7 +32,7 @@ def show(session: Session) -> None:
 def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:
     """What the component needs to know of a run beside its stream: figures without data, colours, words."""
     common = common_payload(run, run.thresholds, theme)
-    task = run.trainer.task
+    task = run.task
     blank = Scene(History(run.history.initial_config), run.config, run.probe, task, run.thresholds)
     return common | {
         "figures": {name: json.loads(figure.to_json()) for name, figure in page_figures(blank, theme).items()},

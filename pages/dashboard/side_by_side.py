@@ -37,7 +37,7 @@ def show(
 def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
     """What the component needs to know of a comparison beside its stream."""
     blank = [
-        Scene(History(member.history.initial_config), member.config, member.probe, member.trainer.task, run.thresholds)
+        Scene(History(member.history.initial_config), member.config, member.probe, member.task, run.thresholds)
         for member in run.members
     ]
     figures = comparison_figures(blank, theme)
