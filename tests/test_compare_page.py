@@ -117,7 +117,7 @@ def test_the_board_is_told_what_the_runs_are_and_how_they_differ(app: AppTest) -
     assert payload["stream_url"] == f"/live/{comparison.id}"
     assert payload["num_experts"] == [8, 8]
     assert payload["context"]["theme"] == "dark"
-    assert {"compare_task_loss", "utilization_A", "utilization_B"} <= set(payload["figures"])
+    assert {"compare_task_loss", "utilization_A", "utilization_B"} <= set(json.loads(payload["figures"][0]))
     json.dumps(payload)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from html import unescape
@@ -354,7 +355,7 @@ def test_the_dashboard_is_told_what_its_words_need() -> None:
         assert told["explanation"].endswith(".")
     assert payload["context"]["dead_share"] == 0.3
     assert payload["context"]["uneven_ratio"] == pytest.approx(3 / 0.4)
-    band = payload["figures"]["utilization"]["layout"]["shapes"][0]
+    band = json.loads(payload["figures"][0])["utilization"]["layout"]["shapes"][0]
     assert (band["y0"], band["y1"]) == (5.0, 37.5)
     assert KNOBS["topic_skew"].label in payload["shift"]
     assert KNOBS["domain_mix"].label in dashboard.payload(LiveRun(RunConfig(task="text")), "dark")["shift"]

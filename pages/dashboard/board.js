@@ -100,8 +100,9 @@ class Board {
   }
 
   setFigures(data) {
+    const figures = Object.assign({}, ...data.figures.map((text) => JSON.parse(text)));
     for (const [name, plot] of this.plots) {
-      if (data.figures[name]) plot.setFigure(data.figures[name]);
+      if (figures[name]) plot.setFigure(figures[name]);
       plot.slideUrl = data.slide_url;
     }
   }

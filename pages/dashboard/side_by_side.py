@@ -42,6 +42,6 @@ def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
     ]
     figures = comparison_figures(blank, theme)
     return common_payload(run, run.thresholds, theme) | {
-        "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
+        "figures": [json.dumps({name: json.loads(figure.to_json()) for name, figure in figures.items()})],
         "num_experts": [member.config.num_experts for member in run.members],
     }

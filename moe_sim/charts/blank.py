@@ -1,0 +1,63 @@
+"""The live page's figures before anything has happened, as JSON: the page fills them from the stream.
+
+Hundreds of visitors have few shapes of runs between them, and drawing costs a fifth of a second: each shape is drawn
+once.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from moe_sim.charts import Scene, page_figures
+from moe_sim.config import RunConfig
+from moe_sim.history import History
+from moe_sim.palette import Theme
+from moe_sim.tasks import Task
+from moe_sim.thresholds import Thresholds
+from moe_sim.trainer import Probe, make_task
+
+SHAPE = ("task", "num_experts", "top_k", "capacity_factor", "batch_tokens", "num_topics")
+"""The knobs that empty figures depend on, but for where the tokens of the routing map stand."""
+
+
+def blank_figures(config: RunConfig, task: Task, theme: Theme, thresholds: Thresholds) -> tuple[str, ...]:
+    """JSON objects of figures by name: together all figures of the page.
+
+    Args:
+        config: the run's configuration at step 0.
+        task: the run's task.
+        theme: the page's theme.
+        thresholds: the visitor's thresholds.
+    """
+    shape = RunConfig(**{name: getattr(config, name) for name in SHAPE})
+    figures, template = _figures_of_shape(shape, theme, thresholds)
+    return figures if template is None else (*figures, _with_tokens(template, task))
+
+
+@lru_cache(maxsize=64)
+def _figures_of_shape(shape: RunConfig, theme: Theme, thresholds: Thresholds) -> tuple[tuple[str, ...], str | None]:
+    """All figures but the routing map, and the map with tokens of another seed."""
+    task = make_task(shape)
+    nowhere = np.zeros(len(task.held_out.batch.labels), dtype=np.uint8)
+    groups, experts = len(task.group_names), shape.num_experts
+    probe = Probe(0, nowhere, nowhere > 0, np.zeros((groups, experts)), np.zeros((experts, experts)))
+    figures = page_figures(Scene(History(shape), shape, probe, task, thresholds), theme)
+    drawn = {name: str(figure.to_json()) for name, figure in figures.items()}
+    template = drawn.pop("routing_map", None)
+    return ("{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in drawn.items()) + "}",), template
+
+
+def _with_tokens(template: str, task: Task) -> str:
+    figure: dict[str, Any] = json.loads(template)
+    positions, groups = task.held_out.positions, task.held_out.batch.groups.tolist()
+    assert positions is not None
+    figure["data"][0] |= {
+        "x": positions[:, 0].round(4).tolist(),
+        "y": positions[:, 1].round(4).tolist(),
+        "customdata": [task.group_names[group] for group in groups],
+    }
+    return json.dumps({"routing_map": figure})
