@@ -29,6 +29,7 @@ from moe_sim.derived import (
 from moe_sim.diagnosis import diagnose
 from moe_sim.glossary import METRICS
 from moe_sim.history import COARSE
+from moe_sim.lectures import shared_lectures
 from moe_sim.live import LiveRun
 from moe_sim.playback import Playback
 from moe_sim.timeline import in_words, timeline
@@ -40,6 +41,8 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 most 8 of them, and for n/63 in matrices of shares."""
 
 
+MOST_LECTURES = 3
+"""Lectures that are offered to whoever waits for a place."""
 ALL_PARTS = frozenset({"picture", "views"})
 """The parts of a message that need not be in every one."""
 
@@ -85,12 +88,14 @@ def _text(message: dict[str, Any]) -> str:
 
 
 def _play(run: Playback) -> dict[str, Any]:
-    return {
+    playing = {
         "state": run.state,
         "budget": run.budget,
         "rate": run.rate if math.isfinite(run.rate) else 0,
         "speed": round(run.measured_rate, 1),
     }
+    waiting = {"place": run.place, "lectures": shared_lectures().going(MOST_LECTURES)} if run.place else {}
+    return playing | waiting
 
 
 def _message(run: LiveRun, start: int, parts: frozenset[str]) -> tuple[int, dict[str, Any]]:

@@ -102,7 +102,7 @@ class WorkerProcess:
             try:
                 self._send({"name": name, "number": number, "forget": forget, **request})
                 header, arrays = self._receive()
-            except (OSError, EOFError):
+            except (OSError, EOFError, ValueError):  # ValueError: stopped meanwhile
                 self.ready = False
                 log.error("worker process %d ended with code %s", self.pid, self._process.wait(5))
                 raise WorkerLost from None
@@ -220,6 +220,8 @@ class Pool:
                 return
             delay = START_DELAY if self._started_at == -math.inf else 0.0
             self._started_at = time.monotonic()
+            for gone in set(self._workers) - set(alive):
+                gone.stop()
             lanes = set(range(1, self._count + 1)) - {worker.lane for worker in alive}
             self._workers = alive + [WorkerProcess(lane, delay) for lane in sorted(lanes)]
 

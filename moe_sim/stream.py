@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from functools import lru_cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
@@ -29,15 +29,24 @@ VIEWS_EVERY = 3
 """Every third message carries what the second row of views shows instead of the routing map."""
 
 
+MOST_ENCODINGS = 32
+"""Messages of a run that are kept for other viewers."""
+
 Watched = LiveRun | Comparison
 
 
-@lru_cache(maxsize=64)
-def _shared_encoding(
-    run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]
-) -> tuple[int, str]:  # fmt: skip
+_encodings: WeakKeyDictionary[Watched, dict[tuple[Any, ...], tuple[int, str]]] = WeakKeyDictionary()
+"""The newest messages of each run: all viewers who ask for the same thing share one."""
+
+
+def _shared_encoding(run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]) -> tuple[int, str]:
     """`encode`, once for all viewers who ask for the same thing."""
-    return encode_comparison(run, start) if isinstance(run, Comparison) else encode(run, start, parts)
+    known, key = _encodings.setdefault(run, {}), (start, parts, version)
+    if key not in known:
+        if len(known) >= MOST_ENCODINGS:
+            known.clear()
+        known[key] = encode_comparison(run, start) if isinstance(run, Comparison) else encode(run, start, parts)
+    return known[key]
 
 
 def _members(run: Watched) -> tuple[LiveRun, ...]:
@@ -47,7 +56,7 @@ def _members(run: Watched) -> tuple[LiveRun, ...]:
 def _version(run: Watched) -> tuple[Any, ...]:
     """Changes whenever a message would say something new that is worth saying at once."""
     moves = (events_to_text(member.history.events) for member in _members(run))
-    return run.state, run.budget, run.rate, run.thresholds, *moves
+    return run.state, run.budget, run.rate, run.thresholds, run.place, *moves
 
 
 async def messages(run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:

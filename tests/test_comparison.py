@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
-import time
 from collections.abc import Callable
 from itertools import combinations
 from typing import Any
@@ -25,17 +23,9 @@ from moe_sim.scheduler import Scheduler
 from moe_sim.thresholds import Thresholds
 from moe_sim.variants import Variant, difference_in_words
 from tests.comparing import advance, side_by_side, steps_of
-from tests.watching import keep_batches, small_config, trainer_of, weights
+from tests.watching import eventually, keep_batches, small_config, trainer_of, weights
 
 DIVERGING = {0: {"learning_rate": 1000.0}}
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    """Whether a condition comes true before the time is up."""
-    wait, deadline = threading.Event(), time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        wait.wait(0.01)
-    return condition()
 
 
 def alone(variant: Variant, steps: int) -> Trainer:

@@ -158,7 +158,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(stream_module, "INTERVAL", 0.02)
     monkeypatch.setattr(stream_module, "TICK", 0.005)
     yield
-    stream_module._shared_encoding.cache_clear()
+    stream_module._encodings.clear()
 
 
 @pytest.mark.usefixtures("quick")

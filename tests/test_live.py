@@ -4,7 +4,7 @@ import json
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from moe_sim.scheduler import FORGET_AFTER, Scheduler
 from moe_sim.stream import messages
 from moe_sim.thresholds import Thresholds
 from tests.asynchronous import run_to_end
-from tests.watching import small_config, trainer_of, weights
+from tests.watching import eventually, small_config, trainer_of, weights
 
 
 @pytest.fixture
@@ -26,14 +26,6 @@ def scheduler() -> Iterator[Scheduler]:
     scheduler.start()
     yield scheduler
     scheduler.stop()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether a condition comes true before the time is up."""
-    wait, deadline = threading.Event(), time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        wait.wait(0.01)
-    return condition()
 
 
 def fast(scheduler: Scheduler, config: RunConfig | None = None, **options: object) -> LiveRun:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,6 +25,14 @@ SMALL = {"batch_tokens": 64, "num_experts": 4, "expert_hidden_size": 8}
 def small_config(**knobs: Any) -> RunConfig:
     """Four experts and 64 tokens a step, unless knobs say otherwise."""
     return RunConfig(**{**SMALL, **knobs})
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether a condition comes true before the time is up."""
+    wait, deadline = threading.Event(), time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        wait.wait(0.01)
+    return condition()
 
 
 def trainer_of(run: LiveRun) -> Trainer:

@@ -51,7 +51,7 @@ class Store {
       for (let i = knownBlocks * this.numExperts; i < values.length; i++) column.push(values[i]);
     }
     this.steps = message.to;
-    this.latest = { events: [], ...this.latest, ...message };
+    this.latest = { events: [], ...this.latest, place: 0, ...message };
     if (message.now) this.viewsTold += 1;
     return true;
   }

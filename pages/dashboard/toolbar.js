@@ -49,6 +49,23 @@ class Toolbar {
     progress.max = message.budget;
     progress.value = steps;
     if (document.activeElement !== this.select) this.select.value = String(message.rate);
+    this.drawQueue(message);
+  }
+
+  // Whoever waits for a place is told which one, and what there is to watch meanwhile.
+  drawQueue({ place, lectures = [] }) {
+    const queue = this.root.querySelector(".queue");
+    const key = JSON.stringify([place, lectures]);
+    if (key === this.queued) return;
+    this.queued = key;
+    queue.hidden = !place;
+    const links = lectures.map((id, i) => {
+      const link = element("a", { href: `?follow=${encodeURIComponent(id)}`, target: "_blank", rel: "noopener" });
+      link.textContent = lectures.length > 1 ? `Watch lecture ${i + 1}` : "Watch a lecture meanwhile";
+      return link;
+    });
+    const words = `All places for training are taken. You are number ${place} in line; training starts by itself.`;
+    queue.replaceChildren(words, ...links);
   }
 }
 
