@@ -39,6 +39,8 @@ class Scheduler:
         self._threads: list[threading.Thread] = []
         self._running = False
         self._swept_at = -SWEEP_INTERVAL
+        self.steps = 0
+        """Steps that were done so far, of all runs."""
 
     def start(self) -> None:
         """Start the worker threads, once."""
@@ -72,6 +74,12 @@ class Scheduler:
         """What has that id; None if nothing has (any more)."""
         return self._runs.get(run_id)
 
+    @property
+    def runs(self) -> tuple[Playback, ...]:
+        """All that are kept."""
+        with self._condition:
+            return tuple(self._runs.values())
+
     def remove(self, run: Playback) -> None:
         """Forget a run. It stops training."""
         run.pause()
@@ -98,8 +106,10 @@ class Scheduler:
             if turn is None:
                 return
             due, run = turn
+            before = run.steps_done
             run.advance()
             with self._condition:
+                self.steps += run.steps_done - before
                 run.queued = run.wants_step
                 if run.queued:
                     # A run that is late may catch up one step, no more; then it queues behind the others.
