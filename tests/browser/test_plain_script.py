@@ -81,9 +81,9 @@ def test_a_host_that_runs_the_app_as_a_script_gets_the_whole_page_without_the_st
     move(page, "Load-balancing coefficient α", 9)
     page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
     assert pause(page) >= 60
-    page.wait_for_function(
-        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').data?.[0]?.x.length"
-        " === Number(document.querySelector('.ecl').dataset.step)",
+    page.wait_for_function(  # long curves are thinned out
+        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').data?.[0]?.x.at(-1)"
+        " > Number(document.querySelector('.ecl').dataset.step) - 5",
         timeout=PATIENCE,
     )
     expect(chart).to_be_visible()
