@@ -97,6 +97,11 @@ class Playback(ABC):
         return self._viewers > 0 or time.monotonic() - self.last_watched < LEASE_GRACE
 
     @property
+    def viewers(self) -> int:
+        """How many watch now."""
+        return self._viewers
+
+    @property
     def wants_step(self) -> bool:
         """Whether the scheduler should give it a step when its time comes."""
         asked = self._single_steps > 0 or self.catching_up

@@ -66,6 +66,8 @@ class Scheduler:
         self._threads: list[threading.Thread] = []
         self._running = False
         self._swept_at = self._idle_swept_at = -math.inf
+        self.steps = 0
+        """Steps that were done so far, of all runs."""
 
     def start(self) -> None:
         """Begin to work. Threads come with the runs that need them."""
@@ -94,6 +96,12 @@ class Scheduler:
     def get(self, run_id: str) -> Playback | None:
         """What has that id; None if nothing has (any more)."""
         return self._runs.get(run_id)
+
+    @property
+    def runs(self) -> tuple[Playback, ...]:
+        """All that are kept."""
+        with self._lock:
+            return tuple(self._runs.values())
 
     def remove(self, run: Playback) -> None:
         """Forget a run. It stops training."""
@@ -129,6 +137,7 @@ class Scheduler:
             run.advance()
             pause = max(1, run.steps_done - before) / run.target_rate
             with self._lock:
+                self.steps += run.steps_done - before
                 run.queued = run.wants_step and not run.forgotten and self.admission.admit(run)
                 if run.queued:
                     # A run that is late may catch up one turn, no more; then it queues behind the others.

@@ -12,11 +12,12 @@ from moe_sim.capacity import expert_capacity
 from moe_sim.charts import anatomy as charts
 from moe_sim.derived import recent_mean
 from moe_sim.palette import Theme
-from pages import reading
+from pages import hosting, reading
 from pages.session import Session, current
 
 MOST_EXPERTS = 8
 
+hosting.stand_in_frame()
 session = current()
 level = session.view.level
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages import notices
+from pages import hosting, notices
 from pages.comparing import controls
 from pages.dashboard import side_by_side
 from pages.session import current
 
+hosting.stand_in_frame()
 visitor = current()
 bench = visitor.bench()
 with st.sidebar:

@@ -7,24 +7,25 @@ from pathlib import Path
 
 import streamlit as st
 
-ROOT = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
 from moe_sim import charts  # noqa: E402
 from pages import notices, session, sidebar  # noqa: E402
 
-st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(ROOT / "pages" / "icon.svg"), layout="wide")
+st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(Path(__file__).with_name("frame.css"))
 
 PAGES = (
-    st.Page("live.py", title="Live", default=True),
-    st.Page("compare.py", title="Compare"),
-    st.Page("sweep.py", title="Sweep"),
-    st.Page("learn.py", title="Learn"),
-    st.Page("anatomy.py", title="Anatomy"),
-    st.Page("quiz.py", title="Quiz"),
-    st.Page("glossary.py", title="Glossary"),
+    st.Page(HERE / "live.py", title="Live", default=True),
+    st.Page(HERE / "compare.py", title="Compare"),
+    st.Page(HERE / "sweep.py", title="Sweep"),
+    st.Page(HERE / "learn.py", title="Learn"),
+    st.Page(HERE / "anatomy.py", title="Anatomy"),
+    st.Page(HERE / "quiz.py", title="Quiz"),
+    st.Page(HERE / "glossary.py", title="Glossary"),
 )
 for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_"))]:
     st.session_state[key] = st.session_state[key]  # or Streamlit forgets widgets of a page that is left

@@ -8,9 +8,10 @@ import streamlit as st
 
 from moe_sim.faq import FAQ
 from moe_sim.terms import TERMS, Term
-from pages import reading
+from pages import hosting, reading
 from pages.session import current
 
+hosting.stand_in_frame()
 level = current().view.level
 st.title("Glossary", anchor=False)
 wanted = st.text_input("Find a term", placeholder="load, capacity, MaxVio …").strip().lower()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from moe_sim.course import LESSONS, Lesson, passed
-from pages import dashboard, reading
+from pages import dashboard, hosting, reading
 from pages.session import Session, current
 
 CHECK_INTERVAL = 1.0
@@ -50,6 +50,7 @@ def _goal(session: Session, lesson: Lesson) -> None:
         st.rerun()
 
 
+hosting.stand_in_frame()
 visitor = current()
 done: set[str] = st.session_state.setdefault("lessons_done", set())
 slug = st.session_state.setdefault("lesson", LESSONS[0].slug)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pages import dashboard
+from pages import dashboard, hosting
 from pages.session import current
 
+hosting.stand_in_frame()
 dashboard.show(current())

@@ -9,10 +9,12 @@ import streamlit as st
 from moe_sim.charts.quiz import plot_figure
 from moe_sim.palette import Theme
 from moe_sim.quiz import QUESTIONS, Drawn, Plot, Score, draw
+from pages import hosting
 from pages.session import current
 
 LETTERS = "ABCD"
 
+hosting.stand_in_frame()
 level = current().view.level
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
 state = st.session_state

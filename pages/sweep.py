@@ -6,7 +6,7 @@ import streamlit as st
 
 from moe_sim.palette import Theme
 from moe_sim.usage import UsageError
-from pages import session
+from pages import hosting, session
 from pages.sweeping import form, progress, views
 from pages.sweeping.holding import MINE, Holding, mine
 from pages.sweeping.words import literal
@@ -16,6 +16,7 @@ LARGEST_UPLOAD = 20
 REDRAW = 2.0
 """Seconds between two drawings of the views while rows arrive."""
 
+hosting.stand_in_frame()
 visitor, holding = session.current(), mine()
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
 

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,18 +26,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def launch(log: Path, *options: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def launch(
+    log: Path, *options: str, starter: Sequence[str] = ("-m", "streamlit")
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `streamlit run app.py` as a user would, until the end of the block.
 
     Args:
         log: where its output goes.
         options: further command-line options.
+        starter: what Python runs; another one may prepare the process, and hand on to Streamlit's command line.
 
     Yields:
         Its address and its process; it may not answer yet.
     """
     port = free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    command = [sys.executable, *starter, "run", "app.py", "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     with log.open("wb") as output:
         server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)

@@ -188,6 +188,11 @@ class Desk:
         with self._changed:
             return self._line.index(booking) if booking in self._line else 0
 
+    @property
+    def waiting(self) -> int:
+        """How many sweeps wait for the one at work."""
+        return max(0, len(self._line) - 1)
+
     def stop(self) -> None:
         """Cancel everything and wait until it has ended."""
         with self._changed:

@@ -70,7 +70,7 @@ class Board {
     }
     if (data.message && !this.apply(JSON.parse(data.message))) this.send({ name: "resync" });
     const notice = this.root.querySelector(".notice");
-    notice.hidden = !data.message;
+    notice.hidden = !data.message || !data.stream_url;
     notice.textContent = data.message ? "Live stream not reachable: updates come through the page instead." : "";
     await loadPlotly(data.plotly_url);
     this.schedule();
@@ -78,6 +78,7 @@ class Board {
 
   listen(data) {
     this.stream?.close();
+    if (!data.stream_url) return; // this server has none, and Python feeds the page from the start
     this.stream = new Stream(data.stream_url, {
       onMessage: (message) => this.apply(message) || this.stream.open(this.store.steps),
       onSilence: () => {
@@ -102,8 +103,8 @@ class Board {
   setFigures(data) {
     const figures = Object.assign({}, ...data.figures.map((text) => JSON.parse(text)));
     for (const [name, plot] of this.plots) {
-      if (figures[name]) plot.setFigure(figures[name]);
       plot.slideUrl = data.slide_url;
+      if (figures[name]) plot.setFigure(figures[name]);
     }
   }
 
@@ -148,6 +149,12 @@ class Board {
 let plotlyLoading;
 function loadPlotly(url) {
   plotlyLoading ??= new Promise((resolve, reject) => {
+    if (!url) {
+      // No address: a component beside this one brings it along.
+      if (window.Plotly) resolve();
+      else addEventListener("plotly", resolve, { once: true });
+      return;
+    }
     const script = element("script", { src: url });
     script.onload = resolve;
     script.onerror = () => reject(new Error("Plotly.js could not be loaded"));

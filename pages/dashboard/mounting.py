@@ -8,13 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import plotly
 import streamlit as st
 
 from moe_sim.derived import SIGNALS
 from moe_sim.palette import PALETTES, Theme
 from moe_sim.playback import RATES, Playback
+from moe_sim.serving import PLOTLY_PATH, plotly_script
 from moe_sim.thresholds import Thresholds
+from pages import hosting
 from pages.inbox import Inbox
 
 FALLBACK_INTERVAL = 0.5
@@ -63,10 +64,20 @@ def mount(
             on_transport_change=lambda: None,
         )
 
-    if st.session_state.get(name, {}).get("transport") == "component":
+    served = hosting.routes_served()
+    if not served or st.session_state.get(name, {}).get("transport") == "component":
         st.fragment(lambda: draw(next_message()), run_every=FALLBACK_INTERVAL)()
     else:
         draw()
+    if not served:
+        _bring_plotly()
+
+
+def _bring_plotly() -> None:
+    """Give Plotly's JavaScript to the browser as a component of its own, which is sent once: the board's is sent anew
+    with each message."""
+    told = "export default () => { dispatchEvent(new Event('plotly')); }"
+    st.components.v2.component("expert_collapse_plotly", js=f"{plotly_script()}\n{told}")(key="plotly")
 
 
 def current_theme() -> Theme:
@@ -75,16 +86,15 @@ def current_theme() -> Theme:
 
 
 def common_payload(run: Playback, thresholds: Thresholds, theme: Theme) -> dict[str, Any]:
-    """What every board needs to know: addresses, colours, lines."""
-    base = "/" + str(st.get_option("server.baseUrlPath") or "").strip("/")
-    base = base.rstrip("/")
+    """What every board needs to know: addresses (None where the server does not answer them), colours, lines."""
+    base, served = hosting.base_path(), hosting.routes_served()
     palette = PALETTES[theme]
     colours = {name: colour for name, colour in asdict(palette).items() if isinstance(colour, str)}
     return {
         "run_id": run.id,
-        "stream_url": f"{base}/live/{run.id}",
-        "slide_url": f"{base}/slide/{run.id}",
-        "plotly_url": f"{base}/plotly-{plotly.__version__}.js",
+        "stream_url": f"{base}/live/{run.id}" if served else None,
+        "slide_url": f"{base}/slide/{run.id}" if served else None,
+        "plotly_url": f"{base}{PLOTLY_PATH}" if served else None,
         "signals": SIGNALS,
         "rates": [rate if math.isfinite(rate) else 0 for rate in RATES],
         "context": {

@@ -46,7 +46,7 @@ class Plot {
       };
       place.append(this.logButton);
     }
-    for (const format of ["svg", "png"]) {
+    for (const format of this.slideUrl ? ["svg", "png"] : []) {
       const button = element("button", { type: "button", "aria-label": `${this.figure.layout.title.text} as ${format.toUpperCase()}` }, format.toUpperCase());
       button.onclick = () => this.download(format);
       place.append(button);

@@ -1,0 +1,110 @@
+"""Hosts that are not as we would like them: one runs app.py as a script, on another the page's own script fails."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import BrowserContext, expect
+
+from pages.hosting import APOLOGY
+from tests.browser.conftest import watch_for_trouble
+from tests.browser.driver import (
+    PATIENCE,
+    move,
+    pause,
+    press,
+    region,
+    wait_for_step,
+)
+from tests.serving import launch, wait_until_healthy
+
+BEFORE_APPLICATIONS = """
+import streamlit
+from streamlit.web import cli
+from streamlit.web.server import app_discovery
+del streamlit.App
+app_discovery.discover_asgi_app = lambda path: app_discovery.AppDiscoveryResult(False, None, None)
+cli.main()
+"""
+"""Streamlit's command line as it was before `st.App`: every file is a script."""
+FAILING = """
+from streamlit.web import cli
+from pages import notices
+def show(sentences):
+    raise RuntimeError("a secret of the host")
+notices.show = show
+cli.main()
+"""
+"""A fault of our own in every script run."""
+
+
+def started(folder: Path, code: str) -> Iterator[str]:
+    """A server that some code prepares and starts. Gives its address."""
+    with launch(folder / "log.txt", starter=("-c", code)) as (address, process):
+        wait_until_healthy(address, process)
+        yield address
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Iterator[str]:
+    """Of a host that runs app.py as a script."""
+    yield from started(tmp_path, BEFORE_APPLICATIONS)
+    assert "Traceback" not in (tmp_path / "log.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def failing(tmp_path: Path) -> Iterator[str]:
+    """Of a host on which every script run fails."""
+    yield from started(tmp_path, FAILING)
+
+
+def test_a_host_that_runs_the_app_as_a_script_gets_the_whole_page_without_the_stream(
+    context: BrowserContext, plain: str
+) -> None:
+    page = context.new_page()
+    troubles = watch_for_trouble(page, plain)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    # The first thing that this server is ever asked for is not its main page.
+    page.goto(f"{plain}/glossary?num_experts=4")
+    expect(page.get_by_test_id("stPageLink")).to_have_count(7, timeout=PATIENCE)
+    page.get_by_test_id("stPageLink").filter(has_text="Live").click()
+    chart = region(page, "Expert utilization").locator(".main-svg").first
+    expect(chart).to_be_visible(timeout=PATIENCE)
+    assert "num_experts=4" in page.url
+    press(page, "Train")
+    wait_for_step(page, 60)
+    move(page, "Load-balancing coefficient α", 9)
+    page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
+    assert pause(page) >= 60
+    page.wait_for_function(  # long curves are thinned out
+        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').data?.[0]?.x.at(-1)"
+        " > Number(document.querySelector('.ecl').dataset.step) - 5",
+        timeout=PATIENCE,
+    )
+    expect(chart).to_be_visible()
+    expect(page.locator(".ecl .notice")).to_be_hidden()
+    expect(page.get_by_role("button", name="Imbalance ratio as SVG")).to_have_count(0)
+
+    assert not [url for url in asked if "/live/" in url or "plotly-" in url or "/slide/" in url]
+    assert httpx.get(f"{plain}/metrics").headers["content-type"].startswith("text/html")  # Streamlit's page: no routes
+    assert not troubles
+
+
+def test_a_script_that_fails_says_so_to_the_visitor_and_why_to_the_host(
+    context: BrowserContext, failing: str, tmp_path: Path
+) -> None:
+    page = context.new_page()
+    page.goto(failing)
+    expect(page.get_by_test_id("stAlert")).to_contain_text(APOLOGY, timeout=PATIENCE)
+    shown = page.locator("body").inner_text()
+    assert "secret" not in shown
+    assert "Error" not in shown
+    log = (tmp_path / "log.txt").read_text(encoding="utf-8")
+    assert "ERROR   streamlit.error_util: Uncaught app execution\nTraceback" in log
+    assert "RuntimeError: a secret of the host" in log
+    assert "moe_errors_total 0.0" not in httpx.get(f"{failing}/metrics").text
