@@ -207,6 +207,13 @@ def bench_page(options: argparse.Namespace) -> None:
     measure(options.chrome)
 
 
+def bench_tick(options: argparse.Namespace) -> None:
+    """A live tick in a real browser. Imported here: the other benches need no browser."""
+    from tests.bench_tick import print_ticks
+
+    print_ticks(options.chrome)
+
+
 def main() -> None:
     """Read the command line and run one bench."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
@@ -233,6 +240,9 @@ def main() -> None:
     page = commands.add_parser("page", help="first chart, slider to bars, message sizes, in a real browser")
     page.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     page.set_defaults(run=bench_page)
+    tick = commands.add_parser("tick", help="a live tick against st.plotly_chart in a fragment, in a real browser")
+    tick.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
+    tick.set_defaults(run=bench_tick)
     options = parser.parse_args()
     options.run(options)
 

@@ -27,7 +27,7 @@ def free_port() -> int:
 
 @contextmanager
 def launch(
-    log: Path, *options: str, starter: Sequence[str] = ("-m", "streamlit")
+    log: Path, *options: str, starter: Sequence[str] = ("-m", "streamlit"), script: str = "app.py"
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `streamlit run app.py` as a user would, until the end of the block.
 
@@ -35,12 +35,13 @@ def launch(
         log: where its output goes.
         options: further command-line options.
         starter: what Python runs; another one may prepare the process, and hand on to Streamlit's command line.
+        script: what it shows.
 
     Yields:
         Its address and its process; it may not answer yet.
     """
     port = free_port()
-    command = [sys.executable, *starter, "run", "app.py", "--server.headless", "true"]
+    command = [sys.executable, *starter, "run", script, "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     with log.open("wb") as output:
         server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
