@@ -77,14 +77,21 @@ class LiveRun(Playback):
         run.budget, run.is_recorded = len(history), True
         return run
 
+    @classmethod
+    def again(cls, config: RunConfig, course: tuple[Event, ...], steps: int) -> LiveRun:
+        """A run that hurries to a step, following a course, and then waits to go on."""
+        run = cls(config, course)
+        run._catch_up = steps
+        if steps == 0:
+            run.follow_plan()
+        return run
+
     def branch(self) -> LiveRun:
         """A run of its own that does again what this one did so far, as fast as it can, and then waits to go on."""
         with self._lock:
             steps, course = self.steps_done, self.course
-        twin = LiveRun(self.history.initial_config, course, rate=self.rate)
-        twin.budget, twin.thresholds, twin._catch_up = self.budget, self.thresholds, steps
-        if steps == 0:
-            twin.follow_plan()
+        twin = LiveRun.again(self.history.initial_config, course, steps)
+        twin.rate, twin.budget, twin.thresholds = self.rate, self.budget, self.thresholds
         return twin
 
     def pause(self) -> None:

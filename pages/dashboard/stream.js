@@ -1,46 +1,70 @@
 // The live stream, and what to do when it cannot be reached.
 
-const PATIENCE = 3000; // ms without a message before the page asks to be fed through the component
+const PATIENCE = 3000; // ms without a word before the page asks to be fed through the component
+const TRUST = 6000; // ms for which a stream that fell silent must speak regularly before the page relies on it again
+const KNOCK = 5000; // ms until a stream that was refused is asked for again
 
 class Stream {
-  constructor(url, { onMessage, onSilence, onLost }) {
+  // `from` tells how many steps are known. onSilence and onSteady may be called again while it stays so.
+  constructor(url, { from, onMessage, onSilence, onSteady, onLost }) {
     this.url = url;
-    this.handlers = { onMessage, onSilence, onLost };
-    this.open(0);
+    this.handlers = { from, onMessage, onSilence, onSteady, onLost };
+    this.heardAt = this.steadySince = performance.now();
+    this.wait(PATIENCE);
+    this.open();
   }
 
-  open(from) {
-    this.close();
-    this.source = new EventSource(`${this.url}?from=${from}`);
-    this.wait();
-    this.source.onmessage = (event) => {
-      this.wait();
+  open() {
+    this.leave();
+    const source = (this.source = new EventSource(`${this.url}?from=${this.handlers.from()}`));
+    source.onmessage = (event) => {
+      this.hear();
       this.handlers.onMessage(JSON.parse(event.data));
     };
-    this.source.addEventListener("heartbeat", () => this.wait());
-    this.source.addEventListener("gone", () => {
-      this.close();
+    source.addEventListener("heartbeat", () => this.hear());
+    source.addEventListener("gone", () => {
+      this.leave();
       this.handlers.onLost();
     });
-    this.source.onerror = () => {
-      if (this.source?.readyState === EventSource.CLOSED) this.findOut();
+    source.onerror = () => {
+      if (source === this.source && source.readyState === EventSource.CLOSED) this.findOut();
     };
   }
 
-  // The server refused: is the run gone, or is the stream blocked?
+  // The server refused: is the run gone, or is the stream blocked, perhaps only for a while?
   async findOut() {
+    this.leave();
     const status = await fetch(`${this.url}?from=0`, { method: "HEAD" }).then((response) => response.status, () => 0);
+    if (this.closed) return;
     if (status === 404) this.handlers.onLost();
+    else this.knocking = setTimeout(() => this.open(), KNOCK);
   }
 
-  wait() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.handlers.onSilence(), PATIENCE);
+  hear() {
+    const now = performance.now();
+    if (now - this.heardAt > PATIENCE) this.steadySince = now;
+    this.heardAt = now;
+    if (now - this.steadySince > TRUST) this.handlers.onSteady();
+    this.wait(PATIENCE);
+  }
+
+  wait(patience) {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => {
+      this.handlers.onSilence();
+      this.wait(2 * patience);
+    }, patience);
+  }
+
+  leave() {
+    clearTimeout(this.knocking);
+    this.source?.close();
+    this.source = null;
   }
 
   close() {
-    clearTimeout(this.timer);
-    this.source?.close();
-    this.source = null;
+    this.closed = true;
+    clearTimeout(this.waiting);
+    this.leave();
   }
 }
