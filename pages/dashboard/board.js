@@ -112,10 +112,12 @@ class Board {
     if (!this.kept || !latest || !steps) return;
     this.session = session;
     this.resuming = true;
+    const waiting = this.asked.filter(({ name }) => name !== "lost");
     this.asked = [];
     this.component.setStateValue("transport", "stream");
     const { budget, rate, state } = latest;
     this.send({ name: "resume", runs: this.kept, steps, budget, rate, training: state === "training" });
+    for (const command of waiting) this.send(command); // what was asked for meanwhile
   }
 
   // The store that messages are for.
