@@ -10,6 +10,7 @@ import threading
 import time
 from functools import lru_cache
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -32,13 +33,14 @@ class Scheduler:
 
     def __init__(self, threads: int | None = None) -> None:
         self._count = threads or os.cpu_count() or 1
-        self._runs: dict[str, Playback] = {}
+        self._runs: WeakValueDictionary[str, Playback] = WeakValueDictionary()
+        # Weak: a run is its session's, its viewers' and its lecture's, and goes with the last of them.
         self._queue: list[tuple[float, int, Playback]] = []
         self._order = itertools.count()
         self._condition = threading.Condition()
         self._threads: list[threading.Thread] = []
         self._running = False
-        self._swept_at = -SWEEP_INTERVAL
+        self._swept_at = time.monotonic()
 
     def start(self) -> None:
         """Start the worker threads, once."""
@@ -110,19 +112,22 @@ class Scheduler:
         while self._running:
             now = time.monotonic()
             if now - self._swept_at > SWEEP_INTERVAL:
-                self._swept_at = now
-                self._forget_idle(now)
+                self._sweep(now)
             if self._queue and self._queue[0][0] <= now:
                 due, _, run = heapq.heappop(self._queue)
                 return due, run
             self._condition.wait(min(self._queue[0][0] - now if self._queue else SWEEP_INTERVAL, SWEEP_INTERVAL))
         return None
 
-    def _forget_idle(self, now: float) -> None:
-        oldest = now - FORGET_AFTER
-        for run in [run for run in self._runs.values() if run.last_watched < oldest and not run.watched]:
-            del self._runs[run.id]
-            run.forgotten = True
+    def _sweep(self, now: float) -> None:
+        """Forget idle runs. While the machine slept nobody could watch: that time does not count."""
+        asleep, self._swept_at = now - self._swept_at - SWEEP_INTERVAL, now
+        for run in list(self._runs.values()):
+            if asleep > SWEEP_INTERVAL:
+                run.last_watched += asleep
+            if run.last_watched < now - FORGET_AFTER and not run.watched:
+                del self._runs[run.id]
+                run.forgotten = True
 
 
 @lru_cache(maxsize=1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Literal
 
 Fate = Literal["passed on", "cut", "kept waiting", "forbidden", "bad gateway"]
@@ -28,7 +28,6 @@ class Proxy:
         self.streams = 0
         """So many requests for the stream have been answered with a first message."""
         self._target = target
-        self._loop = asyncio.new_event_loop()
         self._open: set[asyncio.StreamWriter] = set()
         self._changed = threading.Condition()
 
@@ -45,8 +44,18 @@ class Proxy:
             writer.transport.abort()
         self._loop.call_later(seconds, setattr, self, "fate", "passed on")
 
+    async def work(self, ready: Future[Callable[[], None]]) -> None:
+        """Serve until what `ready` is given is called."""
+        self._loop, over = asyncio.get_running_loop(), asyncio.Event()
+        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
+            self.port = server.sockets[0].getsockname()[1]
+            ready.set_result(lambda: self._loop.call_soon_threadsafe(over.set) and None)
+            await over.wait()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
+        with suppress(OSError, asyncio.IncompleteReadError), closing(writer):
             head = await reader.readuntil(b"\r\n\r\n")
             is_stream = head.split(b" ")[1].startswith(b"/live/")
             if is_stream and self.fate in ANSWERS:
@@ -55,7 +64,6 @@ class Proxy:
                 await reader.read()
             elif not (is_stream and self.fate == "cut"):
                 await self._pass_on(head, reader, writer, is_stream)
-        writer.close()
 
     async def _pass_on(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_stream: bool
@@ -67,15 +75,14 @@ class Proxy:
         inner_writer.write(head)
         if is_stream:
             self._open.add(writer)
-        back = asyncio.create_task(self._copy(inner_reader, writer, is_stream))
         there = asyncio.create_task(self._copy(reader, inner_writer, False))
-        await asyncio.wait({back, there}, return_when=asyncio.FIRST_COMPLETED)
-        if not is_stream and there.done():
-            await back
+        back = asyncio.create_task(self._copy(inner_reader, writer, is_stream))
+        with closing(inner_writer):
+            await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
+            if not is_stream and not back.done():
+                await back
+        there.cancel()
         self._open.discard(writer)
-        inner_writer.close()
-        for task in (back, there):
-            task.cancel()
 
     async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, is_stream: bool) -> None:
         told = False
@@ -95,21 +102,12 @@ class Proxy:
 @contextmanager
 def standing_before(target: int) -> Iterator[Proxy]:
     """A proxy on a port of its own, in a thread of its own, until the end of the block."""
-    proxy, ready = Proxy(target), Future[None]()
-
-    async def work() -> None:
-        server = await asyncio.start_server(proxy._serve, "127.0.0.1", 0)
-        proxy.port = server.sockets[0].getsockname()[1]
-        ready.set_result(None)
-
-    loop = proxy._loop
-    thread = threading.Thread(target=loop.run_forever, name="proxy")
+    proxy, ready = Proxy(target), Future[Callable[[], None]]()
+    thread = threading.Thread(target=lambda: asyncio.run(proxy.work(ready)), name="proxy")
     thread.start()
-    asyncio.run_coroutine_threadsafe(work(), loop)
+    end = ready.result(10)
     try:
-        ready.result(10)
         yield proxy
     finally:
-        loop.call_soon_threadsafe(loop.stop)
+        end()
         thread.join()
-        loop.close()

@@ -76,7 +76,8 @@ def mount(
     if is_fed():
         st.fragment(feed, run_every=FALLBACK_INTERVAL)()
     else:
-        draw()
+        with st.container():  # as a fragment has one, or the board would be mounted anew when the transport changes
+            draw()
 
 
 def current_theme() -> Theme:

@@ -2,7 +2,7 @@
 
 const PATIENCE = 3000; // ms without a word before the page asks to be fed through the component
 const TRUST = 6000; // ms for which a stream that fell silent must speak regularly before the page relies on it again
-const KNOCK = 5000; // ms until a stream that was refused is asked for again
+const LONGEST_WAIT = 30000; // ms between two attempts to reach a stream that stays silent
 
 class Stream {
   // `from` tells how many steps are known. onSilence and onSteady may be called again while it stays so.
@@ -22,10 +22,7 @@ class Stream {
       this.handlers.onMessage(JSON.parse(event.data));
     };
     source.addEventListener("heartbeat", () => this.hear());
-    source.addEventListener("gone", () => {
-      this.leave();
-      this.handlers.onLost();
-    });
+    source.addEventListener("gone", () => this.lose());
     source.onerror = () => {
       if (source === this.source && source.readyState === EventSource.CLOSED) this.findOut();
     };
@@ -36,8 +33,13 @@ class Stream {
     this.leave();
     const status = await fetch(`${this.url}?from=0`, { method: "HEAD" }).then((response) => response.status, () => 0);
     if (this.closed) return;
-    if (status === 404) this.handlers.onLost();
-    else this.knocking = setTimeout(() => this.open(), KNOCK);
+    if (status === 404) this.lose();
+  }
+
+  lose() {
+    this.leave();
+    this.lost = true;
+    this.handlers.onLost();
   }
 
   hear() {
@@ -48,16 +50,17 @@ class Stream {
     this.wait(PATIENCE);
   }
 
+  // A connection that is silent may be dead without anybody noticing: ask anew.
   wait(patience) {
     clearTimeout(this.waiting);
     this.waiting = setTimeout(() => {
       this.handlers.onSilence();
-      this.wait(2 * patience);
+      if (!this.lost) this.open();
+      this.wait(Math.min(2 * patience, LONGEST_WAIT));
     }, patience);
   }
 
   leave() {
-    clearTimeout(this.knocking);
     this.source?.close();
     this.source = null;
   }
