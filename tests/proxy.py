@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
-from contextlib import closing, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Literal
 
 Fate = Literal["passed on", "cut", "kept waiting", "forbidden", "bad gateway"]
@@ -29,6 +29,7 @@ class Proxy:
         """So many requests for the stream have been answered with a first message."""
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
+        self._streams: set[asyncio.StreamWriter] = set()
         self._changed = threading.Condition()
 
     def cut(self, seconds: float) -> None:
@@ -40,7 +41,7 @@ class Proxy:
 
     def _cut(self, seconds: float) -> None:
         self.fate = "cut"
-        for writer in self._open:
+        for writer in self._streams:
             writer.transport.abort()
         self._loop.call_later(seconds, setattr, self, "fate", "passed on")
 
@@ -51,11 +52,12 @@ class Proxy:
             self.port = server.sockets[0].getsockname()[1]
             ready.set_result(lambda: self._loop.call_soon_threadsafe(over.set) and None)
             await over.wait()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
+        for writer in self._open:
+            writer.transport.abort()
+        await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError), closing(writer):
+        async with self._held(writer):
             head = await reader.readuntil(b"\r\n\r\n")
             is_stream = head.split(b" ")[1].startswith(b"/live/")
             if is_stream and self.fate in ANSWERS:
@@ -67,22 +69,35 @@ class Proxy:
 
     async def _pass_on(
         self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_stream: bool
-    ) -> None:  # fmt: skip
+    ) -> None:
         if b"upgrade: websocket" not in head.lower():
             lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
             head = b"\r\n".join([lines[0], b"Connection: close", *lines[1:]])
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        inner_writer.write(head)
-        if is_stream:
-            self._open.add(writer)
-        there = asyncio.create_task(self._copy(reader, inner_writer, False))
-        back = asyncio.create_task(self._copy(inner_reader, writer, is_stream))
-        with closing(inner_writer):
+        async with self._held(inner_writer):
+            inner_writer.write(head)
+            if is_stream:
+                self._streams.add(writer)
+            there = asyncio.create_task(self._copy(reader, inner_writer, False))
+            back = asyncio.create_task(self._copy(inner_reader, writer, is_stream))
             await asyncio.wait({there, back}, return_when=asyncio.FIRST_COMPLETED)
-            if not is_stream and not back.done():
+            if not is_stream:
                 await back
-        there.cancel()
-        self._open.discard(writer)
+            there.cancel()
+            self._streams.discard(writer)
+
+    @asynccontextmanager
+    async def _held(self, writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+        """Close a connection at the end, however it ends."""
+        self._open.add(writer)
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                yield
+        finally:
+            self._open.discard(writer)
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
     async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, is_stream: bool) -> None:
         told = False
