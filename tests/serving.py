@@ -26,19 +26,23 @@ def free_port() -> int:
 
 
 @contextmanager
-def launch(log: Path, *options: str, port: int | None = None) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def launch(
+    log: Path, *options: str, port: int | None = None, first: str = ""
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `streamlit run app.py` as a user would, until the end of the block.
 
     Args:
         log: where its output goes.
         options: further command-line options.
         port: a free one, if none is given.
+        first: Python that the process runs before anything else.
 
     Yields:
         Its address and its process; it may not answer yet.
     """
     port = port or free_port()
-    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true"]
+    start = ["-c", f"{first}\nfrom streamlit.web.cli import main; main()"] if first else ["-m", "streamlit"]
+    command = [sys.executable, *start, "run", "app.py", "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     with log.open("ab") as output:
         server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
