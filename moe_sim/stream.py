@@ -85,8 +85,6 @@ def live_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request],
         run = find(request.path_params["run_id"])
         if not isinstance(run, Watched):
             return JSONResponse({"error": "There is no such run (any more)."}, status_code=404)
-        if request.method == "HEAD":  # only asks whether there is such a run
-            return Response(media_type="text/event-stream")
         last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
         start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
         return EventSourceResponse(

@@ -233,9 +233,9 @@ class Session:
     @in_turn
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
-        old = self.run
 
         def make() -> LiveRun:
+            old = self.run
             run = LiveRun(config, old.plan if plan is None else plan, rate=old.rate)
             if train if train is not None else old.state == "training":
                 run.train()

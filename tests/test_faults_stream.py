@@ -141,11 +141,3 @@ def test_a_closed_tab_ends_training_within_fifteen_seconds(port: int, run: LiveR
     assert time.monotonic() - closed < 15
     assert not eventually(lambda: len(run.history) > steps + 1, seconds=0.3)
     assert run.state == "training", "it goes on when somebody comes back"
-
-
-def test_asking_whether_a_run_is_there_is_answered_at_once_and_watches_nothing(port: int, run: LiveRun) -> None:
-    url = f"http://127.0.0.1:{port}/live/"
-    run.last_watched -= 60
-    assert httpx.head(url + run.id, timeout=2).status_code == 200
-    assert httpx.head(url + "nobody").status_code == 404
-    assert not run.watched
