@@ -49,7 +49,6 @@ class Session:
         self._address = AddressBar()
         self.feed = Feed()
         self._memory: dict[str, tuple[Hashable, Any]] = {}
-        self.view = View()
         self.turns = 0
         """How often the page was told what to look at. What a browser says of itself may be old when it comes back."""
         self.following: str | None = None
