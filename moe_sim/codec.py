@@ -92,17 +92,18 @@ def events_to_text(events: tuple[Event, ...]) -> str:
     )
 
 
-def events_from_text(text: str, config: RunConfig) -> tuple[tuple[Event, ...], list[str]]:
+def events_from_text(text: str, config: RunConfig, most: int = MOST_EVENTS) -> tuple[tuple[Event, ...], list[str]]:
     """Read what `events_to_text` wrote, however broken it is.
 
     Args:
         text: the query value.
         config: the configuration before the first event; each event must leave it valid.
+        most: so many moves count.
 
     Returns:
         The events in order of steps, and one sentence for each part that was refused.
     """
-    changes, notices = changes_from_text(text)
+    changes, notices = changes_from_text(text, most=most)
     events = []
     for event in changes:
         try:
@@ -114,12 +115,15 @@ def events_from_text(text: str, config: RunConfig) -> tuple[tuple[Event, ...], l
     return tuple(events), notices
 
 
-def changes_from_text(text: str, *, structural_at_start: bool = False) -> tuple[tuple[Event, ...], list[str]]:
+def changes_from_text(
+    text: str, *, structural_at_start: bool = False, most: int = MOST_EVENTS
+) -> tuple[tuple[Event, ...], list[str]]:
     """Read the form of events, but not whether a run could have these values; they may still be text.
 
     Args:
         text: the query value.
         structural_at_start: whether a structural knob may change after 0 steps.
+        most: so many moves count.
 
     Returns:
         The events in order of steps, and one sentence for each part that was refused.
@@ -127,9 +131,9 @@ def changes_from_text(text: str, *, structural_at_start: bool = False) -> tuple[
     changes: dict[int, dict[str, Any]] = {}
     notices: list[str] = []
     parts = text.split(";") if text else []
-    if len(parts) > MOST_EVENTS:
-        notices.append(f"The link has {len(parts)} events; only the first {MOST_EVENTS} count.")
-    for part in parts[:MOST_EVENTS]:
+    if len(parts) > most:
+        notices.append(f"The link has {len(parts)} events; only the first {most} count.")
+    for part in parts[:most]:
         number, _, assignment = part.partition(":")
         name, equals, value = assignment.partition("=")
         is_step = number.isascii() and number.isdigit() and len(number) <= 6

@@ -93,6 +93,7 @@ class Computation:
     def __init__(self, config: RunConfig, plan: tuple[Event, ...] = (), trainer: Trainer | None = None) -> None:
         self.trainer = trainer or Trainer(config, Outbox(config))
         self._config, self._plan = config, plan
+        self._error: Exception | None = None
         self._probes: list[Probe] = []
         self._snapshots: dict[int, Trainer] = {}
 
@@ -101,11 +102,18 @@ class Computation:
         return self.trainer.steps_done
 
     def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
+        if self._error is not None:
+            raise self._error
         trainer, end = self.trainer, time.monotonic() + seconds
         target = trainer.steps_done + steps
         while trainer.steps_done < target and not trainer.diverged and time.monotonic() < end:
             self._follow_plan()
-            if trainer.step() is None:
+            try:
+                record = trainer.step()
+            except Exception as error:
+                self._error = error  # to be raised when the steps before it were handed over
+                break
+            if record is None:
                 break
             if trainer.steps_done <= EARLY or trainer.steps_done % PROBE_EVERY == 0:
                 self._probes.append(trainer.probe())

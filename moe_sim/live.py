@@ -111,14 +111,26 @@ class LiveRun(Playback):
         run.budget = len(history)
         return run
 
+    @classmethod
+    def again(cls, config: RunConfig, course: tuple[Event, ...], steps: int) -> LiveRun:
+        """A run that hurries to a step, following a course, and then waits to go on."""
+        run = cls(config, course)
+        run._catch_up = steps
+        if steps == 0:
+            run.follow_plan()
+        return run
+
     def branch(self) -> LiveRun:
         """A run of its own that has done what this one did so far, and waits to go on. Of a recorded run, one that does
         it all again, as fast as it can."""
         with self._lock:
             steps, course = self.steps_done, self.course
-            trajectory = None if self.is_recorded else self._trajectory.branch(steps, course)
-        twin = LiveRun(self.history.initial_config, course, rate=self.rate, trajectory=trajectory)
-        twin.budget, twin.thresholds, twin._catch_up = self.budget, self.thresholds, steps
+            if self.is_recorded:
+                twin = LiveRun.again(self.history.initial_config, course, steps)
+            else:
+                trajectory = self._trajectory.branch(steps, course)
+                twin = LiveRun(self.history.initial_config, course, trajectory=trajectory)
+        twin.rate, twin.budget, twin.thresholds = self.rate, self.budget, self.thresholds
         return twin
 
     def pause(self) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import atexit
 import heapq
 import itertools
-import math
 import threading
 import time
 from functools import lru_cache
 from typing import TypeVar
+from weakref import WeakValueDictionary
 
 import torch
 
@@ -60,19 +60,21 @@ class Scheduler:
 
     def __init__(self, admission: Admission | None = None) -> None:
         self.admission = admission or Admission()
-        self._runs: dict[str, Playback] = {}
+        self._runs: WeakValueDictionary[str, Playback] = WeakValueDictionary()
+        # Weak: a run is its session's, its viewers' and its lecture's, and goes with the last of them.
         self._lock = threading.RLock()
         self._lanes: dict[int, Lane] = {}
         self._threads: list[threading.Thread] = []
         self._running = False
-        self._swept_at = self._idle_swept_at = -math.inf
+        self._swept_at = self._idle_swept_at = time.monotonic()
         self.steps = 0
         """Steps that were done so far, of all runs."""
 
     def start(self) -> None:
-        """Begin to work. Threads come with the runs that need them."""
+        """Begin to work. Threads for worker processes come with the runs that need them."""
         with self._lock:
             self._running = True
+            self._lane(0)
             for run in self._runs.values():
                 self.enqueue(run)
 
@@ -160,14 +162,17 @@ class Scheduler:
         for run in self.admission.sweep():
             self.enqueue(run)
         if now - self._idle_swept_at > IDLE_SWEEP_INTERVAL:
-            self._idle_swept_at = now
             self._forget_idle(now)
 
     def _forget_idle(self, now: float) -> None:
-        oldest = now - FORGET_AFTER
-        for run in [run for run in self._runs.values() if run.last_watched < oldest and not run.watched]:
-            del self._runs[run.id]
-            run.forgotten = True
+        """While the machine slept nobody could watch: that time does not count."""
+        asleep, self._idle_swept_at = now - self._idle_swept_at - IDLE_SWEEP_INTERVAL, now
+        for run in list(self._runs.values()):
+            if asleep > IDLE_SWEEP_INTERVAL:
+                run.last_watched += asleep
+            if run.last_watched < now - FORGET_AFTER and not run.watched:
+                del self._runs[run.id]
+                run.forgotten = True
 
 
 @lru_cache(maxsize=1)

@@ -23,6 +23,8 @@ TICK = 0.05
 """Seconds between two looks at a run."""
 INTERVAL = 0.2
 """Seconds between two messages while steps go on; a moved knob or a changed state is sent at the next tick."""
+RETRY = 500
+"""Milliseconds that a browser waits before it asks again for a stream that was cut off; else it would be seconds."""
 HEARTBEAT = 2
 """Seconds between heartbeats, which tell a quiet stream from a dead one."""
 VIEWS_EVERY = 3
@@ -71,7 +73,7 @@ async def messages(run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:
                 version, told, sent_at = _version(run), news, now
                 start, text = _shared_encoding(run, start, _parts(run, count), (*version, *news))
                 count += 1
-                yield ServerSentEvent(id=str(start), data=text)
+                yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
             await asyncio.sleep(TICK)
     yield ServerSentEvent(event="gone", data="{}")  # else the client would knock again, and again
 

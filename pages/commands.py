@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from moe_sim.playback import RATES, Playback
+from pages.resuming import REFUSED, Replay, replay_from
 from pages.view import LOG_AXES, TABS
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ def obey(session: Session, command: dict[str, Any]) -> None:
     """Do what a button asks. Who watches a lecture may look around, and act on nothing."""
     match command:
         case {"name": "resync"}:
-            session.resync()
+            session.feed.restart()
         case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
             session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log))
         case _ if session.following is None:
@@ -43,6 +44,8 @@ def _act(session: Session, command: dict[str, Any]) -> None:
     match command:
         case {"name": "freeze"}:
             session.change(frozen=not run.config.frozen)
+        case {"name": "resume"}:
+            _resume(session, replay_from(command))
         case {"name": "reset"}:
             session.restart(run.start_config, train=False)
         case {"name": "lost", "run_id": run.id} if run.forgotten:
@@ -50,3 +53,13 @@ def _act(session: Session, command: dict[str, Any]) -> None:
             session.notices.append("The run was put away after a long pause and starts again from step 0.")
         case _:
             play(run, command)
+
+
+def _resume(session: Session, replay: Replay | None) -> None:
+    """Compute again what was trained before the connection was lost, unless something else was begun since."""
+    if session.run.id != session.opened_with:
+        return
+    if replay is None or len(replay.variants) > 1:
+        session.notices.append(REFUSED)
+    else:
+        session.show(replay.run)

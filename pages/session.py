@@ -31,6 +31,7 @@ from pages.address import AddressBar
 from pages.commands import obey
 from pages.comparing.bench import Bench
 from pages.feed import Feed
+from pages.making import unless_refused
 from pages.turns import in_turn
 from pages.view import View, view_from_query
 
@@ -46,9 +47,8 @@ class Session:
         self.acting = threading.RLock()
         self.notices: list[str] = []
         self._address = AddressBar()
-        self._feed = Feed()
+        self.feed = Feed()
         self._memory: dict[str, tuple[Hashable, Any]] = {}
-        self.view = View()
         self.turns = 0
         """How often the page was told what to look at. What a browser says of itself may be old when it comes back."""
         self.following: str | None = None
@@ -57,6 +57,8 @@ class Session:
         """The lecture that others may watch here."""
         self._bench: Bench | None = None
         self.run = self._start_from(dict(st.query_params))
+        self.opened_with = self.run.id
+        """Tells a browser whether it still speaks to the same session."""
 
     def _start_from(self, query: dict[str, str]) -> LiveRun:
         config, notices = from_query(query)
@@ -72,7 +74,9 @@ class Session:
                 return lecture
             self.following = None
             self.notices.append("That lecture is over, or never was. This is a run of your own.")
-        run = self._launch(config, plan)
+        made = unless_refused(lambda: LiveRun(config, plan), self.notices)
+        run = shared_scheduler().add(made or LiveRun(RunConfig()))
+        run.thresholds = self.thresholds
         self._bench = Bench.from_query(query, run, self.thresholds)
         if self.view.autoplay:
             (self._bench.run if self._bench else run).train()
@@ -108,7 +112,7 @@ class Session:
     @in_turn
     def branch_off(self) -> None:
         """Stop watching a lecture and go on with a run of one's own, from the step that it is at."""
-        self._take(self.run.branch())
+        self._take(self.run.branch)
 
     @in_turn
     def begin_lecture(self) -> str:
@@ -126,11 +130,6 @@ class Session:
         if self._bench is not None:
             shared_scheduler().remove(self._bench.run)
             self._bench = None
-
-    def _launch(self, config: RunConfig, plan: tuple[Event, ...], **options: Any) -> LiveRun:
-        run = LiveRun(config, plan, **options)
-        run.thresholds = self.thresholds
-        return shared_scheduler().add(run)
 
     def look(self, **changes: Any) -> None:
         """Note what the visitor looks at now."""
@@ -163,14 +162,16 @@ class Session:
         return to_query(config) | plan | thresholds_to_query(self.thresholds) | (view or self.view).to_query()
 
     @in_turn
-    def show(self, run: LiveRun) -> None:
+    def show(self, make: Callable[[], LiveRun]) -> None:
         """Have the dashboard show another run, not one of knobs."""
-        self._take(run)
+        self._take(make)
 
-    def _take(self, run: LiveRun) -> None:
-        """Put a run in the place of the one so far."""
-        old = self.run
-        self._feed.restart()
+    def _take(self, make: Callable[[], LiveRun]) -> None:
+        """Put a run in the place of the one so far, which stays if the other cannot be made."""
+        old, run = self.run, unless_refused(make, self.notices)
+        if run is None:
+            return
+        self.feed.restart()
         run.thresholds = self.thresholds
         self.run = shared_scheduler().add(run)
         self._show_in_lecture()
@@ -186,7 +187,7 @@ class Session:
 
     def next_message(self) -> str:
         """What the run did lately, for a page that is fed without the stream."""
-        return self._feed.next(self.run, lambda start: encode(self.run, start))
+        return self.feed.next(self.run, lambda start: encode(self.run, start))
 
     @property
     def preset(self) -> str | None:
@@ -231,11 +232,15 @@ class Session:
     @in_turn
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
-        old = self.run
-        run = LiveRun(config, old.plan if plan is None else plan, rate=old.rate)
-        if train if train is not None else old.state == "training":
-            run.train()
-        self._take(run)
+
+        def make() -> LiveRun:
+            old = self.run
+            run = LiveRun(config, old.plan if plan is None else plan, rate=old.rate)
+            if train if train is not None else old.state == "training":
+                run.train()
+            return run
+
+        self._take(make)
 
     @in_turn
     def new_seed(self) -> None:
@@ -246,10 +251,6 @@ class Session:
     def command(self, command: dict[str, Any]) -> None:
         """Obey a button of the dashboard."""
         obey(self, command)
-
-    def resync(self) -> None:
-        """Tell a page that is fed without the stream everything again."""
-        self._feed.restart()
 
 
 def current() -> Session:

@@ -125,5 +125,5 @@ def _load(session: Session, content: bytes) -> None:
     except ValueError as error:
         session.notices.append(str(error))
     else:
-        session.show(LiveRun.recorded(history, probe))
+        session.show(lambda: LiveRun.recorded(history, probe))
         session.notices.append("A recorded run, as it was. Reset trains it anew with the same knobs and moves.")

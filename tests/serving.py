@@ -27,7 +27,11 @@ def free_port() -> int:
 
 @contextmanager
 def launch(
-    log: Path, *options: str, starter: Sequence[str] = ("-m", "streamlit"), script: str = "app.py"
+    log: Path,
+    *options: str,
+    starter: Sequence[str] = ("-m", "streamlit"),
+    script: str = "app.py",
+    port: int | None = None,
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     """Run `streamlit run app.py` as a user would, until the end of the block.
 
@@ -36,14 +40,15 @@ def launch(
         options: further command-line options.
         starter: what Python runs; another one may prepare the process, and hand on to Streamlit's command line.
         script: what it shows.
+        port: a free one, if none is given.
 
     Yields:
         Its address and its process; it may not answer yet.
     """
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, *starter, "run", script, "--server.headless", "true"]
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
-    with log.open("wb") as output:
+    with log.open("ab") as output:
         server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield f"http://127.0.0.1:{port}", server

@@ -73,7 +73,7 @@ def test_whatever_is_in_a_query_comes_out_of_the_link_again(monkeypatch: pytest.
 
 def test_a_link_with_what_was_done_gives_the_run_again_to_the_last_digit(original: LiveRun) -> None:
     session = session_of(opened(dead_share="0.3"))
-    session.show(original.branch())
+    session.show(original.branch)
     view = View(tab="router", hide=frozenset({"seed", "presets"}), level="expert")
     query = session.link(original.history.initial_config, original.history.events, view)
     app = opened(**query)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from moe_sim.codec import events_to_text
 from moe_sim.comparison import Comparison
+from moe_sim.config import RunConfig
 from moe_sim.history import Event
 from moe_sim.knobs import problems
 from moe_sim.live import LiveRun
@@ -19,6 +20,8 @@ from moe_sim.thresholds import Thresholds
 from moe_sim.variants import NAMES, Variant, changes_between, variant_from_text
 from pages.commands import play
 from pages.feed import Feed
+from pages.making import unless_refused
+from pages.resuming import REFUSED, Replay, replay_from
 
 KEYS = tuple(name.lower() for name in NAMES[1:])
 """Query parameters: how runs B, C and D depart from A, as `0:aux_loss_coef=0.03;100:top_k=2`."""
@@ -36,7 +39,9 @@ class Bench:
     def __init__(self, variants: Sequence[Variant], thresholds: Thresholds) -> None:
         self.notices: list[str] = []
         self._feed = Feed()
-        self.run = self._launch(variants, thresholds, DEFAULT_RATE)
+        made = self._launch(variants, thresholds, DEFAULT_RATE)
+        self.run = made or shared_scheduler().add(Comparison([Variant(RunConfig())] * 2))
+        self._opened_with = self.run.id
 
     @classmethod
     def beside(cls, run: LiveRun, thresholds: Thresholds) -> Bench:
@@ -57,7 +62,7 @@ class Bench:
         if not others:
             return None
         bench = cls((base, *others), thresholds)
-        bench.notices = notices
+        bench.notices += notices
         return bench
 
     def to_query(self) -> dict[str, str]:
@@ -67,8 +72,10 @@ class Bench:
 
     def begin(self, variants: Sequence[Variant], *, catch_up: int = 0, train: bool | None = None) -> None:
         """Start other runs from step 0. Goes on training if the ones before did, unless told otherwise."""
-        old = self.run
-        self.run = self._launch(variants, old.thresholds, old.rate, catch_up)
+        old, made = self.run, self._launch(variants, self.run.thresholds, self.run.rate, catch_up)
+        if made is None:
+            return
+        self.run = made
         self._feed.restart()
         if train if train is not None else old.state == "training":
             self.run.train()
@@ -113,9 +120,24 @@ class Bench:
         if other is not None:
             self.begin((base, other), catch_up=step, train=True)
 
+    def resume(self, replay: Replay | None) -> None:
+        """Compute again what was trained before the connection was lost, unless something was begun since."""
+        if self.run.id != self._opened_with:
+            return
+        if replay is None or len(replay.variants) < 2:
+            self.notices.append(REFUSED)
+            return
+        old = self.run
+        self.begin(replay.variants, catch_up=replay.steps, train=replay.training)
+        if self.run is not old:
+            self.run.set_rate(replay.rate)
+            self.run.extend(replay.budget - self.run.budget)
+
     def command(self, command: dict[str, Any]) -> None:
         """Obey a button of the board."""
         match command:
+            case {"name": "resume"}:
+                self.resume(replay_from(command))
             case {"name": "resync"}:
                 self._feed.restart()
             case {"name": "reset"}:
@@ -132,8 +154,11 @@ class Bench:
 
     def _launch(
         self, variants: Sequence[Variant], thresholds: Thresholds, rate: float, catch_up: int = 0
-    ) -> Comparison:  # fmt: skip
-        run = Comparison(variants, rate=rate, catch_up=catch_up)
+    ) -> Comparison | None:  # fmt: skip
+        """Begin runs; None, with a notice, if there is no memory for them."""
+        run = unless_refused(lambda: Comparison(variants, rate=rate, catch_up=catch_up), self.notices)
+        if run is None:
+            return None
         run.thresholds = thresholds
         return shared_scheduler().add(run)
 

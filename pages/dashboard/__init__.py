@@ -11,7 +11,9 @@ from moe_sim.knobs import KNOBS
 from moe_sim.live import LiveRun
 from moe_sim.palette import PALETTES, Theme
 from moe_sim.terms import TERMS, Level
+from pages.comparing.bench import variant_of
 from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.resuming import to_keep
 from pages.session import Session
 
 
@@ -20,9 +22,11 @@ def show(session: Session) -> None:
     theme = current_theme()
     key = (session.run.id, theme, session.thresholds, session.view.level)
     data = session.remembered("payload", key, lambda: payload(session.run, theme, session.view.level))
+    kept = None if session.following or session.run.is_recorded else to_keep([variant_of(session.run)])
     data = data | {
         "tab": session.view.tab, "log": session.view.log, "turns": session.turns, "hide": sorted(session.view.hide),
         "watching": session.following is not None,
+        "session": session.opened_with, "hurrying": session.run.catching_up, "kept": kept,
     }  # fmt: skip
     mount("dashboard", ("lessons.js", "tabs.js", "main.js"), data, session.command, session.next_message)
 

@@ -1,5 +1,7 @@
 // What draws a page of charts and keeps its place while data flows: the stream, the theme, one drawing a frame.
 
+const RETELL = 1500; // ms until a command that was not obeyed is told again, then twice as long, and so on
+
 // What Streamlit calls at the first mount and whenever Python sends new data: one board for each element.
 function mounted(Kind) {
   const boards = new WeakMap();
@@ -28,6 +30,7 @@ class Board {
     this.root = root;
     this.name = Math.random().toString(36).slice(2);
     this.asked = []; // commands that Python has not told us yet to have obeyed
+    this.coming = null; // the store of a run that is computed again, until it is as far as the one on the screen
     this.count = 0;
     this.plots = new Map();
     this.resizing = new ResizeObserver(() => this.schedule());
@@ -51,27 +54,39 @@ class Board {
   // Every command goes along until it was obeyed: of several in quick succession Streamlit delivers only the last.
   send(command) {
     this.asked.push({ ...command, number: ++this.count });
+    this.tell(RETELL);
+  }
+
+  // And once more after a while: what is said while the page's own connection is down is lost.
+  tell(patience) {
+    clearTimeout(this.telling);
+    if (!this.asked.length) return;
     this.component.setTriggerValue("commands", { board: this.name, commands: this.asked });
+    this.telling = setTimeout(() => this.tell(2 * patience), patience);
   }
 
   // New data from Python: another run, another theme, or (without the stream) the newest message.
   async receive(component, data) {
     this.component = component;
     if (data.obeyed.board === this.name) this.asked = this.asked.filter(({ number }) => number > data.obeyed.last);
+    if (this.session && data.session !== this.session) this.resume(data);
+    if (this.asked.some(({ name }) => name === "resume")) return; // what there is so far is not wanted
+    this.session = data.session;
+    this.kept = data.kept;
     this.context = { ...data.context, run: data.run_id, still: matchMedia("(prefers-reduced-motion: reduce)").matches };
     for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
     this.root.dataset.theme = data.context.theme;
     this.buildViews(data);
     if (data.run_id !== this.runId) {
       this.runId = data.run_id;
-      this.store = this.makeStore(data);
-      this.silent = false;
+      this.coming = this.resuming && data.hurrying ? this.makeStore(data) : null;
+      if (!this.coming) this.store = this.makeStore(data);
+      this.resuming = false;
       this.listen(data);
     }
+    this.fed = Boolean(data.message);
     if (data.message && !this.apply(JSON.parse(data.message))) this.send({ name: "resync" });
-    const notice = this.root.querySelector(".notice");
-    notice.hidden = !data.message || !data.stream_url;
-    notice.textContent = data.message ? "Live stream not reachable: updates come through the page instead." : "";
+    this.drawNotice();
     await loadPlotly(data.plotly_url);
     this.schedule();
   }
@@ -80,20 +95,64 @@ class Board {
     this.stream?.close();
     if (!data.stream_url) return; // this server has none, and Python feeds the page from the start
     this.stream = new Stream(data.stream_url, {
-      onMessage: (message) => this.apply(message) || this.stream.open(this.store.steps),
-      onSilence: () => {
-        if (this.silent) return;
-        this.silent = true;
-        this.component.setStateValue("transport", "component");
+      from: () => this.told.steps,
+      onMessage: (message) => this.apply(message) || this.stream.open(),
+      onSilence: () => this.fed || this.component.setStateValue("transport", "component"),
+      onSteady: () => {
+        if (this.fed) this.component.setStateValue("transport", "stream");
+        this.fed = false; // unless Python says otherwise
       },
       onLost: () => this.send({ name: "lost", run_id: this.runId }),
     });
   }
 
+  // Another session answers than before: the server was restarted, or had given the old one up. It opened with the run
+  // of the address bar; ask it to do again what was done here. Not for a lecture, which its owner leads.
+  resume({ session }) {
+    const { latest, steps } = this.store;
+    if (!this.kept || !latest || !steps) return;
+    this.session = session;
+    this.resuming = true;
+    const waiting = this.asked.filter(({ name }) => name !== "lost");
+    this.asked = [];
+    this.component.setStateValue("transport", "stream");
+    const { budget, rate, state } = latest;
+    this.send({ name: "resume", runs: this.kept, steps, budget, rate, training: state === "training" });
+    for (const command of waiting) this.send(command); // what was asked for meanwhile
+  }
+
+  // The store that messages are for.
+  get told() {
+    return this.coming ?? this.store;
+  }
+
   apply(message) {
-    const complete = this.store.apply(message);
-    if (complete) this.schedule();
+    const complete = this.told.apply(message);
+    if (complete) {
+      this.arrive();
+      this.schedule();
+    }
     return complete;
+  }
+
+  // A run that was computed again takes the screen once it is as far as the one before.
+  arrive() {
+    if (!this.coming) return;
+    const over = ["diverged", "failed"].includes(this.coming.latest.state);
+    if (over || this.coming.steps >= this.store.steps) {
+      this.store = this.coming;
+      this.coming = null;
+    }
+    this.drawNotice();
+  }
+
+  drawNotice() {
+    const notice = this.root.querySelector(".notice");
+    const words = this.coming
+      ? `The connection was lost. The run is computed again, step ${this.coming.steps} of ${this.store.steps} so far.`
+      : this.fed && this.stream ? "Live stream not reachable: updates come through the page instead." : "";
+    notice.hidden = !words;
+    setText(notice, words);
   }
 
   addPlot(parent, name, onLog = () => {}) {
@@ -141,6 +200,7 @@ class Board {
     document.removeEventListener("visibilitychange", this.onVisible);
     cancelAnimationFrame(this.frame);
     clearTimeout(this.later);
+    clearTimeout(this.telling);
     clearInterval(this.themeTimer);
     for (const plot of this.plots.values()) plot.watcher.disconnect();
   }

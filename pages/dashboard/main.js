@@ -11,11 +11,12 @@ class Dashboard extends Board {
   }
 
   apply(message) {
+    const store = this.told;
     if (!super.apply(message)) return false;
     // A knob that moved by itself: let the sidebar follow.
     const moves = message.planned_moves;
-    if (moves > (this.store.plannedMoves ?? moves)) this.send({ name: "sync" });
-    this.store.plannedMoves = moves;
+    if (moves > (store.plannedMoves ?? moves)) this.send({ name: "sync" });
+    store.plannedMoves = moves;
     return true;
   }
 

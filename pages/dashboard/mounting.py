@@ -56,6 +56,9 @@ def mount(
         for one in inbox.fresh(st.session_state[name].get("commands")):
             command(one)
 
+    def is_fed() -> bool:
+        return not hosting.routes_served() or st.session_state.get(name, {}).get("transport") == "component"
+
     def draw(message: str | None = None) -> None:
         draw_board(
             key=name,
@@ -64,12 +67,19 @@ def mount(
             on_transport_change=lambda: None,
         )
 
-    served = hosting.routes_served()
-    if not served or st.session_state.get(name, {}).get("transport") == "component":
-        st.fragment(lambda: draw(next_message()), run_every=FALLBACK_INTERVAL)()
+    obeyed = inbox.obeyed
+
+    def feed() -> None:
+        draw(next_message())
+        if not is_fed() or inbox.obeyed != obeyed:  # the stream is back, or a command has changed more than the board
+            st.rerun()
+
+    if is_fed():
+        st.fragment(feed, run_every=FALLBACK_INTERVAL)()
     else:
-        draw()
-    if not served:
+        with st.container():  # as a fragment has one, or the board would be mounted anew when the transport changes
+            draw()
+    if not hosting.routes_served():
         _bring_plotly()
 
 

@@ -13,6 +13,7 @@ from moe_sim.history import History
 from moe_sim.palette import Theme
 from moe_sim.variants import NAMES, difference_in_words, variant_in_words
 from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.resuming import to_keep
 from pages.session import Session
 
 
@@ -31,7 +32,8 @@ def show(
             for name, variant in zip(NAMES, variants, strict=False)
         ],
     }
-    mount("compare", ("compare.js",), data | words, command, next_message)
+    keeping = {"session": session.opened_with, "hurrying": run.catching_up, "kept": to_keep(variants)}
+    mount("compare", ("compare.js",), data | words | keeping, command, next_message)
 
 
 def payload(run: Comparison, theme: Theme) -> dict[str, Any]:

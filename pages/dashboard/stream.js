@@ -1,46 +1,73 @@
 // The live stream, and what to do when it cannot be reached.
 
-const PATIENCE = 3000; // ms without a message before the page asks to be fed through the component
+const PATIENCE = 3000; // ms without a word before the page asks to be fed through the component
+const TRUST = 6000; // ms for which a stream that fell silent must speak regularly before the page relies on it again
+const LONGEST_WAIT = 30000; // ms between two attempts to reach a stream that stays silent
 
 class Stream {
-  constructor(url, { onMessage, onSilence, onLost }) {
+  // `from` tells how many steps are known. onSilence and onSteady may be called again while it stays so.
+  constructor(url, { from, onMessage, onSilence, onSteady, onLost }) {
     this.url = url;
-    this.handlers = { onMessage, onSilence, onLost };
-    this.open(0);
+    this.handlers = { from, onMessage, onSilence, onSteady, onLost };
+    this.heardAt = this.steadySince = performance.now();
+    this.wait(PATIENCE);
+    this.open();
   }
 
-  open(from) {
-    this.close();
-    this.source = new EventSource(`${this.url}?from=${from}`);
-    this.wait();
-    this.source.onmessage = (event) => {
-      this.wait();
+  open() {
+    this.leave();
+    const source = (this.source = new EventSource(`${this.url}?from=${this.handlers.from()}`));
+    source.onmessage = (event) => {
+      this.hear();
       this.handlers.onMessage(JSON.parse(event.data));
     };
-    this.source.addEventListener("heartbeat", () => this.wait());
-    this.source.addEventListener("gone", () => {
-      this.close();
-      this.handlers.onLost();
-    });
-    this.source.onerror = () => {
-      if (this.source?.readyState === EventSource.CLOSED) this.findOut();
+    source.addEventListener("heartbeat", () => this.hear());
+    source.addEventListener("gone", () => this.lose());
+    source.onerror = () => {
+      if (source === this.source && source.readyState === EventSource.CLOSED) this.findOut();
     };
   }
 
-  // The server refused: is the run gone, or is the stream blocked?
+  // The server refused: is the run gone, or is the stream blocked, perhaps only for a while?
   async findOut() {
+    this.leave();
     const status = await fetch(`${this.url}?from=0`, { method: "HEAD" }).then((response) => response.status, () => 0);
-    if (status === 404) this.handlers.onLost();
+    if (this.closed) return;
+    if (status === 404) this.lose();
   }
 
-  wait() {
-    clearTimeout(this.timer);
-    this.timer = setTimeout(() => this.handlers.onSilence(), PATIENCE);
+  lose() {
+    this.leave();
+    this.lost = true;
+    this.handlers.onLost();
+  }
+
+  hear() {
+    const now = performance.now();
+    if (now - this.heardAt > PATIENCE) this.steadySince = now;
+    this.heardAt = now;
+    if (now - this.steadySince > TRUST) this.handlers.onSteady();
+    this.wait(PATIENCE);
+  }
+
+  // A connection that is silent may be dead without anybody noticing: ask anew.
+  wait(patience) {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => {
+      this.handlers.onSilence();
+      if (!this.lost) this.open();
+      this.wait(Math.min(2 * patience, LONGEST_WAIT));
+    }, patience);
+  }
+
+  leave() {
+    this.source?.close();
+    this.source = null;
   }
 
   close() {
-    clearTimeout(this.timer);
-    this.source?.close();
-    this.source = null;
+    this.closed = true;
+    clearTimeout(this.waiting);
+    this.leave();
   }
 }

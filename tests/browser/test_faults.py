@@ -1,0 +1,147 @@
+"""What goes wrong around the page: its server ends, its stream is cut or blocked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from moe_sim import RunConfig, Trainer
+from moe_sim.charts import Scene
+from tests.browser.driver import (
+    PATIENCE,
+    drawn_as_computed,
+    move,
+    pause,
+    press,
+    region,
+    slider,
+    step_shown,
+    trace,
+    visit,
+    wait_for_points,
+    wait_for_step,
+)
+from tests.proxy import Fate, Proxy, standing_before
+from tests.serving import free_port, launch, wait_until_healthy
+
+OVER_TIME = ("Imbalance ratio", "Task and auxiliary loss", "Utilization over time")
+NOTE_STEPS = """() => {
+  const board = document.querySelector('.ecl');
+  window.noted = [];
+  const note = () => noted.push(Number(board.dataset.step));
+  new MutationObserver(note).observe(board, { attributeFilter: ['data-step'] });
+}"""
+
+
+def drawn(page: Page, charts: tuple[str, ...], steps: int) -> dict[str, list[list[float | None]]]:
+    """The first steps of every line of charts over time, which show each step (they do up to step 400)."""
+    page.bring_to_front()
+    for chart in charts:
+        wait_for_points(page, chart, step_shown(page))
+    lines = page.evaluate(
+        "charts => charts.map(chart => document.querySelector(`[aria-label='${chart}'] .graph`).data"
+        ".map(({ y }) => [...(y ?? [])]))",
+        charts,
+    )
+    return {chart: [line[:steps] for line in data] for chart, data in zip(charts, lines, strict=True)}
+
+
+def never_went_back(page: Page, step: int) -> bool:
+    """Whether each step shown since `NOTE_STEPS` was that one or later."""
+    return min(page.evaluate("noted")) >= step
+
+
+def test_a_server_that_is_killed_and_started_again_goes_on_from_the_same_step_with_the_same_numbers(
+    context: BrowserContext, tmp_path: Path
+) -> None:
+    page, pair, port = context.new_page(), context.new_page(), free_port()
+    with launch(tmp_path / "first.txt", port=port) as (address, server):
+        wait_until_healthy(address, server)
+        pair.goto(f"{address}/compare?seed=3&b=0:aux_loss_coef=0.1")
+        expect(region(pair, "Task loss").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+        press(pair, "Train")
+        wait_for_step(pair, 20)
+        pair_steps = pause(pair)
+        pair_before = drawn(pair, ("Task loss",), pair_steps)
+
+        visit(page, f"{address}?seed=3&num_topics=6")
+        page.get_by_label("Speed in steps per second").select_option("15 steps/s")
+        press(page, "Train")
+        wait_for_step(page, 20)
+        move(page, "Load-balancing coefficient α", 9)
+        page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
+        wait_for_step(page, step_shown(page) + 30)
+        steps = pause(page)
+        before = drawn(page, OVER_TIME, steps)
+        press(page, "Train")
+        wait_for_step(page, steps + 10)
+        for one in (page, pair):
+            one.evaluate(NOTE_STEPS)
+        server.kill()
+        server.wait()
+        last = step_shown(page)
+    with launch(tmp_path / "second.txt", port=port) as (address, server):
+        wait_until_healthy(address, server)
+        wait_for_step(page, last + 10)
+        pause(page)
+        assert never_went_back(page, steps)
+        assert drawn(page, OVER_TIME, steps) == before
+        expect(slider(page, "Load-balancing coefficient α")).to_have_attribute("aria-valuetext", "0.1")
+        expect(page.get_by_label("Speed in steps per second")).to_have_value("15")
+
+        press(pair, "Step")
+        wait_for_step(pair, pair_steps + 1)
+        assert never_went_back(pair, pair_steps)
+        assert drawn(pair, ("Task loss",), pair_steps) == pair_before
+        context.close()
+    assert "Traceback" not in (tmp_path / "second.txt").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def proxy(server: str) -> Iterator[Proxy]:
+    """Stands before the server."""
+    with standing_before(int(urlsplit(server).port or 0)) as proxy:
+        yield proxy
+
+
+def test_a_stream_that_is_cut_twenty_times_loses_and_doubles_no_step(context: BrowserContext, proxy: Proxy) -> None:
+    page = context.new_page()
+    visit(page, f"http://127.0.0.1:{proxy.port}?seed=5")
+    notice = page.locator(".ecl .notice")
+    page.get_by_label("Speed in steps per second").select_option("5 steps/s")
+    press(page, "Train")
+    wait_for_step(page, 5)
+    for _ in range(19):
+        proxy.cut(0.2)
+    expect(notice).to_be_hidden()
+    proxy.cut(5)
+    expect(notice).to_be_hidden(timeout=PATIENCE)  # fed through the page meanwhile, and back
+    steps = pause(page)
+    for chart in OVER_TIME:
+        wait_for_points(page, chart, steps)
+        assert trace(page, chart)["x"] == list(range(1, steps + 1))
+    trainer = Trainer(RunConfig(seed=5))
+    trainer.run(steps)
+    drawn_as_computed(page, Scene.of(trainer), "imbalance", "task_and_balance_loss", "utilization_over_time")
+
+
+@pytest.mark.parametrize("fate", ["kept waiting", "bad gateway"])
+def test_a_blocked_stream_is_replaced_by_the_page_and_comes_back_when_it_can(
+    context: BrowserContext, proxy: Proxy, fate: Fate
+) -> None:
+    page = context.new_page()
+    proxy.fate = fate
+    visit(page, f"http://127.0.0.1:{proxy.port}")
+    page.evaluate("window.board = document.querySelector('.ecl')")
+    notice = page.locator(".ecl .notice")
+    expect(notice).to_contain_text("Live stream not reachable", timeout=8_000)
+    press(page, "Train")
+    wait_for_step(page, 30)
+    proxy.fate = "passed on"
+    expect(notice).to_be_hidden(timeout=20_000)
+    wait_for_step(page, step_shown(page) + 30)
+    assert page.evaluate("board === document.querySelector('.ecl')"), "the board was mounted anew"
