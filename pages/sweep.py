@@ -9,10 +9,9 @@ from moe_sim.usage import UsageError
 from pages import session
 from pages.sweeping import form, progress, views
 from pages.sweeping.holding import MINE, Holding, mine
-from pages.sweeping.words import literal
+from pages.sweeping.upload import LARGEST_UPLOAD
+from pages.words import literal
 
-LARGEST_UPLOAD = 20
-"""MB."""
 REDRAW = 2.0
 """Seconds between two drawings of the views while rows arrive."""
 
