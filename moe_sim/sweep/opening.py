@@ -80,11 +80,11 @@ def columns_of_parquet(content: bytes, names: Sequence[str], texts: Sequence[str
         )  # fmt: skip
         about = opened()
         _see_that_it_is_small(about.metadata, most_rows)
-        _see_that_they_are_there(names, about.schema_arrow.names)
+        _see_that_they_are_there(names, [about.schema.column(number).path for number in range(len(about.schema))])
         file = opened(metadata=about.metadata, read_dictionary=list(texts))
         table = file.read(columns=list(names))
         return {name: _unpacked(table.column(name)).to_pylist() for name in names}
-    except (pa.ArrowException, OSError, ValueError):
+    except (pa.ArrowException, OSError, ValueError, KeyError):
         raise NotASweepError("it is no Parquet file that can be read") from None
 
 
@@ -130,8 +130,6 @@ def _unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
     import pyarrow as pa
     from pyarrow import compute
 
-    if pa.types.is_nested(column.type):
-        raise NotASweepError("its cells hold several values")
     if not pa.types.is_dictionary(column.type):
         return column
     longest = [compute.max(compute.binary_length(chunk.dictionary)).as_py() or 0 for chunk in column.chunks]

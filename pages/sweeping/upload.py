@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from pydantic import ValidationError
 
 from moe_sim import KNOBS, RunConfig
+from moe_sim.sweep.measures import MEASURES
 from moe_sim.sweep.opening import NotASweepError, TooManyRowsError
 from moe_sim.sweep.table import ENDINGS, frame_to_rows, table_from
 from moe_sim.sweep.worker import DIVERGED, DONE, FAILED, STOPPED
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 LARGEST_UPLOAD = 20
 """MB. The browser holds to it, and so does `opened_table`, for there are other clients."""
 MOST_ROWS = 20_000
+LARGEST_NUMBER = 1e100
+"""Of a measure; its square must still be one."""
+ROUNDING = 1e-6
 LONGEST_NAME = 80
 """Characters of a file's name that are shown."""
 
@@ -46,8 +51,12 @@ def opened_table(name: str, content: bytes) -> pd.DataFrame:
 
 
 def _check(frame: pd.DataFrame) -> None:
-    """See that each row is a run that can be: its link must work."""
+    """See that each row is a run that can be: its link must work, and its numbers must go onto a chart."""
     if not set(frame["status"]) <= {DONE, DIVERGED, FAILED, STOPPED}:
         raise NotASweepError("foreign rows")
+    for name, measure in MEASURES.items():
+        numbers, least = frame[name].to_numpy(dtype=float, na_value=np.nan), 1 if measure.log else 0
+        if ((numbers < least - ROUNDING) | ((numbers > LARGEST_NUMBER) & (numbers < np.inf))).any():
+            raise NotASweepError("numbers that no run has")
     for row in frame_to_rows(frame):
         RunConfig(**{name: row[name] for name in KNOBS})
