@@ -6,8 +6,8 @@ import streamlit as st
 
 from pages.words import literal
 
-MOST = 6
-"""Notices at a time. A link may be wrong in hundreds of places."""
+MOST = 4
+"""Notices at a time. A link may be wrong in hundreds of places, and the page below should still be seen."""
 
 
 def show(notices: list[str]) -> None:

@@ -48,7 +48,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     if len(holding.choices) > 1:
         st.session_state["sweep-chosen"] = holding.chosen
         st.segmented_control("Show", holding.choices, key="sweep-chosen", label_visibility="collapsed",
-                             required=True, on_change=_choose, width="content")  # fmt: skip
+                             format_func=literal, required=True, on_change=_choose, width="content")  # fmt: skip
     if table.about:
         st.markdown(literal(table.about), width="content")
 if holding.chosen == MINE or holding.under_way:
