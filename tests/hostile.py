@@ -134,3 +134,10 @@ def spoiled(content: bytes, random: np.random.Generator) -> bytes:
         return bytes(spoiled)
     until = at + int(random.integers(1, 200))
     return content[:at] + (content[until:] if kind == 2 else content[at:until] + content[at:])
+
+
+def assert_sentence(sentence: str) -> None:
+    """One for a visitor."""
+    assert sentence.endswith(".")
+    assert sentence.isprintable()
+    assert len(sentence) < 600

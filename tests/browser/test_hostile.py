@@ -21,7 +21,7 @@ from tests.browser.driver import PATIENCE, press, visit
 from tests.hostile import KEYS
 from tests.serving import read_stream
 from tests.sweep_rows import table
-from tests.test_hostile_files import breaking
+from tests.test_hostile_tables import breaking
 
 PAYLOADS = (
     "<img src=x onerror=window.hacked=1><svg onload=window.hacked=1>",
