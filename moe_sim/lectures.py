@@ -20,7 +20,7 @@ class Lectures:
 
     def begin(self, run: LiveRun) -> str:
         """Open a lecture that shows `run`; returns its unguessable id. The oldest one ends when there are too many."""
-        lecture_id = secrets.token_urlsafe(12)
+        lecture_id = secrets.token_urlsafe(16)
         with self._lock:
             if len(self._runs) >= MOST_LECTURES:
                 del self._runs[next(iter(self._runs))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+from moe_sim.export.document import MOST_STEPS
 from moe_sim.playback import RATES, Playback
 from pages.resuming import REFUSED, Replay, replay_from
 from pages.view import LOG_AXES, TABS
@@ -33,10 +34,10 @@ def play(run: Playback, command: dict[str, Any]) -> None:
             run.pause()
         case {"name": "step"}:
             run.single_step()
-        case {"name": "extend"}:
+        case {"name": "extend"} if run.budget < MOST_STEPS:
             run.extend()
         case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
-            run.set_rate(rate or math.inf)
+            run.set_rate(float(rate) or math.inf)
 
 
 def _act(session: Session, command: dict[str, Any]) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-MOST = 100
-"""Commands in one delivery."""
+MOST = 20
+"""Commands that are taken in at a time. A board tells the rest again."""
+LARGEST_NUMBER = 2**53
+"""Up to here a browser counts."""
+LONGEST_NAME = 40
+"""Characters of a board's name."""
 
 
 class Inbox:
@@ -24,15 +28,17 @@ class Inbox:
     def fresh(self, told: Any) -> list[dict[str, Any]]:
         """The commands of a delivery that are new, in their order. Whatever is not a delivery holds none."""
         match told:
-            case {"board": str() as board, "commands": list() as commands} if len(commands) <= MOST:
+            case {"board": str() as board, "commands": list() as commands} if len(board) <= LONGEST_NAME:
                 if board != self._board:
-                    self._board, self._last = board[:40], 0
+                    self._board, self._last = board, 0
             case _:
                 return []
-        new = []
+        new: list[dict[str, Any]] = []
         for command in commands:
             match command:
-                case {"name": str(), "number": int() as number} if number > self._last:
-                    self._last = number
+                case {"name": str(), "number": int() as number} if (
+                    self._last < number < LARGEST_NUMBER and len(new) < MOST
+                ):
+                    self._last = int(number)
                     new.append(command)
         return new

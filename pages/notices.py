@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
+from pages.words import literal
+
+MOST = 4
+"""Notices at a time. A link may be wrong in hundreds of places, and the page below should still be seen."""
+
 
 def show(notices: list[str]) -> None:
     """Show them as they are, not as Markdown, and forget them."""
-    for notice in notices:
-        st.warning(notice.replace("$", "\\$").replace("`", "'").replace("[", "\\["), icon=":material/info:")
+    for notice in notices[:MOST]:
+        st.warning(literal(notice), icon=":material/info:")
+    if len(notices) > MOST:
+        st.warning(f"And {len(notices) - MOST} more of this kind.", icon=":material/info:")
     notices.clear()

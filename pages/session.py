@@ -219,7 +219,8 @@ class Session:
             self.thresholds = Thresholds(**{**self.thresholds.model_dump(), **changes})
         except ValidationError as error:
             self.notices += problems(error).values()
-        self.run.thresholds = self.thresholds
+        if self.following is None:
+            self.run.thresholds = self.thresholds
         if self._bench is not None:
             self._bench.run.thresholds = self.thresholds
 

@@ -9,10 +9,9 @@ from moe_sim.usage import UsageError
 from pages import hosting, session
 from pages.sweeping import form, progress, views
 from pages.sweeping.holding import MINE, Holding, mine
-from pages.sweeping.words import literal
+from pages.sweeping.upload import LARGEST_UPLOAD
+from pages.words import literal
 
-LARGEST_UPLOAD = 20
-"""MB."""
 REDRAW = 2.0
 """Seconds between two drawings of the views while rows arrive."""
 
@@ -50,7 +49,7 @@ with st.container(horizontal=True, vertical_alignment="center"):
     if len(holding.choices) > 1:
         st.session_state["sweep-chosen"] = holding.chosen
         st.segmented_control("Show", holding.choices, key="sweep-chosen", label_visibility="collapsed",
-                             required=True, on_change=_choose, width="content")  # fmt: skip
+                             format_func=literal, required=True, on_change=_choose, width="content")  # fmt: skip
     if table.about:
         st.markdown(literal(table.about), width="content")
 if holding.chosen == MINE or holding.under_way:

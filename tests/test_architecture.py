@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -49,10 +50,13 @@ def own_imports(file: Path) -> set[str]:
     return {name for name in imported_names(file, at_run_time=True) if name in MODULES and name != "moe_sim"}
 
 
+def calls_in(file: Path) -> list[ast.Call]:
+    return [node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+
+
 def called_names(file: Path) -> set[str]:
     """The dotted names of all calls in a file."""
-    calls = (node for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))) if isinstance(node, ast.Call))
-    return {ast.unparse(call.func) for call in calls}
+    return {ast.unparse(call.func) for call in calls_in(file)}
 
 
 def test_the_files_are_found() -> None:
@@ -90,9 +94,34 @@ def test_the_lowest_modules_import_nothing_of_ours(module: str) -> None:
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())
 def test_no_file_can_be_talked_into_running_foreign_code(file: Path) -> None:
+    # Our own source: Dask and loky pickle what they send to worker processes that they have started themselves.
     roots = {name.partition(".")[0] for name in imported_names(file)}
-    assert not roots & {"pickle", "cloudpickle", "dill", "marshal", "shelve"}
-    assert not called_names(file) & {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load"}
+    assert not roots & {"pickle", "cloudpickle", "dill", "marshal", "shelve", "joblib", "yaml", "jsonpickle", "runpy"}
+    called = called_names(file)
+    assert not called & {"eval", "exec", "compile", "__import__", "torch.load", "np.load", "numpy.load", "os.system"}
+    assert not {name.rpartition(".")[2] for name in called} & {"read_pickle", "to_pickle", "popen", "load_module"}
+    words = {keyword.arg for call in calls_in(file) for keyword in call.keywords}
+    assert not words & {"allow_pickle", "shell", "unsafe_allow_html", "unsafe_allow_javascript"}
+
+
+BROWSER_FILES = [file for ending in ("js", "html", "css") for file in (PACKAGE.parent / "pages").glob(f"**/*.{ending}")]
+UNSAFE_IN_A_BROWSER = re.compile(
+    r"(inner|outer)HTML|insertAdjacentHTML|dangerouslySet|document\.write|\beval\b|new Function|srcdoc|javascript:|"
+    r"set(Timeout|Interval)\(\s*['\"`]|\son\w+\s*=\s*['\"]|createContextualFragment|DOMParser|@import|https?://"
+)
+"""What makes markup or a program of a text, or fetches one from elsewhere."""
+
+
+def test_no_script_of_a_page_makes_markup_or_a_program_of_a_text() -> None:
+    assert len(BROWSER_FILES) > 10
+    for file in BROWSER_FILES:
+        assert not UNSAFE_IN_A_BROWSER.findall(file.read_text(encoding="utf-8")), file.name
+
+
+def test_html_that_is_shown_as_it_is_comes_from_us() -> None:
+    calls = {(file.name, ast.unparse(call)) for file in SHIPPED for call in calls_in(file)
+             if ast.unparse(call.func).rpartition(".")[2] in ("html", "iframe")}  # fmt: skip
+    assert {name for name, _ in calls} == {"frame.py", "glossary.py", "reading.py"}
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())

@@ -34,6 +34,12 @@ def test_a_new_board_begins_to_count_anew() -> None:
     assert inbox.obeyed == {"board": "b", "last": 1}
 
 
+def test_of_too_many_commands_the_first_are_obeyed_and_the_rest_when_they_are_told_again() -> None:
+    inbox, everything = Inbox(), list(range(1, 2 * MOST + 4))
+    for first in (0, MOST, 2 * MOST):
+        assert numbers(inbox.fresh(delivery(*everything))) == everything[first : first + MOST]
+
+
 @given(st.lists(st.integers(1, 6), max_size=8))
 def test_whatever_deliveries_arrive_every_command_is_obeyed_once_and_in_order(ends: list[int]) -> None:
     # A delivery holds everything from some command that is not known to be obeyed up to the newest.
@@ -47,7 +53,8 @@ def test_whatever_deliveries_arrive_every_command_is_obeyed_once_and_in_order(en
     "told",
     [None, [], "train", 7, {}, {"board": "a"}, {"board": 3, "commands": []}, {"board": "a", "commands": "train"},
      {"board": "a", "commands": [None, "train", {"name": "train"}, {"number": 1}, {"name": "x", "number": "1"}]},
-     {"board": "a", "commands": [{"name": "train", "number": 1}] * (MOST + 1)}],
+     {"board": "a" * 41, "commands": [{"name": "train", "number": 1}]},
+     {"board": "a", "commands": [{"name": "train", "number": 2**53}, {"name": "train", "number": 10**400}]}],
 )  # fmt: skip
 def test_what_is_no_delivery_holds_no_command(told: Any) -> None:
     assert Inbox().fresh(told) == []

@@ -56,7 +56,7 @@ def test_ids_of_lectures_are_unguessable(runs: list[LiveRun]) -> None:
     all_of_them = Lectures()
     ids = {all_of_them.begin(runs[0]) for _ in range(200)}
     assert len(ids) == 200
-    assert all(len(lecture_id) >= 16 for lecture_id in ids)  # 12 bytes
+    assert all(len(lecture_id) >= 22 for lecture_id in ids)  # 16 bytes, 128 bits
     assert len({lecture_id[:4] for lecture_id in ids}) > 190
     assert runs[0].id not in ids
 

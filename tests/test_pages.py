@@ -192,7 +192,7 @@ def test_a_new_seed_starts_another_run() -> None:
         ({"task": "<script>alert(1)</script>"}, ["task", "topics, text"]),
         ({"seed": "-1"}, ["seed"]),
         ({"renormalize": "on"}, ["renormalize", "Top-k (top_k) of 2 or more"]),
-        ({"events": "5:num_experts=3"}, ["5:num_experts=3"]),
+        ({"events": "5:num_experts=3"}, ["num_experts=3"]),
         ({"events": "5:aux_loss_coef=99"}, ["step 5", "from 0 to 10"]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -18,16 +19,37 @@ from moe_sim.playback import Playback
 from moe_sim.variants import difference_in_words
 
 LONGEST_LINK = 2_000
+MOST_WAITING = 8
+"""Requests for charts of one run that are taken in at a time."""
+NO_CHART = "There is no such chart (any more)."
 
 
 def slide_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request], Any]:
-    """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up."""
+    """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up.
+
+    Drawing takes some tenths of a second of the processor that trains, so it is done for one visitor at a time, and who
+    knows a run cannot fill the queue: more than `MOST_WAITING` for the same run are told to come back.
+    """
+    drawing = asyncio.Lock()
+    waiting: Counter[str] = Counter()
 
     async def endpoint(request: Request) -> Response:
         run = find(request.path_params["run_id"])
-        text = await asyncio.to_thread(_slide, run, request.path_params["name"], request.query_params.get("link", ""))
+        if run is None:
+            return JSONResponse({"error": NO_CHART}, status_code=404)
+        if waiting[run.id] >= MOST_WAITING:
+            return JSONResponse({"error": "Too many charts at once."}, status_code=503, headers={"Retry-After": "2"})
+        waiting[run.id] += 1
+        try:
+            async with drawing:
+                name, link = request.path_params["name"], request.query_params.get("link", "")
+                text = await asyncio.to_thread(_slide, run, name, link)
+        finally:
+            waiting[run.id] -= 1
+            if not waiting[run.id]:
+                del waiting[run.id]
         if text is None:
-            return JSONResponse({"error": "There is no such chart (any more)."}, status_code=404)
+            return JSONResponse({"error": NO_CHART}, status_code=404)
         return Response(text, media_type="application/json", headers={"X-Content-Type-Options": "nosniff"})
 
     return endpoint
@@ -38,7 +60,7 @@ def scene_of(run: LiveRun) -> Scene:
     return Scene(run.history, run.config, run.probe, run.task, run.thresholds)
 
 
-def _slide(run: Playback | None, name: str, link: str) -> str | None:
+def _slide(run: Playback, name: str, link: str) -> str | None:
     if isinstance(run, Comparison):
         scenes = [scene_of(member) for member in run.members]
         figure = comparison_slide(name, scenes, difference_in_words(run.variants), link[:LONGEST_LINK])

@@ -30,6 +30,8 @@ DEEPEST = 8
 """Brackets within brackets; a run needs four."""
 MOST_MARKS = 4_000_000
 """Brackets and quotation marks, which is what costs memory. The longest run needs some 2.6 million."""
+MOST_COMMAS = 10_000_000
+"""As many as 40 MB of zeros have, with a digit behind the point."""
 SHARES = ("load", "first_load", "importance", "processed", "preferred_load", "smoothed_load", "eval_load",
           "dropped_by_choice")  # fmt: skip
 """Columns that lie between 0 and 1."""
@@ -65,14 +67,14 @@ def run_from_json(text: str) -> tuple[History, Probe | None]:
 def _parse(text: str) -> Any:
     if len(text) > LARGEST_TEXT:
         raise ValueError(f"This file is too large: at most {LARGEST_TEXT // 1_000_000} MB can be read.")
+    if sum(map(text.count, '[]{}"')) > MOST_MARKS or text.count(",") > MOST_COMMAS:
+        raise ValueError("This file is not a run that was saved here: it has too many parts.")
     letters = np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)
     opening, closing = ((letters == ord(one)) | (letters == ord(other)) for one, other in ("[{", "]}"))
-    marks = int(opening.sum() + closing.sum() + (letters == ord('"')).sum())
     turns = opening[opening | closing]
     # Brackets inside of texts count too: no run has any.
-    depth = int(np.where(turns, 1, -1).cumsum().max(initial=0))
-    if depth > DEEPEST or marks > MOST_MARKS:
-        raise ValueError("This file is not a run that was saved here: it is nested too deeply or has too many parts.")
+    if np.where(turns, 1, -1).cumsum().max(initial=0) > DEEPEST:
+        raise ValueError("This file is not a run that was saved here: it is nested too deeply.")
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):

@@ -103,7 +103,11 @@ def parse_values(name: str, text: str) -> tuple[Any, ...]:
     """
     if name not in KNOBS:
         raise UsageError(f"There is no knob named {name[:40]!r}.")
-    values = [value for part in text.split(",") for value in _parse_part(name, part.strip())]
+    values: list[Any] = []
+    for part in text.split(","):
+        values += _parse_part(name, part.strip())
+        if len(values) > MOST_RUNS:
+            raise UsageError(f"{_what(name)} has more than {MOST_RUNS:,} values.")
     return tuple(dict.fromkeys(values))
 
 

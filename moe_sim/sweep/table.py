@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any
 from moe_sim.files import write_whole
 from moe_sim.knobs import KNOBS
 from moe_sim.outcome import Outcome
+from moe_sim.sweep.opening import (
+    Columns,
+    NotASweepError,
+    columns_of_csv,
+    columns_of_foreign_parquet,
+    columns_of_parquet,
+)
 from moe_sim.sweep.worker import Row
 
 if TYPE_CHECKING:
@@ -30,13 +37,12 @@ DTYPES: dict[str, str] = {
 }
 """pandas dtype by column. A capacity factor that is off is an empty cell, as is whatever a run has no value for."""
 
+MOST_ROWS = 1_000_000
+"""Rows of a table that is still read."""
+
 _NULLABLE = {
     name for name, dtype in DTYPES.items() if dtype in ("Int64", "str") or (name in KNOBS and KNOBS[name].optional)
 }
-
-
-class NotASweepError(Exception):
-    """A file is not what a sweep wrote. The message is a sentence for the user."""
 
 
 def rows_to_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -79,33 +85,55 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         NotASweepError: if the file is something else.
     """
+    try:
+        return table_from(path.read_bytes(), path.suffix.lower(), foreign=False)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise NotASweepError(f"{path} is not a table that can be read: {error.strerror}.") from None
+    except NotASweepError as error:
+        raise NotASweepError(f"{path} is not a table of this program's sweeps: {error}.") from None
+
+
+def table_from(content: bytes, ending: str, most_rows: int = MOST_ROWS, *, foreign: bool = True) -> pd.DataFrame:
+    """A table out of the content of a file with one of `ENDINGS`.
+
+    Args:
+        content: the file.
+        ending: its kind.
+        most_rows: a file of more is not unpacked.
+        foreign: whether somebody else may have made it, who is not to reach this process.
+
+    Raises:
+        NotASweepError: if it is something else, in words that complete “It is not one: …”; `TooManyRowsError` for more
+            rows.
+    """
     import pandas as pd
 
+    names, texts = tuple(DTYPES), tuple(name for name, dtype in DTYPES.items() if dtype == "str")
+    if ending == ".csv":
+        columns: Columns = columns_of_csv(content, names, most_rows)
+    else:
+        read = columns_of_foreign_parquet if foreign else columns_of_parquet
+        columns = read(content, names, texts, most_rows)
     try:
-        frame = _read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path, engine="pyarrow")
-    except (OSError, ValueError) as error:  # pyarrow's and pandas's errors are ValueErrors
-        if isinstance(error, FileNotFoundError):
-            raise
-        raise NotASweepError(f"{path} is not a table that a sweep wrote.") from None
-    missing = [name for name in DTYPES if name not in frame]
-    if missing:
-        raise NotASweepError(f"{path} is not a table of this program's sweeps: it has no column {missing[0]}.")
-    try:
-        return frame[list(DTYPES)].astype(DTYPES)
-    except (TypeError, ValueError):
-        raise NotASweepError(f"{path} is not a table that a sweep wrote: its columns hold something else.") from None
+        if ending == ".csv":
+            columns = {name: _values(name, columns[name]) for name in names}
+        return pd.DataFrame({name: pd.Series(columns[name], dtype=DTYPES[name]) for name in names})
+    except (TypeError, ValueError, OverflowError, KeyError):
+        raise NotASweepError("its columns hold something else") from None
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
+def _values(name: str, cells: Sequence[str]) -> list[Any]:
+    """What the cells of a CSV file stand for."""
     from moe_sim.export.table import unescape
 
-    frame = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=DTYPES)
-    for name in ("run", "status", "error"):
-        if name in frame:
-            frame[name] = frame[name].map(unescape)
-    return frame
+    readers: dict[str, Callable[[str], Any]] = {
+        "bool": {"True": True, "False": False}.__getitem__, "int64": int,
+        "Int64": lambda cell: int(cell) if cell else None, "float64": lambda cell: float(cell) if cell else None,
+        "str": lambda cell: unescape(cell) if cell else None,
+    }  # fmt: skip
+    return [readers[DTYPES[name]](cell) for cell in cells]
 
 
 def _plain(name: str, column: pd.Series) -> list[Any]:

@@ -16,7 +16,7 @@ from moe_sim.sweep.wording import duration, suggested_values
 from moe_sim.usage import UsageError
 from pages.session import Session
 from pages.sweeping.holding import Holding
-from pages.sweeping.words import literal
+from pages.words import literal
 
 NUMBERS = ("First", "Second", "Third")
 NONE = "none"

@@ -10,7 +10,7 @@ from moe_sim.sweep.measures import in_words
 from moe_sim.sweep.wording import duration
 from moe_sim.sweep.worker import DONE, STOPPED, Row
 from pages.sweeping.holding import Holding
-from pages.sweeping.words import literal
+from pages.words import literal
 
 REFRESH = 1.0
 """Seconds between two looks while it is under way."""

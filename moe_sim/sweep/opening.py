@@ -1,0 +1,192 @@
+"""Bytes → columns of a sweep's table, for files from anywhere: little is unpacked before it is known to be small.
+
+pyarrow can still end the process it is in: some broken Parquet files make it call `abort`. A server therefore has them
+read by `columns_of_foreign_parquet`, in a process of their own, which runs this file and nothing else of ours.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from pyarrow.parquet import FileMetaData
+
+LARGEST_FOOTER = 1_000_000
+"""Bytes of what a Parquet file says of itself; of ours some 30,000."""
+MOST_PARTS = 1_000
+"""Columns, row groups or levels that a Parquet file may say it has."""
+LARGEST_UNPACKED = 200_000_000
+"""Bytes that the columns may come to, by the file's own account."""
+CODECS = {"SNAPPY", "UNCOMPRESSED"}
+"""Ours is the first. Others make a thousand times as much of a byte, and a file may lie about how much it will be."""
+LONGEST_CELL = 400
+"""Characters of a text."""
+LONGEST_LINE = 20_000
+"""Characters of a line of CSV."""
+LARGEST_PROCESS = 4_000_000_000
+"""Bytes of address space for reading a foreign Parquet file. Most of it is never used."""
+PATIENCE = 20.0
+"""Seconds for reading a foreign Parquet file; a large one takes two."""
+
+Columns = Mapping[str, Sequence[Any]]
+
+_one_at_a_time = Lock()
+
+
+class NotASweepError(Exception):
+    """A file is not what a sweep wrote. The message is a sentence for the user, or how one ends."""
+
+
+class TooManyRowsError(NotASweepError):
+    """A table has more rows than are allowed."""
+
+    def __init__(self, most_rows: int) -> None:
+        super().__init__(f"it has more than {most_rows:,} rows")
+
+
+def columns_of_parquet(content: bytes, names: Sequence[str], texts: Sequence[str], most_rows: int) -> Columns:
+    """Read some columns of a Parquet file.
+
+    Args:
+        content: the file.
+        names: the columns to read.
+        texts: those of them that hold texts. One that stands in many rows is unpacked once.
+        most_rows: a file of more is not unpacked.
+
+    Returns:
+        The cells of each column, None for one that is empty. What the file says about pandas is not looked at.
+
+    Raises:
+        NotASweepError: if it is not such a file, lacks a column, or would be too large unpacked; `TooManyRowsError` for
+            more rows.
+    """
+    import pyarrow as pa  # here, because it takes a while to load
+    from pyarrow import parquet
+
+    if not 0 < int.from_bytes(content[-8:-4], "little") <= LARGEST_FOOTER:
+        raise NotASweepError("it does not end as a Parquet file does")
+    try:
+        opened = partial(
+            parquet.ParquetFile, pa.BufferReader(content), arrow_extensions_enabled=False,
+            thrift_string_size_limit=LARGEST_FOOTER, thrift_container_size_limit=MOST_PARTS,
+        )  # fmt: skip
+        about = opened()
+        _see_that_it_is_small(about.metadata, most_rows)
+        _see_that_they_are_there(names, [about.schema.column(number).path for number in range(len(about.schema))])
+        file = opened(metadata=about.metadata, read_dictionary=list(texts))
+        table = file.read(columns=list(names))
+        return {name: _unpacked(table.column(name)).to_pylist() for name in names}
+    except (pa.ArrowException, OSError, ValueError, KeyError):
+        raise NotASweepError("it is no Parquet file that can be read") from None
+
+
+def columns_of_foreign_parquet(content: bytes, names: Sequence[str], texts: Sequence[str], most_rows: int) -> Columns:
+    """`columns_of_parquet` in a process of its own, which may run out of time or memory or end as it likes."""
+    request = json.dumps({"names": names, "texts": texts, "most_rows": most_rows})
+    try:
+        with _one_at_a_time:
+            done = subprocess.run([sys.executable, "-P", __file__, request], input=content, capture_output=True,
+                                  timeout=PATIENCE, check=True)  # fmt: skip
+        answer = json.loads(done.stdout)
+    except (subprocess.SubprocessError, ValueError):
+        raise NotASweepError("it is no Parquet file that can be read") from None
+    if answer.get("too_many_rows"):
+        raise TooManyRowsError(most_rows)
+    if "refused" in answer:
+        raise NotASweepError(answer["refused"])
+    return answer["columns"]
+
+
+def _see_that_it_is_small(metadata: FileMetaData, most_rows: int) -> None:
+    """By what the file says of itself, before anything is unpacked."""
+    groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
+    if max(metadata.num_rows, sum(group.num_rows for group in groups)) > most_rows:
+        raise TooManyRowsError(most_rows)
+    chunks = [group.column(number) for group in groups for number in range(group.num_columns)]
+    if sum(chunk.total_uncompressed_size for chunk in chunks) > LARGEST_UNPACKED:
+        raise NotASweepError("it is too large unpacked")
+    if not {chunk.compression for chunk in chunks} <= CODECS:
+        raise NotASweepError("it is packed in a way that is not ours")
+
+
+def _see_that_they_are_there(names: Sequence[str], found: Sequence[str]) -> None:
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise NotASweepError(f"it has no column {missing[0]}")
+    if len(set(found)) < len(found):
+        raise NotASweepError("it has a column twice")
+
+
+def _unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column of plain values; each text is written out only once it is known to be short."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    if not pa.types.is_dictionary(column.type):
+        return column
+    longest = [compute.max(compute.binary_length(chunk.dictionary)).as_py() or 0 for chunk in column.chunks]
+    if max(longest, default=0) > LONGEST_CELL:
+        raise NotASweepError("it has texts that are too long")
+    return column.cast(pa.string())
+
+
+def columns_of_csv(content: bytes, names: Sequence[str], most_rows: int) -> Columns:
+    """Read some columns of a CSV file in which every line is a row.
+
+    Returns:
+        The cells of each column as text.
+
+    Raises:
+        NotASweepError: if it is not such a file, or lacks a column; `TooManyRowsError` for more rows.
+    """
+    lines = content.removesuffix(b"\n").split(b"\n", most_rows + 1)
+    if len(lines) > most_rows + 1:
+        raise TooManyRowsError(most_rows)
+    header, *rows = [_cells(line.removesuffix(b"\r")) for line in lines]
+    _see_that_they_are_there(names, header)
+    if {len(row) for row in rows} - {len(header)}:
+        raise NotASweepError("its lines are not of one length")
+    columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
+    return {name: columns.get(name, ()) for name in names}
+
+
+def _cells(line: bytes) -> list[str]:
+    if len(line) > LONGEST_LINE:
+        raise NotASweepError("it has lines that are too long")
+    try:
+        return next(csv.reader([line.decode("utf-8")], strict=True), [])
+    except (csv.Error, UnicodeDecodeError):
+        raise NotASweepError("it is no CSV file that can be read") from None
+
+
+def _answer() -> None:
+    """What `columns_of_foreign_parquet` asks of the process that it starts."""
+    request = json.loads(sys.argv[1])
+    try:
+        _limit_memory()
+        answer: dict[str, Any] = {"columns": columns_of_parquet(sys.stdin.buffer.read(), **request)}
+    except TooManyRowsError:
+        answer = {"too_many_rows": True}
+    except NotASweepError as error:
+        answer = {"refused": str(error)}
+    json.dump(answer, sys.stdout)
+
+
+def _limit_memory() -> None:
+    """Where the system can do that."""
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (LARGEST_PROCESS, LARGEST_PROCESS))
+
+
+if __name__ == "__main__":
+    _answer()
