@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from moe_sim.balancing import METHODS
-from moe_sim.charts import Scene, page_figures
 from moe_sim.glossary import KNOB_NAMES, METRICS
-from moe_sim.history import History
 from moe_sim.knobs import KNOBS
 from moe_sim.live import LiveRun
 from moe_sim.palette import PALETTES, Theme
 from moe_sim.terms import TERMS, Level
+from pages.dashboard.blank import blank_page
 from pages.dashboard.mounting import common_payload, current_theme, mount
 from pages.session import Session
 
@@ -33,9 +31,8 @@ def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, 
     """What the component needs to know of a run beside its stream: figures without data, colours, words."""
     common = common_payload(run, run.thresholds, theme)
     task = run.trainer.task
-    blank = Scene(History(run.history.initial_config), run.config, run.probe, task, run.thresholds)
     return common | {
-        "figures": {name: json.loads(figure.to_json()) for name, figure in page_figures(blank, theme).items()},
+        "figures": blank_page(run.history.initial_config, run.config, run.thresholds, theme),
         "num_experts": run.config.num_experts,
         "batch_tokens": run.config.batch_tokens,
         "groups": task.group_names,

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from moe_sim.charts import Scene
-from moe_sim.charts.compare import comparison_figures
 from moe_sim.comparison import Comparison
-from moe_sim.history import History
 from moe_sim.palette import Theme
 from moe_sim.variants import NAMES, difference_in_words, variant_in_words
+from pages.dashboard.blank import blank_comparison
 from pages.dashboard.mounting import common_payload, current_theme, mount
 from pages.session import Session
 
@@ -36,12 +33,8 @@ def show(
 
 def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
     """What the component needs to know of a comparison beside its stream."""
-    blank = [
-        Scene(History(member.history.initial_config), member.config, member.probe, member.trainer.task, run.thresholds)
-        for member in run.members
-    ]
-    figures = comparison_figures(blank, theme)
+    runs = tuple((member.history.initial_config, member.config) for member in run.members)
     return common_payload(run, run.thresholds, theme) | {
-        "figures": {name: json.loads(figure.to_json()) for name, figure in figures.items()},
+        "figures": blank_comparison(runs, run.thresholds, theme),
         "num_experts": [member.config.num_experts for member in run.members],
     }
