@@ -1,4 +1,4 @@
-"""Set-up shared by all tests: repeatable Hypothesis runs, one torch thread, and two small builders."""
+"""Set-up shared by all tests: repeatable Hypothesis runs, one torch thread, which tests stay together, two builders."""
 
 from __future__ import annotations
 
@@ -15,6 +15,15 @@ from moe_sim.history import COARSE, MOST_CHOICES
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the work, the tests of a file stay together, and so do those of files in one group:
+    they look at the same runs."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")
