@@ -6,6 +6,7 @@ Margins beside the claims were measured on one machine.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
-from moe_sim.course import DEPTHS, LESSONS, Criterion, Lesson, lesson, passed, play, reference
+from moe_sim.course import DEPTHS, LESSONS, Criterion, Lesson, lesson, passed, play, playing, reference
 from moe_sim.course.readings import dead, first_even_stretch, held_out_load, mean, per_expert, ratio, token_share
 from moe_sim.history import Event
 from moe_sim.knobs import KNOBS
@@ -28,6 +29,14 @@ TO_WATCH = ("watch-it-collapse", "why")
 """Lessons whose goal is to see what happens by itself: to leave them alone is to pass. The opposite is to stop too
 early or to balance from the start."""
 TABS = Path(__file__).parent.parent / "pages" / "dashboard" / "tabs.js"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def shared_references() -> Iterator[None]:
+    """The runs with which a student's is compared are among those that are looked at here anyway."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(playing, "play", lambda config, plan, steps: run_of(config, steps, plan))
+        yield
 
 
 def intended(slug: str, seed: int) -> Trainer:
@@ -197,10 +206,15 @@ def test_the_first_step_of_the_defaults_gives_one_expert_more_than_half() -> Non
         assert default_run(seed).history.column("load")[0].max() > 0.5
 
 
-def test_the_reference_is_the_run_it_says() -> None:
+def test_the_reference_is_the_run_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     late = left_alone("too-late", 0).history
     assert reference(0, 1000, 0.1, 400) == mean(late, "task_loss")
     assert dead(late) == 0  # a late rescue evens the load out as well
+    monkeypatch.setattr(playing, "play", play)
+    rescued = Trainer(RunConfig(seed=7))
+    rescued.run(40)
+    rescued.update(aux_loss_coef=0.1)
+    assert reference(7, 60, 0.1, 40) == mean(rescued.run(20), "task_loss")
 
 
 def test_task_loss_draws_a_u_over_alpha_and_the_ratio_falls() -> None:
