@@ -20,9 +20,9 @@ torch.set_num_threads(1)
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes share the work, the tests of a file stay together, and so do those of files in one group:
-    they look at the same runs."""
+    they look at the same runs. Those in the browser share nothing."""
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
+        if item.get_closest_marker("xdist_group") is None and item.path.parent.name != "browser":
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 

@@ -31,7 +31,7 @@ fi
 
 # Tests in the browser wait more than they compute. So the others run beside them, with less of a right to the
 # processor; what the browser's say comes at the end. (Which of the two is in the background matters: what a shell puts
-# there ignores Ctrl-C, which some of the others are about.) Files stay whole: tests of a file share runs they look at.
+# there ignores Ctrl-C, which some of the others are about.) Which tests stay together, tests/conftest.py says.
 in_two=(--numprocesses 2 --dist loadgroup --no-loadscope-reorder -p no:cacheprovider)
 said=$(mktemp)
 python -m pytest tests/browser "${in_two[@]}" >"$said" 2>&1 &
