@@ -234,8 +234,7 @@ class Session:
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
 
-        def make() -> LiveRun:
-            old = self.run
+        def make(old: LiveRun = self.run) -> LiveRun:
             run = LiveRun(config, old.plan if plan is None else plan, rate=old.rate)
             if train if train is not None else old.state == "training":
                 run.train()

@@ -1,4 +1,4 @@
-"""Set-up shared by all tests: repeatable Hypothesis runs, one torch thread, and two small builders."""
+"""Set-up shared by all tests: repeatable Hypothesis runs, one torch thread, which tests stay together, two builders."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ torch.set_num_threads(1)
 def _no_run_of_another_test() -> None:
     """Equal runs share what is computed: not across tests."""
     trajectory._shared.clear()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the work, the tests of a file stay together, and so do those of files in one group:
+    they look at the same runs. Those in the browser share nothing."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and item.path.parent.name != "browser":
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,9 @@ from moe_sim import KNOBS, RunConfig, Trainer
 from moe_sim.balancing import METHODS, PARTICULAR_KNOBS, Balancing
 from moe_sim.router import Routing, route
 from tests import oracles
+from tests.runs import run_of
 
+pytestmark = pytest.mark.xdist_group("long runs")
 LOSSES = ("load_balancing", "importance", "load", "importance_and_load")
 SELECTIONS = ("bias", "expert_choice", "sinkhorn")
 CONVENTIONS = ("per_choice", "first_choice", "huggingface")
@@ -226,8 +228,8 @@ def test_no_mechanism_is_the_routers_own_choice() -> None:
 
 def largest_load(seed: int, name: str, alpha: float) -> float:
     """The largest smoothed load after 300 steps of the topics task."""
-    history = Trainer(RunConfig(seed=seed, balancing=name, aux_loss_coef=alpha)).run(300)
-    return history.last("smoothed_load").max()
+    run = run_of(RunConfig(seed=seed, balancing=name, aux_loss_coef=alpha), 300)
+    return run.history.last("smoothed_load").max()
 
 
 # Measured on seeds 0 to 9, the largest smoothed load of the worst seed after 300 / 600 steps.

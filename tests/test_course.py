@@ -6,6 +6,7 @@ Margins beside the claims were measured on one machine.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -14,10 +15,13 @@ import pytest
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
-from moe_sim.course import DEPTHS, LESSONS, Criterion, Lesson, lesson, passed, play, reference
+from moe_sim.course import DEPTHS, LESSONS, Criterion, Lesson, lesson, passed, play, playing, reference
 from moe_sim.course.readings import dead, first_even_stretch, held_out_load, mean, per_expert, ratio, token_share
 from moe_sim.history import Event
 from moe_sim.knobs import KNOBS
+from tests.runs import run_of
+
+pytestmark = pytest.mark.xdist_group("long runs")
 
 SEEDS = (0, 1, 2)
 SLUGS = tuple(one.slug for one in LESSONS)
@@ -27,26 +31,31 @@ early or to balance from the start."""
 TABS = Path(__file__).parent.parent / "pages" / "dashboard" / "tabs.js"
 
 
-@cache
+@pytest.fixture(autouse=True, scope="module")
+def shared_references() -> Iterator[None]:
+    """The runs with which a student's is compared are among those that are looked at here anyway."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(playing, "play", lambda config, plan, steps: run_of(config, steps, plan))
+        yield
+
+
 def intended(slug: str, seed: int) -> Trainer:
     one = lesson(slug)
-    return play(one.intended_config(seed), one.intended_plan(), one.intended_steps)
+    return run_of(one.intended_config(seed), one.intended_steps, one.intended_plan())
 
 
-@cache
 def default_run(seed: int) -> Trainer:
     """α = 0 and nothing done; several lessons begin like this."""
-    return play(RunConfig(seed=seed), (), 400)
+    return run_of(RunConfig(seed=seed), 400)
 
 
-@cache
 def left_alone(slug: str, seed: int) -> Trainer:
     """As many steps as the intended run has, or a few more, and nothing done."""
     one = lesson(slug)
     if not one.start and not one.plan:
         assert one.intended_steps <= 400
         return default_run(seed)
-    return play(one.config(seed), one.plan, one.intended_steps)
+    return run_of(one.config(seed), one.intended_steps, one.plan)
 
 
 def judged(slug: str, trainer: Trainer) -> list[Criterion]:
@@ -83,8 +92,8 @@ def test_doing_nothing_does_not_pass(slug: str, seed: int) -> None:
 @pytest.mark.parametrize("slug", TO_WATCH)
 def test_watching_too_briefly_does_not_pass_and_neither_does_a_balanced_router(slug: str, seed: int) -> None:
     one = lesson(slug)
-    assert not passed(judged(slug, play(one.config(seed), (), 30)))
-    balanced = play(one.config(seed).replace(aux_loss_coef=0.1), (), 200)
+    assert not passed(judged(slug, run_of(one.config(seed), 30)))
+    balanced = run_of(one.config(seed).replace(aux_loss_coef=0.1), 200)
     assert [criterion.met for criterion in one.criteria(balanced.history, balanced.config)][1:].count(True) == 0
     assert not passed(judged(slug, balanced))
 
@@ -197,15 +206,20 @@ def test_the_first_step_of_the_defaults_gives_one_expert_more_than_half() -> Non
         assert default_run(seed).history.column("load")[0].max() > 0.5
 
 
-def test_the_reference_is_the_run_it_says() -> None:
+def test_the_reference_is_the_run_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
     late = left_alone("too-late", 0).history
     assert reference(0, 1000, 0.1, 400) == mean(late, "task_loss")
     assert dead(late) == 0  # a late rescue evens the load out as well
+    monkeypatch.setattr(playing, "play", play)
+    rescued = Trainer(RunConfig(seed=7))
+    rescued.run(40)
+    rescued.update(aux_loss_coef=0.1)
+    assert reference(7, 60, 0.1, 40) == mean(rescued.run(20), "task_loss")
 
 
 def test_task_loss_draws_a_u_over_alpha_and_the_ratio_falls() -> None:
     # Measured on six seeds at step 600, means: α = 0.001: 2.37, 0.03: 2.21, 0.1: 2.27, 10: 2.48.
-    little = [Trainer(RunConfig(seed=seed, aux_loss_coef=0.001)).run(600) for seed in SEEDS]
+    little = [run_of(RunConfig(seed=seed, aux_loss_coef=0.001), 600).history for seed in SEEDS]
     right = [intended("choosing-alpha", seed).history for seed in SEEDS]
     much = [left_alone("choosing-alpha", seed).history for seed in SEEDS]
     losses = [np.mean([mean(history, "task_loss") for history in runs]) for runs in (little, right, much)]
@@ -227,7 +241,7 @@ def test_the_first_experts_come_back_within_some_thirty_steps() -> None:
 def test_two_choices_let_two_experts_take_over() -> None:
     # Measured on six seeds at step 400: 5 to 6 dead, 0.48 to 0.50 of the choices. At step 200, seeds 0-2, 5 to 6 dead.
     for seed in SEEDS:
-        history = Trainer(RunConfig(seed=seed, top_k=2)).run(200)
+        history = run_of(RunConfig(seed=seed, top_k=2), 200).history
         assert dead(history) > 4
         assert 0.4 < history.last("smoothed_load").max() <= 0.5
 
@@ -235,7 +249,7 @@ def test_two_choices_let_two_experts_take_over() -> None:
 def test_larger_noise_does_not_rescue_either_and_logits_outgrow_it() -> None:
     # Measured with σ = 1 on eight seeds: the largest logit is 5.4 to 6.6 at step 250.
     for seed in SEEDS:
-        large = Trainer(RunConfig(seed=seed, router_noise="gaussian", noise_std=3.0)).run(200)
+        large = run_of(RunConfig(seed=seed, router_noise="gaussian", noise_std=3.0), 200).history
         assert per_expert(large, "preferred_load").max() > 0.9
         assert mean(intended("noise", seed).history, "router_logit_max", 250) > 4
 
@@ -250,14 +264,14 @@ def test_a_jump_without_z_loss_leaves_the_router_smaller_gradients() -> None:
 def test_a_weak_z_loss_does_not_contain_the_jump() -> None:
     # Measured on six seeds with a coefficient of 0.1: 3 to 6 dead, logits of 22 and more.
     one = lesson("z-loss")
-    run = play(one.config(0).replace(z_loss_coef=0.1), one.plan, one.intended_steps)
+    run = run_of(one.config(0).replace(z_loss_coef=0.1), one.intended_steps, one.plan)
     assert not passed(judged("z-loss", run))
 
 
 def test_choices_that_look_at_a_batch_are_not_balanced_in_inference() -> None:
     # Measured on six seeds at step 400: Sinkhorn 0.29 to 0.53 in inference; at most 0.22 in training.
     for seed in SEEDS:
-        history = Trainer(RunConfig(seed=seed, balancing="sinkhorn")).run(300)
+        history = run_of(RunConfig(seed=seed, balancing="sinkhorn"), 300).history
         assert held_out_load(history) > 0.22
         assert token_share(history) < held_out_load(history)
 
@@ -265,7 +279,7 @@ def test_choices_that_look_at_a_batch_are_not_balanced_in_inference() -> None:
 def test_text_without_a_balancing_loss_is_skewed_but_no_expert_takes_everything() -> None:
     # Measured on four seeds at step 300: 0.31 to 0.59, specialization from 0.43 on. α = 10 costs 0.14 of task loss.
     one = lesson("real-text")
-    alone = Trainer(one.config().replace(aux_loss_coef=0.0)).run(300)
+    alone = run_of(one.config().replace(aux_loss_coef=0.0), 300).history
     assert 0.25 < token_share(alone) < 0.8
     assert mean(alone, "specialization") > 0.3
     much, some = (run("real-text", 0).history for run in (left_alone, intended))
@@ -275,5 +289,5 @@ def test_text_without_a_balancing_loss_is_skewed_but_no_expert_takes_everything(
 def test_the_old_alpha_mostly_leaves_the_new_topic_to_one_expert() -> None:
     # Measured on six seeds: 0.64, 0.32, 0.63, 0.65, 0.64, 0.59 of the tokens at step 800.
     plan = (*lesson("distribution-shift").plan, Event(500, {"frozen": False}))
-    runs = [play(lesson("distribution-shift").config(seed), plan, 800) for seed in (0, 2)]
+    runs = [run_of(lesson("distribution-shift").config(seed), 800, plan) for seed in (0, 2)]
     assert all(token_share(run.history) > 0.4 for run in runs)

@@ -40,7 +40,7 @@ def fingerprint(run: LiveRun) -> tuple[Any, ...]:
 def other() -> Iterator[LiveRun]:
     """A run of somebody else, paused at step 3, that is shown in a lecture."""
     run = shared_scheduler().add(LiveRun(RunConfig(num_experts=4, batch_tokens=32)))
-    run.trainer.run(3)
+    run.take_steps(3)
     yield run
     shared_scheduler().remove(run)
 

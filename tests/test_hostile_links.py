@@ -109,7 +109,7 @@ def test_the_dearest_run_that_a_link_can_ask_for_is_made_and_takes_a_step(task: 
     config, notices = read(query)
     assert notices == []
     run = LiveRun(config)
-    run.trainer.run(1)
+    run.take_steps(1)
     assert len(run.history) == 1
 
 

@@ -6,33 +6,23 @@ The claims are made of several fixed seeds; the margins beside them were measure
 
 from __future__ import annotations
 
-from copy import deepcopy
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
 
-from moe_sim import History, RunConfig, Trainer
+from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.history import COARSE, PER_CHOICE, PER_EXPERT, SCALARS
+from tests.runs import run_of
+
+pytestmark = pytest.mark.xdist_group("long runs")
 
 SEEDS = range(4)
 LAST = slice(-50, None)
 
 
-@cache
-def trainer_of(seed: int, aux_loss_coef: float) -> Trainer:
-    """A run with one α, as far as it was needed."""
-    return Trainer(RunConfig(seed=seed, aux_loss_coef=aux_loss_coef))
-
-
-@cache
 def trained(seed: int, aux_loss_coef: float, steps: int) -> History:
-    """A run with one α from start to end. What a shorter one has done is not done again."""
-    trainer = trainer_of(seed, aux_loss_coef)
-    if trainer.steps_done > steps:
-        return Trainer(trainer.config).run(steps)
-    return deepcopy(trainer.run(steps - trainer.steps_done))
+    """A run with one α from start to end."""
+    return run_of(RunConfig(seed=seed, aux_loss_coef=aux_loss_coef), steps).history
 
 
 def final_task_loss(aux_loss_coef: float) -> np.ndarray:
@@ -87,10 +77,8 @@ def test_a_late_rescue_ends_between_an_early_one_and_none() -> None:
     # 1.95 / 2.19 / 2.38, 2.09 / 2.36 / 2.41; means 1.99 / 2.26 / 2.39.
     losses = np.zeros((len(SEEDS), 3))
     for seed in SEEDS:
-        late = Trainer(RunConfig(seed=seed))
-        late.run(400)
-        late.update(aux_loss_coef=0.1)
-        runs = (trained(seed, 0.1, 1000), late.run(600), trained(seed, 0.0, 1000))
+        late = run_of(RunConfig(seed=seed), 1000, [Event(400, {"aux_loss_coef": 0.1})]).history
+        runs = (trained(seed, 0.1, 1000), late, trained(seed, 0.0, 1000))
         losses[seed] = [run.column("task_loss")[LAST].mean() for run in runs]
     early, late_rescue, never = losses.mean(0)
     assert early < late_rescue - 0.1

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -16,7 +14,10 @@ from moe_sim.codec import events_from_text, events_to_text, from_query, to_query
 from moe_sim.derived import recent_mean
 from moe_sim.diagnosis import diagnose
 from moe_sim.presets import MECHANISM, SCENARIO
+from tests.runs import run_of
 from tests.watching import weights
+
+pytestmark = pytest.mark.xdist_group("long runs")
 
 MECHANISMS = [name for name, preset in PRESETS.items() if preset.kind == MECHANISM]
 
@@ -69,15 +70,9 @@ def test_there_is_a_collapse_a_rescue_and_a_text() -> None:
     assert PRESETS["text"].config().task == "text"
 
 
-def follow(name: str, seed: int, steps: int, look: Callable[[Trainer], None] = lambda _: None, **over: Any) -> Trainer:
-    """A preset with its plan, as the live page does it; `look` sees the trainer before each step."""
-    preset = PRESETS[name]
-    trainer, plan = Trainer(preset.config(seed).replace(**over)), {event.step: event.changes for event in preset.plan}
-    for step in range(steps):
-        trainer.update(**plan.get(step, {}))
-        look(trainer)
-        trainer.step()
-    return trainer
+def follow(name: str, seed: int, steps: int, **over: Any) -> Trainer:
+    """A preset with its plan, as the live page does it."""
+    return run_of(PRESETS[name].config(seed).replace(**over), steps, PRESETS[name].plan)
 
 
 def test_a_preset_is_a_scenario_or_a_mechanism() -> None:
@@ -138,17 +133,10 @@ def test_with_a_router_z_loss_the_same_jump_does_little_harm(seed: int) -> None:
     assert diagnose(trainer.history, trainer.config).state in ("Balanced", "Uneven")
 
 
-@cache
 def shifted(seed: int) -> tuple[History, tuple[dict[str, np.ndarray], ...]]:
     """The distribution shift up to step 480, and the weights at steps 400, 401, 450 and 480."""
-    kept: list[dict[str, np.ndarray]] = []
-
-    def look(trainer: Trainer) -> None:
-        if trainer.steps_done in (400, 401, 450):
-            kept.append(weights(trainer))
-
-    trainer = follow("distribution-shift", seed, 480, look)
-    return trainer.history, (*kept, weights(trainer))
+    runs = [follow("distribution-shift", seed, steps) for steps in (400, 401, 450, 480)]
+    return runs[-1].history, tuple(weights(run) for run in runs)
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])

@@ -151,8 +151,11 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_the_rest_is_done_la
 def test_ctrl_c_ends_a_real_sweep_with_its_workers(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     words = ["sweep", *SMALL, "--steps", "300", "--seeds", "200", "--workers", "1", "--out", str(path)]
+    # A shell that starts tests in the background lets its children ignore Ctrl-C.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from moe_sim.command_line import main; sys.exit(main())"
     driver = subprocess.Popen(
-        [sys.executable, "-m", "moe_sim", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     journal = path.with_name("s.csv.partial")
     assert until(lambda: journal.exists() and journal.stat().st_size > 0, 60)

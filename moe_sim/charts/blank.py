@@ -1,4 +1,4 @@
-"""The live page's figures before anything has happened, as JSON: the page fills them from the stream.
+"""The pages' figures before anything has happened, as JSON: the browser fills them from the stream.
 
 Hundreds of visitors have few shapes of runs between them, and drawing costs a fifth of a second: each shape is drawn
 once.
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from moe_sim.charts import Scene, page_figures
+from moe_sim.charts.compare import comparison_figures
 from moe_sim.config import RunConfig
 from moe_sim.history import History
 from moe_sim.palette import Theme
@@ -38,17 +39,33 @@ def blank_figures(config: RunConfig, task: Task, theme: Theme, thresholds: Thres
     return figures if template is None else (*figures, _with_tokens(template, task))
 
 
+@lru_cache(maxsize=32)
+def blank_comparison(starts: tuple[RunConfig, ...], theme: Theme, thresholds: Thresholds) -> tuple[str, ...]:
+    """The same for runs side by side, by their configurations at step 0."""
+    scenes = [_blank_scene(start, thresholds) for start in starts]
+    return (_as_object({name: str(figure.to_json()) for name, figure in comparison_figures(scenes, theme).items()}),)
+
+
 @lru_cache(maxsize=64)
 def _figures_of_shape(shape: RunConfig, theme: Theme, thresholds: Thresholds) -> tuple[tuple[str, ...], str | None]:
     """All figures but the routing map, and the map with tokens of another seed."""
-    task = make_task(shape)
-    nowhere = np.zeros(len(task.held_out.batch.labels), dtype=np.uint8)
-    groups, experts = len(task.group_names), shape.num_experts
-    probe = Probe(0, nowhere, nowhere > 0, np.zeros((groups, experts)), np.zeros((experts, experts)))
-    figures = page_figures(Scene(History(shape), shape, probe, task, thresholds), theme)
+    figures = page_figures(_blank_scene(shape, thresholds), theme)
     drawn = {name: str(figure.to_json()) for name, figure in figures.items()}
     template = drawn.pop("routing_map", None)
-    return ("{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in drawn.items()) + "}",), template
+    return (_as_object(drawn),), template
+
+
+def _blank_scene(start: RunConfig, thresholds: Thresholds) -> Scene:
+    task = make_task(start)
+    nowhere = np.zeros(len(task.held_out.batch.labels), dtype=np.uint8)
+    groups, experts = len(task.group_names), start.num_experts
+    probe = Probe(0, nowhere, nowhere > 0, np.zeros((groups, experts)), np.zeros((experts, experts)))
+    return Scene(History(start), start, probe, task, thresholds)
+
+
+def _as_object(texts: dict[str, str]) -> str:
+    """JSON texts by name as one JSON object."""
+    return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items()) + "}"
 
 
 def _with_tokens(template: str, task: Task) -> str:

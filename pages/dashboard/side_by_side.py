@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
-from moe_sim.charts import Scene
-from moe_sim.charts.compare import comparison_figures
+from moe_sim.charts.blank import blank_comparison
 from moe_sim.comparison import Comparison
-from moe_sim.history import History
 from moe_sim.palette import Theme
 from moe_sim.variants import NAMES, difference_in_words, variant_in_words
 from pages.dashboard.mounting import common_payload, current_theme, mount
@@ -38,12 +35,8 @@ def show(
 
 def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
     """What the component needs to know of a comparison beside its stream."""
-    blank = [
-        Scene(History(member.history.initial_config), member.config, member.probe, member.task, run.thresholds)
-        for member in run.members
-    ]
-    figures = comparison_figures(blank, theme)
+    starts = tuple(member.history.initial_config for member in run.members)
     return common_payload(run, run.thresholds, theme) | {
-        "figures": [json.dumps({name: json.loads(figure.to_json()) for name, figure in figures.items()})],
+        "figures": blank_comparison(starts, theme, run.thresholds),
         "num_experts": [member.config.num_experts for member in run.members],
     }

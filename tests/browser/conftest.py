@@ -7,12 +7,17 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
+from tests.browser.driver import PATIENCE
 from tests.serving import serving
 
+expect.set_options(timeout=PATIENCE)  # a machine that computes other things beside is slow, not wrong
+
+Scheme = Literal["light", "dark"]
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -38,10 +43,19 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+def new_visitor(
+    chromium: Browser, width: int = 1280, height: int = 720, scheme: Scheme = "light", **more: Any
+) -> BrowserContext:
+    """A visitor's browser with nothing remembered, as patient as all of them."""
+    context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **more)
+    context.set_default_timeout(PATIENCE)
+    return context
+
+
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
     """A visitor's browser at 1280×720, light."""
-    context = chromium.new_context(viewport={"width": 1280, "height": 720}, color_scheme="light")
+    context = new_visitor(chromium)
     yield context
     context.close()
 

@@ -38,7 +38,7 @@ def press(page: Page, name: str) -> None:
 
 def wait_for_step(page: Page, step: int) -> None:
     """Until the dashboard shows that step or a later one."""
-    page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=2 * PATIENCE)
+    page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=5 * PATIENCE)
 
 
 def wait_for_points(page: Page, chart: str, count: int) -> None:

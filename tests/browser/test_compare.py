@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import watch_for_trouble
+from tests.browser.conftest import new_visitor, watch_for_trouble
 from tests.browser.driver import (
     PATIENCE,
     marks,
@@ -104,7 +104,7 @@ def test_a_view_that_was_opened_is_not_undone_by_what_the_page_said_before(page:
 
 
 def test_four_runs_fit_a_phone(chromium: Browser, server: str, shots: Path) -> None:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="dark", has_touch=True)
+    context = new_visitor(chromium, 390, 844, "dark", has_touch=True)
     page = context.new_page()
     troubles = watch_for_trouble(page, server)
     page.goto(f"{server}/compare?b=0:aux_loss_coef=0.01&c=0:aux_loss_coef=0.1&d=0:num_experts=20")

@@ -14,7 +14,7 @@ from moe_sim.balancing import METHODS
 from moe_sim.charts import Scene, page_figures
 from moe_sim.derived import recent_mean
 from moe_sim.glossary import METRICS
-from tests.browser.conftest import watch_for_trouble
+from tests.browser.conftest import new_visitor, watch_for_trouble
 from tests.browser.driver import (
     PATIENCE,
     TABS,
@@ -178,57 +178,44 @@ def to_end(page: Page, name: str, key: str) -> None:
     page.keyboard.press(key)
 
 
-@pytest.fixture
-def standing(page: Page, server: str) -> Page:
-    """A collapsed run that was paused, with the thresholds open."""
+def test_whatever_moves_while_a_run_stands_still_shows_at_once(page: Page, server: str) -> None:
     visit(page, server)
     press(page, "Train")
     wait_for_step(page, 60)
-    pause(page)
+    steps = pause(page)
     expect(state(page)).to_have_text("Collapsed")
     open_thresholds(page)
-    return page
 
-
-def test_a_moved_threshold_changes_the_state_line_of_a_run_that_stands_still(standing: Page) -> None:
-    steps = step_shown(standing)
-    assert tile(standing, "dead") != "0 of 8"
-    to_end(standing, "Collapsed above a token share of", "End")
-    standing.wait_for_function("location.search.includes('collapse_share=1')", timeout=PATIENCE)
-    to_end(standing, "Dead below a share of", "Home")
-    expect(standing.locator("[data-tile=dead]")).to_have_text("0 of 8", timeout=PATIENCE)
-    expect(state(standing)).to_have_text("Uneven", timeout=PATIENCE)
-    standing.wait_for_function("location.search.includes('dead_share=0')", timeout=PATIENCE)
-    assert step_shown(standing) == steps
-
-
-def test_a_moved_threshold_moves_the_band_and_the_labels_of_a_run_that_stands_still(standing: Page) -> None:
     # 1/8 = 12.5 %: the band reaches to 25 % and, with four times the uniform share, to 50 %.
     graph = "document.querySelector('[aria-label=\"Expert utilization\"] .graph')"
-    assert standing.evaluate(f"{graph}.layout.shapes[0].y1") == 25
-    assert "dead" in standing.evaluate(f"{graph}.layout.xaxis.ticktext.join()")
-    to_end(standing, "Healthy to a share of", "End")
-    standing.wait_for_function("location.search.includes('healthy_high=4')", timeout=PATIENCE)
-    to_end(standing, "Dead below a share of", "Home")
-    expect(standing.locator("[data-tile=dead]")).to_have_text("0 of 8", timeout=PATIENCE)
-    standing.wait_for_function(f"!{graph}.layout.xaxis.ticktext.join().includes('dead')", timeout=5_000)
-    standing.wait_for_function(f"{graph}.layout.shapes[0].y1 === 50", timeout=5_000)
+    assert page.evaluate(f"{graph}.layout.shapes[0].y1") == 25
+    to_end(page, "Healthy to a share of", "End")
+    page.wait_for_function("location.search.includes('healthy_high=4')")
+    page.wait_for_function(f"{graph}.layout.shapes[0].y1 === 50")
 
+    assert tile(page, "dead") != "0 of 8"
+    assert "dead" in page.evaluate(f"{graph}.layout.xaxis.ticktext.join()")
+    to_end(page, "Collapsed above a token share of", "End")
+    page.wait_for_function("location.search.includes('collapse_share=1')")
+    to_end(page, "Dead below a share of", "Home")
+    expect(page.locator("[data-tile=dead]")).to_have_text("0 of 8")
+    expect(state(page)).to_have_text("Uneven")
+    page.wait_for_function("location.search.includes('dead_share=0')")
+    page.wait_for_function(f"!{graph}.layout.xaxis.ticktext.join().includes('dead')")
 
-def test_a_knob_that_moves_while_the_run_stands_still_is_marked_at_once(standing: Page) -> None:
-    standing.get_by_text("Optimizer and size", exact=True).click()
-    slider(standing, "Learning rate").focus()
-    standing.keyboard.press("ArrowRight")
-    expect(standing.locator(".ecl")).to_have_attribute("data-events", "1", timeout=PATIENCE)
-    standing.wait_for_function(
+    page.get_by_text("Optimizer and size", exact=True).click()
+    slider(page, "Learning rate").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator(".ecl")).to_have_attribute("data-events", "1")
+    page.wait_for_function(
         "(document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').layout.annotations ?? [])"
-        ".some(({ text }) => text === 'learning rate 0.003 → 0.01')",
-        timeout=5_000,
+        ".some(({ text }) => text === 'learning rate 0.003 → 0.01')"
     )
+    assert step_shown(page) == steps
 
 
 def test_on_a_phone_no_tab_makes_the_page_scroll_sideways(chromium: Browser, server: str) -> None:
-    context = chromium.new_context(viewport={"width": 390, "height": 844}, color_scheme="light")
+    context = new_visitor(chromium, 390, 844)
     page = context.new_page()
     troubles = watch_for_trouble(page, server)
     visit(page, f"{server}?top_k=2&capacity_factor=1&task=text")

@@ -1,5 +1,7 @@
 """The story of the page, told in a real browser: collapse, rescue, and what must not happen on the way."""
 
+import re
+
 import httpx
 from playwright.sync_api import Page, expect
 
@@ -21,7 +23,9 @@ from tests.browser.driver import (
 from tests.serving import read_stream
 
 
-def test_the_page_opens_ready_with_every_control_and_chart_in_reach(page: Page, server: str) -> None:
+def test_the_page_opens_ready_with_all_in_reach_then_the_router_collapses_and_alpha_rescues_it(
+    page: Page, server: str
+) -> None:
     visit(page, server)
     expect(state(page)).to_have_text("Ready")
     assert step_shown(page) == 0
@@ -35,10 +39,11 @@ def test_the_page_opens_ready_with_every_control_and_chart_in_reach(page: Page, 
         box = page.get_by_role("region", name=name, exact=True).bounding_box()
         assert box
         assert box["y"] + box["height"] <= 720, "the first screen must hold the map and the bars"
+    collapse_and_rescue(page)
 
 
-def test_with_the_defaults_the_router_collapses_and_raising_alpha_rescues_it(page: Page, server: str) -> None:
-    visit(page, server)
+def collapse_and_rescue(page: Page) -> None:
+    """What happens with the defaults: the router collapses, and raising α rescues it."""
     press(page, "Train")
     expect(state(page)).to_have_text("Collapsed", timeout=PATIENCE)
     wait_for_step(page, 200)
@@ -48,7 +53,8 @@ def test_with_the_defaults_the_router_collapses_and_raising_alpha_rescues_it(pag
     assert tile(page, "imbalance") == "∞"
 
     move(page, "Load-balancing coefficient α", 9)  # 0 → 0.1
-    expect(page.get_by_text("α 0 → 0.1").first).to_be_attached(timeout=PATIENCE)
+    # One marker, or several where the machine was too slow to take nine strokes for one move.
+    expect(page.get_by_text(re.compile(r"^α .+ → 0\.1$")).first).to_be_attached()
     assert "aux_loss_coef=0.1" in page.url
     raised = step_shown(page)
     wait_for_step(page, raised + 250)
@@ -74,15 +80,26 @@ def test_charts_keep_their_elements_and_a_zoom_through_thirty_seconds_of_trainin
     assert zoomed[1] < begun + 100, "the drag must have zoomed"
 
 
-def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed(page: Page, server: str) -> None:
+def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends_a_zoom(
+    page: Page, server: str
+) -> None:
     visit(page, f"{server}?seed=3")
     for step in (1, 2, 3):
         press(page, "Step")
         page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{step}'")
     wait_for_points(page, "Task and auxiliary loss", 3)
     first = trace(page, "Task and auxiliary loss")["y"]
+    graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
+    wait_for_points(page, "Imbalance ratio", 3)
+    zoom_into(page, graph)
+    page.wait_for_function(
+        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').layout.xaxis.autorange === false"
+    )
     press(page, "Reset")
     page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'")
+    press(page, "Step")
+    wait_for_points(page, "Imbalance ratio", 1)
+    assert graph.evaluate("graph => graph.layout.xaxis.autorange") is True
     press(page, "Train")
     wait_for_step(page, 30)
     press(page, "Pause")
@@ -154,19 +171,3 @@ def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: st
                 assert other is None or abs(one - other) <= 0.006 * abs(other) + 0.03
     dots = figures["routing_map"].data[0]
     assert trace(page, "Routing map")["marker"]["color"] == dots.marker.color.tolist()
-
-
-def test_a_zoom_ends_with_its_run(page: Page, server: str) -> None:
-    visit(page, server)
-    for step in (1, 2):
-        press(page, "Step")
-        wait_for_points(page, "Imbalance ratio", step)
-    graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
-    zoom_into(page, graph)
-    page.wait_for_function(
-        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').layout.xaxis.autorange === false"
-    )
-    press(page, "Reset")
-    press(page, "Step")
-    wait_for_points(page, "Imbalance ratio", 1)
-    assert graph.evaluate("graph => graph.layout.xaxis.autorange") is True
