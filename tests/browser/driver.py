@@ -9,6 +9,8 @@ from playwright.sync_api import Locator, Page, expect
 from moe_sim.charts import Scene, page_figures
 
 PATIENCE = 60_000
+STILL = 2_500
+"""Milliseconds without a new step after which a paused run has shown its last one: a loaded machine shows it late."""
 CHARTS = (
     "Expert utilization",
     "Imbalance ratio",
@@ -36,15 +38,21 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
 
 
+def train_slowly(page: Page) -> None:
+    """Train at half the speed: up to 400 steps charts show every one, and a loaded machine is late with the pause."""
+    page.get_by_label("Speed in steps per second").select_option("30")
+    press(page, "Train")
+
+
 def wait_for_step(page: Page, step: int) -> None:
     """Until the dashboard shows that step or a later one."""
     page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=5 * PATIENCE)
 
 
-def wait_for_points(page: Page, chart: str, count: int) -> None:
-    """Until a chart over time, which is drawn less often than the bars, shows that many steps."""
+def wait_for_points(page: Page, chart: str, last: int) -> None:
+    """Until a chart over time, which is drawn less often than the bars, shows everything up to that step."""
     page.wait_for_function(
-        f"document.querySelector('[aria-label=\"{chart}\"] .graph')?.data?.[0]?.x.length === {count}", timeout=PATIENCE
+        f"document.querySelector('[aria-label=\"{chart}\"] .graph')?.data?.[0]?.x.at(-1) === {last}", timeout=PATIENCE
     )
 
 
@@ -53,15 +61,20 @@ def step_shown(page: Page) -> int:
     return int(page.locator(".ecl").get_attribute("data-step") or 0)
 
 
-def pause(page: Page) -> int:
-    """Pause a run that trains, and wait until the page shows its last step, which may still be under way. Gives that
-    step."""
+def halt(page: Page) -> None:
+    """Pause a run that trains; its last step may still be under way."""
     press(page, "Pause")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=PATIENCE)
+
+
+def pause(page: Page) -> int:
+    """Pause a run that trains, and wait until the page shows its last step. Gives that step."""
+    halt(page)
     page.wait_for_function(
-        "() => { const step = document.querySelector('.ecl').dataset.step, seen = window.seen ??= {};"
+        "still => { const step = document.querySelector('.ecl').dataset.step, seen = window.seen ??= {};"
         " if (seen.step !== step) Object.assign(seen, { step, since: performance.now() });"
-        " return performance.now() - seen.since > 800 }",
+        " return performance.now() - seen.since > still }",
+        arg=STILL,
         timeout=PATIENCE,
     )
     return step_shown(page)

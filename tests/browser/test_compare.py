@@ -14,6 +14,7 @@ from tests.browser.driver import (
     pause,
     press,
     region,
+    train_slowly,
     visit,
     wait_for_points,
     wait_for_step,
@@ -36,7 +37,7 @@ def lines(page: Page, chart: str) -> list[dict[str, list[float]]]:
 
 def trained(page: Page, steps: int) -> int:
     """Train for so many steps at least, and pause. Gives the step."""
-    press(page, "Train")
+    train_slowly(page)
     wait_for_step(page, steps)
     stopped = pause(page)
     wait_for_points(page, "Task loss", stopped)

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 from moe_sim import PRESETS
 from moe_sim.presets import MECHANISM, SCENARIO
 from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
-from tests.browser.driver import PATIENCE, TABS, move, pause, press, state, step_shown, visit, wait_for_step
+from tests.browser.driver import PATIENCE, TABS, halt, move, press, state, step_shown, visit, wait_for_step
 
 
 def test_a_learning_rate_of_a_thousand_ends_in_a_sentence_with_the_last_picture_kept(page: Page, server: str) -> None:
@@ -47,8 +47,7 @@ def test_without_the_stream_the_page_is_fed_through_the_component_and_says_so(co
     expect(page.locator(".ecl .notice")).to_contain_text("Live stream not reachable")
     press(page, "Train")
     wait_for_step(page, 90)
-    press(page, "Pause")
-    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=PATIENCE)
+    halt(page)
 
 
 def test_a_planned_move_reaches_the_sidebar(page: Page, server: str) -> None:
@@ -89,7 +88,7 @@ def test_every_preset_trains(page: Page, server: str, kind: str) -> None:
         press(page, "Train")
         wait_for_step(page, 30)
         expect(state(page)).not_to_have_text("Ready")
-        pause(page)
+        halt(page)
 
 
 def test_every_tab_opens_by_keyboard_and_draws(page: Page, server: str) -> None:

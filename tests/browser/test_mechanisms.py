@@ -28,6 +28,7 @@ from tests.browser.driver import (
     step_shown,
     tile,
     trace,
+    train_slowly,
     visit,
     wait_for_step,
 )
@@ -104,7 +105,7 @@ def busiest(page: Page) -> int:
 )
 def test_each_tab_opens_and_draws_what_the_python_figures_show(page: Page, server: str, knobs: dict[str, Any]) -> None:
     visit(page, f"{server}?{'&'.join(f'{name}={value}' for name, value in knobs.items())}")
-    press(page, "Train")
+    train_slowly(page)
     wait_for_step(page, 60)
     steps = pause(page)
     trainer = Trainer(RunConfig(**knobs))
@@ -138,7 +139,7 @@ def compare(drawn: dict[str, Any], expected: Any, where: str) -> None:
 
 def test_the_conventions_give_one_routing_three_numbers_that_fit_together(page: Page, server: str) -> None:
     visit(page, f"{server}?top_k=2")
-    press(page, "Train")
+    train_slowly(page)
     wait_for_step(page, 60)
     steps = pause(page)
     trainer = Trainer(RunConfig(top_k=2))

@@ -9,12 +9,14 @@ from tests.browser.driver import (
     CHARTS,
     PATIENCE,
     move,
+    pause,
     press,
     slider,
     state,
     step_shown,
     tile,
     trace,
+    train_slowly,
     visit,
     wait_for_points,
     wait_for_step,
@@ -74,6 +76,7 @@ def test_charts_keep_their_elements_and_a_zoom_through_thirty_seconds_of_trainin
     zoom_into(page, graph)
     zoomed = graph.evaluate("graph => graph.layout.xaxis.range")
     begun = step_shown(page)
+    press(page, "Extend the budget by 1,000 steps")
     wait_for_step(page, begun + 30 * 60)
     assert page.evaluate("() => window.kept.length >= 5 && window.kept.every(node => node.isConnected)")
     assert graph.evaluate("graph => graph.layout.xaxis.range") == zoomed
@@ -150,12 +153,10 @@ def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: st
     from moe_sim.charts import Scene, page_figures
 
     visit(page, f"{server}?aux_loss_coef=0.01&capacity_factor=1")
-    press(page, "Train")
+    train_slowly(page)
     wait_for_step(page, 40)
-    press(page, "Pause")
-    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible()
+    steps = pause(page)
     trainer = Trainer(RunConfig(aux_loss_coef=0.01, capacity_factor=1))
-    steps = step_shown(page)
     for title in ("Imbalance ratio", "Task and auxiliary loss", "Utilization over time"):
         wait_for_points(page, title, steps)
     trainer.run(steps)

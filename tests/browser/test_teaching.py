@@ -33,6 +33,7 @@ from tests.browser.driver import (
     step_shown,
     tab_to,
     trace,
+    train_slowly,
     visit,
     wait_for_points,
     wait_for_step,
@@ -88,7 +89,7 @@ def query_of(address: str) -> dict[str, list[str]]:
 
 def trained(page: Page, steps: int) -> int:
     """Train for so many steps at least, and pause. Gives the step."""
-    press(page, "Train")
+    train_slowly(page)
     wait_for_step(page, steps)
     stopped = pause(page)
     wait_for_points(page, LOSSES, stopped)
@@ -118,6 +119,7 @@ def test_a_lesson_is_started_trained_passed_and_followed_by_the_next_one(page: P
 def test_a_link_with_events_trains_by_itself_and_rescues_the_router_at_its_step(page: Page, server: str) -> None:
     visit(page, f"{server}?aux_loss_coef=0&seed=3&events=60:aux_loss_coef=0.1&autoplay=1")
     wait_for_step(page, 150)
+    page.get_by_label("Speed in steps per second").select_option("15")  # all steps are drawn up to the 400th
     expect(state(page)).not_to_have_text("Collapsed", timeout=PATIENCE)
     steps = pause(page)
     wait_for_points(page, LOSSES, steps)
@@ -231,7 +233,7 @@ def test_who_follows_a_lecture_sees_it_live_and_may_branch_off(page: Page, other
     press(page, "Reset")
     other_page.wait_for_function("Number(document.querySelector('.ecl').dataset.step) < 50", timeout=PATIENCE)
     expect(opened).to_be_hidden()
-    press(page, "Train")
+    train_slowly(page)
     wait_for_step(other_page, 30)
     steps = pause(page)
     other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=PATIENCE)
