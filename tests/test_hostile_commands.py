@@ -132,7 +132,7 @@ def test_who_leaves_a_lecture_takes_nothing_of_it_along(other: LiveRun, monkeypa
     before = fingerprint(other)
     for leave in (
         lambda session: session.branch_off(), lambda session: session.choose_preset("too-late"),
-        lambda session: session.restart(session.run.start_config), lambda session: session.show(session.run.branch()),
+        lambda session: session.restart(session.run.start_config), lambda session: session.show(session.run.branch),
     ):  # fmt: skip
         _, session = watching(other)
         leave(session)
