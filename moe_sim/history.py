@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,16 +102,22 @@ class Event:
     changes: dict[str, Any]
 
 
-def _layout(num_experts: int) -> list[tuple[str, int]]:
-    """Every column's name and width."""
-    widths = dict.fromkeys(SCALARS, 1) | dict.fromkeys(PER_EXPERT, num_experts)
-    return list((widths | dict.fromkeys(PER_CHOICE, MOST_CHOICES)).items())
+@lru_cache(maxsize=64)
+def _places(num_experts: int) -> dict[str, int | slice]:
+    """Where each column stands in a row of the table."""
+    widths = dict.fromkeys(PER_EXPERT, num_experts) | dict.fromkeys(PER_CHOICE, MOST_CHOICES)
+    places: dict[str, int | slice] = {name: left for left, name in enumerate(SCALARS)}
+    left = len(SCALARS)
+    for name, width in widths.items():
+        places[name] = slice(left, left + width)
+        left += width
+    return places
 
 
 class History:
     """Columns of a run. One thread appends; any thread may read at any time.
 
-    A row counts only once it is complete (`len` grows last), and when a column is reallocated its old array stays
+    A row counts only once it is complete (`len` grows last), and when the table is reallocated the old one stays
     valid, so readers need no lock.
     """
 
@@ -118,24 +125,17 @@ class History:
         self.initial_config = config
         self.events: tuple[Event, ...] = ()
         self._length = 0
-        self._use(np.empty((256, sum(width for _, width in _layout(config.num_experts)))))
+        width = len(SCALARS) + len(PER_EXPERT) * config.num_experts + len(PER_CHOICE) * MOST_CHOICES
+        self._table = np.empty((256, width))
 
     def __len__(self) -> int:
         return self._length
 
-    def _use(self, table: np.ndarray) -> None:
-        """Have all columns in one table, one row a step."""
-        columns, left = {}, 0
-        for name, width in _layout(self.initial_config.num_experts):
-            columns[name] = table[:, left] if name in SCALARS else table[:, left : left + width]
-            left += width
-        self._table, self._columns = table, columns
-
     def append(self, record: StepRecord) -> None:
         """Add the next step."""
         row = self._room(1)
-        for name, column in self._columns.items():
-            column[row] = getattr(record, name)
+        for name, place in _places(self.initial_config.num_experts).items():
+            self._table[row, place] = getattr(record, name)
         self._length = row + 1
 
     def rows(self, start: int = 0) -> np.ndarray:
@@ -151,7 +151,7 @@ class History:
     def _room(self, rows: int) -> int:
         """The row after the last, with room for so many."""
         while self._length + rows > len(self._table):
-            self._use(np.concatenate([self._table, np.empty_like(self._table)]))
+            self._table = np.concatenate([self._table, np.empty_like(self._table)])
         return self._length
 
     def until(self, length: int) -> History:
@@ -174,13 +174,14 @@ class History:
         """Rows start … stop of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
         quantity. A view, not a copy."""
         length = self._length
-        return self._columns[name][start : length if stop is None else min(stop, length)]
+        place = _places(self.initial_config.num_experts)[name]
+        return self._table[start : length if stop is None else min(stop, length), place]
 
     def last(self, name: str) -> np.ndarray:
         """The newest value of a column, a scalar or (E,). NaN before the first step."""
         length = self._length
-        column = self._columns[name]
-        return column[length - 1] if length else np.full(column.shape[1:], np.nan)[()]
+        place = _places(self.initial_config.num_experts)[name]
+        return self._table[length - 1, place] if length else np.full(self._table[0, place].shape, np.nan)[()]
 
     def config_at(self, step: int) -> RunConfig:
         """The configuration that step `step` (1 for the first) was computed with."""

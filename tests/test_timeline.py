@@ -22,7 +22,9 @@ class Told(History):
 
     def __init__(self, load: np.ndarray, config: RunConfig, events: Sequence[Event] = ()) -> None:
         super().__init__(config)
-        self._columns["smoothed_load"], self._length, self.events = load, len(load), tuple(events)
+        self.extend(np.zeros((len(load), self.rows().shape[1])))
+        self.column("smoothed_load")[:] = load
+        self.events = tuple(events)
 
 
 def history_of(dead: Sequence[Sequence[bool]] | np.ndarray, events: Sequence[Event] = ()) -> History:
