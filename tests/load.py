@@ -8,145 +8,81 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import re
+import multiprocessing
+import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import numpy as np
 import psutil
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.asyncio.client import ClientConnection, connect
+import torch
+from websockets.asyncio.client import connect
 
+from moe_sim import RunConfig, Trainer
+from tests.load_clients import LARGEST, Viewer, Visitor
 from tests.serving import launch, wait_until_healthy
 
-RUN_ID = re.compile(rb"/live/([\w-]{16,})")
-LARGEST = 1 << 24
+WARM = 8.0
+"""Seconds that a first visitor trains before anything is measured: worker processes have loaded torch by then."""
+BARE_SECONDS = 6.0
 
 
 @dataclass
-class Viewer:
-    """A reader of one live stream."""
+class Watch:
+    """The server's processes from outside."""
 
-    arrivals: list[tuple[float, int]] = field(default_factory=list)
-    """When which step was the newest."""
-    errors: int = 0
-    gaps: int = 0
+    process: psutil.Process
+    memory: list[float]
+    """MB of all of them, what they share counted once."""
+    waits: list[float]
+    """Seconds until the health check answered."""
 
-    async def watch(self, host: str, port: int, run_id: str, seconds: float) -> None:
-        """Read for so many seconds, as an EventSource does."""
-        try:
-            reader, writer = await asyncio.open_connection(host, port, limit=LARGEST)
-            writer.write(f"GET /live/{run_id}?from=0 HTTP/1.1\r\nHost: {host}:{port}\r\n"
-                         "Accept: text/event-stream\r\n\r\n".encode())  # fmt: skip
-            async with asyncio.timeout(seconds):
-                await self._read(reader)
-        except TimeoutError:
-            pass
-        except (OSError, ValueError, asyncio.IncompleteReadError):
-            self.errors += 1
-        finally:
-            if "writer" in locals():
-                writer.close()
+    async def look(self, address: str, work: asyncio.Future[Any], every: float) -> None:
+        """Until `work` is done."""
+        async with httpx.AsyncClient(timeout=30) as client:
+            while not work.done():
+                asked = time.perf_counter()
+                await client.get(f"{address}/_stcore/health")
+                self.waits.append(time.perf_counter() - asked)
+                self.memory.append(await asyncio.to_thread(self._memory))
+                await asyncio.wait([work], timeout=every)
 
-    async def _read(self, reader: asyncio.StreamReader) -> None:
-        status = await reader.readline()
-        if b" 200 " not in status:
-            raise ValueError(status)
-        known = 0
-        while line := await reader.readline():
-            if line.startswith(b"data: {") and b'"from":' in line[:120]:
-                start, stop = (int(number) for number in re.findall(rb'"(?:from|to)":(\d+)', line[:200])[:2])
-                self.gaps += start > known
-                known = stop
-                self.arrivals.append((time.perf_counter(), stop))
-        raise ValueError("the stream ended")
-
-
-@dataclass
-class Visitor:
-    """A session of Streamlit with a run of its own, and the stream of that run."""
-
-    query: str = ""
-    """What stands in its address bar."""
-    viewer: Viewer = field(default_factory=Viewer)
-    first_paint: float = float("nan")
-    """Seconds from opening the websocket until the page has its charts."""
-    reruns: list[float] = field(default_factory=list)
-    errors: int = 0
-
-    async def visit(self, address: str, seconds: float, every: float) -> None:
-        """Open the page, watch its run, and have the script run again every so often."""
-        parts = urlsplit(address)
-        try:
-            async with connect(f"ws://{parts.netloc}/_stcore/stream", max_size=LARGEST,
-                               subprotocols=["streamlit"], origin=address) as socket:  # fmt: skip
-                start = time.perf_counter()
-                run_id = await self.rerun(socket)
-                self.first_paint = time.perf_counter() - start
-                if run_id is None:
-                    self.errors += 1
-                    return
-                left = start + seconds - time.perf_counter()
-                watching = asyncio.create_task(
-                    self.viewer.watch(str(parts.hostname), int(parts.port or 80), run_id, left)
-                )
-                while (left := start + seconds - time.perf_counter()) > every:
-                    await asyncio.sleep(every)
-                    asked = time.perf_counter()
-                    await self.rerun(socket)
-                    self.reruns.append(time.perf_counter() - asked)
-                await watching
-        except Exception:
-            self.errors += 1
-
-    async def rerun(self, socket: ClientConnection) -> str | None:
-        """Run the script; returns the id of the run that the page shows."""
-        message = BackMsg()
-        message.rerun_script.query_string = self.query
-        await socket.send(message.SerializeToString())
-        found = None
-        while True:
-            raw = await asyncio.wait_for(socket.recv(), 60)
-            assert isinstance(raw, bytes)
-            match = RUN_ID.search(raw)
-            found = match.group(1).decode() if match else found
-            told = ForwardMsg()
-            told.ParseFromString(raw)
-            kind = told.WhichOneof("type")
-            if kind == "delta" and told.delta.new_element.WhichOneof("type") == "exception":
-                self.errors += 1
-            if kind == "page_info_changed":
-                self.query = told.page_info_changed.query_string
-            if kind == "script_finished":
-                return found
+    def _memory(self) -> float:
+        total = 0.0
+        for process in (self.process, *self.process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss / 1e6
+        return total
 
 
 @contextmanager
-def server_under_load(*options: str) -> Iterator[tuple[str, psutil.Process]]:
-    """A server of its own, warm: it has drawn a page already."""
-    with tempfile.TemporaryDirectory() as folder, launch(Path(folder) / "log.txt", *options) as (address, process):
+def server_under_load() -> Iterator[tuple[str, Watch]]:
+    """A server of its own, warm: it has drawn a page and trained already."""
+    with tempfile.TemporaryDirectory() as folder, launch(Path(folder) / "log.txt") as (address, process):
         wait_until_healthy(address, process)
-        asyncio.run(Visitor().visit(address, 3, 10))
-        yield address, psutil.Process(process.pid)
+        asyncio.run(Visitor("autoplay=1").visit(address, WARM, 2 * WARM))
+        yield address, Watch(psutil.Process(process.pid), [], [])
         log = (Path(folder) / "log.txt").read_text(encoding="utf-8")
         if "Traceback" in log:
             print(log[-3000:])
 
 
-async def _with_memory(process: psutil.Process, work: asyncio.Future[list[None]]) -> list[float]:
-    """MB of the server's resident memory, looked at twice a second while `work` goes on."""
-    samples = []
-    while not work.done():
-        samples.append(process.memory_info().rss / 1e6)
-        await asyncio.sleep(0.5)
-    await work
-    return samples
+def under_watch(address: str, watch: Watch, clients: Sequence[Coroutine[Any, Any, None]], every: float = 2) -> None:
+    """Let all clients do their work."""
+
+    async def work() -> None:
+        gathered = asyncio.gather(*clients)
+        await watch.look(address, gathered, every)
+        await gathered
+
+    asyncio.run(work())
 
 
 def delays(viewers: list[Viewer]) -> np.ndarray:
@@ -169,60 +105,97 @@ def delays(viewers: list[Viewer]) -> np.ndarray:
     return np.array(waits)
 
 
+def row(scene: str, watch: Watch, clients: Sequence[Viewer | Visitor], **told: str) -> None:
+    """One line of the table."""
+    viewers = [client.viewer if isinstance(client, Visitor) else client for client in clients]
+    errors = sum(viewer.errors for viewer in viewers)
+    errors += sum(client.errors for client in clients if isinstance(client, Visitor))
+    parts = [f"{name.replace('_', ' ')} {value}" for name, value in told.items()]
+    parts += [
+        f"health at most {max(watch.waits):.2f} s", f"peak memory {max(watch.memory):.0f} MB", f"errors {errors}",
+        f"gaps {sum(viewer.gaps for viewer in viewers)}",
+    ]  # fmt: skip
+    print(f"{scene}: {'; '.join(parts)}", flush=True)
+
+
 def viewers_of_one_run(count: int, seconds: float) -> None:
     """Many viewers of one run."""
-    with server_under_load() as (address, process):
+    with server_under_load() as (address, watch):
         parts = urlsplit(address)
-        owner, viewers = Visitor("autoplay=1&seed=7"), [Viewer() for _ in range(count)]
+        viewers = [Viewer() for _ in range(count)]
 
-        async def play() -> list[float]:
+        async def play() -> None:
             async with connect(f"ws://{parts.netloc}/_stcore/stream", max_size=LARGEST,
                                subprotocols=["streamlit"], origin=address) as socket:  # fmt: skip
-                run_id = await owner.rerun(socket)
+                run_id = await Visitor("autoplay=1&seed=7").rerun(socket)
                 assert run_id is not None
-                watching = [
-                    viewer.watch(str(parts.hostname), int(parts.port or 80), run_id, seconds) for viewer in viewers
-                ]
-                return await _with_memory(process, asyncio.gather(*watching))
+                await asyncio.gather(
+                    *(viewer.watch(str(parts.hostname), int(parts.port or 80), run_id, seconds) for viewer in viewers)
+                )
 
-        cpu = process.cpu_times()
-        memory = asyncio.run(play())
-        used = process.cpu_times()
+        before = watch.process.cpu_times()
+        under_watch(address, watch, [play()])
+        after = watch.process.cpu_times()
         messages = [len(viewer.arrivals) / seconds for viewer in viewers]
         waits = delays(viewers) * 1000
-        last = [viewer.arrivals[-1] for viewer in viewers if viewer.arrivals]
-        print(
-            f"{count} viewers of one run, {seconds:.0f} s: messages/s each {min(messages):.1f} (least) to "
-            f"{max(messages):.1f}; delivery p50 {np.percentile(waits, 50):.0f} ms, p95 {np.percentile(waits, 95):.0f} "
-            f"ms; step {max(stop for _, stop in last)}; peak memory {max(memory):.0f} MB; errors "
-            f"{sum(v.errors for v in viewers)}; gaps {sum(v.gaps for v in viewers)}; server's processor time "
-            f"{(used.user + used.system - cpu.user - cpu.system) / seconds:.2f} cores"
-        )
+        row(
+            f"{count} viewers of one run", watch, viewers, messages_per_second=f"{min(messages):.1f} at least",
+            delivery=f"p50 {np.percentile(waits, 50):.0f} ms, p95 {np.percentile(waits, 95):.0f} ms",
+            page_process=f"{(after.user + after.system - before.user - before.system) / seconds:.2f} cores",
+        )  # fmt: skip
 
 
-def sessions_with_runs(count: int, seconds: float, arriving: float, identical: bool) -> None:
-    """Many sessions, each with a run of its own, or all with the same one."""
-    with server_under_load() as (address, process):
-        visitors = [Visitor(f"autoplay=1&seed={7 if identical else number}") for number in range(count)]
+def sessions(
+    scene: str, count: int, seconds: float, query: str, *, arriving: float = 10, rerun_every: float = 4,
+    bare: float | None = None, look_every: float = 2,
+) -> Watch:  # fmt: skip
+    """Many sessions that train and rerun; in `query`, {} is the session's number."""
+    with server_under_load() as (address, watch):
+        visitors = [Visitor(query.format(number)) for number in range(count)]
 
         async def come(number: int, visitor: Visitor) -> None:
             await asyncio.sleep(arriving * number / count)
-            await visitor.visit(address, seconds, 3 + number % 3)
+            await visitor.visit(address, seconds, rerun_every - 1 + number % 3)
 
-        async def play() -> list[float]:
-            return await _with_memory(process, asyncio.gather(*(come(i, v) for i, v in enumerate(visitors))))
-
-        memory = asyncio.run(play())
+        under_watch(address, watch, [come(i, visitor) for i, visitor in enumerate(visitors)], look_every)
         paints = [visitor.first_paint for visitor in visitors]
-        reruns = [seconds for visitor in visitors for seconds in visitor.reruns] or [float("nan")]
+        reruns = [1000 * wait for visitor in visitors for wait in visitor.reruns] or [float("nan")]
         speeds = [_speed(visitor.viewer) for visitor in visitors]
-        print(
-            f"{count} sessions {'with the same run' if identical else 'with a run each'}, arriving in {arriving:.0f} "
-            f"s: first paint p95 {np.nanpercentile(paints, 95):.2f} s; rerun p50 {np.percentile(reruns, 50) * 1000:.0f}"
-            f" ms, p95 {np.percentile(reruns, 95) * 1000:.0f} ms; steps/s {sum(speeds):.0f} in total, slowest / mean "
-            f"{min(speeds) / np.mean(speeds):.2f}; peak memory {max(memory):.0f} MB; errors "
-            f"{sum(v.errors + v.viewer.errors for v in visitors)}; gaps {sum(v.viewer.gaps for v in visitors)}"
-        )
+        trained = [speed for speed in speeds if speed > 0] or [float("nan")]
+        share = {} if bare is None else {"of_a_bare_loop": f"{sum(speeds) / bare:.0%}"}
+        row(
+            f"{count} {scene}", watch, visitors, first_paint=f"p95 {np.nanpercentile(paints, 95):.2f} s",
+            rerun=f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms",
+            training=f"{len(trained)}, {sum(speeds):.0f} steps/s in all", **share,
+            slowest=f"{min(trained) / statistics.mean(trained):.2f} of the mean",
+        )  # fmt: skip
+        return watch
+
+
+def soak(count: int, minutes: float) -> None:
+    """Sessions for long: how much memory grows from minute 5 on. They watch equal runs, which go on to their budget."""
+    watch = sessions("sessions for long", count, 60 * minutes, "autoplay=1&seed={}", rerun_every=20, look_every=5)
+    per_minute = len(watch.memory) / minutes
+    early = statistics.median(watch.memory[int(4.5 * per_minute) : int(5.5 * per_minute)])
+    late = statistics.median(watch.memory[-int(per_minute) :])
+    print(f"memory at minute 5 {early:.0f} MB, at minute {minutes:.0f} {late:.0f} MB: {late / early - 1:+.1%}")
+
+
+def bare_rate() -> float:
+    """Steps/s of the default run in a plain loop in one process for each core, all at once."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(psutil.cpu_count()) as pool:
+        return sum(pool.map(_bare_loop, range(psutil.cpu_count() or 1)))
+
+
+def _bare_loop(seed: int) -> float:
+    torch.set_num_threads(1)
+    trainer = Trainer(RunConfig(seed=seed))
+    trainer.run(100)
+    start = time.perf_counter()
+    while time.perf_counter() < start + BARE_SECONDS:
+        trainer.step()
+    return (trainer.steps_done - 100) / (time.perf_counter() - start)
 
 
 def _speed(viewer: Viewer) -> float:
@@ -238,15 +211,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.load", description=__doc__)
     parser.add_argument("--viewers", type=int, default=300)
     parser.add_argument("--sessions", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--only", choices=("viewers", "sessions", "identical"))
+    parser.add_argument("--seconds", type=float, default=25)
+    parser.add_argument("--minutes", type=float, default=30, help="of the scene `long`")
+    parser.add_argument("--only", choices=("viewers", "sessions", "arrivals", "identical", "tabs", "long"))
     options = parser.parse_args()
-    if options.only in (None, "viewers"):
+
+    def wanted(scene: str) -> bool:
+        return options.only == scene or (options.only is None and scene != "long")
+
+    if wanted("viewers"):
         viewers_of_one_run(options.viewers, options.seconds)
-    if options.only in (None, "sessions"):
-        sessions_with_runs(options.sessions, options.seconds, 10, identical=False)
-    if options.only in (None, "identical"):
-        sessions_with_runs(options.sessions, options.seconds, 10, identical=True)
+    if wanted("sessions"):
+        bare = bare_rate()
+        print(f"a bare loop on each core: {bare:.0f} steps/s in all")
+        sessions("sessions with a run each", options.sessions, options.seconds, "autoplay=1&seed={}", bare=bare)
+    if wanted("arrivals"):
+        sessions("sessions that arrive within 10 s", 50, options.seconds, "autoplay=1&seed={}")
+    if wanted("identical"):
+        sessions("sessions with the same run", options.sessions, options.seconds, "autoplay=1&seed=7")
+    if wanted("tabs"):
+        sessions("tabs with 64 experts", 100, options.seconds, "autoplay=1&seed={}&num_experts=64&top_k=2")
+    if wanted("long"):
+        soak(options.sessions, options.minutes)
 
 
 if __name__ == "__main__":

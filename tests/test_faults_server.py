@@ -13,7 +13,7 @@ import psutil
 from websockets.asyncio.client import connect
 
 from tests.asynchronous import run_to_end
-from tests.load import LARGEST, Viewer, Visitor
+from tests.load_clients import LARGEST, Viewer, Visitor
 from tests.serving import launch, wait_until_healthy
 
 A_LONG_SWEEP = """
