@@ -49,7 +49,7 @@ class WorkerLost(RuntimeError):
 
 
 class WorkerProcess:
-    """One process and the line to it. Any thread may ask; they take turns."""
+    """One process and the line to it. Any thread may ask; answers come in the order of questions."""
 
     def __init__(self, lane: int, delay: float = 0.0) -> None:
         """
@@ -64,7 +64,9 @@ class WorkerProcess:
         """It has loaded torch and answers; False again once it is gone."""
         self._stopped = False
         self._forgotten: deque[int] = deque()
-        self._turn = threading.Lock()
+        self._sending = threading.Lock()
+        self._answered = threading.Condition()
+        self._questions = self._answers = 0
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             [sys.executable, "-c", BOOT, str(delay)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -89,26 +91,50 @@ class WorkerProcess:
         return sum(now - handle.used_at < RECENT for handle in list(self.handles))
 
     def ask(self, name: str, number: int, **request: Any) -> Progress:
-        """Have something done and wait.
+        """Have something done and wait. Another thread may ask meanwhile: then the process need not wait for us.
 
         Raises:
             WorkerLost: if the process ends before it answers.
             RuntimeError: with what went wrong in a run.
         """
-        with self._turn:
+        ticket = self._send(name, number, request)
+        with self._answered:
+            self._answered.wait_for(lambda: self._answers == ticket or not self.ready)
+        try:
             if not self.ready:
-                raise WorkerLost
-            forget = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
-            try:
-                self._send({"name": name, "number": number, "forget": forget, **request})
-                header, arrays = self._receive()
-            except (OSError, EOFError, ValueError):  # ValueError: stopped meanwhile
-                self.ready = False
-                log.error("worker process %d ended with code %s", self.pid, self._process.wait(5))
-                raise WorkerLost from None
+                raise EOFError
+            header, arrays = self._receive()
+        except (OSError, EOFError, ValueError):  # ValueError: stopped meanwhile
+            self._lose()
+            raise WorkerLost from None
+        with self._answered:
+            self._answers += 1
+            self._answered.notify_all()
         if "error" in header:
             raise RuntimeError(header["error"])
         return progress_from_message(header, arrays)
+
+    def _send(self, name: str, number: int, request: dict[str, Any]) -> int:
+        """Put a question; gives which answer will be its."""
+        with self._sending:
+            if not self.ready:
+                raise WorkerLost
+            forget = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
+            assert self._process.stdin
+            try:
+                wire.write(self._process.stdin, {"name": name, "number": number, "forget": forget, **request})
+            except (OSError, ValueError):
+                self._lose()
+                raise WorkerLost from None
+            self._questions += 1
+            return self._questions - 1
+
+    def _lose(self) -> None:
+        with self._answered:
+            if self.ready:
+                log.error("worker process %d ended with code %s", self.pid, self._process.wait(5))
+            self.ready = False
+            self._answered.notify_all()
 
     def forget(self, number: int) -> None:
         """Let go of a run, some time."""
@@ -131,10 +157,6 @@ class WorkerProcess:
                 log.error("worker process %d did not start", self.pid)
         else:
             self.ready = not self._stopped
-
-    def _send(self, header: dict[str, Any]) -> None:
-        assert self._process.stdin
-        wire.write(self._process.stdin, header)
 
     def _receive(self) -> Any:
         assert self._process.stdout

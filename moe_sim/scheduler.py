@@ -22,6 +22,8 @@ FORGET_AFTER = 30 * 60.0
 """Seconds after which a run that nobody watches is forgotten."""
 IDLE_SWEEP_INTERVAL = 10.0
 """Seconds between two looks for such runs."""
+THREADS_PER_WORKER = 2
+"""While one takes in what a worker process did, the process has the other one's question already."""
 SWEEP_INTERVAL = 0.5
 """Seconds between two looks for places that have become free."""
 
@@ -55,7 +57,7 @@ class Scheduler:
     """Shares the processors fairly among runs: in each lane, whoever's next turn has been due for longest comes next.
 
     Each run asks for a rate. When they ask for more than there is, turns are dealt out in order, so that all runs
-    advance alike. A lane is a worker process, or this process; each has one thread here, which mostly waits.
+    advance alike. A lane is a worker process, or this process; each has a thread or two here, which mostly wait.
     """
 
     def __init__(self, admission: Admission | None = None) -> None:
@@ -122,9 +124,10 @@ class Scheduler:
     def _lane(self, number: int) -> Lane:
         if number not in self._lanes:
             lane = self._lanes[number] = Lane(self._lock)
-            thread = threading.Thread(target=self._work, args=(lane,), name=f"trainer-{number}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
+            for i in range(THREADS_PER_WORKER if number else 1):
+                thread = threading.Thread(target=self._work, args=(lane,), name=f"trainer-{number}-{i}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
         return self._lanes[number]
 
     def _work(self, lane: Lane) -> None:

@@ -17,7 +17,7 @@ from moe_sim.tasks import Task
 from moe_sim.trainer import Probe, live_changes, make_task
 
 STEP = SCALARS.index("step")
-SOON = 100
+SOON = 300
 """Steps that are quickly done again by a process that has just become ready; a longer run stays where it is."""
 MOST_LOSSES = 3
 """Worker processes that a run may lose without getting any further."""

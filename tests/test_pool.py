@@ -122,7 +122,7 @@ def test_a_run_that_began_here_moves_to_a_process_while_it_is_young(monkeypatch:
         patch.setattr(trajectory, "shared_pool", Pool)
         young, old = LiveRun(small_config(), PLAN), LiveRun(small_config(seed=2))
         young.take_steps(20)
-        old.take_steps(150)
+        old.take_steps(310)
     young.take_steps(20)
     old.take_steps(1)
     assert (young.lane > 0, old.lane) == (True, 0)
