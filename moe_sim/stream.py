@@ -31,24 +31,37 @@ VIEWS_EVERY = 3
 """Every third message carries what the second row of views shows instead of the routing map."""
 
 
+MUCH = 600
+"""Shares of experts in a message from which on making it takes so long that the event loop should not wait."""
 MOST_ENCODINGS = 32
 """Messages of a run that are kept for other viewers."""
 
 Watched = LiveRun | Comparison
 
 
-_encodings: WeakKeyDictionary[Watched, dict[tuple[Any, ...], tuple[int, str]]] = WeakKeyDictionary()
+_encodings: WeakKeyDictionary[Watched, dict[tuple[Any, ...], asyncio.Future[tuple[int, str]]]] = WeakKeyDictionary()
 """The newest messages of each run: all viewers who ask for the same thing share one."""
 
 
-def _shared_encoding(run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]) -> tuple[int, str]:
-    """`encode`, once for all viewers who ask for the same thing."""
+async def _shared_encoding(
+    run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]
+) -> tuple[int, str]:  # fmt: skip
+    """`encode`, once for all viewers who ask for the same thing; beside the event loop if there is much to tell."""
     known, key = _encodings.setdefault(run, {}), (start, parts, version)
     if key not in known:
         if len(known) >= MOST_ENCODINGS:
             known.clear()
-        known[key] = encode_comparison(run, start) if isinstance(run, Comparison) else encode(run, start, parts)
-    return known[key]
+        known[key] = asyncio.ensure_future(_encoding(run, start, parts))
+    return await asyncio.shield(known[key])
+
+
+async def _encoding(run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
+    shares = sum((member.steps_done - start) * member.history.initial_config.num_experts for member in _members(run))
+    return await asyncio.to_thread(_encode, run, start, parts) if shares > MUCH else _encode(run, start, parts)
+
+
+def _encode(run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
+    return encode_comparison(run, start) if isinstance(run, Comparison) else encode(run, start, parts)
 
 
 def _members(run: Watched) -> tuple[LiveRun, ...]:
@@ -71,7 +84,7 @@ async def messages(run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:
             news = [(member.steps_done, member.probe.step) for member in _members(run)]
             if version != _version(run) or (news != told and now - sent_at >= INTERVAL * 0.9):
                 version, told, sent_at = _version(run), news, now
-                start, text = _shared_encoding(run, start, _parts(run, count), (*version, *news))
+                start, text = await _shared_encoding(run, start, _parts(run, count), (*version, *news))
                 count += 1
                 yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
             await asyncio.sleep(TICK)

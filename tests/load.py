@@ -230,7 +230,9 @@ def main() -> None:
     if wanted("identical"):
         sessions("sessions with the same run", options.sessions, options.seconds, "autoplay=1&seed=7")
     if wanted("tabs"):
-        sessions("tabs with 64 experts", 100, options.seconds, "autoplay=1&seed={}&num_experts=64&top_k=2")
+        sessions(
+            "tabs with 64 experts", 100, options.seconds, "autoplay=1&seed={}&num_experts=64&top_k=2", rerun_every=60
+        )
     if wanted("long"):
         soak(options.sessions, options.minutes)
 
