@@ -20,9 +20,9 @@ SECONDS = 15
 MOUNTS = """() => {
   window.mounts = 0;
   const charts = (node) => node.nodeType === 1
-    ? node.matches('.main-svg') + node.querySelectorAll('.main-svg').length : 0;
+    ? node.matches('.plot-container') + node.querySelectorAll('.plot-container').length : 0;
   new MutationObserver((changes) => {
-    for (const change of changes) for (const node of change.addedNodes) window.mounts += charts(node) > 0;
+    for (const change of changes) for (const node of change.addedNodes) window.mounts += charts(node);
   }).observe(document.body, { childList: true, subtree: true });
 }"""
 
