@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 from typing import Any, BinaryIO
 
 import numpy as np
 import torch
 
-from moe_sim import wire
+from moe_sim import logs, wire
 from moe_sim.computation import Computation, Progress
 from moe_sim.config import RunConfig
 from moe_sim.history import Event
@@ -101,6 +100,6 @@ def main() -> None:
     """Serve on standard input and output; whatever else is printed goes to standard error."""
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    logging.basicConfig(stream=sys.stderr)
+    logs.set_up()
     torch.set_num_threads(1)
     serve(source, target)
