@@ -12,8 +12,9 @@ MOST = 4
 
 def show(notices: list[str]) -> None:
     """Show them as they are, not as Markdown, and forget them."""
-    for notice in notices[:MOST]:
-        st.warning(literal(notice), icon=":material/info:")
-    if len(notices) > MOST:
-        st.warning(f"And {len(notices) - MOST} more of this kind.", icon=":material/info:")
+    with st.container():  # there with and without notices: what comes below keeps its place, else it is mounted anew
+        for notice in notices[:MOST]:
+            st.warning(literal(notice), icon=":material/info:")
+        if len(notices) > MOST:
+            st.warning(f"And {len(notices) - MOST} more of this kind.", icon=":material/info:")
     notices.clear()

@@ -29,16 +29,8 @@ if [ $# -gt 0 ]; then
   exit
 fi
 
-# Tests in the browser wait more than they compute. So the others run beside them, with less of a right to the
-# processor; what the browser's say comes at the end. (Which of the two is in the background matters: what a shell puts
-# there ignores Ctrl-C, which some of the others are about.) Which tests stay together, tests/conftest.py says.
+# Two at a time; but those in the browser have both cores to themselves. Which tests stay together, tests/conftest.py
+# says.
 in_two=(--numprocesses 2 --dist loadgroup --no-loadscope-reorder -p no:cacheprovider)
-said=$(mktemp)
-python -m pytest tests/browser "${in_two[@]}" >"$said" 2>&1 &
-browsing=$!
-trap 'kill "$browsing" 2>/dev/null || true; rm -f "$said"' EXIT
-failed=0
-nice -n 5 python -m pytest --ignore tests/browser "${in_two[@]}" || failed=1
-wait "$browsing" || failed=1
-cat "$said"
-exit "$failed"
+python -m pytest --ignore tests/browser "${in_two[@]}"
+python -m pytest tests/browser "${in_two[@]}"

@@ -79,6 +79,7 @@ def link_in(opened: Locator, part: str) -> str:
 
 
 def close(page: Page, opened: Locator) -> None:
+    opened.get_by_role("button", name="Close", exact=True).focus()  # a download leaves the focus elsewhere
     page.keyboard.press("Escape")
     expect(opened).to_be_hidden(timeout=PATIENCE)
 
@@ -193,12 +194,15 @@ def test_an_exported_run_loads_again_and_a_broken_file_changes_nothing(page: Pag
 
     upload(page, {"name": "run.json", "mimeType": "application/json", "buffer": saved.read_bytes()})
     expect(page.get_by_text("A recorded run, as it was.")).to_be_visible()
+    wait_for_step(page, steps)
     wait_for_points(page, LOSSES, steps)
     assert step_shown(page) == steps
     assert trace(page, LOSSES)["y"] == drawn
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
+    page.evaluate("window.board = document.querySelector('.ecl')")
     upload(page, {"name": "other.json", "mimeType": "application/json", "buffer": b'{"format": "holiday photos"}'})
     expect(page.get_by_text("This file is not a run that was saved here.")).to_be_visible()
+    assert page.evaluate("window.board === document.querySelector('.ecl')"), "a notice mounts the board anew"
     assert step_shown(page) == steps
     assert trace(page, LOSSES)["y"] == drawn
 
