@@ -183,7 +183,9 @@ def _views(run: LiveRun, stop: int) -> dict[str, Any]:
         "metrics": [_number(metric.compute(load), 3) for metric in METRICS] if stop else [None] * len(METRICS),
     }
     terms, first_terms = recent_terms(history, "load"), recent_terms(history, "first_load")
-    now["terms"] = _numbers(np.array([terms.sum(), first_terms.sum(), terms[load.argmax()]]))
+    now["terms"] = _numbers(
+        np.array([terms.sum(), first_terms.sum(), terms[load.argmax()]]), 5
+    )  # times 2·E they are shown with two decimals
     together = probe.coactivation() if config.top_k > 1 or config.balancing == "expert_choice" else None
     return {
         "now": now,

@@ -191,13 +191,14 @@ class Playback(ABC):
         with self._lock:
             if not self.wants_step:
                 return
-            before = self.steps_done
+            before, hurrying = self.steps_done, self.catching_up
             try:
                 self.take_steps(self.steps_per_turn, TURN)
             except Exception:
                 self._failed = True
                 log.exception("failed after step %d: %r", self.steps_done, self)
-            self._single_steps = max(0, self._single_steps - (self.steps_done - before))
+            if not hurrying:  # a step that was asked for on the way is still to come
+                self._single_steps = max(0, self._single_steps - (self.steps_done - before))
             self._pace.append((time.monotonic(), self.steps_done))
 
     def _wake(self) -> None:

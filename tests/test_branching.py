@@ -148,6 +148,16 @@ def test_a_branch_that_catches_up_can_be_trained_before_it_is_there() -> None:
     assert branch.history.to_frame()[:20].equals(run.history.to_frame())
 
 
+def test_a_step_asked_for_while_a_run_catches_up_comes_after_that() -> None:
+    run = LiveRun.again(small_config(), (), 20)
+    run.touch()
+    run.advance()
+    assert run.catching_up
+    run.single_step()
+    catch_up(run)
+    assert len(run.history) == 21
+
+
 def test_a_branch_of_a_finished_run_is_finished_and_can_be_extended() -> None:
     run = LiveRun(small_config())
     run.budget = 12

@@ -79,7 +79,8 @@ def test_markup_in_files_stays_text_and_a_file_that_ends_its_reader_does_not_end
     name = f"{PAYLOADS[1].replace('/', ':')}.csv"
     upload.set_input_files({"name": name, "mimeType": "text/csv", "buffer": table_bytes(rows, ".csv")})
     expect(page.get_by_text("4 rows of")).to_be_visible(timeout=PATIENCE)
-    page.get_by_text("Table", exact=True).first.click()
+    expect(page.get_by_text("Table", exact=True)).to_have_count(1)  # the one before the upload is gone
+    page.get_by_text("Table", exact=True).click()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
     assert page.evaluate("window.hacked") is None
     assert page.locator("a[href*=evil], a[href^=javascript], img[src*=evil]").count() == 0
