@@ -1,25 +1,31 @@
 // What draws a page of charts and keeps its place while data flows: the stream, the theme, one drawing a frame.
 
 const RETELL = 1500; // ms until a command that was not obeyed is told again, then twice as long, and so on
+const AFTERLIFE = 2000; // ms for which a board that lost its place is kept, should the page have one again
 
-// What Streamlit calls at the first mount and whenever Python sends new data: one board for each element.
+// What Streamlit calls at the first mount and whenever Python sends new data. One board for each element, but Streamlit
+// may take the element away and bring another at once: then the board moves there, with its zoom and its open commands.
 function mounted(Kind) {
-  const boards = new WeakMap();
+  const boards = new Map();
   return (component) => {
     const { parentElement, data } = component;
     let board = boards.get(parentElement);
     if (!board) {
-      board = new Kind(parentElement.querySelector(".ecl"));
+      const place = parentElement.querySelector(".ecl");
+      const [before, homeless] = [...boards].find(([, { root }]) => !root.isConnected) ?? [];
+      boards.delete(before);
+      board = homeless ?? new Kind(place);
+      if (homeless) place.replaceWith(board.root);
       boards.set(parentElement, board);
     }
-    board.receive(component, data);
-    // Streamlit may clean up only to call again at once, on the same element: then nothing ends.
     clearTimeout(board.closing);
+    board.receive(component, data);
     return () => {
+      if (boards.get(parentElement) !== board) return; // it has moved on
       board.closing = setTimeout(() => {
         board.close();
         boards.delete(parentElement);
-      }, 100);
+      }, AFTERLIFE);
     };
   };
 }
@@ -42,6 +48,7 @@ class Board {
 
   // Streamlit does not run the script when the visitor picks another theme in its menu: ask for the other colours.
   followTheme() {
+    if (!this.root.isConnected) return;
     const page = getComputedStyle(this.root.closest(".stApp") ?? document.body).backgroundColor;
     const theme = luminance(page.match(/[\d.]+/g).slice(0, 3).map(Number)) > 0.5 ? "light" : "dark";
     if (theme === this.context?.theme) this.wantedTheme = null;
@@ -61,7 +68,7 @@ class Board {
   tell(patience) {
     clearTimeout(this.telling);
     if (!this.asked.length) return;
-    this.component.setTriggerValue("commands", { board: this.name, commands: this.asked });
+    if (this.root.isConnected) this.component.setTriggerValue("commands", { board: this.name, commands: this.asked });
     this.telling = setTimeout(() => this.tell(2 * patience), patience);
   }
 

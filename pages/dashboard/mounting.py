@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -20,6 +21,8 @@ from pages.inbox import Inbox
 
 FALLBACK_INTERVAL = 0.5
 """Seconds between two updates through the page, where the stream cannot be reached."""
+UNTIL_SENT = 0.1
+"""Seconds within which Streamlit, which sends every 5 ms, has surely sent what was drawn."""
 _FOLDER = Path(__file__).parent
 _SHARED = ("store.js", "bindings.js", "plots.js", "toolbar.js", "chrome.js", "stream.js", "board.js")
 
@@ -73,6 +76,9 @@ def mount(
         draw(next_message())
         if not is_fed() or inbox.obeyed != obeyed:  # the stream is back, or a command has changed more than the board
             st.rerun()
+        # When the same fragment runs again before that, Streamlit drops the drawing, yet tells the browser that the run
+        # is over, which then removes the board.
+        time.sleep(UNTIL_SENT)
 
     if is_fed():
         st.fragment(feed, run_every=FALLBACK_INTERVAL)()

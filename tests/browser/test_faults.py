@@ -14,6 +14,7 @@ from moe_sim.charts import Scene
 from tests.browser.driver import (
     PATIENCE,
     drawn_as_computed,
+    halt,
     move,
     pause,
     press,
@@ -145,3 +146,40 @@ def test_a_blocked_stream_is_replaced_by_the_page_and_comes_back_when_it_can(
     expect(notice).to_be_hidden(timeout=20_000)
     wait_for_step(page, step_shown(page) + 30)
     assert page.evaluate("board === document.querySelector('.ecl')"), "the board was mounted anew"
+
+
+RUN_AFTER_RUN = """
+import time
+from streamlit.runtime import runtime
+from streamlit.web import cli
+from pages.dashboard import mounting
+from pages.feed import Feed
+runtime.MESSAGE_FLUSH_INTERVAL_SECS = 0.05
+mounting.FALLBACK_INTERVAL, usual = 0.05, Feed.next
+Feed.next = lambda *args: time.sleep(0.4) or usual(*args)
+cli.main()
+"""
+"""A server so slow that a page fed without the stream always has its next update to make when it ends one."""
+
+
+def test_a_slow_server_that_feeds_a_page_through_it_never_takes_the_board_away(
+    context: BrowserContext, tmp_path: Path
+) -> None:
+    with launch(tmp_path / "log.txt", starter=("-c", RUN_AFTER_RUN)) as (address, server):
+        wait_until_healthy(address, server)
+        with standing_before(int(urlsplit(address).port or 0)) as proxy:
+            page = context.new_page()
+            proxy.fate = "bad gateway"
+            visit(page, f"http://127.0.0.1:{proxy.port}")
+            page.evaluate(
+                "window.board = document.querySelector('.ecl'); window.taken = 0;"
+                "new MutationObserver(() => { taken += !board.isConnected; })"
+                ".observe(document.body, { childList: true, subtree: true });"
+            )
+            expect(page.locator(".ecl .notice")).to_contain_text("Live stream not reachable", timeout=PATIENCE)
+            for step in range(10, 60, 10):  # each command has the whole script run, and the update right after it
+                press(page, "Train")
+                page.wait_for_function(f"Number(board.dataset.step) >= {step}", timeout=PATIENCE)
+                halt(page)
+            assert page.evaluate("taken") == 0
+            context.close()
