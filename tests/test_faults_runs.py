@@ -193,8 +193,9 @@ def test_after_a_jump_of_the_clock_a_run_keeps_to_its_rate_and_is_still_there(
         before = len(streamed.history)
         clock.ahead += HOUR
         jumped = time.monotonic()
-        assert eventually(lambda: len(streamed.history) >= before + 10)
-        assert time.monotonic() - jumped > 8 / 15, "it made up for the hour"
+        assert eventually(lambda: len(streamed.history) >= before + 20)
+        # A run that is late makes up for one turn: three may come at once, all others a fifteenth of a second apart.
+        assert time.monotonic() - jumped > 17 / 15 - 0.01, "it made up for the hour"
         assert scheduler.get(streamed.id) is streamed
         assert scheduler.get(fed.id) is fed, "its page was asleep as well, and comes back"
 
