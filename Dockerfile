@@ -1,8 +1,8 @@
 # docker build -t expert-collapse-lab . && docker run --rm -p 8501:8501 expert-collapse-lab
 FROM python:3.11-slim
 
-# Torch's CPU builds; the default index brings gigabytes for graphics cards that are not there.
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Which of torch's builds: plain pip brings the one with gigabytes for graphics cards that are not there.
+ARG TORCH_BACKEND=cpu
 # With a Chromium, for `python -m moe_sim figures` in the container: --build-arg FIGURES=yes. The app needs none; it is
 # 290 MB, and what it depends on.
 ARG FIGURES=no
@@ -12,10 +12,9 @@ RUN if [ "$FIGURES" = yes ]; then \
 
 WORKDIR /app
 COPY requirements.txt .
-RUN grep '^torch==' requirements.txt > torch.txt \
-    && pip install --no-cache-dir --index-url "$TORCH_INDEX" -r torch.txt \
-    && pip install --no-cache-dir -r requirements.txt \
-    && rm torch.txt
+RUN pip install --no-cache-dir uv==0.13.9 \
+    && uv pip install --system --no-cache --torch-backend "$TORCH_BACKEND" -r requirements.txt \
+    && pip uninstall --yes uv
 COPY .streamlit .streamlit
 COPY moe_sim moe_sim
 COPY pages pages

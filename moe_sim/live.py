@@ -27,8 +27,7 @@ class LiveRun(Playback):
         trajectory: Trajectory | None = None,
     ) -> None:  # fmt: skip
         super().__init__(rate)
-        self._trajectory = trajectory or shared_trajectory(config, plan)
-        self._trajectory.followers.add(self)
+        self._trajectory = trajectory or shared_trajectory(config, plan, self)
         self._position = 0
         self.thresholds = Thresholds()
         """Where the diagnosis draws its lines."""
@@ -168,7 +167,6 @@ class LiveRun(Playback):
         trajectory = owned(self._trajectory, self, self.steps_done)
         if trajectory is not self._trajectory:
             self._trajectory.followers.discard(self)
-            trajectory.followers.add(self)
             self._trajectory = trajectory
         return trajectory
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette.sse import SendTimeoutError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 from moe_sim.codec import events_to_text
 from moe_sim.comparison import Comparison
@@ -27,17 +30,16 @@ RETRY = 500
 """Milliseconds that a browser waits before it asks again for a stream that was cut off; else it would be seconds."""
 HEARTBEAT = 2
 """Seconds between heartbeats, which tell a quiet stream from a dead one."""
+UNREAD = 30.0
+"""Seconds after which whoever takes nothing of what is sent no longer counts as a viewer."""
 VIEWS_EVERY = 3
 """Every third message carries what the second row of views shows instead of the routing map."""
-
-
 MUCH = 600
 """Shares of experts in a message from which on making it takes so long that the event loop should not wait."""
 MOST_ENCODINGS = 32
 """Messages of a run that are kept for other viewers."""
 
 Watched = LiveRun | Comparison
-
 
 _encodings: WeakKeyDictionary[Watched, dict[tuple[Any, ...], asyncio.Future[tuple[int, str]]]] = WeakKeyDictionary()
 """The newest messages of each run: all viewers who ask for the same thing share one."""
@@ -100,6 +102,14 @@ def _parts(run: Watched, count: int) -> frozenset[str]:
     return frozenset({"views"} if count % VIEWS_EVERY == 0 and not crowded else {"picture"})
 
 
+class _Stream(EventSourceResponse):
+    """Ends quietly with a client that reads nothing."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with suppress(SendTimeoutError):
+            await super().__call__(scope, receive, send)
+
+
 def live_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request], Any]:
     """The handler of `GET /live/{run_id}`: `find` looks runs up. `Last-Event-ID` or `?from=` resumes."""
 
@@ -109,9 +119,10 @@ def live_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request],
             return JSONResponse({"error": "There is no such run (any more)."}, status_code=404)
         last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
         start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
-        return EventSourceResponse(
+        return _Stream(
             messages(run, start),
             ping=HEARTBEAT,
+            send_timeout=UNREAD,
             ping_message_factory=lambda: ServerSentEvent(event="heartbeat", data="{}"),
             headers={"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"},
         )

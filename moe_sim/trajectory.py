@@ -187,13 +187,15 @@ _shared: WeakValueDictionary[str, Trajectory] = WeakValueDictionary()
 _sharing = threading.Lock()
 
 
-def shared_trajectory(config: RunConfig, plan: tuple[Event, ...]) -> Trajectory:
-    """The trajectory of a configuration and a plan, the same one for all who ask while somebody follows it."""
+def shared_trajectory(config: RunConfig, plan: tuple[Event, ...], follower: Any) -> Trajectory:
+    """The trajectory of a configuration and a plan, the same one for all who ask while somebody follows it. The
+    follower is one of them from now on."""
     key = f"{config.model_dump_json()} {events_to_text(plan)}"
     with _sharing:
         trajectory = _shared.get(key)
         if trajectory is None or trajectory.failed or not trajectory.is_shared:
             trajectory = _shared[key] = Trajectory.begin(config, plan, shared=True)
+        trajectory.followers.add(follower)  # before somebody else may take it for their own
         return trajectory
 
 

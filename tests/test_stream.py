@@ -422,5 +422,22 @@ def test_an_unknown_run_is_not_found() -> None:
     assert run_to_end(ask).status_code == 404
 
 
+def test_who_reads_nothing_is_no_viewer_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_module, "UNREAD", 0.2)
+    run = LiveRun(small_config())
+    app = Starlette(routes=[Route("/live/{run_id}", live_endpoint(lambda _: run))])
+    scope = {"type": "http", "method": "GET", "path": f"/live/{run.id}", "query_string": b"", "headers": []}
+    sent = []
+
+    async def send(message: Any) -> None:
+        sent.append(run.viewers)
+        if len(sent) > 1:  # after the headers nothing goes out any more
+            await asyncio.Event().wait()
+
+    asyncio.run(asyncio.wait_for(app(scope, asyncio.Event().wait, send), 10))
+    assert sent == [0, 1]
+    assert run.viewers == 0
+
+
 def test_there_are_letters_for_every_number_that_is_told() -> None:
     assert len(LETTERS) == len(set(LETTERS)) == 64

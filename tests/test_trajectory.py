@@ -72,8 +72,16 @@ def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own() -> None:
 
 def test_runs_that_differ_share_nothing() -> None:
     configs = [small_config(), small_config(seed=1), small_config(aux_loss_coef=0.1)]
-    trajectories = [shared_trajectory(config, plan) for config in configs for plan in ((), PLAN)]
-    assert len({id(one) for one in trajectories}) == 6
+    runs = [LiveRun(config, plan) for config in configs for plan in ((), PLAN)]
+    assert len({id(run._trajectory) for run in runs}) == 6
+
+
+def test_nobody_takes_a_run_for_their_own_from_whoever_has_just_come() -> None:
+    first, newcomer = LiveRun(small_config()), LiveRun(small_config(seed=1))
+    trajectory = shared_trajectory(small_config(), (), newcomer)
+    first.update(aux_loss_coef=0.3)
+    assert trajectory.is_shared
+    assert trajectory.history.events == ()
 
 
 @pytest.mark.parametrize("own_step", [0, 7, 13, 25, 40])
@@ -167,8 +175,7 @@ def test_a_follower_diverges_where_the_leader_did_and_not_before() -> None:
 
 def test_what_nobody_follows_any_more_is_let_go() -> None:
     runs = [LiveRun(small_config()) for _ in range(2)]
-    first = id(shared_trajectory(small_config(), ()))
-    assert id(runs[0]._trajectory) == first
+    assert runs[0]._trajectory is runs[1]._trajectory
     runs[0].take_steps(5)
     runs.clear()
     fresh = LiveRun(small_config())
