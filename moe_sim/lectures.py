@@ -33,12 +33,12 @@ class Lectures:
             if lecture_id in self._runs:
                 self._runs[lecture_id] = run
 
-    def going(self, most: int) -> list[str]:
+    def going(self, most: int) -> tuple[str, ...]:
         """The newest lectures that somebody watches now."""
         with self._lock:
             self._runs = {lecture_id: run for lecture_id, run in self._runs.items() if not run.forgotten}
             watched = [lecture_id for lecture_id, run in self._runs.items() if run.watched]
-        return watched[::-1][:most]
+        return tuple(watched[::-1][:most])
 
     def get(self, lecture_id: str) -> LiveRun | None:
         """The run that the lecture shows now; None if there is no such lecture (any more)."""

@@ -94,8 +94,12 @@ def _play(run: Playback) -> dict[str, Any]:
         "rate": run.rate if math.isfinite(run.rate) else 0,
         "speed": round(run.measured_rate, 1),
     }
-    waiting = {"place": run.place, "lectures": shared_lectures().going(MOST_LECTURES)} if run.place else {}
-    return playing | waiting
+    return playing | waiting(run)
+
+
+def waiting(run: Playback) -> dict[str, Any]:
+    """What is told to whoever waits for a place to train, and nobody else: which place, and what to watch meanwhile."""
+    return {"place": run.place, "lectures": shared_lectures().going(MOST_LECTURES)} if run.place else {}
 
 
 def _message(run: LiveRun, start: int, parts: frozenset[str]) -> tuple[int, dict[str, Any]]:

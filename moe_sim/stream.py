@@ -19,7 +19,7 @@ from moe_sim.codec import events_to_text
 from moe_sim.comparison import Comparison
 from moe_sim.derived import ONE_MOVE
 from moe_sim.live import LiveRun
-from moe_sim.messages import ALL_PARTS, encode, encode_comparison
+from moe_sim.messages import ALL_PARTS, encode, encode_comparison, waiting
 from moe_sim.playback import Playback
 
 TICK = 0.05
@@ -73,7 +73,7 @@ def _members(run: Watched) -> tuple[LiveRun, ...]:
 def _version(run: Watched) -> tuple[Any, ...]:
     """Changes whenever a message would say something new that is worth saying at once."""
     moves = (events_to_text(member.history.events) for member in _members(run))
-    return run.state, run.budget, run.rate, run.thresholds, run.place, *moves
+    return run.state, run.budget, run.rate, run.thresholds, *waiting(run).values(), *moves
 
 
 async def messages(run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:

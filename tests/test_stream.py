@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from moe_sim import stream as stream_module
 from moe_sim.derived import markers, recent_mean, signals, smoothed_imbalance
 from moe_sim.diagnosis import diagnose
 from moe_sim.glossary import METRICS
+from moe_sim.lectures import shared_lectures
 from moe_sim.live import LiveRun
 from moe_sim.messages import ALL_PARTS, LETTERS, encode
 from moe_sim.stream import live_endpoint, messages
@@ -420,6 +422,26 @@ def test_an_unknown_run_is_not_found() -> None:
             return await client.get("/live/nobody")
 
     assert run_to_end(ask).status_code == 404
+
+
+def test_a_lecture_that_begins_is_told_to_whoever_waits_for_a_place() -> None:
+    run, shown = LiveRun(small_config()), LiveRun(small_config(seed=1))
+    run.place = 1
+
+    async def listen() -> list[list[str]]:
+        told = []
+        async with aclosing(messages(run, 0)) as stream:
+            for _ in range(2):
+                message = await asyncio.wait_for(anext(stream), 10)
+                told.append(json.loads(message.data)["lectures"])
+                shown.touch()
+                ids.append(shared_lectures().begin(shown))
+        return told
+
+    ids: list[str] = []
+    before, after = run_to_end(listen)
+    assert ids[0] in after
+    assert ids[0] not in before
 
 
 def test_who_reads_nothing_is_no_viewer_any_more(monkeypatch: pytest.MonkeyPatch) -> None:

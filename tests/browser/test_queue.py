@@ -1,0 +1,44 @@
+"""More visitors than the server trains for at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.browser.driver import PATIENCE, press, region, visit, wait_for_step
+from tests.serving import serving
+
+
+@pytest.fixture
+def visitors(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Two pages of a server that trains for one visitor."""
+    monkeypatch.setenv("MOE_SIM_RUNS", "1")
+    with serving(tmp_path / "log.txt") as address:
+        pages = [context.new_page() for _ in range(2)]
+        for seed, page in enumerate(pages):
+            visit(page, f"{address}?seed={seed}")
+        yield pages
+        context.close()
+
+
+def test_whoever_waits_is_told_the_place_and_what_to_watch_and_trains_when_it_is_free(visitors: list[Page]) -> None:
+    first, second = visitors
+    press(first, "Train")
+    wait_for_step(first, 5)
+    press(second, "Train")
+    queue = second.locator(".queue")
+    expect(queue).to_contain_text("You are number 1 in line", timeout=PATIENCE)
+    expect(queue.get_by_role("link")).to_have_count(0)
+    press(first, "Share")
+    press(first, "Start a lecture")
+    with second.context.expect_page() as opened:
+        queue.get_by_role("link", name="Watch a lecture meanwhile").click(timeout=PATIENCE)
+    expect(region(opened.value, "Expert utilization")).to_be_visible(timeout=PATIENCE)
+    wait_for_step(opened.value, 5)
+
+    press(first, "Close")
+    press(first, "Reset")
+    wait_for_step(second, 5)
+    expect(queue).to_be_hidden()
