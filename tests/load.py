@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import multiprocessing
 import statistics
 import tempfile
@@ -147,34 +148,48 @@ def viewers_of_one_run(count: int, seconds: float) -> None:
 
 def sessions(
     scene: str, count: int, seconds: float, query: str, *, arriving: float = 10, rerun_every: float = 4,
-    bare: float | None = None, look_every: float = 2,
+    bare: float | None = None, look_every: float = 2, stay: float = math.inf,
 ) -> Watch:  # fmt: skip
-    """Many sessions that train and rerun; in `query`, {} is the session's number."""
+    """Many sessions that train and rerun; in `query`, {} is the session's number. Whoever leaves after `stay` seconds
+    is followed by another."""
     with server_under_load() as (address, watch):
-        visitors = [Visitor(query.format(number)) for number in range(count)]
+        visitors: list[Visitor] = []
 
-        async def come(number: int, visitor: Visitor) -> None:
+        async def seat(number: int) -> None:
             await asyncio.sleep(arriving * number / count)
-            await visitor.visit(address, seconds, rerun_every - 1 + number % 3)
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 1 and not any(visitor.errors for visitor in visitors):
+                visitor = Visitor(query.format(len(visitors)))
+                visitors.append(visitor)
+                await visitor.visit(address, min(stay, left), rerun_every - 1 + number % 3)
 
-        under_watch(address, watch, [come(i, visitor) for i, visitor in enumerate(visitors)], look_every)
+        under_watch(address, watch, [seat(number) for number in range(count)], look_every)
         paints = [visitor.first_paint for visitor in visitors]
-        reruns = [1000 * wait for visitor in visitors for wait in visitor.reruns] or [float("nan")]
-        speeds = [_speed(visitor.viewer) for visitor in visitors]
-        trained = [speed for speed in speeds if speed > 0] or [float("nan")]
-        share = {} if bare is None else {"of_a_bare_loop": f"{sum(speeds) / bare:.0%}"}
-        row(
-            f"{count} {scene}", watch, visitors, first_paint=f"p95 {np.nanpercentile(paints, 95):.2f} s",
-            rerun=f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms",
-            training=f"{len(trained)}, {sum(speeds):.0f} steps/s in all", **share,
-            slowest=f"{min(trained) / statistics.mean(trained):.2f} of the mean",
-        )  # fmt: skip
+        reruns = [1000 * wait for visitor in visitors for wait in visitor.reruns]
+        speeds = [speed for visitor in visitors if (speed := _speed(visitor.viewer)) > 0]
+        told = {"first_paint": f"p95 {np.nanpercentile(paints, 95):.2f} s"}
+        if reruns:
+            told["rerun"] = f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms"
+        if stay > seconds:
+            told["training"] = f"{len(speeds)}, {sum(speeds):.0f} steps/s in all"
+        if bare is not None:
+            told["of_a_bare_loop"] = f"{sum(speeds) / bare:.0%}"
+        told["slowest"] = f"{min(speeds) / statistics.mean(speeds):.2f} of the mean"
+        row(f"{len(visitors)} {scene}", watch, visitors, **told)
         return watch
 
 
 def soak(count: int, minutes: float) -> None:
-    """Sessions for long: how much memory grows from minute 5 on. They watch equal runs, which go on to their budget."""
-    watch = sessions("sessions for long", count, 60 * minutes, "autoplay=1&seed={}", rerun_every=20, look_every=5)
+    """So many sessions at any time, each for two minutes: how much memory grows from minute 5 on."""
+    watch = sessions(
+        "sessions, one after the other",
+        count,
+        60 * minutes,
+        "autoplay=1&seed={}",
+        rerun_every=20,
+        look_every=5,
+        stay=120,
+    )
     per_minute = len(watch.memory) / minutes
     early = statistics.median(watch.memory[int(4.5 * per_minute) : int(5.5 * per_minute)])
     late = statistics.median(watch.memory[-int(per_minute) :])
