@@ -57,7 +57,8 @@ class Comparison(Playback):
 
     @property
     def steps_done(self) -> int:
-        return max(member.steps_done for member in self.members)
+        going = [member.steps_done for member in self.members if not member.diverged]
+        return min(going) if going else max(member.steps_done for member in self.members)
 
     @property
     def diverged(self) -> bool:

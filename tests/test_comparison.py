@@ -174,6 +174,19 @@ def test_train_pause_and_single_steps_act_on_all() -> None:
     assert all(member.probe.step == 4 for member in comparison.members)
 
 
+def test_a_step_is_done_when_the_last_run_has_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = advance(side_by_side({0: {"aux_loss_coef": 0.1}}), 5)
+    late = comparison.members[1]._trajectory
+    reach, delays = late.reach, iter([5, 5])  # as of a new process, which first does again what was done
+    monkeypatch.setattr(late, "reach", lambda *wanted: next(delays, None) or reach(*wanted))
+    comparison.single_step()
+    assert comparison.wants_step
+    for _ in range(5):
+        comparison.advance()
+    assert steps_of(comparison) == [6, 6]
+    assert not comparison.wants_step
+
+
 def test_budget_and_rate_are_those_of_all() -> None:
     comparison = side_by_side({})
     assert {comparison.budget, *(member.budget for member in comparison.members)} == {DEFAULT_BUDGET}

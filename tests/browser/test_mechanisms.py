@@ -154,7 +154,7 @@ def test_the_conventions_give_one_routing_three_numbers_that_fit_together(page: 
     assert number["per choice"] == pytest.approx(each["load"][-20:].mean(), abs=0.0051)
     assert number["first choice"] == pytest.approx(each["first_load"][-20:].mean(), abs=0.0051)
     assert number["huggingface"] == pytest.approx(2 * each["load"][-20:].mean(), abs=0.0051)
-    assert number["first choice"] != number["per choice"]
+    assert abs(each["first_load"] - each["load"]).max() > 0.05  # else they could be mistaken for each other
     assert [rows[name][3] for name in rows] == ["1", "1", "2"]
 
     names = open_tab(page, "Other names")
