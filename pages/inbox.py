@@ -14,9 +14,14 @@ LONGEST_NAME = 40
 
 class Inbox:
     """What one board has asked for so far. It tells every command again until it hears that it was obeyed: Streamlit
-    keeps only the last of several values that a component sets in quick succession."""
+    keeps only the last of several values that a component sets in quick succession.
 
-    def __init__(self) -> None:
+    What was meant for another session (the page has not noticed yet that its server was started again) is not for us:
+    the board tells it again when it has come to know ours.
+    """
+
+    def __init__(self, session: str) -> None:
+        self._session = session
         self._board = ""
         self._last = 0
 
@@ -28,7 +33,9 @@ class Inbox:
     def fresh(self, told: Any) -> list[dict[str, Any]]:
         """The commands of a delivery that are new, in their order. Whatever is not a delivery holds none."""
         match told:
-            case {"board": str() as board, "commands": list() as commands} if len(board) <= LONGEST_NAME:
+            case {"board": str() as board, "session": self._session, "commands": list() as commands} if (
+                len(board) <= LONGEST_NAME
+            ):
                 if board != self._board:
                     self._board, self._last = board, 0
             case _:

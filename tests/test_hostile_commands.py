@@ -74,11 +74,11 @@ def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_a
 
 def test_two_thousand_hostile_deliveries_hold_few_commands_each_once() -> None:
     random = np.random.default_rng(1)
-    inbox, taken, board = Inbox(), 0, "a"
+    inbox, taken, board = Inbox("s"), 0, "a"
     for _ in range(2_000):
         board = str(random.choice(["a", "b", "", board, "x" * 50]))
         count = 30 if random.random() < 0.03 else random.integers(5)
-        told: Any = {"board": board, "commands": [command(random, ("x",)) for _ in range(count)]}
+        told: Any = {"board": board, "session": "s", "commands": [command(random, ("x",)) for _ in range(count)]}
         if random.random() < 0.3:
             told = value(random) if random.random() < 0.5 else told | {"commands": value(random)}
         fresh = inbox.fresh(told)

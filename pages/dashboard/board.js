@@ -68,7 +68,8 @@ class Board {
   tell(patience) {
     clearTimeout(this.telling);
     if (!this.asked.length) return;
-    if (this.root.isConnected) this.component.setTriggerValue("commands", { board: this.name, commands: this.asked });
+    const { name, session, asked } = this;
+    if (this.root.isConnected) this.component.setTriggerValue("commands", { board: name, session, commands: asked });
     this.telling = setTimeout(() => this.tell(2 * patience), patience);
   }
 

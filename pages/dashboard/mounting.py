@@ -53,7 +53,7 @@ def mount(
         isolate_styles=False,
     )
 
-    inbox: Inbox = st.session_state.setdefault(f"inbox of {name}", Inbox())
+    inbox: Inbox = st.session_state.setdefault(f"inbox of {name}", Inbox(data["session"]))
 
     def obey() -> None:
         for one in inbox.fresh(st.session_state[name].get("commands")):

@@ -9,7 +9,7 @@ from tests.serving import ROOT
 
 STAGE = """
 class Kind extends Board {
-  receive(component) { this.component = component; }
+  receive(component, { session }) { Object.assign(this, { component, session }); }
   followTheme() {}
 }
 const mount = mounted(Kind);
@@ -17,8 +17,9 @@ window.told = [];
 window.enter = () => {
   const parentElement = document.body.appendChild(document.createElement("div"));
   parentElement.append(Object.assign(document.createElement("div"), { className: "ecl" }));
-  const setTriggerValue = (_, { commands }) => told.push(commands.map(({ name }) => name).join(" "));
-  const call = () => mount({ parentElement, data: {}, setTriggerValue });
+  const words = ({ session, commands }) => [session, ...commands.map(({ name }) => name)].join(" ");
+  const setTriggerValue = (_, delivery) => told.push(words(delivery));
+  const call = (session = "s") => mount({ parentElement, data: { session }, setTriggerValue });
   return { parentElement, call, clean: call() };
 };
 window.board = () => boardsMade.at(-1);
@@ -45,13 +46,13 @@ def test_an_element_that_comes_again_has_the_same_board_with_its_open_commands(s
     assert stage.evaluate("board().root.parentElement === second.parentElement")
     stage.clock.run_for(60_000)
     assert len(stage.evaluate("told")) > 3, "it was closed, or told nothing again"
-    assert set(stage.evaluate("told")) == {"train"}
+    assert set(stage.evaluate("told")) == {"s train"}
 
 
 def test_nothing_is_told_while_there_is_no_element(stage: Page) -> None:
     stage.evaluate("window.first = enter(); board().send({ name: 'train' }); first.parentElement.remove()")
     stage.clock.run_for(60_000)
-    assert stage.evaluate("told") == ["train"]
+    assert stage.evaluate("told") == ["s train"]
 
 
 def test_a_board_whose_element_does_not_come_again_is_closed(stage: Page) -> None:
@@ -72,3 +73,9 @@ def test_a_cleaning_that_is_followed_by_a_call_ends_nothing(stage: Page) -> None
     stage.clock.run_for(60_000)
     assert stage.evaluate("boardsMade.length") == 1
     assert len(stage.evaluate("told")) > 3
+
+
+def test_what_one_session_did_not_obey_is_told_to_the_next(stage: Page) -> None:
+    stage.evaluate("window.first = enter(); board().send({ name: 'train' }); first.call('t'); 0")
+    stage.clock.run_for(3_000)
+    assert stage.evaluate("told") == ["s train", "t train"]
