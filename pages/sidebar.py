@@ -128,7 +128,10 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
 
     def moved() -> None:
         with session.acting:  # looked up only when it is our turn: a later move may have come first
-            act(**{knob.name: st.session_state[key]})
+            stands = st.session_state[key]
+            if key != _widget_key(knob) and stands == value:
+                return  # an old widget, reported once more as it was drawn: nobody has moved it
+            act(**{knob.name: stands})
             drawn.pop(knob.name, None)
 
     values = read()
@@ -139,7 +142,7 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
 
 def _widget_key(knob: Knob, *, anew: bool = False) -> str:
     """The widget's key; a new one when something else than the widget has moved the knob: a browser may report the old
-    position once more, and under a new key nobody listens to it. Its beginning tells the style sheet whether the knob
+    position once more, which is then no move of this widget. Its beginning tells the style sheet whether the knob
     restarts."""
     versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
     versions[knob.name] = versions.get(knob.name, 0) + anew

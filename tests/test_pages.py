@@ -235,6 +235,19 @@ def test_the_dashboard_is_obeyed_in_what_it_may_ask_and_no_further(
     assert check(before, session.run)
 
 
+@pytest.mark.parametrize(("reported", "expected"), [(0.0, 0.1), (0.03, 0.03)])
+def test_an_old_slider_that_reports_where_it_stood_undoes_no_planned_move(reported: float, expected: float) -> None:
+    app = opened(events="5:aux_loss_coef=0.1")
+    old = widget(app, "aux_loss_coef")
+    run_of(app).take_steps(8)
+    app.run()
+    assert widget(app, "aux_loss_coef").value == 0.1
+    states = app._tree.get_widget_states()
+    states.widgets.append(old.set_value(reported)._widget_state)
+    app._run(states)
+    assert run_of(app).config.aux_loss_coef == expected
+
+
 def test_reset_keeps_seed_and_knobs_and_undoes_what_the_plan_did() -> None:
     app = opened()
     session = app.session_state["session"]
