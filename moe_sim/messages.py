@@ -71,12 +71,10 @@ def encode_comparison(comparison: Comparison, start: int) -> tuple[int, str]:
         The last step that is known of every run that goes on, and the message as JSON text: `members` holds one message
         as of `encode` for each run, without the parts, and what the timeline says of it.
     """
-    members = comparison.members
-    start = start if 0 <= start <= comparison.steps_done else 0
-    told = [_message(member, min(start, member.steps_done), frozenset()) for member in members]
-    going = [stop for (stop, _), member in zip(told, members, strict=True) if not member.diverged]
-    stop = min(going) if going else comparison.steps_done
-    message = _play(comparison) | {"from": start, "to": stop, "members": [part for _, part in told]}
+    members, stop = comparison.members, comparison.steps_done  # looked up first: the members are as far by then
+    start = start if 0 <= start <= stop else 0
+    told = [_message(member, min(start, member.steps_done), frozenset())[1] for member in members]
+    message = _play(comparison) | {"from": start, "to": stop, "members": told}
     for part, member in zip(message["members"], members, strict=True):
         deaths = timeline(member.history, member.thresholds.dead_share)
         part["timeline"] = {"words": in_words(member.history, deaths), "spells": deaths.spells}
