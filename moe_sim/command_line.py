@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from moe_sim.charts import Scene, page_figures
+from moe_sim.charts import page_figures
 from moe_sim.codec import events_to_text, format_value
 from moe_sim.export import run_to_csv, run_to_html, run_to_json, shown_figures, slide_figure
 from moe_sim.export.document import LARGEST_TEXT
 from moe_sim.figures import FORMATS, CannotDrawError, draw, find_browser
 from moe_sim.files import CannotWriteError, check_writable, make_directory, write_whole
 from moe_sim.knobs import KNOBS
-from moe_sim.planned_run import add_run_arguments, follow, progress, read_plan, summary
+from moe_sim.planned_run import add_run_arguments, follow, progress, read_plan, scene_of, summary
 from moe_sim.presets import PRESETS
 from moe_sim.sweep.command import add_sweep_arguments, sweep
 from moe_sim.sweep.session import EngineError
@@ -85,7 +85,7 @@ def _take_knobs(arguments: argparse.Namespace, rest: list[str]) -> None:
 WRITERS: dict[str, Callable[[Trainer], str]] = {
     ".json": lambda trainer: run_to_json(trainer.history, trainer.probe()),
     ".csv": lambda trainer: run_to_csv(trainer.history),
-    ".html": lambda trainer: run_to_html(Scene.of(trainer), diverged=trainer.diverged),
+    ".html": lambda trainer: run_to_html(scene_of(trainer), diverged=trainer.diverged),
 }
 """What a file with that ending is to hold."""
 
@@ -124,11 +124,11 @@ def _figures(arguments: argparse.Namespace) -> None:
     plan, directory = read_plan(arguments), Path(arguments.out)
     formats = _choose(arguments.format, FORMATS, "format")
     trainer = Trainer(plan.config)
-    only = arguments.only and _choose(arguments.only, tuple(page_figures(Scene.of(trainer), "light")), "figure")
+    only = arguments.only and _choose(arguments.only, tuple(page_figures(scene_of(trainer), "light")), "figure")
     browser = find_browser()
     make_directory(directory)
     follow(plan, trainer)
-    scene = Scene.of(trainer)
+    scene = scene_of(trainer)
     figures = page_figures(scene, "light") if only else shown_figures(scene)
     slides = {name: slide_figure(figures[name], scene) for name in only or figures}
     with progress(len(slides) * len(formats), "drawing", "files") as bar:

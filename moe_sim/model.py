@@ -177,4 +177,4 @@ class Network(nn.Module):
 def linear_init(fan_in: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """U(−1/√fan_in, 1/√fan_in), the default of `nn.Linear`, drawn from a generator of ours."""
     bound = 1 / math.sqrt(fan_in)
-    return torch.empty(shape).uniform_(-bound, bound, generator=generator)
+    return nn.init.uniform_(torch.empty(shape), -bound, bound, generator)

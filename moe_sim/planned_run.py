@@ -12,6 +12,7 @@ import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
+from moe_sim.charts.base import Scene
 from moe_sim.codec import events_from_text, events_to_text, parse_value
 from moe_sim.config import RunConfig
 from moe_sim.derived import recent_mean
@@ -112,6 +113,11 @@ def follow(plan: Plan, trainer: Trainer) -> None:
             if trainer.step() is None:
                 break
             bar.update()
+
+
+def scene_of(trainer: Trainer) -> Scene:
+    """What there is to draw of a trainer's run as it is now."""
+    return Scene(trainer.history, trainer.config, trainer.probe(), trainer.task)
 
 
 def summary(trainer: Trainer) -> str:

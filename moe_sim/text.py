@@ -9,6 +9,7 @@ T tokens, D width.
 from __future__ import annotations
 
 import importlib.util
+import math
 import random
 import sys
 import unicodedata
@@ -22,7 +23,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_sim.config import RunConfig
-from moe_sim.model import linear_init
 from moe_sim.tasks import Batch, HeldOut
 
 WIDTH, CONTEXT, EMBEDDING = 48, 8, 16
@@ -110,7 +110,9 @@ class CharacterStem(nn.Module):
     def __init__(self, generator: torch.Generator) -> None:
         super().__init__()
         self.embedding = nn.Parameter(torch.randn(len(ALPHABET), EMBEDDING, generator=generator))
-        self.weight = nn.Parameter(linear_init(CONTEXT * EMBEDDING, (CONTEXT * EMBEDDING, WIDTH), generator))
+        bound = 1 / math.sqrt(CONTEXT * EMBEDDING)
+        weight = torch.empty(CONTEXT * EMBEDDING, WIDTH)
+        self.weight = nn.Parameter(nn.init.uniform_(weight, -bound, bound, generator))
         self.bias = nn.Parameter(torch.zeros(WIDTH))
 
     def forward(self, characters: Tensor) -> Tensor:

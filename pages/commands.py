@@ -2,42 +2,24 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from moe_sim.export.document import MOST_STEPS
-from moe_sim.playback import RATES, Playback
+from pages.playback import play
 from pages.resuming import REFUSED, Replay, replay_from
+from pages.session import Session
 from pages.view import LOG_AXES, TABS
-
-if TYPE_CHECKING:
-    from pages.session import Session
 
 
 def obey(session: Session, command: dict[str, Any]) -> None:
     """Do what a button asks. Who watches a lecture may look around, and act on nothing."""
-    match command:
-        case {"name": "resync"}:
-            session.feed.restart()
-        case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
-            session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log))
-        case _ if session.following is None:
-            _act(session, command)
-
-
-def play(run: Playback, command: dict[str, Any]) -> None:
-    """Play, pause, speed: what can be done to whatever trains in the background."""
-    match command:
-        case {"name": "train"}:
-            run.train()
-        case {"name": "pause"}:
-            run.pause()
-        case {"name": "step"}:
-            run.single_step()
-        case {"name": "extend"} if run.budget < MOST_STEPS:
-            run.extend()
-        case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
-            run.set_rate(float(rate) or math.inf)
+    with session.acting:
+        match command:
+            case {"name": "resync"}:
+                session.feed.restart()
+            case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
+                session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log))
+            case _ if session.following is None:
+                _act(session, command)
 
 
 def _act(session: Session, command: dict[str, Any]) -> None:

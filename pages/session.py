@@ -28,7 +28,6 @@ from moe_sim.messages import encode
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.thresholds import Thresholds
 from pages.address import AddressBar
-from pages.commands import obey
 from pages.comparing.bench import Bench
 from pages.feed import Feed
 from pages.making import unless_refused
@@ -246,11 +245,6 @@ class Session:
     def new_seed(self) -> None:
         """Begin anew with other data and other weights."""
         self.change(seed=int(np.random.default_rng().integers(1, 100_000)))
-
-    @in_turn
-    def command(self, command: dict[str, Any]) -> None:
-        """Obey a button of the dashboard."""
-        obey(self, command)
 
 
 def current() -> Session:

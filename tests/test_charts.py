@@ -28,6 +28,7 @@ from moe_sim.charts.system import (
 from moe_sim.derived import SIGNALS, sampling_std, signals
 from moe_sim.history import PER_CHOICE, PER_EXPERT, SCALARS
 from moe_sim.palette import PALETTES
+from moe_sim.planned_run import scene_of
 from moe_sim.thresholds import Thresholds
 from moe_sim.topics import HELD_OUT_TOKENS
 
@@ -43,7 +44,7 @@ KINDS = {
 def scene() -> Scene:
     trainer = Trainer(RunConfig(capacity_factor=0.5))
     trainer.run(60)
-    return Scene.of(trainer)
+    return scene_of(trainer)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def pairs() -> Scene:
     config = RunConfig(top_k=2, capacity_factor=0.75, balancing="bias", router_noise="gaussian", noise_std=0.5)
     trainer = Trainer(config)
     trainer.run(60)
-    return Scene.of(trainer)
+    return scene_of(trainer)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +63,7 @@ def weighed() -> Scene:
     trainer.run(25)
     trainer.update(aux_loss_coef=0.3)
     trainer.run(38)
-    return Scene.of(trainer)
+    return scene_of(trainer)
 
 
 def trace(figure: go.Figure, key: str):
@@ -93,9 +94,9 @@ def test_every_two_settings_meet_in_some_run() -> None:
 @pytest.mark.parametrize(("changes", "theme"), every_kind_of_run())
 def test_every_figure_can_be_drawn_before_the_first_step_and_after(changes: dict[str, Any], theme) -> None:
     trainer = Trainer(RunConfig(aux_loss_coef=0.1, batch_tokens=128, **changes))
-    ready = page_figures(Scene.of(trainer), theme)
+    ready = page_figures(scene_of(trainer), theme)
     trainer.run(25)
-    trained = page_figures(Scene.of(trainer), theme)
+    trained = page_figures(scene_of(trainer), theme)
     assert list(ready) == list(trained)
     assert ("routing_map" in trained) == (changes["task"] != "text")
     assert {*PAGE_FIGURES, "feedback_share", "feedback_weight_distance"} <= set(trained)
@@ -156,7 +157,7 @@ def may_be_empty(meta: dict[str, Any], history: History) -> bool:
 def test_what_may_be_missing_is_there_where_the_run_has_it() -> None:
     trainer = Trainer(RunConfig(num_experts=2, top_k=2, capacity_factor=1.0, aux_loss_coef=0.1))
     trainer.run(25)
-    for figure in page_figures(Scene.of(trainer), "light").values():
+    for figure in page_figures(scene_of(trainer), "light").values():
         assert all(shows_something(item) for item in figure.data)
 
 
@@ -172,7 +173,7 @@ def test_the_bars_are_the_smoothed_load_in_percent_and_the_dead_are_called_dead(
 def test_nobody_is_called_dead_before_the_average_has_settled() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(5)
-    assert "dead" not in " ".join(utilization(Scene.of(trainer)).layout.xaxis.ticktext)
+    assert "dead" not in " ".join(utilization(scene_of(trainer)).layout.xaxis.ticktext)
 
 
 def test_band_uniform_line_and_capacity_limit_stand_where_they_belong(scene: Scene) -> None:
@@ -197,7 +198,7 @@ def test_the_band_and_the_dead_follow_the_thresholds(scene: Scene) -> None:
 def test_infinity_is_drawn_above_every_finite_ratio_and_written_as_a_sign() -> None:
     trainer = Trainer(RunConfig(num_experts=64))
     trainer.run(3)
-    figure = imbalance(Scene.of(trainer))
+    figure = imbalance(scene_of(trainer))
     level = infinity_level(trainer.config)
     assert set(figure.data[0].y) == {level}
     assert set(figure.data[0].text) == {"∞"}
@@ -221,7 +222,7 @@ def test_stacked_shares_sum_to_a_hundred_and_many_experts_become_a_heatmap(scene
     np.testing.assert_allclose(np.sum([item.y for item in stacked.data], axis=0), 100)
     trainer = Trainer(RunConfig(num_experts=17))
     trainer.run(4)
-    (heat,) = utilization_over_time(Scene.of(trainer)).data
+    (heat,) = utilization_over_time(scene_of(trainer)).data
     assert np.shape(heat.z) == (17, 4)
 
 
@@ -250,7 +251,7 @@ def test_the_map_colours_each_token_by_its_expert_and_hollows_the_dropped(scene:
 
 def test_text_has_passages_instead_of_a_map() -> None:
     with pytest.raises(ValueError, match="no routing map"):
-        routing_map(Scene.of(Trainer(RunConfig(task="text"))))
+        routing_map(scene_of(Trainer(RunConfig(task="text"))))
 
 
 def test_f_and_p_are_means_of_the_last_twenty_steps(scene: Scene) -> None:
@@ -277,7 +278,7 @@ def test_moved_knobs_are_marked_with_their_words() -> None:
     trainer.update(aux_loss_coef=0.03)
     trainer.run(1)
     assert trainer.history.events == (Event(3, {"aux_loss_coef": 0.03}),)
-    scene = Scene.of(trainer)
+    scene = scene_of(trainer)
     figure = mark_events(imbalance(scene), scene)
     assert figure.layout.annotations[-1].text == "α 0 → 0.03"
     assert figure.layout.shapes[-1].x0 == 3
@@ -348,7 +349,7 @@ def test_second_choices_are_dropped_more_often_and_there_are_eight_places(pairs:
 def test_a_device_works_or_waits_for_the_busiest_one() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(40)
-    busy, idle = devices(Scene.of(trainer)).data
+    busy, idle = devices(scene_of(trainer)).data
     processed = trainer.history.column("processed")[-20:].mean(0)
     np.testing.assert_allclose(busy.x, 8 * processed)
     np.testing.assert_allclose(np.add(busy.x, idle.x), 8 * processed.max())

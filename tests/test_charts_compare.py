@@ -16,6 +16,7 @@ from moe_sim.charts.main import infinity_level
 from moe_sim.derived import smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.palette import PALETTES, Theme
+from moe_sim.planned_run import scene_of
 from moe_sim.timeline import timeline
 from tests.watching import small_config
 
@@ -29,16 +30,16 @@ SETS: dict[str, list[dict[str, Any]]] = {
 }
 
 
-def scene_of(knobs: dict[str, Any], steps: int) -> Scene:
+def scene_after(knobs: dict[str, Any], steps: int) -> Scene:
     trainer = Trainer(small_config(**knobs))
     trainer.run(steps)
-    return Scene.of(trainer)
+    return scene_of(trainer)
 
 
 @pytest.fixture(scope="module")
 def scenes() -> dict[str, list[Scene]]:
     """Every set after 40 steps, unless it diverged."""
-    return {name: [scene_of(knobs, 40) for knobs in knobs_of] for name, knobs_of in SETS.items()}
+    return {name: [scene_after(knobs, 40) for knobs in knobs_of] for name, knobs_of in SETS.items()}
 
 
 def smoothed(values: np.ndarray) -> list[float]:
@@ -60,7 +61,7 @@ def run_of(trace: Any) -> int:
 def test_every_figure_can_be_drawn_before_the_first_step_and_after(
     scenes: dict[str, list[Scene]], name: str, theme: Theme
 ) -> None:
-    ready = comparison_figures([scene_of(knobs, 0) for knobs in SETS[name]], theme)
+    ready = comparison_figures([scene_after(knobs, 0) for knobs in SETS[name]], theme)
     trained = comparison_figures(scenes[name], theme)
     letters = "ABCD"[: len(SETS[name])]
     own = [f"{kind}_{letter}" for letter in letters for kind in ("utilization", "utilization_over_time")]

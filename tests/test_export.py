@@ -29,6 +29,7 @@ from moe_sim.export import (
     small_print,
 )
 from moe_sim.export.document import COLUMNS, LARGEST_TEXT, MOST_EVENTS, MOST_STEPS
+from moe_sim.planned_run import scene_of
 
 RUNS: dict[str, tuple[dict[str, Any], int, dict[int, dict[str, Any]]]] = {
     "collapsing": ({}, 60, {}),
@@ -113,7 +114,7 @@ def test_a_document_is_strict_json_in_plain_letters(trainer: Trainer) -> None:
 
 
 def test_the_whole_screen_can_be_drawn_again(trainer: Trainer) -> None:
-    before = Scene.of(trainer)
+    before = scene_of(trainer)
     history, probe = run_from_json(run_to_json(before.history, before.probe))
     assert probe is not None
     task = Trainer(history.initial_config).task
@@ -416,13 +417,13 @@ def read_page(page: str) -> Tags:
 
 @pytest.fixture(scope="module")
 def moved() -> Scene:
-    return Scene.of(train({"seed": 3, "num_experts": 4}, 40, {20: {"aux_loss_coef": 0.1, "capacity_factor": 1.0}}))
+    return scene_of(train({"seed": 3, "num_experts": 4}, 40, {20: {"aux_loss_coef": 0.1, "capacity_factor": 1.0}}))
 
 
 @pytest.mark.parametrize("name", ["collapsing", "not begun", "text", "diverging", "many experts"])
 def test_a_page_can_be_made_of_every_kind_of_run(name: str) -> None:
     trainer = train(*RUNS[name])
-    scene = Scene.of(trainer)
+    scene = scene_of(trainer)
     page = read_page(run_to_html(scene, diverged=trainer.diverged))
     figures = [attributes["id"] for tag, attributes in page.tags if tag == "figure"]
     assert figures == list(shown_figures(scene))
@@ -476,7 +477,7 @@ def test_a_page_tells_state_moves_and_the_changed_knobs_first(moved: Scene) -> N
 
 def test_figures_that_mean_nothing_under_these_knobs_are_left_out(moved: Scene) -> None:
     assert "selection_bias" not in shown_figures(moved)
-    assert "selection_bias" in shown_figures(Scene.of(train({"balancing": "bias"}, 3, {})))
+    assert "selection_bias" in shown_figures(scene_of(train({"balancing": "bias"}, 3, {})))
     assert next(iter(shown_figures(moved))) == "routing_map"
 
 
@@ -487,7 +488,7 @@ def test_the_small_print_says_which_run_it_is(moved: Scene) -> None:
     assert small_print(moved, "https://lab.example/?v=1") == (
         "num_experts=4 · seed=3 · moved 20:aux_loss_coef=0.1;20:capacity_factor=1 · step 40 · https://lab.example/?v=1"
     )
-    assert small_print(Scene.of(Trainer(RunConfig()))) == "default configuration · seed=0 · step 0"
+    assert small_print(scene_of(Trainer(RunConfig()))) == "default configuration · seed=0 · step 0"
 
 
 def test_the_small_print_of_a_run_with_many_moves_stays_short(moved: Scene) -> None:
@@ -522,7 +523,7 @@ def test_a_slide_is_large_light_titled_and_marked(moved: Scene) -> None:
 
 def test_marks_on_a_slide_take_turns_and_stay_inside() -> None:
     moves = {10: {"aux_loss_coef": 0.1}, 12: {"top_k": 2}, 38: {"noise_std": 1.0}}
-    scene = Scene.of(train({}, 40, moves))
+    scene = scene_of(train({}, 40, moves))
     slide = slide_figure(shown_figures(scene)["imbalance"], scene)
     marks = [note for note in slide.layout.annotations if "→" in note.text]
     assert len({mark.yshift for mark in marks}) == 3

@@ -19,6 +19,7 @@ from moe_sim.live import LiveRun
 from moe_sim.playback import RATES
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.thresholds import Thresholds
+from pages.commands import obey
 from pages.inbox import LARGEST_NUMBER, MOST, Inbox
 from pages.session import Session
 from pages.view import LOG_AXES, TABS
@@ -56,7 +57,7 @@ def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_a
     for number in range(2_000):
         one = command(random, (other.id, session.run.id, session.bench().run.id, ""))
         one = one if isinstance(one, dict) else {"name": one}
-        (session.bench() if number % 4 == 0 else session).command(one)
+        session.bench().command(one) if number % 4 == 0 else obey(session, one)
         for run in runs_of(session):
             assert run.rate in RATES
             assert type(run.rate) is float
@@ -98,7 +99,7 @@ def test_a_run_is_extended_no_further_than_it_can_be_saved() -> None:
     session = session_of(opened(**SMALL))
     session.run.budget = MOST_STEPS - 500
     for _ in range(5):
-        session.command({"name": "extend"})
+        obey(session, {"name": "extend"})
     assert session.run.budget == MOST_STEPS + 500
 
 
@@ -114,7 +115,7 @@ def test_who_knows_a_lecture_watches_it_and_whatever_they_do_changes_nothing_in_
     before, random = fingerprint(other), np.random.default_rng(2)
     for _ in range(500):
         one = command(random, (other.id,))
-        session.command(one if isinstance(one, dict) else {"name": one})
+        obey(session, one if isinstance(one, dict) else {"name": one})
     for act in (
         lambda: session.change(aux_loss_coef=1.0), lambda: session.change(seed=7), session.new_seed,
         lambda: session.move_threshold(collapse_share=0.9), session.begin_lecture,

@@ -24,6 +24,7 @@ from moe_sim.terms import LEVELS, TERMS
 from moe_sim.thresholds import Thresholds
 from pages import dashboard
 from pages import session as session_module
+from pages.commands import obey
 from pages.view import HIDEABLE
 from tests.apps import address, button, controls, opened, press, run_of, session_of, settled, turned_to, widget
 
@@ -231,7 +232,7 @@ def test_the_dashboard_is_obeyed_in_what_it_may_ask_and_no_further(
     app = opened()
     session = app.session_state["session"]
     before = session.run
-    session.command(command)
+    obey(session, command)
     assert check(before, session.run)
 
 
@@ -254,7 +255,7 @@ def test_reset_keeps_seed_and_knobs_and_undoes_what_the_plan_did() -> None:
     session.choose_preset("too-late")
     session.run.take_steps(400)
     session.run.take_steps(1)  # the plan moves α
-    session.command({"name": "reset"})
+    obey(session, {"name": "reset"})
     assert session.run.config == RunConfig()
     assert session.run.plan == PRESETS["too-late"].plan
     assert len(session.run.history) == 0
@@ -296,7 +297,7 @@ def test_a_link_with_thresholds_opens_with_them_and_they_outlive_the_run() -> No
     assert run_of(app).thresholds == lines
     assert widget(app, "collapse_share").value == 0.9
     assert address(app)["collapse_share"] == "0.9"
-    session_of(app).command({"name": "reset"})
+    obey(session_of(app), {"name": "reset"})
     settled(app)
     assert run_of(app).thresholds == lines
     widget(app, "num_experts").set_value(16)
@@ -326,14 +327,14 @@ def test_freeze_holds_the_weights_of_the_run_going_on_and_lets_them_go_again() -
     app = opened()
     session, run = session_of(app), run_of(app)
     run.take_steps(3)
-    session.command({"name": "freeze"})
+    obey(session, {"name": "freeze"})
     settled(app)
     assert run_of(app) is run
     assert run.config.frozen
     assert widget(app, "frozen").value is True
     assert address(app)["frozen"] == "on"
     run.take_steps(2)
-    session.command({"name": "freeze"})
+    obey(session, {"name": "freeze"})
     settled(app)
     assert not run.config.frozen
     assert widget(app, "frozen").value is False
@@ -592,11 +593,11 @@ def test_whoever_watches_a_lecture_controls_nothing() -> None:
     assert address(app) == {"follow": lecture, "level": "expert"}
     before = leader.run
     for name in ("train", "step", "freeze", "extend", "reset", "lost"):
-        session_of(app).command({"name": name, "run_id": before.id})
-    session_of(app).command({"name": "rate", "value": 5})
+        obey(session_of(app), {"name": name, "run_id": before.id})
+    obey(session_of(app), {"name": "rate", "value": 5})
     assert (before.state, before.budget, before.rate, len(before.history)) == ("ready", 2000, 60, 0)
     assert run_of(app) is leader.run is before
-    session_of(app).command({"name": "view", "tab": "router", "log": []})
+    obey(session_of(app), {"name": "view", "tab": "router", "log": []})
     settled(app)
     assert address(app) == {"follow": lecture, "level": "expert", "tab": "router", "log": "none"}
 

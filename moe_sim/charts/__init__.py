@@ -42,7 +42,8 @@ from moe_sim.charts.system import (
 )
 from moe_sim.config import RunConfig
 from moe_sim.palette import Theme
-from moe_sim.trainer import Trainer
+from moe_sim.thresholds import Thresholds
+from moe_sim.trainer import make_task
 
 __all__ = ["PAGE_FIGURES", "Scene", "feedback", "load", "mark_events", "page_figures", "routing_map"]
 
@@ -86,9 +87,10 @@ def load() -> None:
 @lru_cache(maxsize=1)
 def _load_once() -> None:
     import_module("pandas")
-    trainer = Trainer(RunConfig())
-    trainer.run(1)
-    page_figures(Scene.of(trainer), "light")
+    from moe_sim.charts.blank import blank_figures
+
+    config = RunConfig()
+    blank_figures(config, make_task(config), "light", Thresholds())
 
 
 def page_figures(scene: Scene, theme: Theme) -> dict[str, go.Figure]:

@@ -15,7 +15,7 @@ from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.palette import PALETTES, Palette, Theme
 from moe_sim.tasks import HeldOut, Task
 from moe_sim.thresholds import Thresholds
-from moe_sim.trainer import Probe, Trainer
+from moe_sim.trainer import Probe
 
 FONT = '"Source Sans", "Source Sans Pro", sans-serif'
 
@@ -29,11 +29,6 @@ class Scene:
     probe: Probe
     task: Task
     thresholds: Thresholds = field(default_factory=Thresholds)
-
-    @classmethod
-    def of(cls, trainer: Trainer) -> Scene:
-        """The scene of a trainer as it is now."""
-        return cls(trainer.history, trainer.config, trainer.probe(), trainer.task)
 
     @property
     def held_out(self) -> HeldOut:

@@ -18,9 +18,9 @@ from moe_sim.playback import DEFAULT_RATE
 from moe_sim.scheduler import shared_scheduler
 from moe_sim.thresholds import Thresholds
 from moe_sim.variants import NAMES, Variant, changes_between, variant_from_text
-from pages.commands import play
 from pages.feed import Feed
 from pages.making import unless_refused
+from pages.playback import play
 from pages.resuming import REFUSED, Replay, replay_from
 
 KEYS = tuple(name.lower() for name in NAMES[1:])

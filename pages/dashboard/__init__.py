@@ -11,6 +11,7 @@ from moe_sim.knobs import KNOBS
 from moe_sim.live import LiveRun
 from moe_sim.palette import PALETTES, Theme
 from moe_sim.terms import TERMS, Level
+from pages.commands import obey
 from pages.comparing.bench import variant_of
 from pages.dashboard.mounting import common_payload, current_theme, mount
 from pages.resuming import to_keep
@@ -28,7 +29,10 @@ def show(session: Session) -> None:
         "watching": session.following is not None,
         "session": session.opened_with, "hurrying": session.run.catching_up, "kept": kept,
     }  # fmt: skip
-    mount("dashboard", ("lessons.js", "tabs.js", "main.js"), data, session.command, session.next_message)
+    mount(
+        "dashboard", ("lessons.js", "tabs.js", "main.js"), data, lambda command: obey(session, command),
+        session.next_message,
+    )  # fmt: skip
 
 
 def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:

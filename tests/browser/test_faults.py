@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.charts import Scene
+from moe_sim.planned_run import scene_of
 from tests.browser.driver import (
     PATIENCE,
     drawn_as_computed,
@@ -127,7 +127,7 @@ def test_a_stream_that_is_cut_twenty_times_loses_and_doubles_no_step(context: Br
         assert trace(page, chart)["x"] == list(range(1, steps + 1))
     trainer = Trainer(RunConfig(seed=5))
     trainer.run(steps)
-    drawn_as_computed(page, Scene.of(trainer), "imbalance", "task_and_balance_loss", "utilization_over_time")
+    drawn_as_computed(page, scene_of(trainer), "imbalance", "task_and_balance_loss", "utilization_over_time")
 
 
 @pytest.mark.parametrize("fate", ["kept waiting", "bad gateway"])

@@ -11,9 +11,10 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.balancing import METHODS
-from moe_sim.charts import Scene, page_figures
+from moe_sim.charts import page_figures
 from moe_sim.derived import recent_mean
 from moe_sim.glossary import METRICS
+from moe_sim.planned_run import scene_of
 from tests.browser.conftest import new_visitor, watch_for_trouble
 from tests.browser.driver import (
     PATIENCE,
@@ -110,7 +111,7 @@ def test_each_tab_opens_and_draws_what_the_python_figures_show(page: Page, serve
     steps = pause(page)
     trainer = Trainer(RunConfig(**knobs))
     trainer.run(steps)
-    figures = {figure.layout.title.text: figure for figure in page_figures(Scene.of(trainer), "light").values()}
+    figures = {figure.layout.title.text: figure for figure in page_figures(scene_of(trainer), "light").values()}
     for name in TABS:
         panel = open_tab(page, name)
         expect(panel.locator(".lesson p").first).to_be_visible()

@@ -150,7 +150,8 @@ def test_messages_join_without_a_gap_and_stay_below_two_kilobytes(page: Page, se
 
 def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: str) -> None:
     from moe_sim import RunConfig, Trainer
-    from moe_sim.charts import Scene, page_figures
+    from moe_sim.charts import page_figures
+    from moe_sim.planned_run import scene_of
 
     visit(page, f"{server}?aux_loss_coef=0.01&capacity_factor=1")
     train_slowly(page)
@@ -160,7 +161,7 @@ def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: st
     for title in ("Imbalance ratio", "Task and auxiliary loss", "Utilization over time"):
         wait_for_points(page, title, steps)
     trainer.run(steps)
-    figures = page_figures(Scene.of(trainer), "light")
+    figures = page_figures(scene_of(trainer), "light")
     for name in ("utilization", "imbalance", "task_and_balance_loss", "utilization_over_time", "routing_map"):
         title = figures[name].layout.title.text
         for index, expected in enumerate(figures[name].data):

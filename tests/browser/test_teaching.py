@@ -16,9 +16,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, Page, expect
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.charts import Scene
 from moe_sim.course import LESSONS
 from moe_sim.export.document import FORMAT
+from moe_sim.planned_run import scene_of
 from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
 from tests.browser.driver import (
     PATIENCE,
@@ -131,7 +131,7 @@ def test_a_link_with_events_trains_by_itself_and_rescues_the_router_at_its_step(
     trainer.run(60)
     trainer.update(aux_loss_coef=0.1)
     trainer.run(steps - 60)
-    drawn_as_computed(page, Scene.of(trainer), "task_and_balance_loss")
+    drawn_as_computed(page, scene_of(trainer), "task_and_balance_loss")
     expect(slider(page, ALPHA)).to_have_attribute("aria-valuetext", "0.1")
 
 
