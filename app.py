@@ -11,14 +11,16 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from moe_sim import charts, logs, serving
-from moe_sim.export.endpoint import slide_endpoint
-from moe_sim.monitoring import Census, metrics_endpoint
-from moe_sim.pool import shared_pool
-from moe_sim.scheduler import shared_scheduler
-from moe_sim.stream import live_endpoint
-from moe_sim.sweep.desk import shared_desk
-from pages import hosting
+from moe_sim import logs
+from moe_sim.live.runners.pool import shared_pool
+from moe_sim.live.scheduler import shared_scheduler
+from moe_sim.server import http
+from moe_sim.server.monitoring import Census, metrics_endpoint
+from moe_sim.server.slides import slide_endpoint
+from moe_sim.server.stream import live_endpoint
+from moe_sim.server.warm_up import warm_up
+from moe_sim.sweep.queue import shared_desk
+from pages.visitor import hosting
 
 log = logging.getLogger("moe_sim.app")
 
@@ -29,7 +31,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
     logs.set_up()  # once more: Streamlit has set up its own since
     scheduler, desk, pool = shared_scheduler(), shared_desk(), shared_pool()
     pool.use()
-    warming = asyncio.create_task(asyncio.to_thread(_warm_up))
+    warming = asyncio.create_task(asyncio.to_thread(warm_up))
     log.info("The server is up")
     try:
         yield
@@ -41,12 +43,6 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
         log.info("Training has stopped")
 
 
-def _warm_up() -> None:
-    """Do once, while the first visitor's browser still loads, what is slow the first time."""
-    charts.load()
-    serving.plotly_body(compressed=True)
-
-
 def routes() -> list[Route]:
     """What the server answers beside Streamlit's page."""
     scheduler, base = shared_scheduler(), hosting.base_path()
@@ -55,7 +51,7 @@ def routes() -> list[Route]:
     return [
         Route(f"{base}/live/{{run_id}}", live_endpoint(scheduler.get)),
         Route(f"{base}/slide/{{run_id}}/{{name}}", slide_endpoint(scheduler.get)),
-        Route(f"{base}{serving.PLOTLY_PATH}", serving.plotly_endpoint),
+        Route(f"{base}{http.PLOTLY_PATH}", http.plotly_endpoint),
         Route(f"{base}/metrics", metrics_endpoint(census)),
     ]
 
@@ -64,12 +60,12 @@ if st.runtime.exists():
     hosting.run_frame()  # a host executes this file as a script
 else:
     logs.set_up()
-    serving.security_headers()  # what is wrong with it is said now
+    http.security_headers()  # what is wrong with it is said now
     app = st.App(
         "pages/frame.py",
         lifespan=lifespan,
         routes=routes(),
-        middleware=[Middleware(serving.SecurityHeaders)],
-        exception_handlers={Exception: serving.internal_error},
+        middleware=[Middleware(http.SecurityHeaders)],
+        exception_handlers={Exception: http.internal_error},
         on_script_error=hosting.apologise,
     )

@@ -1,9 +1,11 @@
 """Expert Collapse Lab: a small Mixture-of-Experts model whose router you can watch collapse, and rescue."""
 
-from moe_sim.config import RunConfig
-from moe_sim.history import Event, History, StepRecord
-from moe_sim.knobs import KNOBS
-from moe_sim.presets import PRESETS, Preset
-from moe_sim.trainer import Probe, Trainer
+from moe_sim.config.events import Event
+from moe_sim.config.knobs import KNOBS
+from moe_sim.config.presets import PRESETS, Preset
+from moe_sim.config.run_config import RunConfig
+from moe_sim.history.history import History, StepRecord
+from moe_sim.history.probe import Probe
+from moe_sim.trainer.trainer import Trainer
 
 __all__ = ["KNOBS", "PRESETS", "Event", "History", "Preset", "Probe", "RunConfig", "StepRecord", "Trainer"]

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 import streamlit as st
 
-from moe_sim.anatomy import EXAMPLES, Anatomy, contribution, dissect
-from moe_sim.capacity import expert_capacity
 from moe_sim.charts import anatomy as charts
-from moe_sim.derived import recent_mean
-from moe_sim.palette import Theme
-from pages import hosting, reading
-from pages.session import Session, current
+from moe_sim.charts.palette import Theme
+from moe_sim.history.series import recent_mean
+from moe_sim.router.capacity import expert_capacity
+from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, dissect
+from pages.text import prose
+from pages.visitor import hosting
+from pages.visitor.session import Session, current
 
 MOST_EXPERTS = 8
 
@@ -68,7 +69,7 @@ def _figure(figure: Any, key: str) -> None:
 
 
 st.title("Anatomy of the load-balancing loss", anchor=False)
-reading.show(
+prose.show(
     ["L = E · Σ f·P. f is where tokens went, P what the router would like. Move both and watch the terms, their sum "
      "and the gradient. Shares are brought to a sum of 100\u00a0%."], level,
 )  # fmt: skip
@@ -107,7 +108,7 @@ task_loss = task.slider("Task loss", 0.1, 10.0, 2.0, 0.1)
 balance_loss = balance.slider("Balance loss", 0.0, 8.0, 1.0, 0.1)
 coefficient = alpha.select_slider("α", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.01)
 share = contribution(task_loss=task_loss, balance_loss=balance_loss, alpha=coefficient)
-reading.show(
+prose.show(
     [f"α·L_balance = {coefficient:g} × {balance_loss:g} is {100 * share:.2g}\u00a0% of the total loss. What counts "
      "is the ratio of the gradients, not of the losses: the tab Router of the live page shows it for your run."], level,
 )  # fmt: skip
@@ -120,7 +121,7 @@ choices = columns[2].number_input("Choices K", 1, 64, 1)
 factor = columns[3].number_input("Capacity factor", 0.05, 64.0, 1.0, 0.05)
 room = expert_capacity(tokens=tokens, num_experts=count, top_k=choices, capacity_factor=round(factor, 4))
 busiest = min(float(load.max()) * tokens * choices, tokens)
-reading.show(
+prose.show(
     [f"C = ⌈{factor:g} × {tokens} × {choices} / {count}⌉ = {room} choices an expert. An expert that is sent "
      f"{100 * float(load.max()):.3g}\u00a0% of the {tokens * choices} choices, as the busiest one above, gets "
      f"{busiest:.0f} and drops {max(0.0, busiest - room):.0f} of them."], level,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages import hosting, notices
-from pages.comparing import controls
-from pages.dashboard import side_by_side
-from pages.session import current
+from pages.dashboard import comparison_board
+from pages.sidebar import comparison_controls
+from pages.text import notices
+from pages.visitor import hosting
+from pages.visitor.session import current
 
 hosting.stand_in_frame()
 visitor = current()
 bench = visitor.bench()
 with st.sidebar:
-    controls.draw(visitor, bench)
+    comparison_controls.draw(visitor, bench)
 notices.show(bench.notices)
-side_by_side.show(visitor, bench.run, bench.command, bench.next_message)
+comparison_board.show(visitor, bench.run, bench.command, bench.next_message)

@@ -12,8 +12,10 @@ ROOT = HERE.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
-from moe_sim import charts  # noqa: E402
-from pages import notices, session, sidebar  # noqa: E402
+from moe_sim.server import warm_up  # noqa: E402
+from pages.sidebar import run_controls  # noqa: E402
+from pages.text import notices  # noqa: E402
+from pages.visitor import session  # noqa: E402
 
 st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(Path(__file__).with_name("frame.css"))
@@ -35,8 +37,8 @@ visitor.settle()
 visitor.follow_address()
 visitor.follow_lecture()
 with st.sidebar:
-    sidebar.draw(visitor, PAGES, page)
+    run_controls.draw(visitor, PAGES, page)
 visitor.write_address(comparing=page.title == "Compare")
 notices.show(visitor.notices)
-charts.load()
+warm_up.load()
 page.run()

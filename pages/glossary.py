@@ -6,10 +6,12 @@ from html import escape
 
 import streamlit as st
 
-from moe_sim.faq import FAQ
-from moe_sim.terms import TERMS, Term
-from pages import hosting, reading
-from pages.session import current
+from moe_sim.teaching.faq import FAQ
+from moe_sim.teaching.terms.catalogue import TERMS
+from moe_sim.teaching.terms.term import Term
+from pages.text import prose
+from pages.visitor import hosting
+from pages.visitor.session import current
 
 hosting.stand_in_frame()
 level = current().view.level
@@ -40,4 +42,4 @@ else:
 st.header("Questions that are asked again and again", anchor=False)
 for entry in FAQ:
     with st.expander(entry.question):
-        reading.show([entry.answers[level]], level)
+        prose.show([entry.answers[level]], level)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import streamlit as st
 
-from moe_sim.course import LESSONS, Lesson, passed
-from pages import dashboard, hosting, reading
-from pages.session import Session, current
+from moe_sim.teaching.course.catalogue import LESSONS
+from moe_sim.teaching.course.lesson import Lesson, passed
+from pages.dashboard import run_board
+from pages.text import prose
+from pages.visitor import hosting
+from pages.visitor.session import Session, current
 
 CHECK_INTERVAL = 1.0
 """Seconds between two looks at the goal."""
@@ -37,13 +40,13 @@ def _goal(session: Session, lesson: Lesson) -> None:
     run = session.run
     criteria = lesson.check(run.history, run.config)
     st.markdown(f"**Goal.** {lesson.goal}")
-    reading.checklist(
+    prose.checklist(
         ((f"{one.text} ({one.value})" if one.value else one.text, one.met) for one in criteria), session.view.level
     )
     if not passed(criteria):
         return
     st.success(f"Done: lesson “{lesson.title}” passed at step {len(run.history)}.")
-    reading.show(lesson.debrief(run.history, run.config), session.view.level)
+    prose.show(lesson.debrief(run.history, run.config), session.view.level)
     done: set[str] = st.session_state["lessons_done"]
     if lesson.slug not in done:
         done.add(lesson.slug)
@@ -61,16 +64,16 @@ _contents(done, lesson)
 st.subheader(f"{number + 1}. {lesson.title}", anchor=False)
 story, look, goal = st.columns([1.15, 1, 1.1])
 with story:
-    reading.show(lesson.story[visitor.view.level], visitor.view.level)
+    prose.show(lesson.story[visitor.view.level], visitor.view.level)
     st.button("Start this lesson", type="primary", on_click=_start, args=(visitor, lesson),
               help="Sets the knobs and goes back to step 0. Then press Train below.")  # fmt: skip
 with look:
     st.markdown("**Look for**")
-    reading.listing(lesson.look_for, visitor.view.level)
+    prose.listing(lesson.look_for, visitor.view.level)
     with st.expander("Hint"):
-        reading.show([lesson.hint], visitor.view.level)
+        prose.show([lesson.hint], visitor.view.level)
 with goal:
     _goal(visitor, lesson)
     if number + 1 < len(LESSONS):
         st.button("Next lesson", on_click=_choose, args=(LESSONS[number + 1],))
-dashboard.show(visitor)
+run_board.show(visitor)

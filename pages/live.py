@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from pages import dashboard, hosting
-from pages.session import current
+from pages.dashboard import run_board
+from pages.visitor import hosting
+from pages.visitor.session import current
 
 hosting.stand_in_frame()
-dashboard.show(current())
+run_board.show(current())

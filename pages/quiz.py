@@ -6,11 +6,13 @@ import random
 
 import streamlit as st
 
+from moe_sim.charts.palette import Theme
 from moe_sim.charts.quiz import plot_figure
-from moe_sim.palette import Theme
-from moe_sim.quiz import QUESTIONS, Drawn, Plot, Score, draw
-from pages import hosting
-from pages.session import current
+from moe_sim.teaching.quiz.catalogue import QUESTIONS
+from moe_sim.teaching.quiz.question import Drawn, Plot, draw
+from moe_sim.teaching.quiz.score import Score
+from pages.visitor import hosting
+from pages.visitor.session import current
 
 LETTERS = "ABCD"
 

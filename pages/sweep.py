@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import streamlit as st
 
-from moe_sim.palette import Theme
-from moe_sim.usage import UsageError
-from pages import hosting, session
-from pages.sweeping import form, progress, views
-from pages.sweeping.holding import MINE, Holding, mine
-from pages.sweeping.upload import LARGEST_UPLOAD
-from pages.words import literal
+from moe_sim.charts.palette import Theme
+from moe_sim.config.errors import UsageError
+from pages.sweeps import form, progress, views
+from pages.sweeps.my_sweeps import MINE, Holding, mine
+from pages.sweeps.upload import LARGEST_UPLOAD
+from pages.text.markdown import literal
+from pages.visitor import hosting, session
 
 REDRAW = 2.0
 """Seconds between two drawings of the views while rows arrive."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_sim import losses
-from tests import oracles
+from tests.support import oracles
 
 CONVENTIONS = ("per_choice", "first_choice", "huggingface")
 

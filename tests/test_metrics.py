@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from moe_sim import metrics
-from tests import oracles
+from tests.support import oracles
 
 SCALARS = (
     metrics.imbalance_ratio,

@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 
-from moe_sim.charts import Scene, page_figures
 from moe_sim.charts.compare import comparison_figures
-from moe_sim.config import RunConfig
-from moe_sim.history import History
-from moe_sim.palette import Theme
-from moe_sim.tasks import Task
-from moe_sim.thresholds import Thresholds
-from moe_sim.trainer import Probe, make_task
+from moe_sim.charts.page import page_figures
+from moe_sim.charts.palette import Theme
+from moe_sim.charts.scene import Scene
+from moe_sim.config.run_config import RunConfig
+from moe_sim.config.thresholds import Thresholds
+from moe_sim.history.history import History
+from moe_sim.history.probe import Probe
+from moe_sim.tasks.catalogue import make_task
+from moe_sim.tasks.task import Task
 
 SHAPE = ("task", "num_experts", "top_k", "capacity_factor", "batch_tokens", "num_topics")
 """The knobs that empty figures depend on, but for where the tokens of the routing map stand."""

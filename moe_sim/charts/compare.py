@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import Scene, blank_figure, steps_of
-from moe_sim.charts.main import imbalance, infinity_level, smooth, utilization, utilization_over_time
-from moe_sim.derived import smoothed_imbalance
+from moe_sim.charts.figure import blank_figure, steps_of
+from moe_sim.charts.overview import imbalance, infinity_level, smooth, utilization, utilization_over_time
+from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.charts.scene import Scene
+from moe_sim.config.run_plan import NAMES
+from moe_sim.diagnosis.deaths import Timeline, timeline
+from moe_sim.history.series import smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON
-from moe_sim.palette import PALETTES, Theme
-from moe_sim.timeline import Timeline, timeline
-from moe_sim.variants import NAMES
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 LANE_GAP = 1.0

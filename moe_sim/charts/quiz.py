@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import blank_figure, expert_axis, expert_names
-from moe_sim.palette import PALETTES, Theme
-from moe_sim.quiz import Plot
+from moe_sim.charts.figure import blank_figure, expert_axis, expert_names
+from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.teaching.quiz.question import Plot
 
 
 def plot_figure(plot: Plot, theme: Theme = "light") -> go.Figure:

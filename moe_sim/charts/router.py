@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_bars, signal_line
-from moe_sim.palette import PALETTES, Theme
+from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share_bars, signal_line
+from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.charts.scene import Scene
 
 
 def preference(scene: Scene, theme: Theme = "light") -> go.Figure:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.palette import Palette
+from moe_sim.charts.palette import Palette
 
 LOG_FROM = 8.0
 """Knob values that span so many times their smallest are drawn on a logarithmic axis."""

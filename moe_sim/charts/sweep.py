@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import blank_figure
+from moe_sim.charts.figure import blank_figure
+from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.charts.scales import Scale, knob_scale, scale_for
-from moe_sim.codec import format_value
-from moe_sim.knobs import KNOBS
-from moe_sim.palette import PALETTES, Palette, Theme
+from moe_sim.config.codec import format_value
+from moe_sim.config.knobs import KNOBS
 from moe_sim.sweep.measures import (
     MEASURES,
     Axes,

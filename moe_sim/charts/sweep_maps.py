@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import blank_figure
+from moe_sim.charts.figure import blank_figure
+from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scales import scale_for
-from moe_sim.codec import format_value
-from moe_sim.knobs import KNOBS
-from moe_sim.palette import PALETTES, Theme
+from moe_sim.config.codec import format_value
+from moe_sim.config.knobs import KNOBS
 from moe_sim.sweep.measures import MEASURES, Axes, complete, counted, groups, plain, short_label, shown
 
 if TYPE_CHECKING:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.base import Scene, blank_figure, expert_axis, expert_names, share_scale, signal_line
-from moe_sim.derived import recent_mean, sampling_std
-from moe_sim.history import MOST_CHOICES
+from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share_scale, signal_line
+from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.charts.scene import Scene
+from moe_sim.history.history import MOST_CHOICES
+from moe_sim.history.series import recent_mean, sampling_std
 from moe_sim.metrics import SMOOTHING_HORIZON
-from moe_sim.palette import PALETTES, Theme
 
 CHOICES = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th")
 

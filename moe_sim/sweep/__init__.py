@@ -6,11 +6,12 @@ Nothing here loads loky, distributed, pandas or pyarrow before it is needed.
 from __future__ import annotations
 
 from moe_sim.sweep.driver import Sweep
+from moe_sim.sweep.engine import Engine, EngineError, InProcess
 from moe_sim.sweep.engines import ENGINES, default_engine, engine_named
 from moe_sim.sweep.grid import Cell, Grid, parse_values
-from moe_sim.sweep.session import Engine, EngineError, InProcess
 from moe_sim.sweep.store import Histories, Store
-from moe_sim.sweep.table import NotASweepError, read_table, rows_to_frame, table_bytes, write_table
+from moe_sim.sweep.table import read_table, rows_to_frame, table_bytes, write_table
+from moe_sim.sweep.untrusted_files import NotASweepError
 from moe_sim.sweep.worker import Row, run_cell
 
 __all__ = [

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Literal
 
+from moe_sim.sweep.engine import Engine, EngineError, Session
 from moe_sim.sweep.grid import Cell
-from moe_sim.sweep.session import Engine, EngineError, Session
 from moe_sim.sweep.store import Histories, Store
 from moe_sim.sweep.worker import FAILED, HISTORY, STOPPED, Row, StopFlag, failed_row, run_cell, sentence_of
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from moe_sim.sweep.cluster import Dask
-from moe_sim.sweep.local import Loky
-from moe_sim.sweep.session import Engine, EngineError, InProcess, SerialExecutor
+from moe_sim.sweep.dask_engine import Dask
+from moe_sim.sweep.engine import Engine, EngineError, InProcess, SerialExecutor
+from moe_sim.sweep.loky_engine import Loky
 
 ENGINES = ("serial", "loky", "dask")
 ADDRESS_VARIABLE = "MOE_SIM_DASK"

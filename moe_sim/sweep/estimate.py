@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from moe_sim.sweep.grid import Cell
-from moe_sim.trainer import Trainer
+from moe_sim.trainer.trainer import Trainer
 
 SAMPLES = 3
 """So many runs, evenly spread over the sweep, are tried."""

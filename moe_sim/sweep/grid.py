@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moe_sim.codec import parse_value, to_query
-from moe_sim.config import RunConfig
-from moe_sim.knobs import KNOBS, problems
-from moe_sim.usage import UsageError
+from moe_sim.config.codec import parse_value, to_query
+from moe_sim.config.errors import UsageError
+from moe_sim.config.knobs import KNOBS, problems
+from moe_sim.config.run_config import RunConfig
 
 MOST_RUNS = 100_000
 MOST_IN_RANGE = 1000

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_sim.codec import format_value
-from moe_sim.knobs import KNOBS
+from moe_sim.config.codec import format_value
+from moe_sim.config.knobs import KNOBS
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from moe_sim.config import RunConfig
-from moe_sim.files import CannotWriteError, check_writable, make_directory, write_whole
-from moe_sim.knobs import KNOBS
+from moe_sim.config.knobs import KNOBS
+from moe_sim.config.run_config import RunConfig
+from moe_sim.history.files import CannotWriteError, check_writable, make_directory, write_whole
 from moe_sim.sweep.grid import Cell
-from moe_sim.sweep.table import DTYPES, ENDINGS, NotASweepError, frame_to_rows, read_table, write_table
+from moe_sim.sweep.table import DTYPES, ENDINGS, frame_to_rows, read_table, write_table
+from moe_sim.sweep.untrusted_files import NotASweepError
 from moe_sim.sweep.worker import DIVERGED, DONE, Row
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from moe_sim.codec import format_value
+from moe_sim.config.codec import format_value
 from moe_sim.sweep.worker import FAILED, Row
 
 SHOWN = (

@@ -8,10 +8,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from moe_sim.files import write_whole
-from moe_sim.knobs import KNOBS
-from moe_sim.outcome import Outcome
-from moe_sim.sweep.opening import (
+from moe_sim.config.knobs import KNOBS
+from moe_sim.diagnosis.final_metrics import Outcome
+from moe_sim.history.files import write_whole
+from moe_sim.sweep.untrusted_files import (
     Columns,
     NotASweepError,
     columns_of_csv,
@@ -71,7 +71,7 @@ def table_bytes(rows: Sequence[Row], ending: str) -> bytes:
     """The content of a file with one of `ENDINGS`."""
     frame = rows_to_frame(rows)
     if ending == ".csv":
-        from moe_sim.export.table import frame_to_csv  # here, because it brings the drawing of figures with it
+        from moe_sim.history.to_csv import frame_to_csv  # here, because it brings the drawing of figures with it
 
         return frame_to_csv(frame).encode()
     buffer = io.BytesIO()
@@ -126,7 +126,7 @@ def table_from(content: bytes, ending: str, most_rows: int = MOST_ROWS, *, forei
 
 def _values(name: str, cells: Sequence[str]) -> list[Any]:
     """What the cells of a CSV file stand for."""
-    from moe_sim.export.table import unescape
+    from moe_sim.history.to_csv import unescape
 
     readers: dict[str, Callable[[str], Any]] = {
         "bool": {"True": True, "False": False}.__getitem__, "int64": int,

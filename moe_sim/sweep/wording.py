@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from moe_sim.codec import format_value
-from moe_sim.knobs import KNOBS, Knob
+from moe_sim.config.codec import format_value
+from moe_sim.config.knobs import KNOBS, Knob
 from moe_sim.sweep.grid import Grid
 
 MOST_SUGGESTED = 7

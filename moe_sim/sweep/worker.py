@@ -10,10 +10,10 @@ from typing import Any
 
 import torch
 
-from moe_sim.history import History
-from moe_sim.outcome import outcome_of
+from moe_sim.diagnosis.final_metrics import outcome_of
+from moe_sim.history.history import History
 from moe_sim.sweep.grid import Cell
-from moe_sim.trainer import Trainer
+from moe_sim.trainer.trainer import Trainer
 
 Row = dict[str, Any]
 """Every knob by its name with `run` before and `steps` after them, the fields of `Outcome`, `status` and `error`."""
@@ -90,7 +90,7 @@ def _fill(cell: Cell, outcome: Row, status: str, error: str | None) -> Row:
 
 
 def _document(trainer: Trainer) -> str:
-    from moe_sim.export.document import run_to_json  # here, because it brings the drawing of figures with it
+    from moe_sim.history.to_json import run_to_json  # here, because it brings the drawing of figures with it
 
     return run_to_json(trainer.history, trainer.probe())
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import streamlit as st
 
-from moe_sim.derived import SIGNALS
-from moe_sim.palette import PALETTES, Theme
-from moe_sim.playback import RATES, Playback
-from moe_sim.serving import PLOTLY_PATH, plotly_script
-from moe_sim.thresholds import Thresholds
-from pages import hosting
-from pages.inbox import Inbox
+from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.config.thresholds import Thresholds
+from moe_sim.history.series import SIGNALS
+from moe_sim.live.background_run import RATES, Playback
+from moe_sim.server.http import PLOTLY_PATH, plotly_script
+from pages.dashboard.inbox import Inbox
+from pages.visitor import hosting
 
 FALLBACK_INTERVAL = 0.5
 """Seconds between two updates through the page, where the stream cannot be reached."""

@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.driver import PATIENCE
-from tests.serving import serving
+from tests.support.serving import serving
 
 expect.set_options(timeout=PATIENCE)  # a machine that computes other things beside is slow, not wrong
 

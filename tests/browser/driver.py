@@ -6,7 +6,8 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, expect
 
-from moe_sim.charts import Scene, page_figures
+from moe_sim.charts.page import page_figures
+from moe_sim.charts.scene import Scene
 
 PATIENCE = 60_000
 STILL = 2_500

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from moe_sim import PRESETS
-from moe_sim.presets import MECHANISM, SCENARIO
+from moe_sim.config.presets import MECHANISM, SCENARIO
 from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
 from tests.browser.driver import PATIENCE, TABS, halt, move, press, state, step_shown, visit, wait_for_step
 

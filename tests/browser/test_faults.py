@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.planned_run import scene_of
+from moe_sim.cli.run import scene_of
 from tests.browser.driver import (
     PATIENCE,
     drawn_as_computed,
@@ -26,8 +26,8 @@ from tests.browser.driver import (
     wait_for_points,
     wait_for_step,
 )
-from tests.proxy import Fate, Proxy, standing_before
-from tests.serving import free_port, launch, wait_until_healthy
+from tests.support.proxy import Fate, Proxy, standing_before
+from tests.support.serving import free_port, launch, wait_until_healthy
 
 OVER_TIME = ("Imbalance ratio", "Task and auxiliary loss", "Utilization over time")
 NOTE_STEPS = """() => {

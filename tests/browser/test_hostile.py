@@ -14,14 +14,14 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.export import run_to_json
+from moe_sim.history.to_json import run_to_json
 from moe_sim.sweep.table import frame_to_rows, table_bytes
-from pages.words import JOINER
+from pages.text.markdown import JOINER
 from tests.browser.driver import PATIENCE, press, visit
-from tests.hostile import KEYS
-from tests.serving import read_stream
-from tests.sweep_rows import table
-from tests.test_hostile_tables import breaking
+from tests.hostile.test_tables import breaking
+from tests.support.hostile import KEYS
+from tests.support.serving import read_stream
+from tests.support.sweep_rows import table
 
 PAYLOADS = (
     "<img src=x onerror=window.hacked=1><svg onload=window.hacked=1>",

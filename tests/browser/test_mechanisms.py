@@ -10,11 +10,11 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.balancing import METHODS
-from moe_sim.charts import page_figures
-from moe_sim.derived import recent_mean
-from moe_sim.glossary import METRICS
-from moe_sim.planned_run import scene_of
+from moe_sim.charts.page import page_figures
+from moe_sim.cli.run import scene_of
+from moe_sim.history.series import recent_mean
+from moe_sim.router.balancing import METHODS
+from moe_sim.teaching.other_names import METRICS
 from tests.browser.conftest import new_visitor, watch_for_trouble
 from tests.browser.driver import (
     PATIENCE,

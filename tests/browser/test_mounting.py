@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page
 
-from tests.serving import ROOT
+from tests.support.serving import ROOT
 
 STAGE = """
 class Kind extends Board {

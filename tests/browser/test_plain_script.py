@@ -9,17 +9,10 @@ import httpx
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from pages.hosting import APOLOGY
+from pages.visitor.hosting import APOLOGY
 from tests.browser.conftest import watch_for_trouble
-from tests.browser.driver import (
-    PATIENCE,
-    move,
-    pause,
-    press,
-    region,
-    wait_for_step,
-)
-from tests.serving import launch, wait_until_healthy
+from tests.browser.driver import PATIENCE, move, pause, press, region, wait_for_step
+from tests.support.serving import launch, wait_until_healthy
 
 BEFORE_APPLICATIONS = """
 import streamlit

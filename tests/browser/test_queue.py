@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from tests.browser.driver import PATIENCE, press, region, visit, wait_for_step
-from tests.serving import serving
+from tests.support.serving import serving
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from tests.browser.driver import (
     wait_for_step,
     zoom_into,
 )
-from tests.serving import read_stream
+from tests.support.serving import read_stream
 
 
 def test_the_page_opens_ready_with_all_in_reach_then_the_router_collapses_and_alpha_rescues_it(
@@ -150,8 +150,8 @@ def test_messages_join_without_a_gap_and_stay_below_two_kilobytes(page: Page, se
 
 def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: str) -> None:
     from moe_sim import RunConfig, Trainer
-    from moe_sim.charts import page_figures
-    from moe_sim.planned_run import scene_of
+    from moe_sim.charts.page import page_figures
+    from moe_sim.cli.run import scene_of
 
     visit(page, f"{server}?aux_loss_coef=0.01&capacity_factor=1")
     train_slowly(page)

@@ -16,9 +16,9 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, Page, expect
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.course import LESSONS
-from moe_sim.export.document import FORMAT
-from moe_sim.planned_run import scene_of
+from moe_sim.cli.run import scene_of
+from moe_sim.history.to_json import FORMAT
+from moe_sim.teaching.course.catalogue import LESSONS
 from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
 from tests.browser.driver import (
     PATIENCE,

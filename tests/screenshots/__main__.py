@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.browser.conftest import FLAGS
 from tests.browser.driver import move, press, step_shown, visit, wait_for_step
-from tests.serving import serving
+from tests.support.serving import serving
 
 FOLDER = Path(__file__).parent
 

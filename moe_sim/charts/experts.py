@@ -1,0 +1,109 @@
+"""The charts of the second row of views."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share_bars, share_scale, steps_of
+from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.charts.scene import Scene
+from moe_sim.history.history import COARSE
+from moe_sim.history.series import coarse_mean, recent_mean
+from moe_sim.metrics import SMOOTHING_HORIZON
+
+
+def load_and_importance(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """f beside P for every expert, means of the last 20 steps, with their products: why the loss uses both."""
+    palette = PALETTES[theme]
+    columns = (
+        ("load", "load f (counted)", palette.ink),
+        ("importance", "importance P (probability)", palette.accent),
+    )
+    return share_bars(scene, theme, "Load f and importance P", columns)
+
+
+def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Groups × experts: which share of a group's tokens goes to each expert first, smoothed."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    noun = scene.task.group_noun
+    figure = blank_figure(
+        palette, "Specialization", f"share of each {noun}'s tokens by first-choice expert, %",
+        xaxis=expert_axis(num_experts), margin=dict(l=100, r=12, t=8, b=44),
+        yaxis=dict(autorange="reversed", showgrid=False, ticks=""),
+    )  # fmt: skip
+    figure.add_heatmap(
+        x=expert_names(num_experts), y=list(scene.task.group_names), z=100 * scene.probe.group_shares(),
+        zmin=0, zmax=100, xgap=2, ygap=2,
+        colorscale=share_scale(palette), colorbar=dict(thickness=10, outlinewidth=0, ticksuffix=" %", nticks=5),
+        meta={"joint": True}, hovertemplate="%{y} → expert %{x}: %{z:.0f} %<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def feedback(scene: Scene, theme: Theme = "light") -> dict[str, go.Figure]:
+    """Four figures of one loop, a line an expert: token share → gradient norm → weight change → how far the weights
+    have come, which stands still for an expert that is dead."""
+    captions = {
+        "grad_norm": ("Gradient norm", "of its weights, log", "‖gradient‖"),
+        "weight_change": ("Weight change", "a step, log", "‖Δw‖ / ‖w‖"),
+        "weight_distance": ("Distance covered", "since step 0", "‖w − w₀‖ / ‖w₀‖"),
+    }
+    palette = PALETTES[theme]
+    colours = palette.expert_colours(scene.config.num_experts)
+    share = blank_figure(
+        palette, "Token share", "smoothed", time=True, yaxis=dict(title="share, %", rangemode="tozero")
+    )
+    for expert, colour in enumerate(colours):
+        share.add_scatter(
+            x=steps_of(scene), y=100 * scene.history.column("smoothed_load")[:, expert], mode="lines",
+            line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
+            meta={"rows": "smoothed_load", "index": expert},
+            hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
+        )  # fmt: skip
+    figures = {"share": share}
+    for column, (title, caption, axis) in captions.items():
+        values = coarse_mean(scene.history, column)
+        figure = blank_figure(
+            palette, title, caption, time=True,
+            yaxis=dict(title=axis, rangemode="tozero") if column == "weight_distance" else
+            dict(title=axis, type="log", exponentformat="power", dtick=1, range=[-6, 0.5]),
+        )  # fmt: skip
+        for expert, colour in enumerate(colours):
+            figure.add_scatter(
+                x=COARSE * np.arange(1, len(values) + 1), y=np.where(values[:, expert] > 0, values[:, expert], np.nan),
+                mode="lines", line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
+                meta={"coarse": column, "index": expert},
+                hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.2e}}<extra></extra>",
+            )  # fmt: skip
+        figures[column] = figure
+    return figures
+
+
+def capacity(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Demand of every expert split into what it computed and what was dropped, with the limit."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    processed = recent_mean(scene.history, "processed")
+    dropped = recent_mean(scene.history, "load") - processed
+    figure = blank_figure(
+        palette, "Demand and capacity", f"mean of the last {SMOOTHING_HORIZON} steps", barmode="stack",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share of token choices, %", rangemode="tozero"),
+        showlegend=True, bargap=0.25,
+    )  # fmt: skip
+    figure.add_bar(
+        x=expert_names(num_experts), y=100 * processed, name="processed", meta={"now": "processed"},
+        marker_color=palette.accent, hovertemplate="expert %{x}: %{y:.1f} % processed<extra></extra>",
+    )  # fmt: skip
+    figure.add_bar(
+        x=expert_names(num_experts), y=100 * dropped, name="dropped", meta={"now": "dropped"},
+        marker=dict(color=palette.danger_ground, line=dict(color=palette.danger, width=1.5)),
+        hovertemplate="expert %{x}: %{y:.1f} % dropped<extra></extra>",
+    )  # fmt: skip
+    limit = scene.config.capacity_factor
+    figure.add_scatter(
+        x=expert_names(num_experts), y=[None if limit is None else 100 * limit / num_experts] * num_experts,
+        mode="lines",
+        line=dict(color=palette.ink, width=2, dash="dash"), name="limit", meta={"limit": True},
+        hovertemplate="limit %{y:.1f} %<extra></extra>",
+    )  # fmt: skip
+    return figure

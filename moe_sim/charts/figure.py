@@ -1,0 +1,125 @@
+"""What all figures share: the scene they draw, their blank sheet, and the marks of moved knobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+
+from moe_sim.charts.palette import PALETTES, Palette, Theme
+from moe_sim.charts.scene import Scene
+from moe_sim.history.history import COARSE
+from moe_sim.history.markers import markers
+from moe_sim.history.series import recent_mean, signals
+from moe_sim.metrics import SMOOTHING_HORIZON
+
+FONT = '"Source Sans", "Source Sans Pro", sans-serif'
+
+
+def blank_figure(
+    palette: Palette, title: str, caption: str, *, time: bool = False, only: dict[str, str] | None = None, **layout: Any
+) -> go.Figure:  # fmt: skip
+    """An empty sheet in the house style.
+
+    Args:
+        palette: its colours.
+        title: the chart's name.
+        caption: what is shown, in small print beside the title.
+        time: whether the x axis is steps.
+        only: live knobs and the values under which the chart means something; the page hides it otherwise.
+        **layout: Plotly layout on top.
+    """
+    axis = dict(
+        gridcolor=palette.grid, linecolor=palette.hairline, zeroline=False, title_font_size=13, tickfont_size=13,
+        title_standoff=6, automargin=False,
+    )  # fmt: skip
+    if time:
+        layout["xaxis"] = dict(title="step", rangemode="tozero", showgrid=False, **layout.get("xaxis", {}))
+    for name in ("xaxis", "yaxis", "yaxis2"):
+        if name in layout:
+            layout[name] = {**axis, "color": palette.muted, **layout[name]}
+    right = 62 if "yaxis2" in layout else 34
+    figure = go.Figure(
+        layout={
+            "template": go.layout.Template(), "title": dict(text=title), "showlegend": False,
+            "meta": {"caption": caption, "time": time, "only": only},
+            "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": palette.experts,
+            "font": dict(family=FONT, size=13, color=palette.muted), "hoverlabel": dict(font_family=FONT),
+            "margin": dict(l=54, r=right, t=10, b=42), "uirevision": "keep", "bargap": 0.2, "dragmode": "zoom",
+            "legend": dict(orientation="h", y=1.02, yanchor="bottom", x=0, font_color=palette.ink), **layout,
+        }
+    )  # fmt: skip
+    return figure
+
+
+def mark_events(figure: go.Figure, scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Draw a dashed line with a label wherever a knob was moved, on a figure whose x axis is time."""
+    palette = PALETTES[theme]
+    for marker in markers(scene.history):
+        figure.add_vline(x=marker.step, line=dict(color=palette.ink, width=1.3, dash="dot"))
+        figure.add_annotation(
+            x=marker.step, y=1, yref="paper", yanchor="top", xanchor="left", xshift=3, showarrow=False,
+            text=marker.label, font=dict(size=12, color=palette.ink), bgcolor=palette.background,
+        )  # fmt: skip
+    return figure
+
+
+def signal_line(
+    figure: go.Figure, scene: Scene, name: str, label: str, colour: str, *, factor: float = 1, dash: str = "solid",
+    **trace: Any,
+) -> None:  # fmt: skip
+    """Draw one of `derived.SIGNALS` over steps, a point for each block of ten. On a log axis 0 leaves a gap."""
+    values = signals(scene.history)[name] * factor
+    log = figure.layout.yaxis.type == "log"
+    if log:
+        values = np.where(values > 0, values, np.nan)
+    figure.add_scatter(
+        x=COARSE * np.arange(1, len(values) + 1), y=values, mode="lines", name=label,
+        line=dict(color=colour, width=2, dash=dash), meta={"signal": name, "factor": factor, "log": log},
+        hovertemplate=f"step %{{x}}: {label} %{{y:.3g}}<extra></extra>", **trace,
+    )  # fmt: skip
+
+
+def share_bars(
+    scene: Scene, theme: Theme, title: str, columns: tuple[tuple[str, str, str], ...]
+) -> go.Figure:  # fmt: skip
+    """Shares of every expert side by side, means of the last 20 steps, with the even share as a line.
+
+    Args:
+        scene: the run.
+        theme: its colours.
+        title: the chart's name.
+        columns: of the history, each with its name and its colour.
+    """
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    figure = blank_figure(
+        palette, title, f"mean of the last {SMOOTHING_HORIZON} steps",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero"),
+        barmode="group", bargap=0.25, showlegend=True,
+    )  # fmt: skip
+    for column, name, colour in columns:
+        figure.add_bar(
+            x=expert_names(num_experts), y=100 * recent_mean(scene.history, column), name=name, marker_color=colour,
+            meta={"now": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
+        )  # fmt: skip
+    figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
+    return figure
+
+
+def expert_axis(num_experts: int) -> dict[str, Any]:
+    every = max(1, num_experts // 16)
+    return dict(title="expert", type="category", tickvals=expert_names(num_experts)[::every] if every > 1 else None,
+                showgrid=False)  # fmt: skip
+
+
+def expert_names(num_experts: int) -> list[str]:
+    return [str(i + 1) for i in range(num_experts)]
+
+
+def steps_of(scene: Scene) -> np.ndarray:
+    return scene.history.column("step")
+
+
+def share_scale(palette: Palette) -> list[list[Any]]:
+    return [[0, palette.scale[0]], [1, palette.scale[1]]]

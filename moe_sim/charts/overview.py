@@ -1,0 +1,191 @@
+"""The charts of the first screen."""
+
+from __future__ import annotations
+
+import numpy as np
+import plotly.graph_objects as go
+
+from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share_scale, steps_of
+from moe_sim.charts.palette import PALETTES, Palette, Theme
+from moe_sim.charts.scene import Scene
+from moe_sim.config.run_config import RunConfig
+from moe_sim.diagnosis.verdict import SETTLING_STEPS
+from moe_sim.history.series import smoothed_imbalance
+from moe_sim.metrics import SMOOTHING_HORIZON
+
+STACKED_UP_TO = 16
+"""Experts that a stacked area can show; beyond it a heatmap."""
+
+
+def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Bars of the smoothed load with the healthy band, the uniform share and the capacity limit; dead ones labelled."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    load = scene.history.last("smoothed_load") if scene.started else np.zeros(num_experts)
+    lines = scene.thresholds
+    dead = (
+        load < lines.dead_share / num_experts if len(scene.history) >= SETTLING_STEPS else np.zeros(num_experts, bool)
+    )
+    figure = blank_figure(
+        palette, "Expert utilization", f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero", range=[0, _top(load)]),
+        margin=dict(l=54, r=34, t=10, b=60),
+    )  # fmt: skip
+    labelled = num_experts <= STACKED_UP_TO
+    if labelled and scene.started:
+        figure.update_xaxes(tickvals=expert_names(num_experts), ticktext=_bar_labels(load, dead, palette))
+    figure.add_bar(
+        x=expert_names(num_experts), y=100 * load, name="share", meta={"now": "smoothed_load", "label": labelled},
+        marker_color=palette.expert_colours(num_experts), hovertemplate="expert %{x}: %{y:.1f} %<extra></extra>",
+    )  # fmt: skip
+    uniform = 100 / num_experts
+    low, high = uniform * lines.healthy_low, uniform * lines.healthy_high
+    figure.add_hrect(y0=low, y1=high, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
+    figure.add_hline(y=uniform, line=dict(color=palette.accent, dash="dot", width=1.5))
+    figure.add_annotation(x=1, xref="paper", xanchor="left", xshift=4, y=uniform, text="1/E", showarrow=False,
+                          font=dict(color=palette.accent, size=12))  # fmt: skip
+    limit = scene.config.capacity_factor
+    figure.add_scatter(
+        x=expert_names(num_experts), y=[None if limit is None else uniform * limit] * num_experts, mode="lines",
+        line=dict(color=palette.danger, width=2, dash="dash"), name="capacity limit", meta={"limit": True},
+        hovertemplate="capacity limit %{y:.1f} %<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """max/min of the smoothed load on a log axis; ∞ where an expert got nothing."""
+    palette = PALETTES[theme]
+    top = infinity_level(scene.config)
+    decades = range(1, round(np.log10(top)))
+    figure = blank_figure(
+        palette, "Imbalance ratio", "max / min, log · band: up to 2", time=True,
+        yaxis=dict(
+            title="max / min", type="log", range=[-0.08, np.log10(top) + 0.12],
+            tickvals=[1, *(10**i for i in decades), top],
+            ticktext=["1", *(f"{10**i:,}".replace(",000", "k") for i in decades), "∞"],
+        ),
+    )  # fmt: skip
+    figure.add_hrect(y0=1, y1=2, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
+    ratio = smoothed_imbalance(scene.history)
+    figure.add_scatter(
+        x=steps_of(scene), y=np.where(np.isfinite(ratio), ratio, top), mode="lines", name="max / min",
+        text=["∞" if np.isinf(value) else f"{value:.3g}" for value in ratio],
+        line=dict(color=palette.ink, width=2), meta={"rows": "imbalance", "infinity": top},
+        hovertemplate="step %{x}: %{text}<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Task loss (smoothed, its single steps faint behind) and Switch's balance loss, each on its own axis."""
+    palette, history = PALETTES[theme], scene.history
+    figure = blank_figure(
+        palette, "Task and auxiliary loss", f"task smoothed over {SMOOTHING_HORIZON} steps", time=True,
+        yaxis=dict(title="task loss, nats", color=palette.ink),
+        yaxis2=dict(title=dict(text="balance loss E·Σf·P", font_color=palette.accent), overlaying="y", side="right",
+                    showgrid=False, tickfont_color=palette.accent, tickmode="auto", nticks=5),
+    )  # fmt: skip
+    task_loss = history.column("task_loss")
+    figure.add_scatter(
+        x=steps_of(scene), y=task_loss, mode="lines", line=dict(color=palette.ink, width=1), opacity=0.22,
+        name="task, each step", hoverinfo="skip", meta={"rows": "task_loss"},
+    )  # fmt: skip
+    for column, values, colour, axis in (
+        ("task_loss", smooth(task_loss), palette.ink, "y"),
+        ("balance_loss", history.column("balance_loss"), palette.accent, "y2"),
+    ):
+        words = column.replace("_", " ")
+        figure.add_scatter(
+            x=steps_of(scene), y=values, mode="lines", line=dict(color=colour, width=2.2), yaxis=axis, name=words,
+            meta={"rows": column} | ({"smooth": SMOOTHING_HORIZON} if axis == "y" else {}),
+            hovertemplate=f"step %{{x}}: {words} %{{y:.3f}}<extra></extra>",
+        )  # fmt: skip
+    return figure
+
+
+def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Stacked shares of the smoothed load up to 16 experts; a heatmap beyond."""
+    palette, num_experts = PALETTES[theme], scene.config.num_experts
+    load = scene.history.column("smoothed_load")
+    if num_experts > STACKED_UP_TO:
+        figure = blank_figure(
+            palette, "Utilization over time", "share of token choices, % · dark is busy", time=True,
+            yaxis=dict(title="expert", range=[num_experts + 0.5, 0.5], showgrid=False),
+        )  # fmt: skip
+        figure.add_heatmap(
+            x=steps_of(scene), y=list(range(1, num_experts + 1)), z=100 * load.T, zmin=0, zmax=400 / num_experts,
+            colorscale=share_scale(palette), showscale=False, meta={"heat": "smoothed_load"},
+            hovertemplate="step %{x}, expert %{y}: %{z:.1f} %<extra></extra>",
+        )  # fmt: skip
+        return figure
+    figure = blank_figure(
+        palette, "Utilization over time", "share of token choices", time=True,
+        yaxis=dict(title="share, %", range=[0, 100], tickvals=[0, 25, 50, 75, 100]),
+    )  # fmt: skip
+    for expert, colour in enumerate(palette.expert_colours(num_experts)):
+        figure.add_scatter(
+            x=steps_of(scene), y=100 * load[:, expert], stackgroup="load", mode="lines", fillcolor=colour,
+            line=dict(width=0.6, color=palette.background), name=f"expert {expert + 1}",
+            meta={"rows": "smoothed_load", "index": expert},
+            hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
+        )  # fmt: skip
+    return figure
+
+
+def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Held-out tokens beside their topics, coloured by the expert that takes them now; hollow when dropped.
+
+    Raises:
+        ValueError: for a task without positions (text): its passages take the map's place.
+    """
+    palette, probe, positions = PALETTES[theme], scene.probe, scene.held_out.positions
+    if positions is None:
+        raise ValueError("this task has no routing map; show its passages instead")
+    groups = scene.held_out.batch.groups.numpy()
+    colours = np.array(palette.expert_colours(scene.config.num_experts))[probe.expert]
+    edge = dict(width=np.where(probe.dropped, 1.6, 0.5), color=np.where(probe.dropped, colours, palette.background))
+    figure = blank_figure(
+        palette, "Routing map", "held-out tokens near their topic, coloured by expert",
+        xaxis=dict(visible=False, range=[-1.14, 1.14]),
+        yaxis=dict(visible=False, range=[-1.14, 1.14]),
+        margin=dict(l=4, r=4, t=4, b=4),
+    )  # fmt: skip
+    figure.add_scatter(
+        x=positions[:, 0], y=positions[:, 1], mode="markers", name="token",
+        customdata=[scene.task.group_names[group] for group in groups],
+        text=[f"expert {expert + 1}" for expert in probe.expert],
+        marker=dict(size=8, color=np.where(probe.dropped, palette.background, colours), line=edge),
+        meta={"map": True}, hovertemplate="%{customdata} → %{text}<extra></extra>",
+    )  # fmt: skip
+    return figure
+
+
+def infinity_level(config: RunConfig) -> float:
+    """Where ∞ stands on the log axis of the imbalance ratio: a decade that no finite smoothed ratio can reach."""
+    return float(10 ** np.ceil(np.log10(2 * SMOOTHING_HORIZON * config.batch_tokens * 8)))
+
+
+def smooth(values: np.ndarray) -> np.ndarray:
+    """Exponential moving average with the horizon that all smoothed quantities have."""
+    import pandas as pd  # here, because it takes half a second to load and a live page does without
+
+    if not len(values):
+        return values
+    return pd.Series(values).ewm(alpha=1 / SMOOTHING_HORIZON).mean().to_numpy()
+
+
+def _bar_labels(load: np.ndarray, dead: np.ndarray, palette: Palette) -> list[str]:
+    """Under each bar its expert's number and, where no bar can run into it, its share in words."""
+    words = [
+        f'<span style="color:{palette.danger}">dead</span>' if is_dead else
+        f'<span style="color:{palette.ink}">{100 * share:.0f} %</span>'
+        for share, is_dead in zip(load, dead, strict=True)
+    ]  # fmt: skip
+    return [f"{name}<br>{word}" for name, word in zip(expert_names(len(load)), words, strict=True)]
+
+
+def _top(load: np.ndarray) -> float:
+    """The end of a share axis in percent: the first of a few round values above the bars."""
+    highest = 104 * float(load.max(initial=0.0))
+    floor = 250 / len(load)
+    return float(next((top for top in (5, 10, 20, 30, 50, 75) if top >= max(highest, floor)), 104))

@@ -1,0 +1,159 @@
+"""Figures for slides, and the small print that says which run a figure shows."""
+
+from __future__ import annotations
+
+import html
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+
+from moe_sim.charts.compare import comparison_figures
+from moe_sim.charts.figure import mark_events
+from moe_sim.charts.page import page_figures
+from moe_sim.charts.palette import PALETTES
+from moe_sim.charts.scene import Scene
+from moe_sim.config.codec import events_to_text, format_value
+from moe_sim.config.events import Event
+from moe_sim.config.knobs import KNOBS
+
+WIDTH, HEIGHT = 1600, 900
+TITLE, TEXT, SMALL = 44, 24, 16
+"""Sizes of type in pixels; everything but the small print can be read from the back row."""
+LINE = 170
+"""Characters of small print in a line."""
+MOST_LINES = 5
+MARK_LINES = 4
+"""Marks of moved knobs take turns on this many lines, so that neighbours do not cover each other."""
+MOVES_IN_WORDS = 6
+SLIDE_SCALE = 2.0
+"""How much thicker lines and dots are than on the page."""
+
+
+def shown_figures(scene: Scene) -> dict[str, go.Figure]:
+    """The figures that the live page would show of a run, in light colours, by their names; the routing map first."""
+    figures = page_figures(scene, "light")
+    first = {name: figures[name] for name in ("routing_map",) if name in figures}
+    return {name: figure for name, figure in (first | figures).items() if _means_something(figure, scene)}
+
+
+def small_print(scene: Scene, link: str = "") -> str:
+    """One line of plain text that says which run this is, in the words of the command line: knobs that are not at their
+    defaults, seed, moved knobs, step, link."""
+    config = scene.history.initial_config
+    changed = [f"{name}={format_value(value)}" for name, value in config if value != KNOBS[name].default]
+    seed = f"seed={config.seed}"
+    parts = [" ".join(text for text in changed if text != seed) or "default configuration", seed]
+    if scene.history.events:
+        parts.append(f"moved {_moves(scene.history.events)}")
+    return " · ".join([*parts, f"step {len(scene.history)}", *([link] if link else [])])
+
+
+def slide_figure(figure: go.Figure, scene: Scene, link: str = "") -> go.Figure:
+    """A copy of a light figure of `moe_sim.charts.page` for a slide of 1600 × 900: large type, its title and caption, marks
+    of moved knobs on a time axis, and the small print at the bottom. The figure itself stays as it is."""
+    return _slide(figure, [scene], small_print(scene, link))
+
+
+def comparison_slide(name: str, scenes: Sequence[Scene], difference: str, link: str = "") -> go.Figure | None:
+    """A figure of `comparison_figures` for a slide; None if there is none of that name.
+
+    Args:
+        name: of the figure.
+        scenes: the runs side by side.
+        difference: in what they differ, in words.
+        link: to the comparison.
+    """
+    figure = comparison_figures(scenes, "light").get(name)
+    if figure is None:
+        return None
+    run = figure.layout.meta.get("run")
+    if run is not None:
+        return slide_figure(figure, scenes[run], link)
+    slide = _slide(figure, scenes, f"{difference} A: {small_print(scenes[0], link)}")
+    if name != "compare_timeline":
+        slide.update_layout(showlegend=True)
+    return slide
+
+
+def _slide(figure: go.Figure, scenes: Sequence[Scene], words: str) -> go.Figure:
+    slide, palette = go.Figure(figure), PALETTES["light"]
+    meta = figure.layout.meta or {}
+    marked = len(slide.layout.annotations)
+    if meta.get("time"):
+        for scene in scenes:
+            mark_events(slide, scene)
+    _enlarge(slide)
+    _spread_marks(slide, slide.layout.annotations[marked:], steps=max(len(scene.history) for scene in scenes))
+    margin = figure.layout.margin
+    lines = textwrap.wrap(words, LINE)[:MOST_LINES]
+    below = 120 + 22 * len(lines)
+    wide = dict(l=max(120, 2 * (margin.l or 0)), r=max(60, 2 * (margin.r or 0)), t=150, b=below)
+    slide.update_layout(
+        width=WIDTH, height=HEIGHT, margin=wide, autosize=False,
+        paper_bgcolor=palette.background, plot_bgcolor=palette.background, font=dict(size=TEXT, color=palette.ink),
+        title=dict(
+            font=dict(size=TITLE, color=palette.ink), x=0.02, xanchor="left", y=0.96, yanchor="top",
+            subtitle=dict(text=meta.get("caption", ""), font=dict(size=TEXT, color=palette.muted)),
+        ),
+    )  # fmt: skip
+    _show_experts(slide, wide)
+    slide.add_annotation(
+        text="<br>".join(html.escape(line) for line in lines), font=dict(size=SMALL, color=palette.muted), align="left",
+        showarrow=False, xref="paper", x=0, xanchor="left", xshift=25 - wide["l"], yref="paper", y=0, yanchor="bottom",
+        yshift=12 - wide["b"],
+    )  # fmt: skip
+    return slide
+
+
+def _means_something(figure: go.Figure, scene: Scene) -> bool:
+    """Whether the knobs have the values that the figure needs."""
+    only = (figure.layout.meta or {}).get("only") or {}
+    return all(getattr(scene.config, name) == value for name, value in only.items())
+
+
+def _moves(events: tuple[Event, ...]) -> str:
+    words = events_to_text(events).split(";")
+    rest = f" and {len(words) - MOVES_IN_WORDS} more" if len(words) > MOVES_IN_WORDS else ""
+    return ";".join(words[:MOVES_IN_WORDS]) + rest
+
+
+def _enlarge(slide: go.Figure) -> None:
+    """Type, lines and dots that carry over a room."""
+    type_size: dict[str, Any] = dict(title_font_size=TEXT + 2, tickfont_size=TEXT, automargin=True)
+    slide.update_xaxes(**type_size)
+    slide.update_yaxes(**type_size, title_standoff=18)
+    slide.update_annotations(font_size=TEXT)
+    slide.for_each_shape(lambda shape: _thicken(shape.line))
+    slide.update_layout(legend=dict(font_size=TEXT, x=1, xanchor="right"))
+    for trace in slide.data:
+        if trace.type == "scatter":
+            _thicken(trace.line)
+            if trace.marker.size:
+                trace.marker.size = SLIDE_SCALE * trace.marker.size
+        if trace.type == "heatmap":
+            trace.colorbar.update(tickfont_size=TEXT, thickness=24)
+
+
+def _thicken(line: Any) -> None:
+    if line.width:
+        line.width = SLIDE_SCALE * line.width
+
+
+def _spread_marks(slide: go.Figure, marks: tuple[go.layout.Annotation, ...], steps: int) -> None:
+    """Neighbouring marks on lines of their own, late ones to the left of their line."""
+    for number, mark in enumerate(marks):
+        mark.yshift = -(TEXT + 12) * (number % MARK_LINES)
+        if mark.x > 0.6 * steps:
+            mark.update(xanchor="right", xshift=-6)
+
+
+def _show_experts(slide: go.Figure, margin: dict[str, int]) -> None:
+    """Say which colour is which expert, where a figure has a line for each and the page says it beside it."""
+    names = [trace.name or "" for trace in slide.data]
+    if 1 < len(names) <= 16 and all(name.startswith("expert ") for name in names):
+        slide.update_layout(
+            showlegend=True, legend=dict(orientation="v", x=1.01, xanchor="left", y=1, yanchor="top"),
+            margin=margin | {"r": 200},
+        )  # fmt: skip

@@ -1,0 +1,174 @@
+"""`python -m moe_sim …`: runs and their exports without a browser page.
+
+A command is one `Command` in `COMMANDS`: its arguments and what it does. What is wrong with the arguments ends it with
+one sentence and exit code 2, before anything was computed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from moe_sim.charts.html_page import run_to_html
+from moe_sim.charts.images import FORMATS, CannotDrawError, draw, find_browser
+from moe_sim.charts.page import page_figures
+from moe_sim.charts.slides import shown_figures, slide_figure
+from moe_sim.cli.arguments import INTERRUPTED, USAGE
+from moe_sim.cli.run import add_run_arguments, follow, progress, read_plan, scene_of, summary
+from moe_sim.cli.sweep import add_sweep_arguments, sweep
+from moe_sim.config.codec import events_to_text, format_value
+from moe_sim.config.errors import UsageError
+from moe_sim.config.knobs import KNOBS
+from moe_sim.config.presets import PRESETS
+from moe_sim.history.files import CannotWriteError, check_writable, make_directory, write_whole
+from moe_sim.history.to_csv import run_to_csv
+from moe_sim.history.to_json import LARGEST_TEXT, run_to_json
+from moe_sim.sweep.engine import EngineError
+from moe_sim.sweep.untrusted_files import NotASweepError
+from moe_sim.trainer.trainer import Trainer
+
+
+@dataclass(frozen=True)
+class Command:
+    """One word after `python -m moe_sim`."""
+
+    name: str
+    help: str
+    run: Callable[[argparse.Namespace], int | None]
+    """Does it; may return an exit code other than 0."""
+    add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what the arguments say.
+
+    Returns:
+        The exit code: 0, 1 if runs of a sweep failed, 2 after a sentence about wrong arguments, or 130 after Ctrl-C.
+    """
+    try:
+        arguments, rest = _parser().parse_known_args(argv)
+        _take_knobs(arguments, rest)
+        return arguments.run(arguments) or 0
+    except (UsageError, CannotDrawError, CannotWriteError, EngineError, NotASweepError) as error:
+        print(error, file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return INTERRUPTED
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One sentence instead of a page of usage."""
+        raise UsageError(f"{message[0].upper()}{message[1:]}; {self.prog} --help tells more.")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="python -m moe_sim", description="Runs of Expert Collapse Lab on the command line.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for command in COMMANDS:
+        own = commands.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
+        command.add_arguments(own)
+        own.set_defaults(run=command.run)
+    return parser
+
+
+def _take_knobs(arguments: argparse.Namespace, rest: list[str]) -> None:
+    """name=value may also stand after options, where argparse leaves it over."""
+    for word in rest:
+        if word.startswith("-") or "knobs" not in arguments:
+            raise UsageError(f"{arguments.command} does not understand {word[:40]!r}.")
+        arguments.knobs.append(word)
+
+
+WRITERS: dict[str, Callable[[Trainer], str]] = {
+    ".json": lambda trainer: run_to_json(trainer.history, trainer.probe()),
+    ".csv": lambda trainer: run_to_csv(trainer.history),
+    ".html": lambda trainer: run_to_html(scene_of(trainer), diverged=trainer.diverged),
+}
+"""What a file with that ending is to hold."""
+
+
+def _train_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument("--out", action="append", default=[], metavar="FILE",
+                        help=f"where to write the run ({', '.join(WRITERS)}); may be given several times")  # fmt: skip
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    plan = read_plan(arguments)
+    paths = [Path(name) for name in arguments.out]
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise UsageError(f"{str(path)[-40:]!r} must end in one of {', '.join(WRITERS)}.")
+        check_writable(path)
+    trainer = Trainer(plan.config)
+    follow(plan, trainer)
+    texts = {path: WRITERS[path.suffix.lower()](trainer) for path in paths}
+    for path, text in texts.items():
+        write_whole(path, text.encode())
+        if path.suffix.lower() == ".json" and len(text) > LARGEST_TEXT:
+            print(f"{path} is too large to be opened again; .csv has the same numbers.", file=sys.stderr)
+    print(summary(trainer))
+
+
+def _figures_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="where the pictures go; made if it is not there")
+    parser.add_argument("--format", default=",".join(FORMATS), metavar="svg,png", help="default: both")
+    parser.add_argument("--only", metavar="NAME,NAME", help="only these figures; default: all that the page would show")
+
+
+def _figures(arguments: argparse.Namespace) -> None:
+    plan, directory = read_plan(arguments), Path(arguments.out)
+    formats = _choose(arguments.format, FORMATS, "format")
+    trainer = Trainer(plan.config)
+    only = arguments.only and _choose(arguments.only, tuple(page_figures(scene_of(trainer), "light")), "figure")
+    browser = find_browser()
+    make_directory(directory)
+    follow(plan, trainer)
+    scene = scene_of(trainer)
+    figures = page_figures(scene, "light") if only else shown_figures(scene)
+    slides = {name: slide_figure(figures[name], scene) for name in only or figures}
+    with progress(len(slides) * len(formats), "drawing", "files") as bar:
+
+        def keep(name: str, picture: bytes) -> None:
+            write_whole(directory / name, picture)
+            bar.update()
+
+        draw(slides, formats, browser, keep)
+    print(summary(trainer))
+
+
+def _choose(text: str, offered: tuple[str, ...], noun: str) -> tuple[str, ...]:
+    chosen = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
+    for word in chosen:
+        if word not in offered:
+            raise UsageError(f"There is no {noun} {word[:40]!r}; there are {', '.join(offered)}.")
+    return chosen
+
+
+def _presets(arguments: argparse.Namespace) -> None:
+    for name, preset in PRESETS.items():
+        start = " ".join(f"{knob}={format_value(value)}" for knob, value in preset.changes.items())
+        plan = f"--events '{events_to_text(preset.plan)}'" if preset.plan else ""
+        print(f"{name:20} {preset.label}: {preset.description}\n{'':20} {f'{start} {plan}'.strip() or 'the defaults'}")
+
+
+def _knobs(arguments: argparse.Namespace) -> None:
+    for name, knob in KNOBS.items():
+        acts = "acts on a running run" if knob.live else "needs a new run"
+        print(f"{name}={format_value(knob.default)}\n    {knob.label}: {knob.help}\n    {knob.allowed}; {acts}")
+
+
+COMMANDS = (
+    Command("train", "Do a whole run and write it to files.", _train, _train_arguments),
+    Command("figures", "Do a whole run and draw its figures for slides.", _figures, _figures_arguments),
+    Command("sweep", "Do a grid of runs, on several cores or machines.", sweep, add_sweep_arguments),
+    Command("presets", "List the scenarios.", _presets),
+    Command("knobs", "List the knobs with their bounds.", _knobs),
+)

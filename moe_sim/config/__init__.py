@@ -1,0 +1,10 @@
+"""What a run is to be: its configuration, the knobs as data, planned events, presets, and all of it as text."""
+
+from moe_sim.config.events import Event
+from moe_sim.config.knobs import KNOBS, THRESHOLDS, Knob
+from moe_sim.config.presets import PRESETS, Preset
+from moe_sim.config.run_config import RunConfig
+from moe_sim.config.run_plan import RunPlan
+from moe_sim.config.thresholds import Thresholds
+
+__all__ = ["KNOBS", "PRESETS", "THRESHOLDS", "Event", "Knob", "Preset", "RunConfig", "RunPlan", "Thresholds"]

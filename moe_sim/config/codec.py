@@ -1,0 +1,145 @@
+"""RunConfig as text: one codec for whatever puts a run into a line.
+
+A query string always carries every knob (`v=1&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
+Thresholds of the diagnosis, which no run depends on, are in it only where they were moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from moe_sim.config.events import Event
+from moe_sim.config.knobs import KNOBS, THRESHOLDS, Knob, problems
+from moe_sim.config.run_config import RunConfig
+from moe_sim.config.thresholds import Thresholds
+
+Model = TypeVar("Model", bound=BaseModel)
+
+VERSION = "1"
+MOST_EVENTS = 100
+
+
+def format_value(value: Any) -> str:
+    """The canonical text of a knob's value: shortest exact number, `on`/`off` for switches, `off` for no limit."""
+    if value is None or value is False:
+        return "off"
+    if value is True:
+        return "on"
+    if isinstance(value, float):
+        return repr(value + 0.0).removesuffix(".0")  # + 0.0: there is no −0
+    return str(value)
+
+
+def parse_value(name: str, text: str) -> Any:
+    """The value that `text` stands for, not validated: `RunConfig` does that.
+
+    Raises:
+        KeyError: if there is no such knob.
+    """
+    knob = KNOBS[name]
+    if knob.optional and text.strip().lower() == "off":
+        return None
+    return text.strip()
+
+
+def to_query(config: RunConfig) -> dict[str, str]:
+    """Every knob as text, with the version of the format first."""
+    return {"v": VERSION, **{name: format_value(getattr(config, name)) for name in KNOBS}}
+
+
+def from_query(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
+    """Read a configuration from query parameters, however broken they are.
+
+    Unknown keys are ignored. A bad value falls back to the default.
+
+    Returns:
+        The configuration and one sentence for each value that was refused, naming key and range.
+    """
+    values = {name: parse_value(name, text) for name, text in query.items() if name in KNOBS}
+    return _lenient(RunConfig, values, KNOBS)
+
+
+def thresholds_to_query(thresholds: Thresholds) -> dict[str, str]:
+    """The thresholds that are not at their default, as text."""
+    return {name: format_value(value) for name, value in thresholds if value != THRESHOLDS[name].default}
+
+
+def thresholds_from_query(query: Mapping[str, str]) -> tuple[Thresholds, list[str]]:
+    """Read thresholds from query parameters, as `from_query` reads a configuration."""
+    values = {name: text.strip() for name, text in query.items() if name in THRESHOLDS}
+    return _lenient(Thresholds, values, THRESHOLDS)
+
+
+def _lenient(model: type[Model], values: dict[str, Any], knobs: Mapping[str, Knob]) -> tuple[Model, list[str]]:
+    """Bad values fall back to the default, with a sentence for each."""
+    notices: list[str] = []
+    while True:
+        try:
+            return model(**values), notices
+        except ValidationError as error:
+            for name, sentence in problems(error).items():
+                values[name] = knobs[name].default
+                notices.append(f"{sentence} Using {format_value(knobs[name].default)}.")
+
+
+def events_to_text(events: tuple[Event, ...]) -> str:
+    """Planned events as one query value: `400:aux_loss_coef=0.1;600:top_k=2`."""
+    return ";".join(
+        f"{event.step}:{name}={format_value(value)}" for event in events for name, value in event.changes.items()
+    )
+
+
+def events_from_text(text: str, config: RunConfig, most: int = MOST_EVENTS) -> tuple[tuple[Event, ...], list[str]]:
+    """Read what `events_to_text` wrote, however broken it is.
+
+    Args:
+        text: the query value.
+        config: the configuration before the first event; each event must leave it valid.
+        most: so many moves count.
+
+    Returns:
+        The events in order of steps, and one sentence for each part that was refused.
+    """
+    changes, notices = changes_from_text(text, most=most)
+    events = []
+    for event in changes:
+        try:
+            config = config.replace(**event.changes)
+        except ValidationError as error:
+            notices.extend(f"Event at step {event.step}: {sentence}" for sentence in problems(error).values())
+        else:
+            events.append(Event(event.step, {name: getattr(config, name) for name in event.changes}))
+    return tuple(events), notices
+
+
+def changes_from_text(
+    text: str, *, structural_at_start: bool = False, most: int = MOST_EVENTS
+) -> tuple[tuple[Event, ...], list[str]]:
+    """Read the form of events, but not whether a run could have these values; they may still be text.
+
+    Args:
+        text: the query value.
+        structural_at_start: whether a structural knob may change after 0 steps.
+        most: so many moves count.
+
+    Returns:
+        The events in order of steps, and one sentence for each part that was refused.
+    """
+    changes: dict[int, dict[str, Any]] = {}
+    notices: list[str] = []
+    parts = text.split(";") if text else []
+    if len(parts) > most:
+        notices.append(f"The link has {len(parts)} events; only the first {most} count.")
+    for part in parts[:most]:
+        number, _, assignment = part.partition(":")
+        name, equals, value = assignment.partition("=")
+        is_step = number.isascii() and number.isdigit() and len(number) <= 6
+        can_move = name in KNOBS and (KNOBS[name].live or (structural_at_start and number.strip("0") == ""))
+        if is_step and equals and can_move:
+            changes.setdefault(int(number), {})[name] = parse_value(name, value)
+        else:
+            notices.append(f"The event {part[:40]!r} is not of the form step:knob=value with a knob that acts live.")
+    return tuple(Event(step, changes[step]) for step in sorted(changes)), notices

@@ -1,0 +1,259 @@
+"""RunConfig: every knob of a run, once, with its bounds, its help and whether it acts live.
+
+The sidebar, the address bar and the tests are all made from `moe_sim.config.knobs.KNOBS`, which is read off `RunConfig`. To
+add a knob, add a field here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+MAIN = "Main"
+BALANCING = "Balancing"
+CAPACITY = "Routing and capacity"
+NOISE = "Noise"
+TASK = "Task and data"
+OPTIMIZER = "Optimizer and size"
+
+
+def knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
+    """A field with what `moe_sim.config.knobs.Knob` tells about it; `ge` and `le` are its bounds."""
+    bounds = {key: extra.pop(key) for key in ("ge", "le") if key in extra}
+    return Field(
+        default,
+        **bounds,
+        description=help,
+        json_schema_extra=dict(label=label, group=group, live=live, **extra),
+    )
+
+
+class RunConfig(BaseModel):
+    """Everything that determines a run, with the set-up that collapses as the default.
+
+    Raises:
+        ValueError: (pydantic's ValidationError) for an unknown knob, a value out of its bounds, `top_k` above
+            `num_experts`, or `renormalize` with `top_k=1`. `moe_sim.config.knobs.problems` puts it into sentences.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    aux_loss_coef: float = knob(
+        0.0,
+        "Load-balancing coefficient α",
+        "Weight of the balancing loss in the total loss. 0 leaves the router to itself.",
+        group=MAIN,
+        live=True,
+        ge=0,
+        le=10,
+        stops=(0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10),
+    )
+    balancing: Literal[
+        "load_balancing", "importance", "load", "importance_and_load", "bias", "expert_choice", "sinkhorn", "none"
+    ] = knob(
+        "load_balancing",
+        "Balancing mechanism",
+        "A loss that α weighs, or another way to select experts. The tab Mechanism tells what it does in this run.",
+        group=MAIN,
+        live=True,
+    )
+    num_experts: int = knob(8, "Experts", "E, the number of experts in the layer.", group=MAIN, live=False, ge=2, le=64)
+    top_k: int = knob(
+        1, "Top-k", "K, the number of experts that each token is sent to.", group=MAIN, live=True, ge=1, le=8
+    )
+    capacity_factor: float | None = knob(
+        None,
+        "Capacity factor",
+        "Each expert takes at most ⌈factor · T · K / E⌉ token choices a step; the rest are dropped. Off: no limit.",
+        group=MAIN,
+        live=True,
+        ge=0.25,
+        le=4,
+        stops=(0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, None),
+    )
+    convention: Literal["per_choice", "first_choice", "huggingface"] = knob(
+        "per_choice",
+        "Convention of the load-balancing loss",
+        "What f counts under top-k: all choices / (T·K), first choices / T, or all choices / T as transformers does.",
+        group=BALANCING,
+        live=True,
+    )
+    bias_rate: float = knob(
+        0.01,
+        "Bias rate",
+        "How far each step moves an expert's selection bias towards an even load.",
+        group=BALANCING,
+        live=True,
+        ge=0,
+        le=1,
+        stops=(0, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1),
+    )
+    z_loss_coef: float = knob(
+        0.0,
+        "Router z-loss coefficient",
+        "Weight of mean(logsumexp(z)²), which keeps router logits small.",
+        group=BALANCING,
+        live=True,
+        ge=0,
+        le=10,
+        stops=(0, 0.0001, 0.001, 0.01, 0.1, 0.3, 1, 10),
+    )
+    renormalize: bool = knob(
+        False,
+        "Renormalize the kept weights",
+        "Scale the K combine weights of a token to sum to 1. Needs top-k of 2 or more: with one expert the weight "
+        "would always be 1 and the router would get no task gradient.",
+        group=CAPACITY,
+        live=True,
+    )
+    overflow: Literal["drop", "reroute"] = knob(
+        "drop",
+        "Overflow",
+        "Pairs over capacity are dropped, or sent to the token's next-best expert with room.",
+        group=CAPACITY,
+        live=True,
+    )
+    drop_order: Literal["position", "probability"] = knob(
+        "position",
+        "Who overflows",
+        "Over capacity: later tokens (position) or the pairs with the lowest combine weight (probability).",
+        group=CAPACITY,
+        live=True,
+    )
+    router_noise: Literal["none", "jitter", "gaussian", "learned"] = knob(
+        "none",
+        "Router noise",
+        "In training: multiply the router's input by U(1−ε, 1+ε) (jitter), or add N(0, σ²) to its logits, σ as set or "
+        "learned as softplus(x·W). The load loss always brings Gaussian noise.",
+        group=NOISE,
+        live=True,
+    )
+    noise_std: float = knob(
+        0.125,
+        "Noise strength",
+        "ε of the jitter (at most 1 acts) or σ of the Gaussian noise.",
+        group=NOISE,
+        live=True,
+        ge=0,
+        le=10,
+        stops=(0, 0.01, 0.03, 0.125, 0.3, 1, 3, 10),
+    )
+    task: Literal["topics", "text"] = knob(
+        "topics",
+        "Task",
+        "Topics: synthetic tokens, a teacher network for each topic. Text: the next character of real text.",
+        group=TASK,
+        live=False,
+    )
+    seed: int = knob(
+        0,
+        "Seed",
+        "Fixes the data, their order and the initial weights.",
+        group=TASK,
+        live=False,
+        ge=0,
+        le=2**31 - 1,
+    )
+    num_topics: int = knob(12, "Topics", "How many topics.", group=TASK, live=False, ge=2, le=32, task="topics")
+    topic_skew: float = knob(
+        0.5,
+        "Topic skew",
+        "Topic frequencies follow Zipf's law with this exponent. 0: all alike.",
+        group=TASK,
+        live=True,
+        ge=0,
+        le=3,
+        step=0.1,
+        task="topics",
+    )
+    topic_shift: int = knob(
+        0,
+        "Topic order",
+        "By how many places the order of the topics by frequency is turned: 0 makes topic 1 the most frequent one.",
+        group=TASK,
+        live=True,
+        ge=0,
+        le=31,
+        task="topics",
+    )
+    shared_direction: float = knob(
+        2.0,
+        "Shared direction",
+        "Length, in √width, of the direction that all tokens have in common. It is the lever of collapse: at 0 "
+        "nothing collapses.",
+        group=TASK,
+        live=False,
+        ge=0,
+        le=4,
+        step=0.1,
+        task="topics",
+    )
+    domain_mix: Literal["usual", "even", "reversed", "code", "arithmetic"] = knob(
+        "usual",
+        "Domain mix",
+        "Shares of prose, code, names and arithmetic: .4/.3/.2/.1 (usual), all alike (even), the other way round "
+        "(reversed), or .7 of one and .1 of each other.",
+        group=TASK,
+        live=True,
+        task="text",
+    )
+    batch_tokens: int = knob(
+        256,
+        "Tokens per step",
+        "T, the number of tokens in a batch.",
+        group=OPTIMIZER,
+        live=False,
+        ge=32,
+        le=2048,
+        step=32,
+    )
+    learning_rate: float = knob(
+        0.003,
+        "Learning rate",
+        "Step size of Adam.",
+        group=OPTIMIZER,
+        live=True,
+        ge=0.00001,
+        le=1000,
+        stops=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1, 1000),
+    )
+    frozen: bool = knob(
+        False,
+        "Freeze",
+        "Stop all updates and go on routing.",
+        group=OPTIMIZER,
+        live=True,
+    )
+    expert_hidden_size: int = knob(
+        24,
+        "Expert hidden size",
+        "Hidden units of each expert.",
+        group=OPTIMIZER,
+        live=False,
+        ge=4,
+        le=256,
+        step=4,
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.top_k > self.num_experts:
+            raise PydanticCustomError(
+                "knobs",
+                "Top-k (top_k) must be from 1 to {num_experts}, the number of experts (num_experts), not {top_k}.",
+                {"knob": "top_k", "top_k": self.top_k, "num_experts": self.num_experts},
+            )
+        if self.renormalize and self.top_k == 1:
+            raise PydanticCustomError(
+                "knobs",
+                "Renormalize (renormalize) needs a Top-k (top_k) of 2 or more: with one expert the kept weight would "
+                "always be 1 and the router would get no gradient from the task.",
+                {"knob": "renormalize"},
+            )
+        return self
+
+    def replace(self, **changes: Any) -> RunConfig:
+        """The same configuration with some knobs changed, validated anew."""
+        return RunConfig(**{**self.model_dump(), **changes})

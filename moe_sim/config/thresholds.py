@@ -1,0 +1,91 @@
+"""Where a diagnosis draws its lines. Tools disagree about them, so a visitor may move them; no run depends on them."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from moe_sim.config.run_config import knob
+
+GROUP = "Diagnosis thresholds"
+
+
+class Thresholds(BaseModel):
+    """The lines that `diagnosis.diagnose` draws; the defaults are the definitions on which most texts agree.
+
+    Raises:
+        ValueError: (pydantic's ValidationError) for an unknown threshold or a value out of its bounds.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    collapse_share: float = knob(
+        0.5,
+        "Collapsed above a token share of",
+        "One expert with more of the tokens than this: the usual definition of collapse is one half.",
+        group=GROUP,
+        live=True,
+        ge=0.1,
+        le=1,
+        step=0.05,
+    )
+    dead_share: float = knob(
+        0.1,
+        "Dead below a share of",
+        "In multiples of 1/E. Here 0.1; some tools call an expert dead only when it got nothing at all (0).",
+        group=GROUP,
+        live=True,
+        ge=0,
+        le=0.5,
+        step=0.05,
+    )
+    healthy_low: float = knob(
+        0.5,
+        "Healthy from a share of",
+        "Lower end of the healthy band, in multiples of 1/E.",
+        group=GROUP,
+        live=True,
+        ge=0,
+        le=1,
+        step=0.05,
+    )
+    healthy_high: float = knob(
+        2.0,
+        "Healthy to a share of",
+        "Upper end of the healthy band, in multiples of 1/E. NeMo's utilization ratio is this multiple; OLMo-core logs "
+        "max/mean, which is 1 at balance.",
+        group=GROUP,
+        live=True,
+        ge=1,
+        le=4,
+        step=0.1,
+    )
+    many_dropped: float = knob(
+        0.2,
+        "Dropping tokens above a fraction of",
+        "Token choices over capacity. Large training runs aim at a few percent.",
+        group=GROUP,
+        live=True,
+        ge=0,
+        le=1,
+        step=0.05,
+    )
+    undecided_entropy: float = knob(
+        0.95,
+        "Undecided above a router entropy of",
+        "A router whose normalized entropy is above this hardly tells tokens apart.",
+        group=GROUP,
+        live=True,
+        ge=0.5,
+        le=1,
+        step=0.01,
+    )
+    large_logits: float = knob(
+        15.0,
+        "Saturated above a router logit of",
+        "A gap of 15 between two logits is a probability of e⁻¹⁵ ≈ 3·10⁻⁷: hardly any gradient comes through.",
+        group=GROUP,
+        live=True,
+        ge=5,
+        le=100,
+        step=1,
+    )

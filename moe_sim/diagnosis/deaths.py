@@ -1,0 +1,91 @@
+"""Collapse and rescue in time: when experts died, and whether and when they came back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from moe_sim.history.history import History
+from moe_sim.history.markers import markers
+from moe_sim.metrics import SMOOTHING_HORIZON
+
+Spell = tuple[int, int]
+"""The first and the last step of a time in which an expert was dead."""
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What happened to the experts of one run. Steps before the smoothing horizon are not judged."""
+
+    steps: int
+    spells: tuple[tuple[Spell, ...], ...]
+    """For each expert, when it was dead."""
+    first_death: int | None
+    """The first step at which an expert was dead."""
+    most_dead: int
+    """The largest number of experts that were dead at once."""
+    recovered_at: int | None
+    """The first step from which on none was dead until now; None if some are, or none ever was."""
+    dead_now: tuple[int, ...]
+    """Experts that are dead at the newest step, from 0."""
+    never_back: tuple[int, ...]
+    """Those of them that were alive once and have been dead ever since."""
+
+
+def timeline(history: History, dead_share: float) -> Timeline:
+    """Read off the smoothed loads.
+
+    Args:
+        history: of any length.
+        dead_share: an expert is dead below this part of the even share 1/E.
+    """
+    load = history.column("smoothed_load")
+    steps, num_experts = load.shape
+    dead = load < dead_share / num_experts
+    dead[: SMOOTHING_HORIZON - 1] = False
+    spells = tuple(_spells(dead[:, expert]) for expert in range(num_experts))
+    count = dead.sum(1)
+    with_dead = np.flatnonzero(count) + 1
+    recovered = len(with_dead) > 0 and with_dead[-1] < steps
+    now = tuple(np.flatnonzero(dead[-1]).tolist()) if steps else ()
+    return Timeline(
+        steps=steps,
+        spells=spells,
+        first_death=int(with_dead[0]) if len(with_dead) else None,
+        most_dead=int(count.max(initial=0)),
+        recovered_at=int(with_dead[-1]) + 1 if recovered else None,
+        dead_now=now,
+        never_back=tuple(expert for expert in now if len(spells[expert]) == 1),
+    )
+
+
+def in_words(history: History, told: Timeline) -> str:
+    """The timeline in a sentence or three."""
+    if told.first_death is None:
+        return "No expert has died." if told.steps >= SMOOTHING_HORIZON else ""
+    num_experts = len(told.spells)
+    words = f"First dead expert at step {told.first_death}, up to {told.most_dead} of {num_experts} at once."
+    if told.recovered_at is None:
+        back = sum(bool(spells) for spells in told.spells) - len(told.dead_now)
+        came = f" {back} came back;" if back else ""
+        never = ""
+        if told.never_back:
+            all_of_them = told.never_back == told.dead_now
+            never = " and never came back" if all_of_them else f", {len(told.never_back)} of them never came back"
+        return f"{words}{came} {len(told.dead_now)} {'is' if len(told.dead_now) == 1 else 'are'} dead now{never}."
+    words += f" All back at step {told.recovered_at}"
+    moves = [marker for marker in markers(history) if told.first_death <= marker.step < told.recovered_at]
+    if moves:
+        return f"{words}, {_steps(told.recovered_at - moves[-1].step)} after {moves[-1].label}."
+    return f"{words}, {_steps(told.recovered_at - told.first_death)} after the first one died."
+
+
+def _steps(count: int) -> str:
+    return f"{count} step{'' if count == 1 else 's'}"
+
+
+def _spells(dead: np.ndarray) -> tuple[Spell, ...]:
+    """Runs of True in (n,) bool, as first and last step."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], dead, [False]]).astype(np.int8)))
+    return tuple((int(first) + 1, int(last)) for first, last in edges.reshape(-1, 2))

@@ -1,0 +1,208 @@
+"""What a run has done so far: one row a step, append-only, and the knobs that were moved."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from moe_sim.config.events import Event
+from moe_sim.config.knobs import KNOBS
+from moe_sim.config.run_config import RunConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COARSE = 10
+"""Steps in a block of the coarse tables; inference is looked at once a block, after its last step."""
+MOST_CHOICES = 8
+"""The largest top-k."""
+
+
+@dataclass(frozen=True)
+class StepRecord:
+    """One training step, in plain numbers and NumPy arrays. Shares are of the T·K (token, choice) pairs."""
+
+    step: int
+    """1 for the first step."""
+    task_loss: float
+    """Cross-entropy, nats."""
+    balance_loss: float
+    """Switch's E·Σ f P, `per_choice`, whatever is being optimized."""
+    auxiliary_loss: float
+    """The balancing loss that α weighs, before weighting."""
+    z_loss: float
+    imbalance_ratio: float
+    max_violation: float
+    load_cv: float
+    load_entropy: float
+    dead_experts: int
+    """By the smoothed load."""
+    dropped_fraction: float
+    """Share of the pairs that capacity drops."""
+    unserved_fraction: float
+    """Share of the tokens that no expert computes: all their pairs were dropped, or no expert chose them."""
+    efficiency: float
+    specialization: float
+    """By the smoothed joint frequencies of group and first choice."""
+    router_entropy: float
+    """Mean over tokens of −Σ p ln p / ln E: 1 where the router is undecided."""
+    router_logit_rms: float
+    """Root mean square of the router's logits, without Gaussian noise."""
+    router_logit_max: float
+    """Largest absolute logit."""
+    router_noise_std: float
+    """Mean σ of the Gaussian noise in the logits."""
+    router_task_gradient: float
+    """Euclidean norm of the task loss's gradient on the router's weights."""
+    router_balance_gradient: float
+    """The same of the balancing loss, before α; 0 where the mechanism has no loss."""
+    router_gradient_cosine: float
+    """Cosine between these two gradients; NaN where one of them is 0."""
+    eval_task_loss: float
+    """Of held-out tokens in inference, after the step's update; NaN but for every 10th step."""
+    load: np.ndarray
+    first_load: np.ndarray
+    """Share of first choices that each expert is sent."""
+    importance: np.ndarray
+    processed: np.ndarray
+    """Share of pairs that each expert computed, after capacity."""
+    preferred_load: np.ndarray
+    """The load that the router's own top-k would give: without Gaussian noise and without what the mechanism adds."""
+    selection_bias: np.ndarray
+    """What was added to each expert's scores for selection; 0 but for the bias mechanism."""
+    grad_norm: np.ndarray
+    """Euclidean norm of the total loss's gradient on each expert's weights."""
+    weight_change: np.ndarray
+    """‖Δw‖ / ‖w‖ of each expert's weights in this step."""
+    weight_distance: np.ndarray
+    """‖w − w₀‖ / ‖w₀‖, how far each expert's weights have come from where they began."""
+    smoothed_load: np.ndarray
+    """Exponential moving average of `load`, horizon 20 steps, bias-corrected."""
+    eval_load: np.ndarray
+    """Load of held-out tokens in inference, after the step's update; NaN but for every 10th step."""
+    dropped_by_choice: np.ndarray
+    """(8,) share of tokens whose first, second … choice capacity drops; 0 from K on, unless experts choose."""
+
+
+SCALARS = tuple(field.name for field in fields(StepRecord) if field.type != "np.ndarray")
+PER_CHOICE = ("dropped_by_choice",)
+PER_EXPERT = tuple(
+    field.name for field in fields(StepRecord) if field.type == "np.ndarray" and field.name not in PER_CHOICE
+)
+
+
+@lru_cache(maxsize=64)
+def _places(num_experts: int) -> dict[str, int | slice]:
+    """Where each column stands in a row of the table."""
+    widths = dict.fromkeys(PER_EXPERT, num_experts) | dict.fromkeys(PER_CHOICE, MOST_CHOICES)
+    places: dict[str, int | slice] = {name: left for left, name in enumerate(SCALARS)}
+    left = len(SCALARS)
+    for name, width in widths.items():
+        places[name] = slice(left, left + width)
+        left += width
+    return places
+
+
+class History:
+    """Columns of a run. One thread appends; any thread may read at any time.
+
+    A row counts only once it is complete (`len` grows last), and when the table is reallocated the old one stays
+    valid, so readers need no lock.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.initial_config = config
+        self.events: tuple[Event, ...] = ()
+        self._length = 0
+        width = len(SCALARS) + len(PER_EXPERT) * config.num_experts + len(PER_CHOICE) * MOST_CHOICES
+        self._table = np.empty((256, width))
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, record: StepRecord) -> None:
+        """Add the next step."""
+        row = self._room(1)
+        for name, place in _places(self.initial_config.num_experts).items():
+            self._table[row, place] = getattr(record, name)
+        self._length = row + 1
+
+    def rows(self, start: int = 0) -> np.ndarray:
+        """(n, width) every column of the steps after `start`, side by side, for another history's `extend`."""
+        return self._table[start : self._length].copy()
+
+    def extend(self, rows: np.ndarray) -> None:
+        """Add steps as `rows` gave them."""
+        first = self._room(len(rows))
+        self._table[first : first + len(rows)] = rows
+        self._length = first + len(rows)
+
+    def _room(self, rows: int) -> int:
+        """The row after the last, with room for so many."""
+        while self._length + rows > len(self._table):
+            self._table = np.concatenate([self._table, np.empty_like(self._table)])
+        return self._length
+
+    def until(self, length: int) -> History:
+        """The first steps, and the moves made before them, as a history that stays as it is while this one grows.
+        Shares the columns."""
+        part = copy.copy(self)
+        part._length = min(length, part._length)
+        part.events = tuple(event for event in self.events if event.step < length)
+        return part
+
+    def record_event(self, event: Event) -> None:
+        """Note that knobs were moved. Moves at the same step are one event."""
+        before = self.events
+        if before and before[-1].step == event.step:
+            event = Event(event.step, {**before[-1].changes, **event.changes})
+            before = before[:-1]
+        self.events = (*before, event)
+
+    def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """Rows start … stop of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
+        quantity. A view, not a copy."""
+        length = self._length
+        place = _places(self.initial_config.num_experts)[name]
+        return self._table[start : length if stop is None else min(stop, length), place]
+
+    def last(self, name: str) -> np.ndarray:
+        """The newest value of a column, a scalar or (E,). NaN before the first step."""
+        length = self._length
+        place = _places(self.initial_config.num_experts)[name]
+        return self._table[length - 1, place] if length else np.full(self._table[0, place].shape, np.nan)[()]
+
+    def config_at(self, step: int) -> RunConfig:
+        """The configuration that step `step` (1 for the first) was computed with."""
+        changes = {name: value for event in self.events if event.step < step for name, value in event.changes.items()}
+        return self.initial_config.replace(**changes)
+
+    def knob(self, name: str) -> np.ndarray:
+        """(n,) the value of a live knob that each step was computed with; NaN for a limit that is off."""
+        length, values, starts = self._length, [getattr(self.initial_config, name)], [0]
+        for event in self.events:
+            if name in event.changes:
+                values.append(event.changes[name])
+                starts.append(min(event.step, length))
+        return np.repeat([np.nan if value is None else value for value in values], np.diff([*starts, length]))
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row a step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice ones, and the live
+        knobs in force at that step (NaN for a capacity factor that is off)."""
+        import pandas as pd  # here, because it takes half a second to load and a live page does without
+
+        length = self._length
+        data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}
+        for name in ("step", "dead_experts"):
+            data[name] = data[name].astype(np.int64)
+        for name in PER_EXPERT + PER_CHOICE:
+            values = self.column(name, stop=length)
+            data.update({f"{name}_{i}": values[:, i].copy() for i in range(values.shape[1])})
+        for name, knob in KNOBS.items():
+            if knob.live:
+                data[name] = self.knob(name)[:length]
+        return pd.DataFrame(data)

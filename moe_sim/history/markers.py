@@ -1,0 +1,43 @@
+"""Changed knobs as markers on a time axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from moe_sim.config.codec import format_value
+from moe_sim.config.knobs import short_name
+from moe_sim.history.history import History
+
+ONE_MOVE = 30
+"""Steps within which several moves of the same knob are one: a slider on its way."""
+
+
+@dataclass(frozen=True)
+class Marker:
+    """A moved knob on a time axis."""
+
+    step: int
+    label: str
+
+
+def markers(history: History) -> list[Marker]:
+    """Every moved knob with where it came from and where it went. Moves of one knob in quick succession are one
+    marker, at the last of them; one that ends where it began is none."""
+    moves: list[tuple[str, int, Any, Any]] = []
+    values = history.initial_config.model_dump()
+    for event in history.events:
+        for name, value in event.changes.items():
+            before = values[name]
+            last = next((i for i in reversed(range(len(moves))) if moves[i][0] == name), None)
+            if last is not None and event.step - moves[last][1] <= ONE_MOVE:
+                before = moves.pop(last)[2]
+            moves.append((name, event.step, before, value))
+            values[name] = value
+    labels: dict[int, list[str]] = {}
+    for name, step, before, after in moves:
+        if before != after:
+            values_in_words = (format_value(value).replace("_", " ") for value in (before, after))
+            words = f"{short_name(name)} {' → '.join(values_in_words)}"
+            labels.setdefault(step, []).append(words)
+    return [Marker(step, ", ".join(labels[step])) for step in sorted(labels)]

@@ -1,0 +1,83 @@
+"""What screens show of a history beside its columns: averages, the smoothed ratio, moved knobs in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from moe_sim.config.run_config import RunConfig
+from moe_sim.history.history import COARSE, SCALARS, History
+from moe_sim.metrics import SMOOTHING_HORIZON, imbalance_ratio, one_token
+
+
+def smoothed_imbalance(history: History, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """(n,) max/min of the smoothed load; ∞ where an expert's share is below half of what one token adds."""
+    config = history.initial_config
+    return imbalance_ratio(
+        history.column("smoothed_load", start, stop), nothing=one_token(config.batch_tokens, config.top_k) / 2
+    )
+
+
+def coarse_mean(history: History, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """(n, E) means of a per-expert column over each complete block of 10 steps between two steps."""
+    length = len(history) if stop is None else stop
+    values = history.column(name, start // COARSE * COARSE, length // COARSE * COARSE)
+    return values.reshape(-1, COARSE, values.shape[1]).mean(1)
+
+
+SIGNALS = (
+    "router_task_gradient", "router_balance_push", "router_gradient_cosine", "router_logit_rms", "router_logit_max",
+    "router_noise_std", "z_loss", "routing_std", "step_time", "eval_task_loss", "eval_max_load",
+)  # fmt: skip
+"""Slow quantities of the router, one value for each block of 10 steps."""
+
+
+def signals(history: History, start: int = 0, stop: int | None = None) -> dict[str, np.ndarray]:
+    """Every one of `SIGNALS` for each complete block of 10 steps between two steps, (n,) each; means over the block
+    unless said otherwise.
+
+    `router_balance_push` is α times the balancing loss's gradient norm on the router; `routing_std` the standard
+    deviation of each expert's load over the last 20 batches, mean over experts; `step_time` the modelled time of a step
+    with one expert per device, in units of a balanced step; `eval_…` what inference was like after the block.
+    """
+    length = len(history) if stop is None else stop
+    first, last = start // COARSE * COARSE, length // COARSE * COARSE
+    ends = np.arange(first, last, COARSE) + COARSE
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return values.reshape(-1, COARSE).mean(1)
+
+    table = {name: mean(history.column(name, first, last)) for name in SIGNALS if name in SCALARS}
+    push = history.knob("aux_loss_coef")[first:last] * history.column("router_balance_gradient", first, last)
+    load = history.column("load", 0, last)
+    return table | {
+        "router_balance_push": mean(push),
+        "routing_std": np.array([load[max(0, end - SMOOTHING_HORIZON) : end].std(0).mean() for end in ends]),
+        "step_time": mean(step_time(history.column("processed", first, last))),
+        "eval_task_loss": history.column("eval_task_loss", first, last)[COARSE - 1 :: COARSE],
+        "eval_max_load": history.column("eval_load", first, last)[COARSE - 1 :: COARSE].max(1),
+    }
+
+
+def step_time(processed: np.ndarray) -> np.ndarray:
+    """Modelled time of a step with one expert per device, in units of a step whose load is even: the busiest device
+    decides. (…, E) shares of pairs that each expert computes → (…)."""
+    return processed.max(-1) * processed.shape[-1]
+
+
+def sampling_std(config: RunConfig) -> float:
+    """What `routing_std` would be if every token drew its K experts by lot: the noise of a finite batch. Of T tokens
+    each has a given expert with probability K/E."""
+    chance = config.top_k / config.num_experts
+    return float(np.sqrt(chance * (1 - chance) / config.batch_tokens) / config.top_k)
+
+
+def recent_mean(history: History, name: str) -> np.ndarray:
+    """Mean of a column over the last 20 steps; zeros before the first."""
+    values = history.column(name)[-SMOOTHING_HORIZON:]
+    return values.mean(0) if len(values) else np.zeros(values.shape[1:])
+
+
+def recent_terms(history: History, load: str) -> np.ndarray:
+    """(E,) means of f_i·P_i over the last 20 steps, with one of the load columns as f; zeros before the first."""
+    f, p = (history.column(name)[-SMOOTHING_HORIZON:] for name in (load, "importance"))
+    return (f * p).mean(0) if len(f) else np.zeros(p.shape[1:])

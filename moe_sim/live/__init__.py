@@ -1,0 +1,1 @@
+"""Runs that train in the background while somebody watches."""

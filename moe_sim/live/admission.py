@@ -1,0 +1,79 @@
+"""Who may have runs computed: so many at once, everybody else in line."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from moe_sim.live.background_run import Playback
+
+MOST_RUNS = int(os.environ.get("MOE_SIM_RUNS", "60"))
+"""Different runs that train at once, unless the environment says otherwise."""
+HOLD = 30.0
+"""Seconds that a place is kept for whoever pauses, while others wait."""
+
+
+class Admission:
+    """Hands out places. One thread at a time."""
+
+    def __init__(self, places: int = MOST_RUNS) -> None:
+        self.places = places
+        self._holders: dict[Playback, tuple[frozenset[int], float]] = {}
+        """What each is having computed, and when it last wanted a step."""
+        self._line: list[Playback] = []
+
+    @property
+    def waiting(self) -> int:
+        """How many stand in line."""
+        return len(self._line)
+
+    @property
+    def taken(self) -> int:
+        """Different runs that have places; those who follow the same one share it."""
+        return len(self._work())
+
+    def admit(self, run: Playback) -> bool:
+        """Whether `run`, which wants a step, may have it now; else it stands in line, and has a `place`."""
+        work, held = run.work, self._holders.pop(run, None)
+        others = self._work()
+        may = held is not None and held[0] == work
+        if not may and (run in self._line[:1] or not self._line or work <= others):
+            may = not others or len(others | work) <= self.places
+        if may:
+            self._holders[run] = (work, time.monotonic())
+            self._leave_line(run)
+        elif run not in self._line:
+            self._line.append(run)
+            run.place = len(self._line)
+        return may
+
+    def sweep(self) -> list[Playback]:
+        """Take places back from those who left, ended, or paused for long.
+
+        Returns:
+            Who may come in now, in order.
+        """
+        long_ago = time.monotonic() - HOLD
+        for run, (_, wanted_at) in list(self._holders.items()):
+            if not run.wants_step and (not run.watched or run.state != "paused" or wanted_at < long_ago):
+                del self._holders[run]
+        for run in list(self._line):
+            if not run.wants_step or run.forgotten:
+                self._leave_line(run)
+        work, free = self._work(), []
+        for run in self._line:
+            if work and len(work | run.work) > self.places:
+                break
+            work |= run.work
+            free.append(run)
+        return free
+
+    def _work(self) -> frozenset[int]:
+        return frozenset().union(*(work for work, _ in self._holders.values()))
+
+    def _leave_line(self, run: Playback) -> None:
+        run.place = 0
+        if run in self._line:
+            self._line.remove(run)
+        for place, one in enumerate(self._line, 1):
+            one.place = place

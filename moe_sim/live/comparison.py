@@ -1,0 +1,121 @@
+"""Two to four runs in lock-step: none takes a step before the others have taken theirs."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from moe_sim.config.run_plan import NAMES, Variant
+from moe_sim.config.thresholds import Thresholds
+from moe_sim.live.background_run import DEFAULT_RATE, Playback
+from moe_sim.live.live_run import LiveRun
+
+
+class Comparison(Playback):
+    """Runs side by side. Trained, paused and sped up as one; a live knob can be moved in one of them.
+
+    Runs of the same seed see the same tokens in the same order and begin with the same weights, as long as they are of
+    one shape, and so are identical until the first differing update.
+    """
+
+    def __init__(self, variants: Sequence[Variant], *, rate: float = DEFAULT_RATE, catch_up: int = 0) -> None:
+        """
+        Args:
+            variants: two to four runs.
+            rate: steps/s to aim at.
+            catch_up: hurry to that step before anything else.
+
+        Raises:
+            ValueError: for another number of runs.
+        """
+        if not 2 <= len(variants) <= len(NAMES):
+            raise ValueError(f"a comparison has 2 to {len(NAMES)} runs, not {len(variants)}")
+        super().__init__(rate)
+        self.members = tuple(LiveRun(variant.config, variant.plan) for variant in variants)
+        self._catch_up = catch_up
+        self.extend(max(0, catch_up + 400 - self.budget))
+
+    def __repr__(self) -> str:
+        return f"Comparison({', '.join(repr(member) for member in self.members)})"
+
+    @property
+    def variants(self) -> tuple[Variant, ...]:
+        """What the runs are, with everything that was done by hand."""
+        return tuple(Variant(member.history.initial_config, member.course) for member in self.members)
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Where the diagnosis draws its lines."""
+        return self.members[0].thresholds
+
+    @thresholds.setter
+    def thresholds(self, thresholds: Thresholds) -> None:
+        for member in self.members:
+            member.thresholds = thresholds
+
+    @property
+    def steps_done(self) -> int:
+        going = [member.steps_done for member in self.members if not member.diverged]
+        return min(going) if going else max(member.steps_done for member in self.members)
+
+    @property
+    def diverged(self) -> bool:
+        return all(member.diverged for member in self.members)
+
+    def train(self) -> None:
+        for member in self.members:
+            member.train()
+        super().train()
+
+    def pause(self) -> None:
+        super().pause()
+        with self._lock:
+            for member in self.members:
+                member.pause()
+
+    def single_step(self) -> None:
+        for member in self.members:
+            member.pause()
+        super().single_step()
+
+    def extend(self, steps: int = 1_000) -> None:
+        for member in self.members:
+            member.budget += steps
+        super().extend(steps)
+
+    def update(self, which: int | None, **changes: Any) -> None:
+        """Move live knobs by hand, in one run (from 0) or in all (None).
+
+        Raises:
+            ValueError: as `Trainer.update` does; nothing has changed then.
+        """
+        with self._lock:
+            chosen = self.members if which is None else (self.members[which],)
+            for member in chosen:
+                member.config.replace(**changes)
+            for member in chosen:
+                member.update(**changes)
+
+    @property
+    def lane(self) -> int:
+        return self.members[0].lane
+
+    @property
+    def work(self) -> frozenset[int]:
+        return frozenset().union(*(member.work for member in self.members))
+
+    def take_steps(self, count: int, seconds: float = math.inf) -> None:
+        hurrying, end = self.catching_up, time.monotonic() + seconds
+        for _ in range(count):
+            going = [member for member in self.members if not member.diverged]
+            slowest = min((member.steps_done for member in going), default=0)
+            for member in going:
+                if member.steps_done == slowest:
+                    member.take_steps(1, seconds)
+            if time.monotonic() >= end:
+                break
+        if hurrying and not self.catching_up:
+            for member in self.members:
+                member.follow_plan()

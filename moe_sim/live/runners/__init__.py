@@ -1,0 +1,1 @@
+"""Compute runs in this process or in worker processes."""

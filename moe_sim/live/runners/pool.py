@@ -1,0 +1,254 @@
+"""Worker processes that compute runs: the interpreter of the page stays free, and each core has its own work."""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import logging
+import math
+import os
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from moe_sim.config.events import Event
+from moe_sim.config.run_config import RunConfig
+from moe_sim.live.runners import framing
+from moe_sim.live.runners.runner import Computation, Computing, Progress
+from moe_sim.live.runners.worker import events_to_json, progress_from_message
+
+RECENT = 5.0
+"""Seconds for which a run counts as work of its worker."""
+START_DELAY = 2.0
+"""Seconds that the first visitor's page has to itself before the processes load torch."""
+START_AGAIN = 10.0
+"""Seconds between two attempts to start processes."""
+MOST_WORKERS = 4
+"""Processes at most, unless the environment says otherwise: each takes some 170 MB."""
+BOOT = (
+    "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); getattr(os, 'nice', int)(5); "
+    "time.sleep(float(sys.argv[1])); from moe_sim.live.runners.worker import main; main()"
+)
+"""What a process does: leaves Ctrl-C to the server, lets the page come first, waits, and only then loads torch."""
+_ROOT = Path(__file__).resolve().parents[3]
+_numbers = itertools.count()
+
+log = logging.getLogger(__name__)
+
+
+class WorkerLost(RuntimeError):
+    """The process that computed a run is no more; another one can begin it anew."""
+
+
+class WorkerProcess:
+    """One process and the line to it. Any thread may ask; answers come in the order of questions."""
+
+    def __init__(self, lane: int, delay: float = 0.0) -> None:
+        """
+        Args:
+            lane: its number, from 1 on.
+            delay: seconds before it loads anything.
+        """
+        self.lane = lane
+        self.handles: weakref.WeakSet[RemoteComputation] = weakref.WeakSet()
+        """What it computes."""
+        self.ready = False
+        """It has loaded torch and answers; False again once it is gone."""
+        self._stopped = False
+        self._forgotten: deque[int] = deque()
+        self._sending = threading.Lock()
+        self._answered = threading.Condition()
+        self._questions = self._answers = 0
+        path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, str(delay)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"},
+        )  # fmt: skip
+        threading.Thread(target=self._wait_until_ready, name=f"worker-{lane}-starts", daemon=True).start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process is there, ready or not."""
+        return self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
+    @property
+    def load(self) -> int:
+        """How many runs it has computed lately."""
+        now = time.monotonic()
+        return sum(now - handle.used_at < RECENT for handle in list(self.handles))
+
+    def ask(self, name: str, number: int, **request: Any) -> Progress:
+        """Have something done and wait. Another thread may ask meanwhile: then the process need not wait for us.
+
+        Raises:
+            WorkerLost: if the process ends before it answers.
+            RuntimeError: with what went wrong in a run.
+        """
+        ticket = self._send(name, number, request)
+        with self._answered:
+            self._answered.wait_for(lambda: self._answers == ticket or not self.ready)
+        try:
+            if not self.ready:
+                raise EOFError
+            header, arrays = self._receive()
+        except (OSError, EOFError, ValueError):  # ValueError: stopped meanwhile
+            self._lose()
+            raise WorkerLost from None
+        with self._answered:
+            self._answers += 1
+            self._answered.notify_all()
+        if "error" in header:
+            raise RuntimeError(header["error"])
+        return progress_from_message(header, arrays)
+
+    def _send(self, name: str, number: int, request: dict[str, Any]) -> int:
+        """Put a question; gives which answer will be its."""
+        with self._sending:
+            if not self.ready:
+                raise WorkerLost
+            forget = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
+            assert self._process.stdin
+            try:
+                framing.write(self._process.stdin, {"name": name, "number": number, "forget": forget, **request})
+            except (OSError, ValueError):
+                self._lose()
+                raise WorkerLost from None
+            self._questions += 1
+            return self._questions - 1
+
+    def _lose(self) -> None:
+        with self._answered:
+            if self.ready:
+                log.error("worker process %d ended with code %s", self.pid, self._process.wait(5))
+            self.ready = False
+            self._answered.notify_all()
+
+    def forget(self, number: int) -> None:
+        """Let go of a run, some time."""
+        self._forgotten.append(number)
+
+    def stop(self) -> None:
+        """End the process, after what it is doing."""
+        self.ready, self._stopped = False, True
+        self._process.terminate()
+        self._process.wait(5)
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):  # something may be unsent
+                pipe and pipe.close()
+
+    def _wait_until_ready(self) -> None:
+        try:
+            self._receive()
+        except (EOFError, ValueError):
+            if not self._stopped:
+                log.error("worker process %d did not start", self.pid)
+        else:
+            self.ready = not self._stopped
+
+    def _receive(self) -> Any:
+        assert self._process.stdout
+        return framing.read(self._process.stdout)
+
+
+class RemoteComputation:
+    """A run being computed in a worker process."""
+
+    def __init__(self, worker: WorkerProcess, name: str, **request: Any) -> None:
+        self._worker, self._number = worker, next(_numbers)
+        self.lane = worker.lane
+        self.steps_done = 0
+        self.used_at = time.monotonic()
+        worker.handles.add(self)
+        weakref.finalize(self, worker.forget, self._number)
+        self._ask(name, **request)
+
+    def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
+        return self._ask("advance", steps=steps, seconds=min(seconds, 1e9), keep=keep)
+
+    def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> Progress:
+        return self._ask("update", changes=dict(changes), plan=events_to_json(plan))
+
+    def look(self) -> Progress:
+        return self._ask("look")
+
+    def copy(self, step: int, plan: tuple[Event, ...]) -> RemoteComputation:
+        return RemoteComputation(self._worker, "copy", original=self._number, step=step, plan=events_to_json(plan))
+
+    def _ask(self, name: str, **request: Any) -> Progress:
+        self.used_at = time.monotonic()
+        progress = self._worker.ask(name, self._number, **request)
+        self.steps_done = progress.steps_done
+        return progress
+
+
+class Pool:
+    """As many worker processes as wished; they start when the first run is asked for."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._workers: list[WorkerProcess] = []
+        self._started_at = -math.inf
+        self._changing = threading.Lock()
+        atexit.register(self.stop)
+
+    def use(self, count: int | None = None) -> None:
+        """Have so many processes, as soon as a run is asked for; by default as many as `MOE_SIM_WORKERS` says, or the
+        machine has cores. Until they answer, and with none, runs are computed in this process."""
+        usual = min(os.cpu_count() or 1, MOST_WORKERS)
+        self._count = int(os.environ.get("MOE_SIM_WORKERS", usual)) if count is None else count
+
+    @property
+    def processes(self) -> tuple[WorkerProcess, ...]:
+        """Those that answer."""
+        return tuple(worker for worker in self._workers if worker.ready)
+
+    def begin(self, config: RunConfig, plan: tuple[Event, ...]) -> Computing:
+        """Have a run computed by whoever has the least to do."""
+        self._start_missing()
+        ready = self.processes
+        if ready:
+            worker = min(ready, key=lambda worker: worker.load)
+            try:
+                return RemoteComputation(worker, "begin", config=config.model_dump(), plan=events_to_json(plan))
+            except WorkerLost:
+                pass
+        return Computation(config, plan)
+
+    def stop(self) -> None:
+        """End all processes."""
+        with self._changing:
+            self._count = 0
+            for worker in self._workers:
+                worker.stop()
+            self._workers = []
+
+    def _start_missing(self) -> None:
+        with self._changing:
+            alive = [worker for worker in self._workers if worker.alive]
+            if len(alive) >= self._count or time.monotonic() - self._started_at < START_AGAIN:
+                return
+            delay = START_DELAY if self._started_at == -math.inf else 0.0
+            self._started_at = time.monotonic()
+            for gone in set(self._workers) - set(alive):
+                gone.stop()
+            lanes = set(range(1, self._count + 1)) - {worker.lane for worker in alive}
+            self._workers = alive + [WorkerProcess(lane, delay) for lane in sorted(lanes)]
+
+
+@lru_cache(maxsize=1)
+def shared_pool() -> Pool:
+    """The worker processes of this server; none unless `use` asks for them."""
+    return Pool()

@@ -1,0 +1,163 @@
+"""A run being computed: a trainer that follows a plan and hands over what it did, in this process or in another."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from moe_sim.config.events import Event
+from moe_sim.config.run_config import RunConfig
+from moe_sim.history.history import History
+from moe_sim.history.probe import Probe
+from moe_sim.trainer.trainer import Trainer
+
+PROBE_EVERY = 10
+"""Steps between two looks at the routing map."""
+EARLY = 30
+"""Steps at the start of a run after each of which is looked: here people go step by step."""
+SNAPSHOT_EVERY = 100
+"""Steps between two copies of the state, where these are kept."""
+SNAPSHOT_BYTES = 32_000_000
+"""What the copies of one run may take."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a run did since it was last asked."""
+
+    steps_done: int
+    diverged: bool
+    rows: np.ndarray
+    """(n, width) of its steps, as `History.rows` has them."""
+    events: tuple[Event, ...]
+    probes: tuple[Probe, ...]
+    """Looks at the routing map, the newest last."""
+
+
+class Computing(Protocol):
+    """What `Trajectory` asks of whoever computes it. One thread at a time."""
+
+    lane: int
+    """Whose work it is: 0 for this process, else a worker's number."""
+
+    @property
+    def steps_done(self) -> int:
+        """How far it is."""
+        ...
+
+    def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
+        """Do up to so many steps, but begin none after so many seconds. With `keep`, copies of the state are kept for
+        `copy`."""
+        ...
+
+    def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> Progress:
+        """Move live knobs, and follow another plan from now on."""
+        ...
+
+    def look(self) -> Progress:
+        """A look at the routing map as it is now."""
+        ...
+
+    def copy(self, step: int, plan: tuple[Event, ...]) -> Computing:
+        """The same run to go on by itself, from a step that is not later than `step`."""
+        ...
+
+
+class Outbox(History):
+    """A history that keeps only what has not been taken yet."""
+
+    def __init__(self, config: RunConfig, taken: int = 0) -> None:
+        super().__init__(config)
+        self._taken = taken
+
+    def __len__(self) -> int:
+        return self._taken + self._length
+
+    def take(self) -> tuple[np.ndarray, tuple[Event, ...]]:
+        """Rows and moves since the last time."""
+        rows, events = self.rows(), self.events
+        self._taken, self._length, self.events = len(self), 0, ()
+        return rows, events
+
+
+class Computation:
+    """A run being computed in this process."""
+
+    lane = 0
+
+    def __init__(self, config: RunConfig, plan: tuple[Event, ...] = (), trainer: Trainer | None = None) -> None:
+        self.trainer = trainer or Trainer(config, Outbox(config))
+        self._config, self._plan = config, plan
+        self._error: Exception | None = None
+        self._probes: list[Probe] = []
+        self._snapshots: dict[int, Trainer] = {}
+
+    @property
+    def steps_done(self) -> int:
+        return self.trainer.steps_done
+
+    def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
+        if self._error is not None:
+            raise self._error
+        trainer, end = self.trainer, time.monotonic() + seconds
+        target = trainer.steps_done + steps
+        while trainer.steps_done < target and not trainer.diverged and time.monotonic() < end:
+            self._follow_plan()
+            try:
+                record = trainer.step()
+            except Exception as error:
+                self._error = error  # to be raised when the steps before it were handed over
+                break
+            if record is None:
+                break
+            if trainer.steps_done <= EARLY or trainer.steps_done % PROBE_EVERY == 0:
+                self._probes.append(trainer.probe())
+            if keep and trainer.steps_done % SNAPSHOT_EVERY == 0:
+                self._keep_snapshot()
+        return self._progress()
+
+    def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> Progress:
+        self.trainer.update(**changes)
+        self._plan = plan
+        self._snapshots.clear()
+        return self.look()
+
+    def look(self) -> Progress:
+        if not self.trainer.diverged:
+            self._probes.append(self.trainer.probe())
+        return self._progress()
+
+    def copy(self, step: int, plan: tuple[Event, ...]) -> Computation:
+        known: dict[int, Trainer | None] = {0: None, **self._snapshots, self.steps_done: self.trainer}
+        nearest = max(at for at in known if at <= step)
+        original = known[nearest]
+        trainer = None if original is None else original.copy(Outbox(self._config, nearest))
+        return Computation(self._config, plan, trainer)
+
+    def _follow_plan(self) -> None:
+        for event in self._plan:
+            if event.step == self.trainer.steps_done:
+                try:
+                    self.trainer.update(**event.changes)
+                except ValueError as error:  # a knob moved by hand in between has made it impossible
+                    log.warning("planned move at step %d left out: %s", event.step, error)
+
+    def _keep_snapshot(self) -> None:
+        size = 3 * sum(p.numel() * p.element_size() for p in self.trainer.network.parameters())
+        if (len(self._snapshots) + 1) * size <= SNAPSHOT_BYTES:
+            step = self.trainer.steps_done
+            self._snapshots[step] = self.trainer.copy(Outbox(self._config, step))
+
+    def _progress(self) -> Progress:
+        outbox = self.trainer.history
+        assert isinstance(outbox, Outbox)
+        (rows, events), probes = outbox.take(), tuple(self._probes)
+        self._probes.clear()
+        return Progress(self.trainer.steps_done, self.trainer.diverged, rows, events, probes)

@@ -1,0 +1,106 @@
+"""What a worker process does: compute runs for the server that started it, until that goes away."""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+
+from moe_sim import logs
+from moe_sim.config.events import Event
+from moe_sim.config.run_config import RunConfig
+from moe_sim.history.probe import Probe
+from moe_sim.live.runners import framing
+from moe_sim.live.runners.runner import Computation, Progress
+
+log = logging.getLogger(__name__)
+
+
+def events_to_json(events: tuple[Event, ...]) -> list[Any]:
+    """Moves of knobs, for a message."""
+    return [[event.step, event.changes] for event in events]
+
+
+def events_from_json(items: list[Any]) -> tuple[Event, ...]:
+    """What `events_to_json` wrote."""
+    return tuple(Event(step, changes) for step, changes in items)
+
+
+def progress_to_message(progress: Progress) -> tuple[dict[str, Any], list[np.ndarray]]:
+    """What a run did, for a message."""
+    header = {
+        "steps_done": progress.steps_done,
+        "diverged": progress.diverged,
+        "events": events_to_json(progress.events),
+        "probed": [probe.step for probe in progress.probes],
+    }
+    arrays = [progress.rows]
+    for probe in progress.probes:
+        arrays += [probe.expert, probe.dropped, probe.joint, probe.together]
+    return header, arrays
+
+
+def progress_from_message(header: dict[str, Any], arrays: list[np.ndarray]) -> Progress:
+    """What `progress_to_message` wrote."""
+    rows, *looks = arrays
+    probes = tuple(Probe(step, *looks[4 * i : 4 * i + 4]) for i, step in enumerate(header["probed"]))
+    return Progress(header["steps_done"], header["diverged"], rows, events_from_json(header["events"]), probes)
+
+
+class Worker:
+    """Holds computations by number and does what is asked."""
+
+    def __init__(self) -> None:
+        self._computations: dict[int, Computation] = {}
+
+    def obey(self, request: dict[str, Any]) -> Progress:
+        """Do one thing.
+
+        Raises:
+            Exception: whatever the run raises.
+        """
+        for number in request["forget"]:
+            self._computations.pop(number, None)
+        number = request["number"]
+        match request["name"]:
+            case "begin":
+                plan = events_from_json(request["plan"])
+                self._computations[number] = Computation(RunConfig(**request["config"]), plan)
+            case "copy":
+                plan = events_from_json(request["plan"])
+                self._computations[number] = self._computations[request["original"]].copy(request["step"], plan)
+            case "update":
+                plan = events_from_json(request["plan"])
+                return self._computations[number].update(request["changes"], plan)
+            case "advance":
+                return self._computations[number].advance(request["steps"], request["seconds"], keep=request["keep"])
+        return self._computations[number].look()
+
+
+def serve(source: BinaryIO, target: BinaryIO) -> None:
+    """Answer requests until there are no more."""
+    worker = Worker()
+    framing.write(target, {"ready": True})
+    while True:
+        try:
+            request, _ = framing.read(source)
+        except EOFError:
+            return
+        try:
+            header, arrays = progress_to_message(worker.obey(request))
+        except Exception as error:
+            log.exception("failed: %s of %s", request["name"], request["number"])
+            header, arrays = {"error": f"{type(error).__name__}: {error}"}, []
+        framing.write(target, header, arrays)
+
+
+def main() -> None:
+    """Serve on standard input and output; whatever else is printed goes to standard error."""
+    source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    logs.set_up()
+    torch.set_num_threads(1)
+    serve(source, target)

@@ -1,0 +1,183 @@
+"""The one place where balancing mechanisms live: what each adds to the loss, and how it selects experts.
+
+To add a mechanism, add a class and its row in `METHODS`, and its name to `RunConfig.balancing`.
+
+T tokens, E experts, K choices per token.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_sim import losses
+from moe_sim.config.run_config import RunConfig
+from moe_sim.router.routing import Routing
+from moe_sim.router.selection import Selection, expert_choice, sinkhorn_scores, top_choices
+
+
+class Balancing:
+    """A mechanism at work in one run. As it stands: none. What a mechanism leaves alone it inherits."""
+
+    label: ClassVar[str] = "none"
+    explanation: ClassVar[str] = "Nothing balances: the router follows the task alone."
+    knobs: ClassVar[tuple[str, ...]] = ()
+    """The knobs that only matter for some mechanisms, this one among them."""
+    needs_gaussian_noise: ClassVar[bool] = False
+    looks_at_batch: ClassVar[bool] = False
+    """The selection compares the tokens of a batch with each other. A token that arrives alone, in inference, is then
+    routed by the router's own top-k."""
+
+    def __init__(self, num_experts: int) -> None:
+        self.bias = torch.zeros(num_experts)
+        """(E,) what is added to an expert's scores for selection."""
+
+    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+        """The experts of each token, from (T, E) logits (with noise, if any) and their softmax."""
+        return top_choices(logits, top_k)
+
+    def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
+        """What α weighs, a differentiable scalar; None if nothing."""
+        return None
+
+    def after_step(self, load: np.ndarray, config: RunConfig) -> None:
+        """Learn from (E,) the load of the step that was just taken."""
+
+    @classmethod
+    def selects(cls) -> bool:
+        """Whether the mechanism chooses other experts than the router's own top-k."""
+        return cls.select is not Balancing.select
+
+
+class LoadBalancing(Balancing):
+    """E·Σ f·P (Fedus et al. 2021), in the convention of the configuration."""
+
+    label = "load-balancing loss (Switch)"
+    explanation = (
+        "A loss, E·Σ f·P. f counts where tokens went and aims the push, P carries the gradient: the busier an expert, "
+        "the harder its probability is pressed down."
+    )
+    knobs = ("aux_loss_coef", "convention")
+
+    def loss(self, routing: Routing, config: RunConfig) -> Tensor:
+        return losses.load_balancing_loss(
+            router_probs=routing.probs, expert_index=routing.expert_index, convention=config.convention
+        )
+
+
+class Importance(Balancing):
+    """CV² of the importance (Shazeer et al. 2017)."""
+
+    label = "importance loss (CV²)"
+    explanation = (
+        "A loss, the squared coefficient of variation of P. It evens out what the router would like, and never looks "
+        "at where tokens really went."
+    )
+    knobs = ("aux_loss_coef",)
+
+    def loss(self, routing: Routing, config: RunConfig) -> Tensor:
+        return losses.importance_loss(router_probs=routing.probs)
+
+
+class Load(Balancing):
+    """CV² of the smooth load under Gaussian noise (Shazeer et al. 2017, V-MoE)."""
+
+    label = "load loss (smooth)"
+    explanation = (
+        "A loss, CV² of a smooth load: the probability that an expert is among the chosen if its noise were drawn "
+        "anew. That has a gradient where a count has none, but it needs Gaussian noise, which this mechanism brings "
+        "along."
+    )
+    knobs = ("aux_loss_coef",)
+    needs_gaussian_noise = True
+
+    def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
+        if not isinstance(routing.noise_std, Tensor) and routing.noise_std == 0:
+            return None
+        return losses.load_loss(
+            router_logits=routing.logits, noisy_logits=routing.noisy_logits, noise_std=routing.noise_std,
+            top_k=config.top_k,
+        )  # fmt: skip
+
+
+class ImportanceAndLoad(Load):
+    """The mean of both losses of Shazeer et al., as V-MoE (Riquelme et al. 2021) has it."""
+
+    label = "importance and load loss (V-MoE)"
+    explanation = (
+        "A loss, the mean of two: CV² of P evens out the router's wishes, CV² of the smooth load evens out what comes "
+        "of them. It brings the Gaussian noise that the second one needs."
+    )
+
+    def loss(self, routing: Routing, config: RunConfig) -> Tensor:
+        importance, load = losses.importance_loss(router_probs=routing.probs), super().loss(routing, config)
+        return importance / 2 if load is None else (importance + load) / 2
+
+
+class SelectionBias(Balancing):
+    """b_i += rate · sign(mean load − load_i), added for selection only (Wang et al. 2024, DeepSeek-V3)."""
+
+    label = "selection bias (no loss)"
+    explanation = (
+        "No loss and no gradient: each expert has a bias that is added to its probability when experts are selected, "
+        "and only then. After every step it rises for experts with less than the mean load and falls for those with "
+        "more."
+    )
+    knobs = ("bias_rate",)
+
+    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+        # In double precision: single would turn small probabilities into 0, and those tie.
+        return top_choices(logits.double().softmax(1) + self.bias, top_k)
+
+    def after_step(self, load: np.ndarray, config: RunConfig) -> None:
+        # Rounded: an even share is not always 1/E to the last digit.
+        direction = np.sign(np.round(1 - load * len(load), 9)).astype(np.float32)
+        self.bias = self.bias + config.bias_rate * torch.from_numpy(direction)
+
+
+class ExpertChoice(Balancing):
+    """Each expert picks its tokens (Zhou et al. 2022)."""
+
+    label = "expert choice"
+    explanation = (
+        "No loss: the experts choose. Each takes the T·K/E tokens that like it best, so the load is even by "
+        "construction. A token may get several experts, or none. It looks at a whole batch, which a token in "
+        "inference does not have."
+    )
+    looks_at_batch = True
+
+    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+        return expert_choice(probs, top_k)
+
+
+class Sinkhorn(Balancing):
+    """Selection from a doubly normalized score matrix; the combine weight stays the raw probability."""
+
+    label = "Sinkhorn selection"
+    explanation = (
+        "No loss: experts are selected from scores whose rows and columns are scaled in turn until every expert is "
+        "liked alike. The weight of the chosen expert stays its raw probability. It looks at a whole batch."
+    )
+    looks_at_batch = True
+
+    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+        return top_choices(sinkhorn_scores(logits), top_k)
+
+
+METHODS: dict[str, type[Balancing]] = {
+    "load_balancing": LoadBalancing,
+    "importance": Importance,
+    "load": Load,
+    "importance_and_load": ImportanceAndLoad,
+    "bias": SelectionBias,
+    "expert_choice": ExpertChoice,
+    "sinkhorn": Sinkhorn,
+    "none": Balancing,
+}
+"""Every mechanism by its name in `RunConfig.balancing`."""
+
+PARTICULAR_KNOBS = frozenset(knob for method in METHODS.values() for knob in method.knobs)
+"""Knobs that matter for some mechanisms only."""

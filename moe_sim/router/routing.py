@@ -1,0 +1,117 @@
+"""From router logits to who goes where: noise, selection, capacity.
+
+T tokens, E experts, K choices per token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from moe_sim.config.run_config import RunConfig
+from moe_sim.router.capacity import expert_capacity, reroute, seating_order, within_capacity
+from moe_sim.router.selection import Selection, top_choices
+
+__all__ = ["Routing", "Select", "expert_capacity", "route"]
+
+Select = Callable[[Tensor, Tensor, int], Selection]
+"""(T, E) logits with noise, their softmax, K → the experts of each token."""
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Where a batch of tokens goes, and why."""
+
+    logits: Tensor
+    """(T, E) router logits without Gaussian noise."""
+    noisy_logits: Tensor
+    """(T, E) the logits that selected; the same tensor where there is no noise."""
+    noise_std: float | Tensor
+    """σ of the Gaussian noise in `noisy_logits`, (T, E) where it is learned."""
+    probs: Tensor
+    """(T, E) softmax of `logits`: the router's preference, whose mean is the importance P."""
+    expert_index: Tensor
+    """(T, K) int64, the chosen experts, the preferred first. f is counted from it, before capacity."""
+    assigned: Tensor | None
+    """(T, K) bool, False where a slot is empty; None where none is."""
+    dispatch_index: Tensor
+    """(T, K) int64, the expert that computes the pair: another than the chosen one where overflow was rerouted."""
+    combine_weights: Tensor
+    """(T, K) the weight of each pair in the layer's output, before capacity."""
+    kept: Tensor | None
+    """(T, K) bool, False where nobody computes the pair: the slot is empty, or capacity dropped it. None where every
+    pair is computed."""
+
+    def chosen(self) -> np.ndarray:
+        """(N,) the chosen expert of every pair, before capacity."""
+        return (self.expert_index if self.assigned is None else self.expert_index[self.assigned]).numpy().ravel()
+
+    def processed(self) -> np.ndarray:
+        """(N,) the computing expert of every pair that is computed."""
+        return (self.dispatch_index if self.kept is None else self.dispatch_index[self.kept]).numpy().ravel()
+
+    def served(self) -> np.ndarray:
+        """(T,) bool, False for a token that no expert computes: it passes on by the residual path only."""
+        return np.ones(len(self.logits), dtype=bool) if self.kept is None else self.kept.any(1).numpy()
+
+
+def top_k_of_logits(logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+    """The router's own preference: the K largest logits."""
+    return top_choices(logits, top_k)
+
+
+def route(
+    logits: Tensor, config: RunConfig, select: Select = top_k_of_logits, *,
+    noise: torch.Generator | None = None, noise_std: float | Tensor = 0.0, limited: bool = True,
+) -> Routing:  # fmt: skip
+    """Choose experts for each token and seat the pairs.
+
+    Args:
+        logits: (T, E) router logits.
+        config: its top_k, capacity_factor, overflow, drop_order and renormalize are obeyed.
+        select: how experts are chosen; it sees no gradient.
+        noise: where Gaussian noise is drawn from; None routes without.
+        noise_std: σ of that noise, a number or (T, E).
+        limited: whether the capacity limit holds.
+    """
+    probs = logits.softmax(1)
+    noisy_logits, noisy_probs = logits, probs
+    if noise is not None and (isinstance(noise_std, Tensor) or noise_std > 0):
+        noisy_logits = logits + noise_std * torch.randn(logits.shape, generator=noise)
+        noisy_probs = noisy_logits.softmax(1)
+    else:
+        noise_std = 0.0
+
+    selection = select(noisy_logits.detach(), noisy_probs.detach(), config.top_k)
+    expert_index, kept = selection.expert_index, selection.assigned
+    dispatch_index = expert_index
+    if limited and config.capacity_factor is not None:
+        dispatch_index, kept = _seat(selection, noisy_logits.detach(), noisy_probs.detach(), config)
+
+    weights = noisy_probs.gather(1, dispatch_index)
+    if config.renormalize:
+        total = weights if selection.assigned is None else weights * selection.assigned
+        weights = weights / total.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+    return Routing(
+        logits, noisy_logits, noise_std, probs, expert_index, selection.assigned, dispatch_index, weights, kept
+    )
+
+
+def _seat(selection: Selection, logits: Tensor, probs: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """The experts that the pairs go to under the capacity limit, and which pairs find room."""
+    tokens, num_experts = logits.shape
+    expert_index = selection.expert_index.numpy()
+    capacity = expert_capacity(
+        tokens=tokens, num_experts=num_experts, top_k=config.top_k, capacity_factor=config.capacity_factor or 0
+    )
+    assigned = np.ones(expert_index.shape, bool) if selection.assigned is None else selection.assigned.numpy()
+    by_probability = config.drop_order == "probability"
+    order = seating_order(assigned, probs.gather(1, selection.expert_index).numpy() if by_probability else None)
+    kept = within_capacity(expert_index, order, num_experts, capacity)
+    if config.overflow == "reroute":
+        expert_index, kept = reroute(expert_index, kept, order, logits.numpy(), capacity)
+    return torch.from_numpy(expert_index), torch.from_numpy(kept)

@@ -1,0 +1,214 @@
+"""History → messages for the live page, as JSON text.
+
+Every message says what happened from one step to another, so the first one (from step 0) is a snapshot and any later
+one a delta, and a client that was away asks for what it missed with `from`. Numbers are rounded to what a screen can
+show; the exact ones are in `History.to_frame()`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from base64 import b64encode
+from typing import Any
+
+import numpy as np
+
+from moe_sim import metrics
+from moe_sim.diagnosis.deaths import in_words, timeline
+from moe_sim.diagnosis.verdict import diagnose
+from moe_sim.history.history import COARSE
+from moe_sim.history.markers import ONE_MOVE, markers
+from moe_sim.history.series import SIGNALS, coarse_mean, recent_mean, recent_terms, signals, smoothed_imbalance
+from moe_sim.live.background_run import Playback
+from moe_sim.live.comparison import Comparison
+from moe_sim.live.lectures import shared_lectures
+from moe_sim.live.live_run import LiveRun
+from moe_sim.teaching.other_names import METRICS
+
+SHARE_SCALE = 1_000
+"""Shares travel as integers, in thousandths."""
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+"""The n-th letter stands for expert n on the routing map, for 8a + b for two tokens' experts a and b where there are at
+most 8 of them, and for n/63 in matrices of shares."""
+
+
+MOST_LECTURES = 3
+"""Lectures that are offered to whoever waits for a place."""
+ALL_PARTS = frozenset({"picture", "views"})
+"""The parts of a message that need not be in every one."""
+
+
+def encode(run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS) -> tuple[int, str]:
+    """What happened in `run` after step `start`.
+
+    Args:
+        run: the run.
+        start: the last step that is known already.
+        parts: which of `ALL_PARTS` to include beside what every message has.
+
+    Returns:
+        The last step in the message, and the message as JSON text: `rows` and `coarse` hold columns to append
+        (per-expert ones flattened row by row, the smoothed load in pairs of letters), everything else replaces what
+        was known before.
+    """
+    stop, message = _message(run, start, parts)
+    return stop, _text(message)
+
+
+def encode_comparison(comparison: Comparison, start: int) -> tuple[int, str]:
+    """What happened in all runs of a comparison after step `start`.
+
+    Returns:
+        The last step that is known of every run that goes on, and the message as JSON text: `members` holds one message
+        as of `encode` for each run, without the parts, and what the timeline says of it.
+    """
+    members, stop = comparison.members, comparison.steps_done  # looked up first: the members are as far by then
+    start = start if 0 <= start <= stop else 0
+    told = [_message(member, min(start, member.steps_done), frozenset())[1] for member in members]
+    message = _play(comparison) | {"from": start, "to": stop, "members": told}
+    for part, member in zip(message["members"], members, strict=True):
+        deaths = timeline(member.history, member.thresholds.dead_share)
+        part["timeline"] = {"words": in_words(member.history, deaths), "spells": deaths.spells}
+    return stop, _text(message)
+
+
+def _text(message: dict[str, Any]) -> str:
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
+
+
+def _play(run: Playback) -> dict[str, Any]:
+    playing = {
+        "state": run.state,
+        "budget": run.budget,
+        "rate": run.rate if math.isfinite(run.rate) else 0,
+        "speed": round(run.measured_rate, 1),
+    }
+    return playing | waiting(run)
+
+
+def waiting(run: Playback) -> dict[str, Any]:
+    """What is told to whoever waits for a place to train, and nobody else: which place, and what to watch meanwhile."""
+    return {"place": run.place, "lectures": shared_lectures().going(MOST_LECTURES)} if run.place else {}
+
+
+def _message(run: LiveRun, start: int, parts: frozenset[str]) -> tuple[int, dict[str, Any]]:
+    history, config = run.history, run.config
+    stop = len(history)
+    start = start if 0 <= start <= stop else 0
+    ratio = smoothed_imbalance(history, start, stop)
+    verdict = diagnose(history, config, run.thresholds, diverged=run.state == "diverged", failed=run.state == "failed")
+    message = _play(run) | {
+        "from": start,
+        "to": stop,
+        "live": {
+            name: getattr(config, name)
+            for name in ("top_k", "capacity_factor", "balancing", "aux_loss_coef", "frozen")
+        },
+        "diagnosis": vars(verdict),
+        "planned_moves": sum(event.step < stop for event in run.plan),
+        "tiles": _tiles(run, stop),
+        "rows": {
+            "smoothed_load": _letter_pairs(history.column("smoothed_load", start, stop)),
+            "task_loss": _numbers(history.column("task_loss", start, stop)),
+            "balance_loss": _numbers(history.column("balance_loss", start, stop)),
+            "imbalance": _numbers(ratio, 3),
+        },
+        "coarse": _coarse(run, start, stop),
+    }  # fmt: skip
+    newest = history.events[-1].step if history.events else -1
+    if start == 0 or newest >= start - ONE_MOVE:  # else no marker is another than in the message before
+        message["events"] = [vars(marker) for marker in markers(history)]
+    if "picture" in parts:
+        message |= _picture(run)
+    if "views" in parts:
+        message |= _views(run, stop)
+    return stop, message
+
+
+def _tiles(run: LiveRun, stop: int) -> dict[str, int]:
+    """Dead experts, and in thousandths the pairs that capacity drops and the tokens that nobody serves."""
+    smoothed = run.history.last("smoothed_load")
+    return {
+        "dead": int(metrics.dead_experts(smoothed, run.thresholds.dead_share)) if stop else 0,
+        "dropped": _shares(recent_mean(run.history, "dropped_fraction"))[0],
+        "unserved": _shares(recent_mean(run.history, "unserved_fraction"))[0],
+    }
+
+
+def _coarse(run: LiveRun, start: int, stop: int) -> dict[str, list[float | None]]:
+    """Per-expert columns and, as one, all `SIGNALS`; nothing where no block of ten steps was completed."""
+    if start // COARSE == stop // COARSE:
+        return {}
+    table = signals(run.history, start, stop)
+    digits = {"grad_norm": 2, "weight_change": 2, "weight_distance": 3}
+    return {name: _numbers(coarse_mean(run.history, name, start, stop).ravel(), digits[name]) for name in digits} | {
+        "signals": [
+            _number(float(table[name][block]), 4 if name == "eval_task_loss" else 3)
+            for block in range(len(table["z_loss"]))
+            for name in SIGNALS
+        ]
+    }
+
+
+def _picture(run: LiveRun) -> dict[str, Any]:
+    """Where the tokens of the routing map go, and which of them nobody takes."""
+    expert, dropped = run.probe.expert, run.probe.dropped
+    if run.config.num_experts <= 8:
+        expert = np.append(expert, np.zeros(len(expert) % 2, dtype=expert.dtype))
+        expert = 8 * expert[::2] + expert[1::2]
+    return {
+        "map": _letters(expert),
+        "dropped": b64encode(np.packbits(dropped).tobytes()).decode() if dropped.any() else "",
+    }
+
+
+def _views(run: LiveRun, stop: int) -> dict[str, Any]:
+    """What the second row of views shows of now: shares in pairs of letters, means of the last 20 steps."""
+    history, config, probe = run.history, run.config, run.probe
+    seen = history.column("eval_load")[COARSE - 1 :: COARSE]
+    load = recent_mean(history, "load")
+    columns = ("load", "first_load", "importance", "processed", "preferred_load", "dropped_by_choice")
+    shares = {name: recent_mean(history, name) for name in columns}
+    shares["eval_load"] = seen[-1] if len(seen) else np.zeros(len(load))
+    now = {name: _letter_pairs(values) for name, values in shares.items()} | {
+        "selection_bias": _numbers(history.last("selection_bias"), 3) if config.balancing == "bias" and stop else [],
+        "specialization": _number(float(history.last("specialization")), 3) if stop else None,
+        "metrics": [_number(metric.compute(load), 3) for metric in METRICS] if stop else [None] * len(METRICS),
+    }
+    terms, first_terms = recent_terms(history, "load"), recent_terms(history, "first_load")
+    now["terms"] = _numbers(
+        np.array([terms.sum(), first_terms.sum(), terms[load.argmax()]]), 5
+    )  # times 2·E they are shown with two decimals
+    together = probe.coactivation() if config.top_k > 1 or config.balancing == "expert_choice" else None
+    return {
+        "now": now,
+        "joint": _letters(np.rint(63 * probe.group_shares())),
+        "together": "" if together is None else _letters(np.rint(63 * together)),
+    }
+
+
+def _shares(values: np.ndarray) -> list[int]:
+    return np.rint(np.asarray(values).ravel() * SHARE_SCALE).astype(int).tolist()
+
+
+def _numbers(values: np.ndarray, digits: int = 4) -> list[float | None]:
+    """Rounded to significant digits; None for ∞ and NaN, which JSON does not have."""
+    return [_number(value, digits) for value in values.tolist()]
+
+
+def _number(value: float, digits: int) -> float | None:
+    if not math.isfinite(value):
+        return None
+    rounded = float(f"{value:.{digits}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def _letter_pairs(shares: np.ndarray) -> str:
+    """Two letters a share, in units of 1/4095: the bulk of a message, at half the size of decimals."""
+    units = np.rint(shares.ravel() * 4095).astype(int).tolist()
+    return "".join(LETTERS[unit >> 6] + LETTERS[unit & 63] for unit in units)
+
+
+def _letters(numbers: np.ndarray) -> str:
+    return "".join(LETTERS[int(number)] for number in numbers.ravel())

@@ -1,0 +1,1 @@
+"""What is learned: synthetic topics, or real text."""

@@ -1,0 +1,85 @@
+"""The topics task: tokens around topic centres, labelled by a teacher network for each topic.
+
+x = LayerNorm(shared + centre[topic] + 0.4·ε), ε ~ N(0, I). `shared` is one direction that all tokens have in common, as
+the hidden states of real models do; it makes the first routing lopsided and is the lever of collapse. The label is
+argmax W2[topic]·tanh(W1[topic]·ε): to predict it one has to know the topic *and* compute a function of ε, which is
+what experts are for.
+
+T tokens, D width, G topics, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from moe_sim.config.run_config import RunConfig
+from moe_sim.tasks.task import Batch, HeldOut
+
+WIDTH, CLASSES, TEACHER_HIDDEN, HELD_OUT_TOKENS = 32, 16, 16, 400
+TOKEN_SPREAD, CENTRE_LENGTH = 0.4, 0.7
+TEACHER_IN_STD, TEACHER_OUT_STD = 1.5, 4.0
+
+
+class Topics:
+    """Batches of the topics task for one configuration; see the module's text for the formulas."""
+
+    width, classes, group_noun = WIDTH, CLASSES, "topic"
+    shift_knobs: tuple[str, ...] = ("topic_skew", "topic_shift")
+
+    def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:
+        topics = config.num_topics
+        self.group_names = tuple(f"topic {i + 1}" for i in range(topics))
+        self.shared_D = config.shared_direction * math.sqrt(WIDTH) * _unit(1, task)[0]
+        self.centre_GD = CENTRE_LENGTH * math.sqrt(WIDTH) * _unit(topics, task)
+        self.teacher_in = torch.randn(topics, TEACHER_HIDDEN, WIDTH, generator=task) * TEACHER_IN_STD / math.sqrt(WIDTH)
+        self.teacher_out = (
+            torch.randn(topics, CLASSES, TEACHER_HIDDEN, generator=task) * TEACHER_OUT_STD / math.sqrt(TEACHER_HIDDEN)
+        )
+        batch, noise_TD = self._draw(HELD_OUT_TOKENS, self.shares(config), held_out)
+        self.held_out = HeldOut(batch, positions=_map_positions(batch.groups.numpy(), noise_TD.numpy(), topics))
+
+    def shares(self, config: RunConfig) -> Tensor:
+        """Zipf's law over the ranks of the topics; `topic_shift` turns their order."""
+        rank_G = (torch.arange(len(self.group_names), dtype=torch.float64) - config.topic_shift) % len(self.group_names)
+        frequency_G = (rank_G + 1) ** -config.topic_skew
+        return (frequency_G / frequency_G.sum()).float()
+
+    def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+        """Draw `tokens` tokens, their topics by their shares."""
+        return self._draw(tokens, shares, generator)[0]
+
+    held_out_batch = batch
+    """No token is ever drawn twice."""
+
+    def stem(self, generator: torch.Generator) -> nn.Module:
+        """Tokens are vectors already."""
+        return nn.Identity()
+
+    def _draw(self, tokens: int, shares: Tensor, generator: torch.Generator) -> tuple[Batch, Tensor]:
+        groups = torch.multinomial(shares, tokens, replacement=True, generator=generator)
+        noise_TD = torch.randn(tokens, WIDTH, generator=generator)
+        x_TD = F.layer_norm(self.shared_D + self.centre_GD[groups] + TOKEN_SPREAD * noise_TD, (WIDTH,))
+        return Batch(x_TD, self._teach(noise_TD, groups), groups), noise_TD
+
+    def _teach(self, noise_TD: Tensor, groups: Tensor) -> Tensor:
+        # All teachers at once on all tokens, then pick: for a dozen small topics cheaper than gathering weights.
+        hidden_GTH = torch.matmul(noise_TD, self.teacher_in.transpose(1, 2)).tanh_()
+        scores_GTC = torch.bmm(hidden_GTH, self.teacher_out.transpose(1, 2))
+        return scores_GTC[groups, torch.arange(len(groups))].argmax(1)
+
+
+def _unit(rows: int, generator: torch.Generator) -> Tensor:
+    return F.normalize(torch.randn(rows, WIDTH, generator=generator), dim=1)
+
+
+def _map_positions(groups: np.ndarray, noise_TD: np.ndarray, topics: int) -> np.ndarray:
+    """Topics on a sunflower spiral in the unit disc, each token beside its topic by two coordinates of its own ε."""
+    index = np.arange(topics)
+    radius, angle = np.sqrt((index + 0.5) / topics), index * np.pi * (3 - np.sqrt(5))
+    centre = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return (centre[groups] + noise_TD[:, :2] * 0.22 / np.sqrt(topics)).astype(np.float32)

@@ -1,0 +1,158 @@
+"""Lessons 9 and 10: routers that run away, and balance without a loss."""
+
+from __future__ import annotations
+
+from moe_sim.config.events import Event
+from moe_sim.config.run_config import RunConfig
+from moe_sim.history.history import History
+from moe_sim.router.balancing import METHODS
+from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs
+from moe_sim.teaching.course.measures import (
+    dead,
+    enough_steps,
+    held_out_load,
+    mean,
+    number,
+    per_expert,
+    percent,
+    smoothed_load,
+    steps_since,
+)
+
+JUMP, BACK, JUMP_JUDGED_AT = 100, 150, 400
+
+
+def _survived(history: History, config: RunConfig) -> list[Criterion]:
+    jumped = int((history.knob("learning_rate") >= 0.1).sum())
+    largest = float(history.column("router_logit_max").max(initial=0.0))
+    gone = dead(history)
+    return [
+        enough_steps(history, JUMP_JUDGED_AT),
+        Criterion("The learning rate is 0.1 for 50 steps.", jumped >= BACK - JUMP, f"{jumped} steps"),
+        Criterion("No router logit ever exceeds 15.", 0 < largest < 15, f"largest {number(largest, 1)}"),
+        Criterion("At most two experts are dead in the end.", gone <= 2, f"{number(gone, 0)} dead"),
+    ]
+
+
+def _after_the_jump(history: History, config: RunConfig) -> Paragraphs:
+    largest = history.column("router_logit_max").max()
+    return (
+        f"The jump came and the largest logit of the whole run was {number(largest, 1)}. With a z-loss coefficient of "
+        f"{config.z_loss_coef:g} the term mean(logsumexp(z)²) is {number(mean(history, 'z_loss'))} now.",
+        f"Dead experts: {number(dead(history), 0)}; router entropy is {number(mean(history, 'router_entropy'))}. "
+        "The price of so strong a term: probabilities stay close together, even long after the jump.",
+    )
+
+
+Z_LOSS = Lesson(
+    slug="z-loss",
+    title="The router that ran away: z-loss",
+    goal="Go through a jump of the learning rate to 0.1 at step 100 with no router logit ever above 15, and at step "
+    "400 have at most two dead experts.",
+    tab="router",
+    knobs=("z_loss_coef", "aux_loss_coef"),
+    start={"aux_loss_coef": 0.1},
+    plan=(Event(JUMP, {"learning_rate": 0.1}), Event(BACK, {"learning_rate": 0.003})),
+    look_for=(
+        "Router logits at step 100: they shoot up within a few steps.",
+        "Pulls on the router afterwards: both gradients have shrunk, on most seeds to nearly nothing.",
+        "The state line says Saturated. Raise α as far as you like and see what happens.",
+        "Then reset and set the z-loss before the jump.",
+    ),
+    story={
+        "beginner": (
+            "The router's scores may grow without limit. Once they are huge it is absolutely sure of its choice, and "
+            "one who is absolutely sure does not listen, not even to α.",
+            "The z-loss keeps scores small from the start, so that the router goes on listening.",
+        ),
+        "practitioner": (
+            "A spike, here of the learning rate, throws the logits far apart. For most tokens the softmax saturates at "
+            "0 and 1, where it has no gradient, and the balancing loss, which works through that gradient, has little "
+            "to push with.",
+            "Prevention is the cure: penalize large logits. In large models the usual coefficient is 0.001; this jump "
+            "is violent and takes about 1 to be contained, while 0.1 is not enough.",
+        ),
+        "expert": (
+            "L_z = (1/T) Σ (log Σ exp z_j)² (Zoph et al. 2022, ST-MoE), with ∂L_z/∂z_j = (2/T) · logsumexp(z) · p_j: "
+            "it pulls on the winner with full force, precisely where ∂p/∂z = p(1 − p) has died.",
+            "It does not balance by itself, and it is smallest where logsumexp(z) = 0, that is for uniform logits at "
+            "−ln E; what else it buys is precision, since rounding errors in bfloat16 grow with the logits.",
+        ),
+    },
+    hint="Reset and set Router z-loss coefficient, in the group Balancing, to 1 before step 100. Leave α at 0.1.",
+    criteria=_survived,
+    conclude=_after_the_jump,
+    intended_start={"z_loss_coef": 1.0},
+    intended_steps=JUMP_JUDGED_AT,
+)
+
+WITHOUT_LOSS = ("bias", "expert_choice", "sinkhorn")
+EVEN = 0.22
+
+
+def _without_loss(history: History, config: RunConfig) -> list[Criterion]:
+    kept = steps_since(history, "balancing", "bias_rate")
+    training, inference = float(smoothed_load(history).max()), held_out_load(history)
+    return [
+        Criterion(
+            "A mechanism without a loss is at work for 200 steps: bias, expert choice or Sinkhorn.",
+            config.balancing in WITHOUT_LOSS and kept >= 200,
+            f"{METHODS[config.balancing].label}, {kept} steps",
+        ),
+        Criterion("In training no expert has more than 22\u00a0%.", training <= EVEN, percent(training)),
+        Criterion("Nor in inference, on held-out tokens.", inference <= EVEN, percent(inference)),
+        Criterion("No expert is dead.", dead(history) == 0, f"{number(dead(history), 0)} dead"),
+    ]
+
+
+def _after_the_mechanisms(history: History, config: RunConfig) -> Paragraphs:
+    preferred = float(per_expert(history, "preferred_load").max())
+    return (
+        f"With {METHODS[config.balancing].label} the busiest expert has {percent(float(smoothed_load(history).max()))} "
+        f"in training and {percent(held_out_load(history))} in inference. By the router's own scores alone, it would "
+        f"be {percent(preferred)}.",
+        "Balance by selection leaves the router's taste as it is. A bias stays in force for a token that comes alone; "
+        "a choice that compares the tokens of a batch does not.",
+    )
+
+
+MECHANISMS = Lesson(
+    slug="other-mechanisms",
+    title="Balance without a loss",
+    goal="With α = 0, find a mechanism under which no expert has more than 22\u00a0% of the tokens, in training and in "
+    "inference, and none is dead.",
+    tab="mechanism",
+    knobs=("balancing", "bias_rate"),
+    start={"balancing": "expert_choice"},
+    look_for=(
+        "Mechanism: the grey bars are what the router itself prefers, the coloured ones what was selected.",
+        "Expert choice: perfectly even, and a part of the tokens is chosen by nobody.",
+        "Inference: the load of tokens that are routed one by one.",
+        "Try Sinkhorn and bias in turn, 200 steps each.",
+    ),
+    story={
+        "beginner": (
+            "There are other ways to share work. Let the experts pick their tokens; even out the scores of a whole "
+            "batch before choosing; or give idle experts a bonus that grows as long as they are idle.",
+            "All three balance here while it trains. The question is what remains when a single token comes along.",
+        ),
+        "practitioner": (
+            "Expert choice and Sinkhorn look at a batch as a whole. In inference there may be no batch, or one of "
+            "strangers, and then only the router's own scores count; nothing has balanced those.",
+            "The bias method nudges a number per expert after every step and keeps it. It adds no gradient, so it does "
+            "not fight the task, and it works on single tokens as well.",
+        ),
+        "expert": (
+            "Bias (Wang et al. 2024; DeepSeek-V3): select by p_i + b_i, weigh by p_i, b_i ← b_i + γ · sign(mean load − "
+            "load_i). γ = 0.001 is usual on sigmoid scores; on softmax probabilities here 0.01 does well.",
+            "Expert choice (Zhou et al. 2022): each expert takes its top T·K/E tokens, which in causal models also "
+            "leaks information about later tokens. Sinkhorn, after BASE layers (Lewis et al. 2021): select from a "
+            "doubly normalized score matrix, weigh by the raw p.",
+        ),
+    },
+    hint="Set the balancing mechanism to bias with a rate of 0.01, and train for 250 steps more.",
+    criteria=_without_loss,
+    conclude=_after_the_mechanisms,
+    intended=(Event(200, {"balancing": "bias"}),),
+    intended_steps=450,
+)

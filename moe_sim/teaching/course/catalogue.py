@@ -1,0 +1,25 @@
+"""All lessons in one tuple."""
+
+from __future__ import annotations
+
+from moe_sim.teaching.course.alpha import CHOOSE, TOO_LATE
+from moe_sim.teaching.course.beyond import MECHANISMS, Z_LOSS
+from moe_sim.teaching.course.collapse import RESCUE, WATCH, WHY
+from moe_sim.teaching.course.data import SHIFTED, TEXT
+from moe_sim.teaching.course.lesson import Lesson
+from moe_sim.teaching.course.noise import NOISE
+from moe_sim.teaching.course.routing import CAPACITY, TOP_K
+
+LESSONS: tuple[Lesson, ...] = (
+    WATCH, WHY, RESCUE, CHOOSE, TOO_LATE, CAPACITY, TOP_K, NOISE, Z_LOSS, MECHANISMS, TEXT, SHIFTED,
+)  # fmt: skip
+"""All lessons, in their order."""
+
+
+def lesson(slug: str) -> Lesson:
+    """The lesson of that name.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    return {one.slug: one for one in LESSONS}[slug]

@@ -1,0 +1,28 @@
+"""All questions in one tuple."""
+
+from __future__ import annotations
+
+from moe_sim.teaching.quiz.drawn_from_arithmetic import QUESTIONS as FROM_ARITHMETIC
+from moe_sim.teaching.quiz.drawn_from_curves import QUESTIONS as FROM_CURVES
+from moe_sim.teaching.quiz.drawn_from_loads import QUESTIONS as FROM_LOADS
+from moe_sim.teaching.quiz.drawn_from_routing import QUESTIONS as FROM_ROUTING
+from moe_sim.teaching.quiz.fixed_beginner import QUESTIONS as BEGINNER
+from moe_sim.teaching.quiz.fixed_expert import QUESTIONS as EXPERT
+from moe_sim.teaching.quiz.fixed_practitioner import QUESTIONS as PRACTITIONER
+from moe_sim.teaching.quiz.question import Question
+
+QUESTIONS: tuple[Question, ...] = (
+    *BEGINNER, *PRACTITIONER, *EXPERT, *FROM_LOADS, *FROM_CURVES, *FROM_ARITHMETIC, *FROM_ROUTING,
+)  # fmt: skip
+"""Fixed ones first."""
+
+_BY_KEY = {question.key: question for question in QUESTIONS}
+
+
+def by_key(key: str) -> Question:
+    """The question of this key.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    return _BY_KEY[key]

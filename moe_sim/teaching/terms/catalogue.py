@@ -1,0 +1,30 @@
+"""All terms in one tuple."""
+
+from __future__ import annotations
+
+from moe_sim.teaching.terms.balance import TERMS as BALANCE
+from moe_sim.teaching.terms.capacity import TERMS as CAPACITY
+from moe_sim.teaching.terms.collapse import TERMS as COLLAPSE
+from moe_sim.teaching.terms.data import TERMS as DATA
+from moe_sim.teaching.terms.layer import TERMS as LAYER
+from moe_sim.teaching.terms.learning import TERMS as LEARNING
+from moe_sim.teaching.terms.measures import TERMS as MEASURES
+from moe_sim.teaching.terms.mechanisms import TERMS as MECHANISMS
+from moe_sim.teaching.terms.systems import TERMS as SYSTEMS
+from moe_sim.teaching.terms.term import Term
+
+TERMS: tuple[Term, ...] = (
+    LAYER + MEASURES + COLLAPSE + BALANCE + MECHANISMS + CAPACITY + SYSTEMS + LEARNING + DATA
+)  # fmt: skip
+"""Subject by subject, in the order in which one would learn them."""
+
+_BY_NAME = {term.name: term for term in TERMS}
+
+
+def by_name(name: str) -> Term:
+    """The term of this name.
+
+    Raises:
+        KeyError: if there is none.
+    """
+    return _BY_NAME[name]

@@ -1,9 +1,0 @@
-"""Every term that the app uses, explained for three kinds of readers, and where a text uses it."""
-
-from __future__ import annotations
-
-from moe_sim.terms.catalogue import TERMS, by_name
-from moe_sim.terms.occurrences import find
-from moe_sim.terms.term import LEVELS, Level, Term
-
-__all__ = ["LEVELS", "TERMS", "Level", "Term", "by_name", "find"]

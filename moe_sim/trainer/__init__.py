@@ -1,0 +1,8 @@
+"""The network and its training, one optimizer step at a time."""
+
+from moe_sim.config.knobs import live_changes
+from moe_sim.history.probe import Probe
+from moe_sim.tasks.catalogue import TASKS, make_task
+from moe_sim.trainer.trainer import EVALUATION_TOKENS, LARGEST_LOSS, Trainer
+
+__all__ = ["EVALUATION_TOKENS", "LARGEST_LOSS", "TASKS", "Probe", "Trainer", "live_changes", "make_task"]

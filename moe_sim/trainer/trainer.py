@@ -1,0 +1,199 @@
+"""One optimizer step at a time: a run from its configuration to its history.
+
+T tokens, E experts, K choices per token.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from moe_sim import losses
+from moe_sim.config.events import Event
+from moe_sim.config.knobs import live_changes
+from moe_sim.config.run_config import RunConfig
+from moe_sim.history.history import COARSE, History, StepRecord
+from moe_sim.history.probe import Probe
+from moe_sim.router.balancing import METHODS
+from moe_sim.router.routing import Routing
+from moe_sim.tasks.catalogue import make_task
+from moe_sim.tasks.task import Batch, HeldOut, generators
+from moe_sim.trainer.network import Network
+from moe_sim.trainer.optimizer import Adam
+from moe_sim.trainer.recorder import Evaluation, Recorder, RouterGradients, StepLosses
+
+LARGEST_LOSS = 103.0
+"""Nats. Beyond it the mean token's label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
+EVALUATION_TOKENS = 512
+"""Held-out tokens that are routed as in inference, once every 10 steps."""
+
+
+class Trainer:
+    """Trains one small MoE network. The same configuration and the same updates at the same steps give the same
+    numbers on one machine; the order of the tokens and the initial weights depend on the seed and on structural knobs
+    only."""
+
+    def __init__(self, config: RunConfig, history: History | None = None) -> None:
+        """
+        Args:
+            config: the run.
+            history: where its steps go; a new one unless given.
+        """
+        self.config = config
+        random = generators(config.seed)
+        self._data, self._noise, self._evaluation = random["data"], random["noise"], random["evaluation"]
+        self._evaluation_start = self._evaluation.get_state()
+        self.task = make_task(config)
+        weights = random["weights"]
+        self.network = Network(self.task.stem(weights), self.task.width, self.task.classes, config, weights)
+        self.balancing = METHODS[config.balancing](config.num_experts)
+        self._optimizer = Adam(self.network.parameters())
+        self._recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
+        self.history = History(config) if history is None else history
+        self.diverged = False
+        """True once a loss or gradient was not finite, or the task loss above `LARGEST_LOSS`; weights and history then
+        stay as they were."""
+        self._look_at_data()
+
+    @property
+    def steps_done(self) -> int:
+        """Steps so far."""
+        return len(self.history)
+
+    @property
+    def held_out(self) -> HeldOut:
+        """The tokens of the routing map."""
+        return self.task.held_out
+
+    def update(self, **changes: Any) -> None:
+        """Move live knobs; they act from the next step on.
+
+        Raises:
+            ValueError: for a structural or unknown knob, naming it, and for a value that is not allowed. Nothing has
+                changed then.
+        """
+        changed = live_changes(self.config, changes)
+        if not changed:
+            return
+        config = self.config.replace(**changed)
+        self.config = config
+        self.history.record_event(Event(self.steps_done, changed))
+        if "balancing" in changed:
+            self.balancing = METHODS[config.balancing](config.num_experts)
+        if not torch.equal(self._shares, self.task.shares(config)):
+            self._look_at_data()
+
+    def copy(self, history: History) -> Trainer:
+        """The same state again, to go on by itself and write into another history. Takes about as long as a step."""
+        shared = {id(self.task): self.task, id(self.history): history}
+        return copy.deepcopy(self, shared)
+
+    def run(self, steps: int) -> History:
+        """Train for `steps` steps, fewer if the run diverges. Returns the history that the trainer keeps."""
+        for _ in range(steps):
+            if self.diverged:
+                break
+            self.step()
+        return self.history
+
+    def step(self) -> StepRecord | None:
+        """One optimizer step on a fresh batch; where the run is frozen, only its routing.
+
+        Returns:
+            Its record; None if the run has diverged, in this call or before.
+        """
+        if self.diverged:
+            return None
+        config, step = self.config, self.steps_done + 1
+
+        # Forward: the batch through router, experts and head.
+        batch = self.task.batch(config.batch_tokens, self._shares, self._data)
+        with torch.set_grad_enabled(not config.frozen):
+            logits, routing = self.network(batch.inputs, config, self.balancing, noise=self._noise)
+            loss = self._losses(logits, batch.labels, routing)
+
+        # Backward and update.
+        gradients = RouterGradients() if config.frozen else self._learn(loss)
+        if gradients is None:
+            self.diverged = True
+            return None
+
+        evaluation = self._evaluate() if step % COARSE == 0 else None
+        record = self._recorder.record(step, config, self.balancing, batch.groups, routing, loss, gradients, evaluation)
+        if not config.frozen:
+            self.balancing.after_step(record.load, config)
+        self.history.append(record)
+        return record
+
+    def probe(self) -> Probe:
+        """Route the held-out tokens of the routing map with the weights of now."""
+        moe, inputs = self.network.moe, self.held_out.batch.inputs
+        with torch.no_grad():
+            routing = moe.route(self.network.stem(inputs), self.config, self.balancing)
+        first = routing.expert_index[:, 0].numpy()
+        num_experts = self.config.num_experts
+        joint = self._recorder.joint.value.reshape(-1, num_experts)
+        together = self._recorder.together.value.reshape(num_experts, num_experts)
+        return Probe(self.steps_done, first.astype(np.uint8), ~routing.served(), joint, together)
+
+    def _losses(self, logits: Tensor, labels: Tensor, routing: Routing) -> StepLosses:
+        """The task's loss, what α weighs, the z-loss, and the sum that is optimized."""
+        config = self.config
+        task = F.cross_entropy(logits, labels)
+        auxiliary = self.balancing.loss(routing, config)
+        z = losses.router_z_loss(router_logits=routing.logits)
+        total = task
+        if config.aux_loss_coef and auxiliary is not None:
+            total = total + config.aux_loss_coef * auxiliary
+        if config.z_loss_coef:
+            total = total + config.z_loss_coef * z
+        return StepLosses(task, auxiliary, z, total)
+
+    def _learn(self, loss: StepLosses) -> RouterGradients | None:
+        """Backward and update. None, and no update, if the step has diverged."""
+        config, router_weight = self.config, self.network.moe.router.weight
+        self._optimizer.zero_grad()
+        balance = _gradient(loss.auxiliary, router_weight)
+        z = _gradient(loss.z, router_weight) if config.z_loss_coef else None
+        loss.total.backward()
+        if not (torch.isfinite(loss.total) and loss.task < LARGEST_LOSS and self._gradients_are_finite()):
+            return None
+        # What the total's gradient owes to neither of the others comes from the task.
+        task = router_weight.grad.detach().clone()  # type: ignore[union-attr]
+        if balance is not None:
+            task -= config.aux_loss_coef * balance
+        if z is not None:
+            task -= config.z_loss_coef * z
+        self._optimizer.step(config.learning_rate)
+        return RouterGradients(task, balance)
+
+    def _gradients_are_finite(self) -> bool:
+        norms = torch._foreach_norm([p.grad for p in self.network.parameters() if p.grad is not None])
+        return bool(torch.isfinite(torch.stack(norms)).all())
+
+    def _look_at_data(self) -> None:
+        """Note the shares of the groups under the knobs of now, and draw held-out tokens by them, the same ones
+        each time."""
+        self._shares = self.task.shares(self.config)
+        self._evaluation.set_state(self._evaluation_start)
+        self._unseen: Batch = self.task.held_out_batch(EVALUATION_TOKENS, self._shares, self._evaluation)
+
+    def _evaluate(self) -> Evaluation:
+        """Route and predict held-out tokens as in inference: no noise, no capacity limit, each token by itself."""
+        with torch.no_grad():
+            logits, routing = self.network(self._unseen.inputs, self.config, self.balancing, inference=True)
+            task_loss = F.cross_entropy(logits, self._unseen.labels).item()
+        chosen = routing.chosen()
+        return Evaluation(task_loss, np.bincount(chosen, minlength=self.config.num_experts) / chosen.size)
+
+
+def _gradient(loss: Tensor | None, weight: Tensor) -> Tensor | None:
+    """The gradient of one loss alone on one weight; None where it has none."""
+    if loss is None:
+        return None
+    return torch.autograd.grad(loss, weight, retain_graph=True)[0]

@@ -1,1 +1,0 @@
-"""The Compare page's parts: what a visitor compares, and the controls in the sidebar."""

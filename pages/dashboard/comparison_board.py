@@ -1,0 +1,42 @@
+"""The Compare page's board: runs in lock-step, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from moe_sim.charts.blank import blank_comparison
+from moe_sim.charts.palette import Theme
+from moe_sim.config.run_plan import NAMES, difference_in_words, variant_in_words
+from moe_sim.live.comparison import Comparison
+from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.visitor.replay import to_keep
+from pages.visitor.session import Session
+
+
+def show(
+    session: Session, run: Comparison, command: Callable[[dict[str, Any]], None], next_message: Callable[[], str]
+) -> None:
+    """Draw a comparison; `command` is called with what a button asks for."""
+    theme = current_theme()
+    key = (run.id, theme, session.thresholds)
+    data = session.remembered("comparison", key, lambda: payload(run, theme))
+    variants = run.variants
+    words = {
+        "difference": difference_in_words(variants),
+        "runs": [
+            {"name": name, "words": variant_in_words(variant, variants)}
+            for name, variant in zip(NAMES, variants, strict=False)
+        ],
+    }
+    keeping = {"session": session.opened_with, "hurrying": run.catching_up, "kept": to_keep(variants)}
+    mount("compare", ("compare.js",), data | words | keeping, command, next_message)
+
+
+def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
+    """What the component needs to know of a comparison beside its stream."""
+    starts = tuple(member.history.initial_config for member in run.members)
+    return common_payload(run, run.thresholds, theme) | {
+        "figures": blank_comparison(starts, theme, run.thresholds),
+        "num_experts": [member.config.num_experts for member in run.members],
+    }

@@ -1,0 +1,64 @@
+"""The live page's board: one element that draws the whole dashboard and keeps its place while data flows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from moe_sim.charts.blank import blank_figures
+from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.config.knobs import KNOBS
+from moe_sim.live.live_run import LiveRun
+from moe_sim.router.balancing import METHODS
+from moe_sim.teaching.level import Level
+from moe_sim.teaching.other_names import KNOB_NAMES, METRICS
+from moe_sim.teaching.terms.catalogue import TERMS
+from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.visitor.commands import obey
+from pages.visitor.comparison import variant_of
+from pages.visitor.replay import to_keep
+from pages.visitor.session import Session
+
+
+def show(session: Session) -> None:
+    """Draw the dashboard of the session's run."""
+    theme = current_theme()
+    key = (session.run.id, theme, session.thresholds, session.view.level)
+    data = session.remembered("payload", key, lambda: payload(session.run, theme, session.view.level))
+    kept = None if session.following or session.run.is_recorded else to_keep([variant_of(session.run)])
+    data = data | {
+        "tab": session.view.tab, "log": session.view.log, "turns": session.turns, "hide": sorted(session.view.hide),
+        "watching": session.following is not None,
+        "session": session.opened_with, "hurrying": session.run.catching_up, "kept": kept,
+    }  # fmt: skip
+    mount(
+        "dashboard", ("lessons.js", "tabs.js", "main.js"), data, lambda command: obey(session, command),
+        session.next_message,
+    )  # fmt: skip
+
+
+def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:
+    """What the component needs to know of a run beside its stream: figures without data, colours, words."""
+    common = common_payload(run, run.thresholds, theme)
+    task = run.task
+    return common | {
+        "figures": blank_figures(run.history.initial_config, task, theme, run.thresholds),
+        "num_experts": run.config.num_experts,
+        "batch_tokens": run.config.batch_tokens,
+        "groups": task.group_names,
+        "group_noun": task.group_noun,
+        "passages": task.held_out.passages,
+        "mechanisms": {
+            name: {
+                "label": method.label,
+                "explanation": method.explanation,
+                "weighs_a_loss": "aux_loss_coef" in method.knobs,
+                "looks_at_batch": method.looks_at_batch,
+            }
+            for name, method in METHODS.items()
+        },
+        "metrics": [(metric.name, metric.formula, metric.balanced, metric.elsewhere) for metric in METRICS],
+        "knob_names": KNOB_NAMES,
+        "terms": {name: term.short for term in TERMS if term.explained_to(level) for name in term.names},
+        "shift": ", ".join(KNOBS[name].label for name in task.shift_knobs),
+        "context": common["context"] | {"colours": PALETTES[theme].expert_colours(run.config.num_experts)},
+    }

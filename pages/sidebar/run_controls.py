@@ -1,0 +1,148 @@
+"""The sidebar: presets and one control for each knob, made from `KNOBS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from typing import Any
+
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from moe_sim.config.knobs import KNOBS, THRESHOLDS, Knob
+from moe_sim.config.presets import MECHANISM, PRESETS, SCENARIO
+from moe_sim.config.run_config import MAIN, RunConfig
+from moe_sim.config.thresholds import GROUP
+from moe_sim.router.balancing import METHODS, PARTICULAR_KNOBS
+from moe_sim.teaching.level import LEVELS
+from pages.sidebar import sharing
+from pages.sidebar.knob_widgets import knob_widget
+from pages.visitor.session import Session
+
+WITH_CONTROLS = ("Live", "Learn")
+"""The pages on which a run is trained."""
+
+
+def draw(session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage) -> None:
+    """Draw the way to all pages and, where a run is trained, its controls as they stand in the run's configuration;
+    moving one acts on the session. What the link hides is left out."""
+    hidden = session.view.hide
+    with st.container(key="title", gap=None):
+        st.title("Expert Collapse Lab", anchor=False)
+        st.markdown("A small Mixture-of-Experts model, training live. Can you keep its experts alive?")
+    if "pages" not in hidden:
+        with st.container(horizontal=True, key="pages"):
+            for one in pages:
+                st.page_link(one, label=f"**{one.title}**" if one is page else one.title)
+    if session.following is not None:
+        _watching(session)
+    elif page.title in WITH_CONTROLS:
+        _controls(session)
+    _level(session)
+    if page.title in WITH_CONTROLS and "share" not in hidden:
+        with st.container(horizontal=True, key="take-away"):
+            st.button("Share", icon=":material/share:", on_click=sharing.open_dialog, args=("share",))
+            st.button("Export", icon=":material/download:", on_click=sharing.open_dialog, args=("export",))
+        sharing.draw(session, pages)
+
+
+def _watching(session: Session) -> None:
+    st.info("You are watching a lecture. Its controls are with whoever leads it.")
+    st.button("Branch off from here", type="primary", width="stretch", on_click=session.branch_off,
+              help="A run of your own that does again what this one did so far, and is yours from there.")  # fmt: skip
+
+
+def _level(session: Session) -> None:
+    """How deep explanations go, on every page."""
+    st.segmented_control(
+        "Explain for", LEVELS, default=session.view.level, key="level", required=True,
+        on_change=lambda: session.look(level=st.session_state["level"]),
+        help="How deep explanations go and how many terms are underlined, on every page.",
+    )  # fmt: skip
+
+
+def _controls(session: Session) -> None:
+    hidden = session.view.hide
+    if "presets" not in hidden:
+        _presets(session, SCENARIO)
+    if "mechanisms" not in hidden:
+        with st.expander("Mechanisms, each at its usual strength"):
+            _presets(session, MECHANISM)
+    config = session.run.config
+    knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task) and knob.name not in hidden]
+    for group, members in groupby(knobs, key=lambda knob: knob.group):
+        if group == MAIN:
+            for knob in members:
+                _control(session, knob, lambda: session.run.config, session.change)
+        else:
+            with st.expander(group):
+                for knob in members:
+                    if _matters(knob, config):
+                        _control(session, knob, lambda: session.run.config, session.change)
+                    if knob.name == "seed":
+                        st.button("New seed", on_click=session.new_seed, width="stretch")
+    if "thresholds" not in hidden:
+        with st.expander(GROUP):
+            st.caption("Tools disagree about where these lines are. They change what is said, not what is computed.")
+            for knob in THRESHOLDS.values():
+                _control(session, knob, lambda: session.thresholds, session.move_threshold)
+    st.caption("↻ starts anew from step 0. Everything else acts on the run going on.")
+
+
+def _presets(session: Session, kind: str) -> None:
+    # Buttons, not a selection: which preset the run is, the run itself tells.
+    current = session.preset
+    with st.container(horizontal=True, key=f"presets-{kind}"):
+        for name, preset in PRESETS.items():
+            if preset.kind != kind:
+                continue
+            st.button(
+                preset.label,
+                key=f"preset-{name}",
+                help=preset.description,
+                type="primary" if name == current else "secondary",
+                on_click=session.choose_preset,
+                args=(name,),
+            )
+
+
+def _matters(knob: Knob, config: RunConfig) -> bool:
+    """Whether the mechanism at work looks at the knob at all."""
+    return knob.name not in PARTICULAR_KNOBS or knob.name in METHODS[config.balancing].knobs
+
+
+def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callable[..., None]) -> None:
+    """The widget that fits the knob. It shows the knob's value, whatever moved it; moving it calls `act`."""
+    drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})
+    key = _widget_key(knob)
+    value = getattr(read(), knob.name)
+    stands = st.session_state.get(key, value)
+    if stands != value and drawn.get(knob.name) == value:
+        # Nobody but the widget has moved since it was drawn: its callback was cut short by the next script run.
+        act(**{knob.name: stands})
+        value = getattr(read(), knob.name)
+    if stands != value:
+        key = _widget_key(knob, anew=True)
+    drawn[knob.name] = value
+
+    def moved() -> None:
+        with session.acting:  # looked up only when it is our turn: a later move may have come first
+            stands = st.session_state[key]
+            if key != _widget_key(knob) and stands == value:
+                return  # an old widget, reported once more as it was drawn: nobody has moved it
+            act(**{knob.name: stands})
+            drawn.pop(knob.name, None)
+
+    values = read()
+    unused = isinstance(values, RunConfig) and not _matters(knob, values)
+    help = f"{METHODS[values.balancing].label} has no use for it. {knob.help}" if unused else knob.help
+    knob_widget(knob, value, values, key=key, help=help, on_change=moved, disabled=unused)
+
+
+def _widget_key(knob: Knob, *, anew: bool = False) -> str:
+    """The widget's key; a new one when something else than the widget has moved the knob: a browser may report the old
+    position once more, which is then no move of this widget. Its beginning tells the style sheet whether the knob
+    restarts."""
+    versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
+    versions[knob.name] = versions.get(knob.name, 0) + anew
+    return f"{'live' if knob.live else 'restart'}-{knob.name}-{versions[knob.name]}"

@@ -1,0 +1,124 @@
+"""What a visitor takes away: links, QR codes, embeds, lectures, and the run as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from html import escape
+from typing import Literal
+
+import segno
+import streamlit as st
+from streamlit.navigation.page import StreamlitPage
+
+from moe_sim.charts.html_page import run_to_html
+from moe_sim.config.codec import MOST_EVENTS
+from moe_sim.history.from_json import run_from_json
+from moe_sim.history.to_csv import run_to_csv
+from moe_sim.history.to_json import run_to_json
+from moe_sim.live.live_run import LiveRun
+from moe_sim.server.slides import scene_of
+from pages.visitor.address import address
+from pages.visitor.session import Session
+from pages.visitor.view import HIDEABLE
+
+LARGEST_UPLOAD = 40
+"""MB."""
+
+
+def open_dialog(name: Literal["share", "export"]) -> None:
+    """Have `draw` show a dialog in this script run."""
+    st.session_state["dialog"] = name
+
+
+def draw(session: Session, pages: Sequence[StreamlitPage]) -> None:
+    """Show the dialog that was asked for, if any."""
+    name = st.session_state.pop("dialog", None)
+    if name == "share":
+        _share(session, pages)
+    elif name == "export":
+        _export(session)
+
+
+@st.dialog("Share", width="large")
+def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
+    history = session.run.history
+    moves = sum(len(event.changes) for event in history.events)
+    left, right = st.columns(2)
+    fits = 0 < len(history.events) <= MOST_EVENTS
+    done = left.toggle(
+        f"With what was done so far ({moves} moves)", value=fits, disabled=not fits,
+        help=f"The link replays every move at its step, from the same start; a link holds {MOST_EVENTS} of them.",
+    )  # fmt: skip
+    autoplay = left.toggle("Starts by itself")
+    embed = left.toggle("Embedded", help="Without Streamlit's own frame, for a page of a course.")
+    page = right.selectbox("Page", pages, format_func=lambda one: one.title)
+    hide = right.multiselect("Hide", HIDEABLE, format_func=HIDEABLE.__getitem__, help="Controls that are left out.")
+
+    view = replace(session.view, autoplay=autoplay, hide=session.view.hide | frozenset(hide))
+    config, events = (history.initial_config, history.events) if done else (session.run.start_config, session.run.plan)
+    query = session.link(config, events, view) | ({"embed": "true"} if embed else {})
+    link = address(page.url_path, query)
+    _take_away(link)
+    st.markdown("**For a web page**")
+    embedded = address(page.url_path, query | {"embed": "true"})
+    st.code(f'<iframe src="{escape(embedded)}" width="100%" height="760" style="border:0"></iframe>', language="html",
+            wrap_lines=True)  # fmt: skip
+    st.markdown("**Follow me**: whoever opens this link watches your run live, and can branch off at any step.")
+    if session.lecture is None:
+        st.button("Start a lecture", on_click=session.begin_lecture)
+    else:
+        _take_away(address("", {"follow": session.lecture}))
+
+
+def _take_away(link: str) -> None:
+    """A link to copy, and its QR code."""
+    left, right = st.columns([3, 1])
+    left.code(link, language=None, wrap_lines=True)
+    try:
+        code = segno.make(link, error="l")
+    except segno.DataOverflowError:
+        right.caption("Too long for a QR code.")
+    else:
+        right.image(code.svg_data_uri(scale=4, border=4, light="#ffffff"), width=170)
+
+
+@st.dialog("Export")
+def _export(session: Session) -> None:
+    run = session.run
+    steps = len(run.history)
+    st.markdown(f"Step {steps} of the run. Figures one by one: the SVG and PNG buttons of each chart.")
+    link = address("", session.link(run.history.initial_config, run.history.events))
+    name = f"expert-collapse-seed-{run.config.seed}-step-{steps}"
+
+    def page() -> str:
+        return run_to_html(scene_of(run), link, diverged=run.state == "diverged")
+
+    for label, suffix, mime, make, words in (
+        ("JSON", "json", "application/json", lambda: run_to_json(run.history, run.probe),
+         "configuration, moves and every number; loads back below"),
+        ("CSV", "csv", "text/csv", lambda: run_to_csv(run.history), "one row a step"),
+        ("HTML", "html", "text/html", page, "one page with all charts, interactive, no network needed"),
+    ):  # fmt: skip
+        left, right = st.columns([1, 3], vertical_alignment="center")
+        left.download_button(label, make, f"{name}.{suffix}", mime, on_click="ignore", disabled=not steps,
+                             width="stretch")  # fmt: skip
+        right.markdown(words)
+    st.divider()
+    upload = st.file_uploader("Load a run (JSON)", type="json", max_upload_size=LARGEST_UPLOAD)
+    if upload is not None and st.button("Show it", type="primary"):
+        _load(session, upload.getvalue())
+        st.rerun()
+
+
+def _load(session: Session, content: bytes) -> None:
+    """Show a recorded run. Refused with a notice, and nothing is lost, if the file is not one."""
+    try:
+        history, probe = run_from_json(content.decode("utf-8"))
+    except UnicodeDecodeError:
+        session.notices.append("That file is not text, so it is not a run exported as JSON.")
+    except ValueError as error:
+        session.notices.append(str(error))
+    else:
+        session.show(lambda: LiveRun.recorded(history, probe))
+        session.notices.append("A recorded run, as it was. Reset trains it anew with the same knobs and moves.")

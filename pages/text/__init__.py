@@ -1,0 +1,1 @@
+"""Prose with underlined terms, notices, and escaping for Markdown."""

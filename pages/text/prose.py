@@ -1,0 +1,43 @@
+"""Texts for reading: terms underlined for the reader's level, with their meaning on hover and focus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+
+import streamlit as st
+
+from moe_sim.teaching.level import Level
+from moe_sim.teaching.terms.occurrences import find
+
+
+def show(paragraphs: Iterable[str], level: Level) -> None:
+    """Write paragraphs of plain text."""
+    st.html('<div class="reading">' + "".join(f"<p>{underlined(text, level)}</p>" for text in paragraphs) + "</div>")
+
+
+def listing(items: Iterable[str], level: Level) -> None:
+    """Write a list of plain texts."""
+    lines = "".join(f"<li>{underlined(text, level)}</li>" for text in items)
+    st.html(f'<ul class="reading">{lines}</ul>')
+
+
+def checklist(items: Iterable[tuple[str, bool]], level: Level) -> None:
+    """Write a list of plain texts, each with a mark that says whether it is met."""
+    lines = "".join(
+        f'<li data-met="{str(met).lower()}" aria-label="{escape(text)}: {"met" if met else "not yet"}">'
+        f"{underlined(text, level)}</li>"
+        for text, met in items
+    )
+    st.html(f'<ul class="reading">{lines}</ul>')
+
+
+def underlined(text: str, level: Level) -> str:
+    """Plain text as HTML, the first occurrence of each term that readers of the level may not know marked up."""
+    parts, at = [], 0
+    for start, end, term in find(text, level):
+        parts.append(escape(text[at:start]))
+        short = escape(f"{term.name}: {term.short}")
+        parts.append(f'<abbr class="term" tabindex="0" data-short="{short}">{escape(text[start:end])}</abbr>')
+        at = end
+    return "".join(parts) + escape(text[at:])

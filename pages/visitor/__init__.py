@@ -1,0 +1,1 @@
+"""One visitor's session and everything that belongs to it."""

@@ -1,0 +1,24 @@
+"""Play, pause, step, speed: commands that any background run understands."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from moe_sim.config.limits import MOST_STEPS
+from moe_sim.live.background_run import RATES, Playback
+
+
+def play(run: Playback, command: dict[str, Any]) -> None:
+    """Play, pause, speed: what can be done to whatever trains in the background."""
+    match command:
+        case {"name": "train"}:
+            run.train()
+        case {"name": "pause"}:
+            run.pause()
+        case {"name": "step"}:
+            run.single_step()
+        case {"name": "extend"} if run.budget < MOST_STEPS:
+            run.extend()
+        case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
+            run.set_rate(float(rate) or math.inf)

@@ -1,0 +1,67 @@
+"""Runs that outlive their server: the browser keeps what it takes to compute them again, and asks a new one for it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from moe_sim.config.codec import events_from_text, events_to_text, from_query, to_query
+from moe_sim.config.run_plan import NAMES, Variant
+from moe_sim.live.background_run import RATES
+from moe_sim.live.live_run import LiveRun
+
+MOST_STEPS = 100_000
+"""A run with a larger budget is not computed again."""
+MOST_MOVES = 1_000
+"""Nor is one in which knobs moved more often."""
+REFUSED = "The connection was lost, and what had been trained cannot be computed again: it starts at step 0."
+
+
+@dataclass(frozen=True)
+class Replay:
+    """Runs that were trained side by side, or one alone, up to a step."""
+
+    variants: tuple[Variant, ...]
+    steps: int
+    budget: int
+    rate: float
+    training: bool
+    """Whether it goes on then."""
+
+    def run(self) -> LiveRun:
+        """The one run, hurrying to the step."""
+        (variant,) = self.variants
+        run = LiveRun.again(variant.config, variant.plan, self.steps)
+        run.rate, run.budget = self.rate, self.budget
+        if self.training:
+            run.train()
+        return run
+
+
+def to_keep(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """What a browser keeps of runs: where each began, and every move of a knob."""
+    return [{"config": to_query(variant.config), "events": events_to_text(variant.plan)} for variant in variants]
+
+
+def replay_from(command: Mapping[str, Any]) -> Replay | None:
+    """Read what a browser has kept, with how far it was; None if anything in it cannot be."""
+    match command:
+        case {
+            "runs": list() as runs, "steps": int() as steps, "budget": int() as budget,
+            "rate": int() | float() as rate, "training": bool() as training,
+        } if 0 <= steps <= budget <= MOST_STEPS and 1 <= len(runs) <= len(NAMES):  # fmt: skip
+            variants = tuple(variant for run in runs if (variant := _variant(run)) is not None)
+            if len(variants) == len(runs) and (rate or math.inf) in RATES:
+                return Replay(variants, steps, budget, rate or math.inf, training)
+    return None
+
+
+def _variant(run: Any) -> Variant | None:
+    match run:
+        case {"config": dict() as query, "events": str() as text} if all(isinstance(v, str) for v in query.values()):
+            config, refused = from_query(query)
+            plan, impossible = events_from_text(text, config, MOST_MOVES)
+            return None if refused or impossible else Variant(config, plan)
+    return None

@@ -1,0 +1,256 @@
+"""What a small server bears: `python -m tests.bench.load` starts a real one, sends it viewers and sessions, prints a table.
+
+Viewers read the live stream; sessions speak Streamlit's websocket protocol as a browser does: a page, a run that trains
+by itself, its stream, and reruns. The clients share the machine with the server. Leave it alone meanwhile.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import numpy as np
+import psutil
+import torch
+from websockets.asyncio.client import connect
+
+from moe_sim import RunConfig, Trainer
+from tests.bench.load_clients import LARGEST, Viewer, Visitor
+from tests.support.serving import launch, wait_until_healthy
+
+WARM = 8.0
+"""Seconds that a first visitor trains before anything is measured: worker processes have loaded torch by then."""
+BARE_SECONDS = 6.0
+
+
+@dataclass
+class Watch:
+    """The server's processes from outside."""
+
+    process: psutil.Process
+    memory: list[float]
+    """MB of all of them, what they share counted once."""
+    waits: list[float]
+    """Seconds until the health check answered."""
+
+    async def look(self, address: str, work: asyncio.Future[Any], every: float) -> None:
+        """Until `work` is done."""
+        async with httpx.AsyncClient(timeout=30) as client:
+            while not work.done():
+                asked = time.perf_counter()
+                await client.get(f"{address}/_stcore/health")
+                self.waits.append(time.perf_counter() - asked)
+                self.memory.append(await asyncio.to_thread(self._memory))
+                await asyncio.wait([work], timeout=every)
+
+    def _memory(self) -> float:
+        total = 0.0
+        for process in (self.process, *self.process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss / 1e6
+        return total
+
+
+@contextmanager
+def server_under_load() -> Iterator[tuple[str, Watch]]:
+    """A server of its own, warm: it has drawn a page and trained already."""
+    with tempfile.TemporaryDirectory() as folder, launch(Path(folder) / "log.txt") as (address, process):
+        wait_until_healthy(address, process)
+        asyncio.run(Visitor("autoplay=1").visit(address, WARM, 2 * WARM))
+        yield address, Watch(psutil.Process(process.pid), [], [])
+        log = (Path(folder) / "log.txt").read_text(encoding="utf-8")
+        if "Traceback" in log:
+            print(log[-3000:])
+
+
+def under_watch(address: str, watch: Watch, clients: Sequence[Coroutine[Any, Any, None]], every: float = 2) -> None:
+    """Let all clients do their work."""
+
+    async def work() -> None:
+        gathered = asyncio.gather(*clients)
+        await watch.look(address, gathered, every)
+        await gathered
+
+    asyncio.run(work())
+
+
+def delays(viewers: list[Viewer]) -> np.ndarray:
+    """Seconds from when any viewer had a step until each viewer had it, for every message."""
+    stops = sorted({stop for viewer in viewers for _, stop in viewer.arrivals})
+    first = {}
+    for viewer in viewers:
+        for at, stop in viewer.arrivals:
+            first[stop] = min(at, first.get(stop, np.inf))
+    # A message that ends at a later step has told the earlier ones too.
+    known = np.minimum.accumulate([first[stop] for stop in reversed(stops)])[::-1]
+    told = dict(zip(stops, known, strict=True))
+    waits = []
+    for viewer in viewers:
+        before = 0
+        for at, stop in viewer.arrivals[1:]:
+            inside = [step for step in stops[np.searchsorted(stops, before, "right") :] if step <= stop]
+            waits += [at - told[step] for step in inside]
+            before = stop
+    return np.array(waits)
+
+
+def row(scene: str, watch: Watch, clients: Sequence[Viewer | Visitor], **told: str) -> None:
+    """One line of the table."""
+    viewers = [client.viewer if isinstance(client, Visitor) else client for client in clients]
+    errors = sum(viewer.errors for viewer in viewers)
+    errors += sum(client.errors for client in clients if isinstance(client, Visitor))
+    parts = [f"{name.replace('_', ' ')} {value}" for name, value in told.items()]
+    parts += [
+        f"health at most {max(watch.waits):.2f} s", f"peak memory {max(watch.memory):.0f} MB", f"errors {errors}",
+        f"gaps {sum(viewer.gaps for viewer in viewers)}",
+    ]  # fmt: skip
+    print(f"{scene}: {'; '.join(parts)}", flush=True)
+
+
+def viewers_of_one_run(count: int, seconds: float) -> None:
+    """Many viewers of one run."""
+    with server_under_load() as (address, watch):
+        parts = urlsplit(address)
+        viewers = [Viewer() for _ in range(count)]
+
+        async def play() -> None:
+            async with connect(f"ws://{parts.netloc}/_stcore/stream", max_size=LARGEST,
+                               subprotocols=["streamlit"], origin=address) as socket:  # fmt: skip
+                run_id = await Visitor("autoplay=1&seed=7").rerun(socket)
+                assert run_id is not None
+                await asyncio.gather(
+                    *(viewer.watch(str(parts.hostname), int(parts.port or 80), run_id, seconds) for viewer in viewers)
+                )
+
+        before = watch.process.cpu_times()
+        under_watch(address, watch, [play()])
+        after = watch.process.cpu_times()
+        messages = [len(viewer.arrivals) / seconds for viewer in viewers]
+        waits = delays(viewers) * 1000
+        row(
+            f"{count} viewers of one run", watch, viewers, messages_per_second=f"{min(messages):.1f} at least",
+            delivery=f"p50 {np.percentile(waits, 50):.0f} ms, p95 {np.percentile(waits, 95):.0f} ms",
+            page_process=f"{(after.user + after.system - before.user - before.system) / seconds:.2f} cores",
+        )  # fmt: skip
+
+
+def sessions(
+    scene: str, count: int, seconds: float, query: str, *, arriving: float = 10, rerun_every: float = 4,
+    bare: float | None = None, look_every: float = 2, stay: float = math.inf,
+) -> Watch:  # fmt: skip
+    """Many sessions that train and rerun; in `query`, {} is the session's number. Whoever leaves after `stay` seconds
+    is followed by another."""
+    with server_under_load() as (address, watch):
+        visitors: list[Visitor] = []
+
+        async def seat(number: int) -> None:
+            await asyncio.sleep(arriving * number / count)
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 1 and not any(visitor.errors for visitor in visitors):
+                visitor = Visitor(query.format(len(visitors)))
+                visitors.append(visitor)
+                await visitor.visit(address, min(stay, left), rerun_every - 1 + number % 3)
+
+        under_watch(address, watch, [seat(number) for number in range(count)], look_every)
+        paints = [visitor.first_paint for visitor in visitors]
+        reruns = [1000 * wait for visitor in visitors for wait in visitor.reruns]
+        speeds = [speed for visitor in visitors if (speed := _speed(visitor.viewer)) > 0]
+        told = {"first_paint": f"p95 {np.nanpercentile(paints, 95):.2f} s"}
+        if reruns:
+            told["rerun"] = f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms"
+        if stay > seconds:
+            told["training"] = f"{len(speeds)}, {sum(speeds):.0f} steps/s in all"
+        if bare is not None:
+            told["of_a_bare_loop"] = f"{sum(speeds) / bare:.0%}"
+        told["slowest"] = f"{min(speeds) / statistics.mean(speeds):.2f} of the mean"
+        row(f"{len(visitors)} {scene}", watch, visitors, **told)
+        return watch
+
+
+def soak(count: int, minutes: float) -> None:
+    """So many sessions at any time, each for two minutes: how much memory grows from minute 5 on."""
+    watch = sessions(
+        "sessions, one after the other",
+        count,
+        60 * minutes,
+        "autoplay=1&seed={}",
+        rerun_every=20,
+        look_every=5,
+        stay=120,
+    )
+    per_minute = len(watch.memory) / minutes
+    early = statistics.median(watch.memory[int(4.5 * per_minute) : int(5.5 * per_minute)])
+    late = statistics.median(watch.memory[-int(per_minute) :])
+    print(f"memory at minute 5 {early:.0f} MB, at minute {minutes:.0f} {late:.0f} MB: {late / early - 1:+.1%}")
+
+
+def bare_rate() -> float:
+    """Steps/s of the default run in a plain loop in one process for each core, all at once."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(psutil.cpu_count()) as pool:
+        return sum(pool.map(_bare_loop, range(psutil.cpu_count() or 1)))
+
+
+def _bare_loop(seed: int) -> float:
+    torch.set_num_threads(1)
+    trainer = Trainer(RunConfig(seed=seed))
+    trainer.run(100)
+    start = time.perf_counter()
+    while time.perf_counter() < start + BARE_SECONDS:
+        trainer.step()
+    return (trainer.steps_done - 100) / (time.perf_counter() - start)
+
+
+def _speed(viewer: Viewer) -> float:
+    """Steps/s over the second half of what a viewer saw."""
+    if len(viewer.arrivals) < 4:
+        return 0.0
+    (begin, first), (end, last) = viewer.arrivals[len(viewer.arrivals) // 2], viewer.arrivals[-1]
+    return (last - first) / (end - begin)
+
+
+def main() -> None:
+    """Read the command line and print one line for each scene."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.load", description=__doc__)
+    parser.add_argument("--viewers", type=int, default=300)
+    parser.add_argument("--sessions", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=25)
+    parser.add_argument("--minutes", type=float, default=30, help="of the scene `long`")
+    parser.add_argument("--only", choices=("viewers", "sessions", "arrivals", "identical", "tabs", "long"))
+    options = parser.parse_args()
+
+    def wanted(scene: str) -> bool:
+        return options.only == scene or (options.only is None and scene != "long")
+
+    if wanted("viewers"):
+        viewers_of_one_run(options.viewers, options.seconds)
+    if wanted("sessions"):
+        bare = bare_rate()
+        print(f"a bare loop on each core: {bare:.0f} steps/s in all")
+        sessions("sessions with a run each", options.sessions, options.seconds, "autoplay=1&seed={}", bare=bare)
+    if wanted("arrivals"):
+        sessions("sessions that arrive within 10 s", 50, options.seconds, "autoplay=1&seed={}")
+    if wanted("identical"):
+        sessions("sessions with the same run", options.sessions, options.seconds, "autoplay=1&seed=7")
+    if wanted("tabs"):
+        sessions(
+            "tabs with 64 experts", 100, options.seconds, "autoplay=1&seed={}&num_experts=64&top_k=2", rerun_every=60
+        )
+    if wanted("long"):
+        soak(options.sessions, options.minutes)
+
+
+if __name__ == "__main__":
+    main()

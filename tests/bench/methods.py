@@ -1,0 +1,102 @@
+"""What each balancing mechanism does to the topics task, and what it costs.
+
+Run by `python -m tests.bench methods | mechanisms`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+
+import numpy as np
+import torch
+
+from moe_sim import RunConfig, Trainer
+from moe_sim.diagnosis.final_metrics import outcome_of
+
+ROWS: tuple[tuple[str, dict[str, object]], ...] = (
+    ("none", {"balancing": "none"}),
+    ("load-balancing loss, α = 0.03", {"aux_loss_coef": 0.03}),
+    ("load-balancing loss, α = 0.1", {"aux_loss_coef": 0.1}),
+    ("importance loss, α = 0.1", {"balancing": "importance", "aux_loss_coef": 0.1}),
+    ("load loss, σ = 1/8, α = 0.1", {"balancing": "load", "aux_loss_coef": 0.1}),
+    ("importance and load, σ = 1/8, α = 0.1", {"balancing": "importance_and_load", "aux_loss_coef": 0.1}),
+    ("selection bias, rate 0.01", {"balancing": "bias"}),
+    ("selection bias, rate 0.001", {"balancing": "bias", "bias_rate": 0.001}),
+    ("expert choice", {"balancing": "expert_choice"}),
+    ("Sinkhorn, 20 iterations", {"balancing": "sinkhorn"}),
+    ("Gaussian noise alone, σ = 1/8", {"router_noise": "gaussian"}),
+    ("Gaussian noise alone, σ = 1", {"router_noise": "gaussian", "noise_std": 1.0}),
+    ("Gaussian noise alone, σ = 3", {"router_noise": "gaussian", "noise_std": 3.0}),
+    ("learned noise alone", {"router_noise": "learned"}),
+    ("jitter alone, ε = 1/8", {"router_noise": "jitter"}),
+    ("capacity factor 1 alone", {"capacity_factor": 1.0}),
+    ("capacity factor 1 alone, reroute", {"capacity_factor": 1.0, "overflow": "reroute"}),
+)
+HEAD = ("mechanism", "max load", "worst seed", "dead of 8", "task loss", "specialization", "unserved",
+        "max load, inference", "task loss, inference")  # fmt: skip
+
+
+def outcome(seed: int, steps: int, changes: dict[str, object]) -> list[float]:
+    """At the end of a run, as `moe_sim.diagnosis.final_metrics` defines them: max load, dead experts, task loss, specialization, share
+    of tokens that no expert computed in percent, and in inference the largest load and the task loss."""
+    trainer = Trainer(RunConfig(seed=seed, **changes))  # type: ignore[arg-type]
+    end = outcome_of(trainer.run(steps), diverged=trainer.diverged)
+    return [
+        end.max_load, float(end.dead_experts or 0), end.task_loss, end.specialization, 100 * end.unserved_fraction,
+        end.eval_max_load, end.eval_task_loss,
+    ]  # fmt: skip
+
+
+def print_methods(seeds: int, steps: int) -> None:
+    """The table of all mechanisms, as Markdown: means and spreads over seeds."""
+    torch.set_num_threads(1)
+    print(f"Topics, defaults, {seeds} seeds, step {steps} (mean ± standard deviation over seeds)\n")
+    print("| " + " | ".join(HEAD) + " |\n|" + " --- |" * len(HEAD))
+    for name, changes in ROWS:
+        rows = np.array([outcome(seed, steps, changes) for seed in range(seeds)])
+        load, dead, loss, special, unserved, inference, inference_loss = (
+            f"{mean:.{digits}f} ± {std:.{digits}f}"
+            for mean, std, digits in zip(rows.mean(0), rows.std(0), (2, 1, 3, 2, 0, 2, 3), strict=True)
+        )
+        cells = (name, load, f"{rows[:, 0].max():.2f}", dead, loss, special, f"{unserved} %", inference, inference_loss)
+        print("| " + " | ".join(cells) + " |", flush=True)
+
+
+def print_costs(repeats: int) -> None:
+    """Time of `Trainer.step()` with each mechanism over that with the load-balancing loss, measured in turns."""
+    torch.set_num_threads(1)
+    methods = (
+        "load_balancing",
+        "importance",
+        "load",
+        "importance_and_load",
+        "bias",
+        "expert_choice",
+        "sinkhorn",
+        "none",
+    )
+    for size in (dict(num_experts=8, top_k=1), dict(num_experts=8, top_k=2), dict(num_experts=64, top_k=2)):
+        trainers = {
+            name: Trainer(RunConfig(balancing=name, aux_loss_coef=0.1, **size))  # type: ignore[arg-type]
+            for name in methods
+        }
+        trainers |= {
+            f"{noise} noise": Trainer(RunConfig(aux_loss_coef=0.1, router_noise=noise, **size))  # type: ignore[arg-type]
+            for noise in ("gaussian", "learned", "jitter")
+        }
+        trainers |= {
+            overflow: Trainer(RunConfig(aux_loss_coef=0.1, capacity_factor=1.0, overflow=overflow, **size))  # type: ignore[arg-type]
+            for overflow in ("drop", "reroute")
+        }
+        times: dict[str, list[float]] = {name: [] for name in trainers}
+        for trainer in trainers.values():
+            trainer.run(50)
+        for _ in range(repeats):
+            for name, trainer in trainers.items():
+                start = time.perf_counter()
+                trainer.step()
+                times[name].append(time.perf_counter() - start)
+        base = statistics.median(times["load_balancing"])
+        print(f"\n{size}: load_balancing {1000 * base:.2f} ms a step; the others over it:")
+        print(", ".join(f"{name} {statistics.median(values) / base:.2f}" for name, values in times.items()))

@@ -1,0 +1,71 @@
+"""Empty figures are drawn once for each shape of a run: they must be those of every run of that shape."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from moe_sim import History, RunConfig, Trainer
+from moe_sim.charts.blank import SHAPE, _figures_of_shape, blank_figures
+from moe_sim.charts.page import page_figures
+from moe_sim.charts.scene import Scene
+from moe_sim.config.knobs import KNOBS
+from moe_sim.config.thresholds import Thresholds
+
+OTHERS: dict[str, Any] = {
+    "seed": 3, "num_experts": 6, "top_k": 2, "capacity_factor": 1.5, "overflow": "reroute", "drop_order": "probability",
+    "balancing": "bias", "convention": "first_choice", "aux_loss_coef": 0.1, "bias_rate": 0.02, "z_loss_coef": 0.1,
+    "router_noise": "gaussian", "noise_std": 0.5, "batch_tokens": 128, "learning_rate": 0.01, "num_topics": 6,
+    "topic_skew": 0.2, "topic_shift": 1, "shared_direction": 1.0, "frozen": True, "expert_hidden_size": 16,
+    "domain_mix": "even", "task": "text",
+}  # fmt: skip
+
+
+def drawn(config: RunConfig) -> dict[str, Any]:
+    """The page's figures as the browser gets them."""
+    task = Trainer(config).task
+    return {
+        name: figure
+        for text in blank_figures(config, task, "light", Thresholds())
+        for name, figure in json.loads(text).items()
+    }
+
+
+def expected(config: RunConfig) -> dict[str, Any]:
+    """The page's figures of a run that has not begun, drawn for it alone."""
+    trainer = Trainer(config)
+    scene = Scene(History(config), config, trainer.probe(), trainer.task)
+    return {name: json.loads(str(figure.to_json())) for name, figure in page_figures(scene, "light").items()}
+
+
+def test_another_value_is_known_for_every_knob_that_can_move_alone() -> None:
+    assert set(KNOBS) - set(OTHERS) <= {"renormalize"}
+
+
+@pytest.mark.parametrize("knob", OTHERS)
+def test_a_run_gets_the_figures_that_would_be_drawn_for_it_alone(knob: str) -> None:
+    config = RunConfig(**{knob: OTHERS[knob]})
+    mine, alone = drawn(config), expected(config)
+    assert set(mine) == set(alone)
+    for name in set(mine) - {"routing_map"}:
+        assert mine[name] == alone[name], name
+
+
+def test_tokens_stand_where_their_seed_puts_them() -> None:
+    config = RunConfig(seed=5, num_topics=6)
+    dots = drawn(config)["routing_map"]["data"][0]
+    task = Trainer(config).task
+    assert task.held_out.positions is not None
+    for axis, column in (("x", 0), ("y", 1)):
+        assert dots[axis] == pytest.approx(task.held_out.positions[:, column], abs=1e-4)
+    assert dots["customdata"] == [task.group_names[group] for group in task.held_out.batch.groups]
+
+
+def test_runs_that_differ_in_seed_and_strengths_are_drawn_once() -> None:
+    _figures_of_shape.cache_clear()
+    for seed in range(4):
+        drawn(RunConfig(seed=seed, aux_loss_coef=seed / 10))
+    assert _figures_of_shape.cache_info().misses == 1
+    assert set(SHAPE) <= set(KNOBS)

@@ -1,0 +1,417 @@
+"""`python -m moe_sim`: the numbers of a trainer, a sentence for what cannot be, and files that are whole or absent."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import os
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from kaleido.errors import BrowserFailedError
+from playwright.sync_api import sync_playwright
+
+from moe_sim import KNOBS, PRESETS, Event, RunConfig, Trainer
+from moe_sim.charts import images
+from moe_sim.charts.page import PAGE_FIGURES
+from moe_sim.cli.main import COMMANDS, main
+from moe_sim.config.codec import events_to_text
+from moe_sim.history.files import write_whole
+from moe_sim.history.from_json import run_from_json
+from moe_sim.history.to_json import run_to_json
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command as a user would give it."""
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "moe_sim", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+
+
+@pytest.fixture
+def browser(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The browser that tests/run.sh found; Playwright's own where there is no other."""
+    path = os.environ.get("CHROME") or next(filter(None, map(shutil.which, images.BROWSERS)), None)
+    if path is None:
+        with sync_playwright() as playwright:
+            path = playwright.chromium.executable_path
+    monkeypatch.setenv("BROWSER_PATH", path)
+    return path
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one sentence on stderr with which a command line is refused."""
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("\n")
+    sentence = err.removesuffix("\n")
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
+    return sentence
+
+
+# Runs
+
+
+def test_a_run_has_the_numbers_of_a_trainer_to_the_last_digit(tmp_path: Path) -> None:
+    done = run("train", "aux_loss_coef=0.03", "--steps", "30", "--out", str(tmp_path / "run.json"), "seed=42")
+    assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+    trainer = Trainer(RunConfig(aux_loss_coef=0.03, seed=42))
+    trainer.run(30)
+    assert (tmp_path / "run.json").read_text() == run_to_json(trainer.history, trainer.probe())
+    assert "training" in done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 1
+    assert f"step 30, task loss {trainer.history.column('task_loss')[-20:].mean():.3f}" in lines[0]
+
+
+def test_every_kind_of_file_is_written_in_one_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / name for name in ("a.json", "b.csv", "c.HTML")]
+    assert main(["train", "--steps", "12", *(word for path in paths for word in ("--out", str(path)))]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.csv", "c.HTML"]
+    history, probe = run_from_json(paths[0].read_text())
+    assert len(history) == 12
+    assert probe is not None
+    with paths[1].open(newline="") as table:
+        losses = [float(row["task_loss"]) for row in csv.DictReader(table)]
+    np.testing.assert_array_equal(losses, history.column("task_loss"))
+    assert "<h2>Configuration</h2>" in paths[2].read_text()
+    assert capsys.readouterr().out.startswith("Starting.")
+
+
+def test_without_a_file_there_is_still_the_line_of_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--steps", "1", "num_experts=4"]) == 0
+    assert "dead experts" in capsys.readouterr().out
+
+
+def test_a_file_that_was_there_is_replaced_and_keeps_its_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "run.csv"
+    real.write_text("old")
+    link.symlink_to(real)
+    assert main(["train", "--steps", "1", "--out", str(link)]) == 0
+    assert link.is_symlink()
+    assert real.read_text().startswith("step,")
+
+
+def test_events_are_followed(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    words = ["--events", "5:aux_loss_coef=0.03;7:top_k=2", "--events", "5:capacity_factor=off", "capacity_factor=2"]
+    assert main(["train", "--steps", "12", "--out", str(path), *words]) == 0
+    trainer = Trainer(RunConfig(capacity_factor=2))
+    trainer.run(5)
+    trainer.update(aux_loss_coef=0.03, capacity_factor=None)
+    trainer.run(2)
+    trainer.update(top_k=2)
+    trainer.run(5)
+    assert trainer.history.events[0] == Event(5, {"aux_loss_coef": 0.03, "capacity_factor": None})
+    assert path.read_text() == run_to_json(trainer.history, trainer.probe())
+
+
+@pytest.mark.parametrize("own", [(), ("seed=3", "--events", "110:top_k=2", "--events", "150:learning_rate=0.01")])
+def test_the_plan_of_a_preset_is_followed_and_may_be_added_to(own: tuple[str, ...], tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    words = ["train", "--preset", "diverging-router", "--steps", "160", "--out", str(path), *own]
+    assert main(words) == 0
+    history, _ = run_from_json(path.read_text())
+    assert history.initial_config == PRESETS["diverging-router"].config(3 if own else 0)
+    if own:
+        assert events_to_text(history.events) == "100:learning_rate=0.1;110:top_k=2;150:learning_rate=0.01"
+    else:
+        assert history.events == PRESETS["diverging-router"].plan
+
+
+def test_a_short_run_of_a_preset_ends_before_its_plan() -> None:
+    assert main(["train", "--preset", "too-late", "--steps", "2"]) == 0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_runs(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    assert main(["train", "--preset", name, "--steps", "1", "--out", str(path)]) == 0
+    assert run_from_json(path.read_text())[0].initial_config == PRESETS[name].config()
+
+
+def test_a_diverged_run_says_so_and_writes_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [tmp_path / "run.json", tmp_path / "run.html"]
+    words = ["train", "learning_rate=1000", "--steps", "400", "--out", str(paths[0]), "--out", str(paths[1])]
+    assert main(words) == 0
+    assert capsys.readouterr().out.startswith("Diverged.")
+    history, _ = run_from_json(paths[0].read_text())
+    assert 0 < len(history) < 400
+    assert "Diverged." in paths[1].read_text()
+
+
+# What cannot be
+
+REFUSED = {
+    "no command": ([], "command"),
+    "no such command": (["fly"], "fly"),
+    "an unknown option": (["train", "--fast"], "train does not understand '--fast'"),
+    "a knob where none belongs": (["presets", "seed=1"], "'seed=1'"),
+    "an option without a value": (["train", "--steps"], "--steps"),
+    "no equals sign": (["train", "seed"], "'seed' is not of the form name=value"),
+    "an unknown knob": (["train", "alpha=1"], "no knob named 'alpha'"),
+    "a bad value": (["train", "num_experts=99"], "from 2 to 64, not '99'"),
+    "a bad value after an option": (["train", "--steps", "3", "aux_loss_coef=nan"], "from 0 to 10"),
+    "knobs that do not go together": (["train", "num_experts=2", "top_k=3"], "from 1 to 2"),
+    "an unknown preset": (["train", "--preset", "doom"], "no preset 'doom'; there are collapse, healthy"),
+    "an event of no form": (["train", "--events", "soon"], "'soon' is not of the form step:knob=value"),
+    "an event of a structural knob": (["train", "--events", "5:seed=1"], "with a knob that acts live"),
+    "an event out of bounds": (["train", "--events", "5:top_k=9"], "Event at step 5"),
+    "an event too late": (["train", "--steps", "9", "--events", "9:top_k=2"], "step 9 would never act"),
+    "an event that a preset forbids": (["train", "--preset", "top-2", "--events", "5:renormalize=maybe"], "on or off"),
+    "no steps": (["train", "--steps", "0"], "from 1 to 100,000, not '0'"),
+    "too many steps": (["train", "--steps", "100001"], "from 1 to 100,000"),
+    "half a step": (["train", "--steps", "1.5"], "from 1 to 100,000"),
+    "foreign digits": (["train", "--steps", "٣"], "from 1 to 100,000"),
+    "an endless number": (["train", "--steps", "9" * 5000], "from 1 to 100,000"),
+    "an unknown suffix": (["train", "--out", "run.pickle"], "'run.pickle' must end in one of .json, .csv, .html"),
+    "no suffix": (["train", "--out", "run"], "must end in one of"),
+    "a directory that is not there": (["train", "--out", "/no/such/run.json"], "/no/such/run.json: No such file"),
+    "a place where nothing can be written": (["train", "--out", "/proc/run.json"], "Cannot write /proc/run.json"),
+    "figures to nowhere": (["figures"], "--out"),
+    "figures into a file": (["figures", "--out", "/proc/version/x"], "Cannot write /proc/version/x"),
+    "an unknown format": (["figures", "--out", "x", "--format", "gif"], "no format 'gif'; there are svg, png"),
+    "an unknown figure": (["figures", "--out", "x", "--only", "utilization,pie"], "no figure 'pie'; there are"),
+    "a figure that the task lacks": (["figures", "task=text", "--out", "x", "--only", "routing_map"], "no figure"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_is_one_sentence(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: str
+) -> None:
+    words, expected = REFUSED[name]
+    monkeypatch.chdir(tmp_path)
+    assert expected in refusal(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_cannot_be_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.json").mkdir()
+    assert "it is a directory" in refusal(capsys, "train", "--out", str(tmp_path / "run.json"))
+
+
+def test_exit_codes_and_sentences_reach_the_shell() -> None:
+    done = run("train", "alpha=1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "There is no knob named 'alpha'; `python -m moe_sim knobs` lists them.\n"
+    helped = run("train", "--help")
+    assert (helped.returncode, "--preset" in helped.stdout) == (0, True)
+
+
+# Ctrl-C
+
+
+def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
+    # A shell that starts tests in the background lets its children ignore Ctrl-C.
+    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from moe_sim.cli.main import main; sys.exit(main())"
+    words = ["train", "--steps", "100000", "--out", str(tmp_path / "run.json"), "--out", str(tmp_path / "run.html")]
+    with subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        assert process.stderr.read(8) in {b"training", b"\rtrainin"}
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert rest.endswith(b"Interrupted.\n")
+    assert b"Traceback" not in rest
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[float], None]]:
+    """Press Ctrl-C so many seconds from now."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timers: list[threading.Timer] = []
+
+    def press(seconds: float) -> None:
+        timers.append(threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)))
+        timers[-1].start()
+
+    yield press
+    for timer in timers:
+        timer.join()
+    signal.signal(signal.SIGINT, before)
+
+
+class Session:
+    """A browser that is slow, and that complains about its own end when it is cut short, as kaleido's does."""
+
+    def __init__(self, starting: float = 0.0, drawing: float = 0.0) -> None:
+        self.starting, self.drawing, self.cut_short = starting, drawing, False
+
+    async def __aenter__(self) -> Session:
+        await self.wait(self.starting)
+        return self
+
+    async def calc_fig(self, figure: go.Figure, opts: dict[str, Any]) -> bytes:
+        await self.wait(self.drawing)
+        return b"picture"
+
+    async def wait(self, seconds: float) -> None:
+        try:
+            await asyncio.sleep(seconds)
+        except asyncio.CancelledError:
+            self.cut_short = True
+            raise BrowserFailedError("cut short") from None
+
+    async def __aexit__(self, *error: object) -> None:
+        await asyncio.sleep(self.drawing)
+
+
+@pytest.mark.parametrize(("starting", "drawing"), [(60.0, 0.0), (0.0, 0.5)])
+def test_ctrl_c_is_not_the_browsers_fault_and_cuts_no_drawing_short(
+    starting: float, drawing: float, ctrl_c: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = Session(starting, drawing)
+    monkeypatch.setattr("kaleido.Kaleido", lambda **options: session)
+    drawings = {str(i): go.Figure() for i in range(100)}
+    ctrl_c(0.2)
+    with pytest.raises(KeyboardInterrupt):
+        images.draw(drawings, ("png",), "chromium", lambda name, picture: None)
+    assert session.cut_short == (starting > 0)
+
+
+def test_ctrl_c_while_a_figure_is_drawn_leaves_whole_ones_only(
+    tmp_path: Path,
+    browser: str,
+    ctrl_c: Callable[[float], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def keep(path: Path, content: bytes) -> None:
+        if not list(tmp_path.iterdir()):
+            ctrl_c(0.05)
+        write_whole(path, content)
+
+    monkeypatch.setattr("moe_sim.cli.main.write_whole", keep)
+    assert main(["figures", "--steps", "1", "--out", str(tmp_path), "--format", "png"]) == 130
+    err = capfd.readouterr().err
+    assert err.endswith("Interrupted.\n")
+    assert not [entry for entry in caplog.records if entry.levelname == "ERROR"]
+    assert list(tmp_path.iterdir())
+    for path in tmp_path.iterdir():
+        assert path.suffix == ".png"
+        assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+def test_a_file_whose_writing_is_interrupted_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "run.json"
+    path.write_text("old")
+
+    def interrupted(self: Path, content: bytes) -> int:
+        with self.open("wb") as file:
+            file.write(content[:10])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
+    assert main(["train", "--steps", "1", "--out", str(path)]) == 130
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("run.json", "old")]
+
+
+def test_a_full_disk_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    assert main(["train", "--steps", "1", "--out", str(tmp_path / "run.csv")]) == 2
+    assert capsys.readouterr().err.endswith(f"Cannot write {tmp_path / 'run.csv'}: No space left on device.\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_readable_as_other_files_are(tmp_path: Path) -> None:
+    write_whole(tmp_path / "one", b"x")
+    (tmp_path / "other").write_bytes(b"x")
+    assert (tmp_path / "one").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+# Lists
+
+
+def test_presets_and_knobs_are_listed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["presets"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"{name} " in out and preset.description in out for name, preset in PRESETS.items())
+    assert "--events '400:aux_loss_coef=0.1'" in out
+    assert main(["knobs"]) == 0
+    out = capsys.readouterr().out
+    for name, knob in KNOBS.items():
+        assert f"{name}=" in out
+        assert knob.help in out
+        assert knob.allowed in out
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    for command in COMMANDS:
+        with pytest.raises(SystemExit) as left:
+            main([command.name, "--help"])
+        assert left.value.code == 0
+        assert command.help in capsys.readouterr().out
+
+
+# Figures
+
+
+def test_figures_are_pictures_of_1600_by_900(tmp_path: Path, browser: str, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "pictures"
+    words = ["figures", "--preset", "too-late", "--steps", "12", "--out", str(out), "num_experts=4"]
+    assert main([*words, "--only", "utilization, imbalance"]) == 0
+    assert capsys.readouterr().out.startswith("Starting.")
+    names = {f"{name}.{suffix}" for name in ("utilization", "imbalance") for suffix in ("png", "svg")}
+    assert {path.name for path in out.iterdir()} == names
+    for path in out.glob("*.png"):
+        picture = path.read_bytes()
+        assert picture[:8] == b"\x89PNG\r\n\x1a\n"
+        assert struct.unpack(">II", picture[16:24]) == (1600, 900)
+    for path in out.glob("*.svg"):
+        drawing = ElementTree.parse(path).getroot()
+        assert (drawing.get("width"), drawing.get("height")) == ("1600", "900")
+        words_in_it = " ".join("".join(text.itertext()) for text in drawing.iter("{http://www.w3.org/2000/svg}text"))
+        assert "num_experts=4 · seed=0 · step 12" in words_in_it
+        assert "http" not in words_in_it
+
+
+def test_all_figures_are_drawn_where_none_is_named(tmp_path: Path, browser: str, monkeypatch: Any) -> None:
+    drawn: dict[str, Any] = {}
+    monkeypatch.setattr("moe_sim.cli.main.draw", lambda slides, formats, browser, keep: drawn.update(slides))
+    assert main(["figures", "--steps", "1", "--out", str(tmp_path), "--format", "png"]) == 0
+    assert {"routing_map", "feedback_share", *PAGE_FIGURES} - set(drawn) == {"selection_bias"}
+
+
+def test_figures_without_a_browser_are_a_sentence_and_no_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("BROWSER_PATH", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ["figures", "--steps", "100000", "--out", str(tmp_path / "pictures")]
+    assert "none is on the PATH: install one" in refusal(capsys, *words)
+    monkeypatch.setenv("BROWSER_PATH", "/no/such/browser")
+    assert "BROWSER_PATH names /no/such/browser" in refusal(capsys, *words)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_browser_that_does_not_work_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BROWSER_PATH", shutil.which("false") or "")
+    assert main(["figures", "--steps", "1", "--out", str(tmp_path), "--only", "utilization"]) == 2
+    assert capsys.readouterr().err.endswith("did not start, or broke off while it drew.\n")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,197 @@
+"""RunConfig: every knob has what the page needs to draw it, and nothing that is not allowed gets in."""
+
+from __future__ import annotations
+
+import pytest
+from pydantic import ValidationError
+
+from moe_sim import KNOBS, RunConfig
+from moe_sim.config.knobs import problems
+from moe_sim.router.balancing import METHODS, PARTICULAR_KNOBS
+from moe_sim.tasks.catalogue import TASKS
+
+NUMBERS = [name for name, knob in KNOBS.items() if knob.kind in (int, float)]
+CONTRACT_BOUNDS = {
+    "num_experts": (2, 64),
+    "top_k": (1, 8),
+    "capacity_factor": (0.25, 4),
+    "aux_loss_coef": (0, 10),
+    "batch_tokens": (32, 2048),
+    "expert_hidden_size": (4, 256),
+}
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_every_knob_has_a_label_a_help_and_limits(name: str) -> None:
+    knob = KNOBS[name]
+    assert knob.label
+    assert knob.group
+    assert knob.help.endswith(".")
+    assert knob.help.count("\n") == 0
+    assert isinstance(knob.live, bool)
+    assert knob.default == getattr(RunConfig(), name)
+    if knob.kind in (int, float):
+        assert knob.minimum is not None
+        assert knob.maximum is not None
+        assert knob.minimum < knob.maximum
+    elif knob.kind is str:
+        assert len(knob.choices) >= 2
+        assert knob.default in knob.choices
+
+
+def test_the_knobs_are_the_fields_of_the_configuration() -> None:
+    assert list(KNOBS) == list(RunConfig.model_fields)
+
+
+def test_no_two_knobs_share_a_label() -> None:
+    assert len({knob.label for knob in KNOBS.values()}) == len(KNOBS)
+
+
+@pytest.mark.parametrize("name", CONTRACT_BOUNDS)
+def test_the_bounds_are_those_of_the_contract(name: str) -> None:
+    assert (KNOBS[name].minimum, KNOBS[name].maximum) == CONTRACT_BOUNDS[name]
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_both_bounds_are_allowed_and_what_lies_beyond_is_not(name: str) -> None:
+    knob = KNOBS[name]
+    others = {"num_experts": 8} if name == "top_k" else {}
+    beyond = 1 if knob.kind is int else 1e-6 * knob.maximum
+    for value in (knob.minimum, knob.maximum):
+        assert getattr(RunConfig(**{**others, name: value}), name) == value
+    for value in (knob.minimum - beyond, knob.maximum + beyond):
+        with pytest.raises(ValidationError):
+            RunConfig(**{**others, name: value})
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_are_refused(name: str, value: float) -> None:
+    with pytest.raises(ValidationError):
+        RunConfig(**{name: value})
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.stops])
+def test_every_stop_of_a_slider_is_allowed_and_the_default_is_one_of_them(name: str) -> None:
+    knob = KNOBS[name]
+    for stop in knob.stops:
+        assert getattr(RunConfig(**{name: stop}), name) == stop
+    assert knob.default in knob.stops
+    numbers = [stop for stop in knob.stops if stop is not None]
+    assert numbers == sorted(set(numbers))
+
+
+@pytest.mark.parametrize("name", [name for name in NUMBERS if KNOBS[name].kind is float])
+def test_a_slider_can_stand_at_the_default_and_at_the_end(name: str) -> None:
+    knob = KNOBS[name]
+    if not knob.stops:
+        assert knob.step, "a number needs stops or a step"
+        for value in (knob.default, knob.maximum):
+            stops = (value - knob.minimum) / knob.step
+            assert stops == pytest.approx(round(stops))
+
+
+def test_every_mechanism_can_be_chosen_and_every_particular_knob_is_one_that_acts_live() -> None:
+    assert set(KNOBS["balancing"].choices) == set(METHODS)
+    assert {"aux_loss_coef", "bias_rate", "convention"} == PARTICULAR_KNOBS
+    assert all(KNOBS[name].live for name in PARTICULAR_KNOBS)
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.task])
+def test_a_knob_that_belongs_to_a_task_belongs_to_one_that_exists(name: str) -> None:
+    assert KNOBS[name].task in TASKS
+
+
+def test_the_data_of_both_tasks_can_be_shifted_live_and_a_run_can_be_frozen() -> None:
+    for name in ("topic_skew", "topic_shift", "domain_mix", "frozen", "balancing", "convention", "router_noise"):
+        assert KNOBS[name].live, name
+    assert RunConfig().frozen is False
+
+
+def test_the_defaults_are_the_set_up_that_collapses() -> None:
+    config = RunConfig()
+    assert (config.task, config.num_experts, config.top_k, config.batch_tokens) == ("topics", 8, 1, 256)
+    assert (config.aux_loss_coef, config.capacity_factor, config.balancing) == (0, None, "load_balancing")
+    assert (config.convention, config.overflow, config.router_noise) == ("per_choice", "drop", "none")
+    assert (config.topic_shift, config.domain_mix, config.frozen) == (0, "usual", False)
+    assert (config.num_topics, config.topic_skew, config.shared_direction) == (12, 0.5, 2)
+    assert (config.learning_rate, config.expert_hidden_size, config.renormalize) == (0.003, 24, False)
+    assert (config.router_noise, config.z_loss_coef, config.convention) == ("none", 0, "per_choice")
+    assert (config.topic_shift, config.domain_mix, config.frozen) == (0, "usual", False)
+
+
+def test_sizes_are_structural_and_coefficients_are_live() -> None:
+    structural = {name for name, knob in KNOBS.items() if not knob.live}
+    assert {"task", "seed", "num_experts", "batch_tokens", "expert_hidden_size", "num_topics"} <= structural
+    assert not structural & {"aux_loss_coef", "z_loss_coef", "top_k", "capacity_factor", "learning_rate"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["balancing", "convention", "bias_rate", "overflow", "router_noise", "frozen", "topic_skew", "topic_shift",
+     "domain_mix"],
+)  # fmt: skip
+def test_mechanisms_the_data_and_freezing_are_live(name: str) -> None:
+    assert KNOBS[name].live
+
+
+def test_a_knob_of_one_task_says_so() -> None:
+    of_task = {name: knob.task for name, knob in KNOBS.items() if knob.task is not None}
+    assert of_task == {
+        "num_topics": "topics",
+        "topic_skew": "topics",
+        "topic_shift": "topics",
+        "shared_direction": "topics",
+        "domain_mix": "text",
+    }
+
+
+def test_a_configuration_cannot_be_changed_in_place() -> None:
+    config = RunConfig()
+    with pytest.raises(ValidationError):
+        config.top_k = 2
+    assert config.top_k == 1
+
+
+def test_replace_gives_a_new_validated_configuration() -> None:
+    config = RunConfig(seed=7)
+    assert config.replace(top_k=2) == RunConfig(seed=7, top_k=2)
+    assert config.top_k == 1
+    with pytest.raises(ValidationError):
+        config.replace(top_k=9)
+
+
+def test_more_choices_than_experts_are_refused() -> None:
+    assert RunConfig(num_experts=4, top_k=4).top_k == 4
+    with pytest.raises(ValidationError) as caught:
+        RunConfig(num_experts=4, top_k=5)
+    sentence = problems(caught.value)["top_k"]
+    assert sentence == ("Top-k (top_k) must be from 1 to 4, the number of experts (num_experts), not 5.")
+
+
+def test_renormalizing_a_single_choice_is_refused() -> None:
+    # The only weight would always be 1, and the router would have no task gradient.
+    assert RunConfig(top_k=2, renormalize=True).renormalize
+    with pytest.raises(ValidationError) as caught:
+        RunConfig(renormalize=True)
+    assert list(problems(caught.value)) == ["renormalize"]
+
+
+def test_unknown_knobs_are_refused_by_name() -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunConfig(alpha=0.1)
+    assert "'alpha'" in problems(caught.value)["alpha"]
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_a_refused_value_gets_one_sentence_naming_knob_and_range(name: str) -> None:
+    knob = KNOBS[name]
+    with pytest.raises(ValidationError) as caught:
+        RunConfig(**{name: "nonsense"})
+    sentences = problems(caught.value)
+    assert list(sentences) == [name]
+    assert name in sentences[name]
+    assert knob.label in sentences[name]
+    limits = knob.choices or ([f"{knob.minimum:g}"] if knob.kind in (int, float) else ["on", "off"])
+    assert all(limit in sentences[name] for limit in limits)
+    assert "nonsense" in sentences[name]

@@ -1,0 +1,285 @@
+"""Runs to be compared: how one departs from another and back again, in data and in words."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from moe_sim import KNOBS, Event, RunConfig, Trainer
+from moe_sim.config.codec import events_to_text
+from moe_sim.config.run_plan import (
+    DATA_KNOBS,
+    WEIGHT_KNOBS,
+    Variant,
+    changes_between,
+    course_in_words,
+    difference_in_words,
+    differing_knobs,
+    variant_from_text,
+    variant_in_words,
+)
+from moe_sim.tasks.task import Batch
+from tests.support.inspecting import keep_batches, small_config, weights
+from tests.support.strategies import LIVE, configs, values, variants
+
+LAST = 8
+"""No drawn run moves a knob after that step."""
+OTHER: dict[str, Any] = {
+    "aux_loss_coef": 0.3, "balancing": "bias", "num_experts": 6, "top_k": 3, "capacity_factor": 1.0,
+    "convention": "huggingface", "bias_rate": 0.5, "z_loss_coef": 0.1, "renormalize": True, "overflow": "reroute",
+    "drop_order": "probability", "router_noise": "learned", "noise_std": 1.0, "seed": 1, "num_topics": 5,
+    "topic_skew": 2.0, "topic_shift": 3, "shared_direction": 0.5, "domain_mix": "even", "batch_tokens": 96,
+    "learning_rate": 0.1, "frozen": True, "expert_hidden_size": 12,
+}  # fmt: skip
+"""For each knob but the task, a value that a small run with k = 2 does not have."""
+
+
+def value_after(variant: Variant, name: str, steps: int) -> Any:
+    """What a knob is after so many steps, by doing one move after the other."""
+    value = getattr(variant.config, name)
+    for event in variant.plan:
+        if event.step <= steps and name in event.changes:
+            value = event.changes[name]
+    return value
+
+
+def courses(variant: Variant) -> dict[str, tuple[tuple[int, Any], ...]]:
+    return {name: variant.course(name) for name in KNOBS}
+
+
+def apart(name: str) -> tuple[Variant, Variant]:
+    """Two runs that differ in one knob from the start."""
+    base = Variant(small_config(top_k=2))
+    other = "text" if name == "task" else OTHER[name]
+    return base, base.changed([Event(0, {name: other})])
+
+
+@given(variant=variants())
+def test_a_course_holds_each_value_from_the_step_at_which_it_came(variant: Variant) -> None:
+    for name in KNOBS:
+        course = variant.course(name)
+        steps = [step for step, _ in course]
+        assert steps[0] == 0
+        assert steps == sorted(set(steps))
+        assert all(one[1] != other[1] for one, other in pairwise(course)), "a move moves something"
+        for done in range(LAST):
+            (*_, (_, held)) = [one for one in course if one[0] <= done]
+            assert held == value_after(variant, name, done)
+
+
+@given(base=variants(), other=variants())
+def test_a_run_that_departs_by_the_difference_is_the_other_run(base: Variant, other: Variant) -> None:
+    assert courses(base.changed(changes_between(base, other))) == courses(other)
+
+
+@given(data=st.data(), config=configs())
+def test_the_same_with_runs_that_start_alike_and_differ_only_in_what_moves(
+    data: st.DataObject, config: RunConfig
+) -> None:
+    base, other = (data.draw(variants(st.just(config))) for _ in range(2))
+    changes = changes_between(base, other)
+    assert courses(base.changed(changes)) == courses(other)
+    assert {name for event in changes for name in event.changes} == set(differing_knobs((base, other)))
+
+
+@given(base=variants(), other=variants())
+def test_the_difference_survives_a_link(base: Variant, other: Variant) -> None:
+    again, notices = variant_from_text(base, events_to_text(changes_between(base, other)))
+    assert notices == []
+    assert courses(again) == courses(other)
+    assert again == other.changed(())
+
+
+@given(base=variants(), other=variants())
+def test_only_what_differs_is_in_the_difference(base: Variant, other: Variant) -> None:
+    named = {name for event in changes_between(base, other) for name in event.changes}
+    assert named == {name for name in KNOBS if base.course(name) != other.course(name)}
+    assert changes_between(base, base) == ()
+
+
+@given(base=variants(), name=st.sampled_from(LIVE), step=st.integers(0, LAST), data=st.data())
+def test_a_change_holds_from_its_step_on_and_touches_nothing_else(
+    base: Variant, name: str, step: int, data: st.DataObject
+) -> None:
+    value = data.draw(values(KNOBS[name]))
+    try:
+        other = base.changed([Event(step, {name: value})])
+    except ValidationError:
+        assert name in ("top_k", "renormalize")
+        return
+    for done in range(LAST + 2):
+        for knob in KNOBS:
+            expected = value if knob == name and done >= step else value_after(base, knob, done)
+            assert value_after(other, knob, done) == expected, (knob, done)
+
+
+def test_a_structural_knob_can_differ_from_the_start_but_not_later() -> None:
+    base = Variant(RunConfig())
+    assert base.changed([Event(0, {"num_experts": 4})]).config == RunConfig(num_experts=4)
+    with pytest.raises(ValueError, match="Experts is structural: it can only differ from step 0 on"):
+        base.changed([Event(5, {"num_experts": 4})])
+
+
+def test_a_value_that_does_not_go_with_the_others_at_some_step_is_refused() -> None:
+    base = Variant(RunConfig(top_k=2), (Event(10, {"renormalize": True}),))
+    with pytest.raises(ValidationError):
+        base.changed([Event(0, {"top_k": 1})])
+    with pytest.raises(ValidationError):
+        base.changed([Event(0, {"aux_loss_coef": 99})])
+    assert base.changed([Event(0, {"top_k": 1}), Event(10, {"renormalize": False})]).plan == ()
+
+
+def test_a_link_may_rest_on_what_the_first_run_does_later() -> None:
+    base = Variant(RunConfig(), (Event(10, {"top_k": 2}),))
+    other, notices = variant_from_text(base, "20:renormalize=on")
+    assert notices == []
+    assert other.plan == (Event(10, {"top_k": 2}), Event(20, {"renormalize": True}))
+
+
+@pytest.mark.parametrize(
+    ("text", "kept", "words"),
+    [
+        ("", (), []),
+        ("0:aux_loss_coef=0.1;5:aux_loss_coef=99", (Event(0, {"aux_loss_coef": 0.1}),), ["step 5", "from 0 to 10"]),
+        ("0:num_experts=1000;5:top_k=2", (Event(5, {"top_k": 2}),), ["step 0", "from 2 to 64"]),
+        ("5:num_experts=4", (), ["5:num_experts=4"]),
+        ("renormalize", (), ["renormalize"]),
+        ("0:renormalize=on", (), ["step 0", "Top-k (top_k) of 2 or more"]),
+        ("0:task=<b>", (), ["task", "topics, text"]),
+        (";;:=", (), ["not of the form"]),
+        ("9999999:top_k=2", (), ["9999999:top_k=2"]),
+    ],
+)
+def test_a_broken_link_keeps_what_can_be_kept_and_says_what_cannot(
+    text: str, kept: tuple[Event, ...], words: list[str]
+) -> None:
+    base = Variant(RunConfig())
+    variant, notices = variant_from_text(base, text)
+    assert variant == base.changed(kept)
+    assert bool(notices) == bool(words)
+    for word in words:
+        assert word in " ".join(notices)
+
+
+@given(text=st.text("0159:;=,.-abc_ αnan", max_size=40) | st.text(max_size=20))
+def test_no_text_whatever_is_more_than_refused(text: str) -> None:
+    variant, notices = variant_from_text(Variant(RunConfig()), text)
+    assert isinstance(variant, Variant)
+    assert all(sentence.endswith(".") for sentence in notices)
+
+
+@lru_cache(maxsize=64)
+def beginning(config: RunConfig) -> tuple[tuple[Batch, ...], dict[str, np.ndarray]]:
+    """The first two batches and the initial weights."""
+    trainer = Trainer(config)
+    initial, batches = weights(trainer), keep_batches(trainer)
+    trainer.run(2)
+    return tuple(batches), initial
+
+
+def same_data(one: RunConfig, other: RunConfig) -> bool:
+    pairs = zip(beginning(one)[0], beginning(other)[0], strict=True)
+    return all(
+        torch.equal(getattr(a, part), getattr(b, part)) for a, b in pairs for part in ("inputs", "labels", "groups")
+    )
+
+
+def same_weights(one: RunConfig, other: RunConfig) -> bool:
+    ours, theirs = beginning(one)[1], beginning(other)[1]
+    return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize("task", ["topics", "text"])
+@pytest.mark.parametrize("name", OTHER)
+def test_exactly_the_named_knobs_decide_data_and_initial_weights(name: str, task: str) -> None:
+    base = small_config(task=task, top_k=2)
+    other = base.replace(**{name: OTHER[name]})
+    assert other != base
+    matters = KNOBS[name].task in (None, task)
+    assert same_data(base, other) == (name not in DATA_KNOBS or not matters)
+    assert same_weights(base, other) == (name not in WEIGHT_KNOBS or not matters)
+
+
+def test_every_knob_was_looked_at_and_the_task_decides_both() -> None:
+    assert {*OTHER, "task"} == set(KNOBS)
+    assert "task" in DATA_KNOBS & WEIGHT_KNOBS
+    assert not same_weights(small_config(), small_config(task="text"))
+
+
+def test_data_knobs_that_move_later_change_the_data_from_there() -> None:
+    for name in DATA_KNOBS & set(LIVE):
+        task = KNOBS[name].task or "topics"
+        one, other = (Trainer(small_config(task=task)) for _ in range(2))
+        batches = keep_batches(one), keep_batches(other)
+        other.run(1)
+        other.update(**{name: OTHER[name]})
+        other.run(1)
+        one.run(2)
+        assert [torch.equal(a.groups, b.groups) for a, b in zip(*batches, strict=True)] == [True, False], name
+
+
+@pytest.mark.parametrize(
+    ("course", "words"),
+    [
+        (((0, 0.0),), "0"),
+        (((0, None), (7, 1.25)), "off, from step 7 on 1.25"),
+        (((0, False), (10, True), (20, False)), "off, from step 10 on on, from step 20 on off"),
+        (((0, "load_balancing"), (100, "expert_choice")), "load balancing, from step 100 on expert choice"),
+    ],
+)
+def test_a_course_in_words(course: tuple[tuple[int, Any], ...], words: str) -> None:
+    assert course_in_words(course) == words
+
+
+SAME = "They have the same data and the same initial weights."
+
+
+@pytest.mark.parametrize(
+    ("plans", "words"),
+    [
+        ([{0: {"aux_loss_coef": 0.03}}], f"A and B differ only in aux_loss_coef (0 against 0.03). {SAME}"),
+        ([{100: {"aux_loss_coef": 0.1}}],
+         f"A and B differ only in aux_loss_coef (0 against 0, from step 100 on 0.1). {SAME}"),
+        ([{0: {"aux_loss_coef": 0.03}}, {0: {"aux_loss_coef": 1.0}}],
+         f"A, B and C differ only in aux_loss_coef (A 0; B 0.03; C 1). {SAME}"),
+        ([{0: {"top_k": 2}}, {}, {0: {"balancing": "bias"}}],
+         "A, B, C and D differ only in balancing (A load balancing; B load balancing; C load balancing; D bias) and "
+         f"top_k (A 1; B 2; C 1; D 1). {SAME}"),
+        ([{0: {"num_experts": 4}}],
+         "A and B differ only in num_experts (8 against 4). They have the same data and other initial weights."),
+        ([{0: {"batch_tokens": 64}}],
+         "A and B differ only in batch_tokens (256 against 64). They have other data and the same initial weights."),
+        ([{0: {"seed": 3}}],
+         "A and B differ only in seed (0 against 3). They have other data and other initial weights."),
+        ([{}], "A and B do not differ: the same run 2 times."),
+        ([{}, {}], "A, B and C do not differ: the same run 3 times."),
+    ],
+)  # fmt: skip
+def test_the_difference_is_spelled_out(plans: list[dict[int, dict[str, Any]]], words: str) -> None:
+    base = Variant(RunConfig())
+    others = [base.changed([Event(step, changes) for step, changes in plan.items()]) for plan in plans]
+    assert difference_in_words([base, *others]) == words
+
+
+def test_what_tells_a_run_from_the_others_is_short() -> None:
+    base = Variant(RunConfig())
+    later = base.changed([Event(100, {"aux_loss_coef": 0.1}), Event(0, {"top_k": 2})])
+    assert variant_in_words(base, [base, later]) == "α 0, k 1"
+    assert variant_in_words(later, [base, later]) == "α 0, from step 100 on 0.1, k 2"
+    assert variant_in_words(base, [base, base]) == "the same"
+
+
+@pytest.mark.parametrize("name", ["task", *OTHER])
+def test_one_knob_apart_is_named_by_its_knob_and_its_data_and_weights_told(name: str) -> None:
+    words = difference_in_words(apart(name))
+    assert words.startswith(f"A and B differ only in {name} (")
+    assert ("other data" in words) == (name in DATA_KNOBS)
+    assert ("other initial weights" in words) == (name in WEIGHT_KNOBS)

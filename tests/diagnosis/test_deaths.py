@@ -1,0 +1,169 @@
+"""When experts died and whether they came back, against an oracle that looks at one step after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from moe_sim import Event, History, RunConfig, Trainer
+from moe_sim.diagnosis.deaths import Timeline, in_words, timeline
+from moe_sim.metrics import SMOOTHING_HORIZON
+
+UNJUDGED = SMOOTHING_HORIZON - 1
+"""Steps at the beginning of which nothing is said."""
+
+
+class Told(History):
+    """A history of which only the smoothed loads are known."""
+
+    def __init__(self, load: np.ndarray, config: RunConfig, events: Sequence[Event] = ()) -> None:
+        super().__init__(config)
+        self.extend(np.zeros((len(load), self.rows().shape[1])))
+        self.column("smoothed_load")[:] = load
+        self.events = tuple(events)
+
+
+def history_of(dead: Sequence[Sequence[bool]] | np.ndarray, events: Sequence[Event] = ()) -> History:
+    """A history whose experts are dead where (steps, experts) `dead` says so, after 19 steps that do not count."""
+    table = np.asarray(dead, dtype=bool)
+    load = np.where(table, 0.01, 1.0) / table.shape[1]
+    first = np.zeros((UNJUDGED, table.shape[1]))
+    return Told(np.concatenate([first, load]), RunConfig(num_experts=table.shape[1]), events)
+
+
+def told(*experts: str, events: Sequence[Event] = ()) -> tuple[Timeline, str]:
+    """The timeline and its words of experts, each a text with `x` where it is dead and `.` where it is not, from step
+    20 on."""
+    history = history_of(np.array([[letter == "x" for letter in expert] for expert in experts]).T, events)
+    result = timeline(history, 0.1)
+    return result, in_words(history, result)
+
+
+def expected(load: np.ndarray, dead_share: float) -> Timeline:
+    """By the definitions, in plain loops."""
+    steps, num_experts = load.shape
+
+    def is_dead(step: int, expert: int) -> bool:
+        return step >= SMOOTHING_HORIZON and load[step - 1, expert] < dead_share / num_experts
+
+    every = range(1, steps + 1)
+    counts = {step: sum(is_dead(step, expert) for expert in range(num_experts)) for step in every}
+    spells: list[tuple[tuple[int, int], ...]] = []
+    for expert in range(num_experts):
+        first, own = 0, []
+        for step in every:
+            if is_dead(step, expert) and not (step > 1 and is_dead(step - 1, expert)):
+                first = step
+            if is_dead(step, expert) and not (step < steps and is_dead(step + 1, expert)):
+                own.append((first, step))
+        spells.append(tuple(own))
+    dying = [step for step in every if counts[step]]
+    now = tuple(expert for expert in range(num_experts) if steps and is_dead(steps, expert))
+
+    def has_come_back(expert: int) -> bool:
+        died = [step for step in every if is_dead(step, expert)]
+        return any(not is_dead(step, expert) for step in range(died[0], steps + 1))
+
+    return Timeline(
+        steps=steps,
+        spells=tuple(spells),
+        first_death=min(dying, default=None),
+        most_dead=max(counts.values(), default=0),
+        recovered_at=next((step for step in every if dying and step > dying[0] and not any(
+            counts[later] for later in range(step, steps + 1))), None),
+        dead_now=now,
+        never_back=tuple(expert for expert in now if not has_come_back(expert)),
+    )  # fmt: skip
+
+
+@given(
+    seed=st.integers(0, 10_000), steps=st.integers(0, 60), num_experts=st.integers(2, 9),
+    dead_share=st.floats(0.0, 0.5), switching=st.floats(0.0, 0.6),
+)  # fmt: skip
+def test_the_timeline_says_what_a_look_at_each_step_says(
+    seed: int, steps: int, num_experts: int, dead_share: float, switching: float
+) -> None:
+    random = np.random.default_rng(seed)
+    low = random.random(num_experts) < 0.5
+    load = np.empty((steps, num_experts))
+    for row in load:
+        low ^= random.random(num_experts) < switching
+        row[:] = np.where(low, random.random(num_experts) * 0.5, 1.0) / num_experts
+    history = Told(load.copy(), RunConfig(num_experts=num_experts))
+    assert timeline(history, dead_share) == expected(load, dead_share)
+    np.testing.assert_array_equal(history.column("smoothed_load"), load)
+    words = in_words(history, timeline(history, dead_share))
+    assert words == "" or words.endswith(".")
+
+
+def test_a_share_right_at_the_line_is_alive() -> None:
+    load = np.full((25, 4), 0.1 / 4)
+    assert timeline(Told(load, RunConfig(num_experts=4)), 0.1).first_death is None
+    assert timeline(Told(load - 1e-9, RunConfig(num_experts=4)), 0.1).first_death == SMOOTHING_HORIZON
+
+
+def test_before_the_horizon_nothing_is_said_and_then_that_nobody_died() -> None:
+    for steps, words in ((0, ""), (UNJUDGED, ""), (SMOOTHING_HORIZON, "No expert has died.")):
+        history = Told(np.full((steps, 4), 0.25), RunConfig(num_experts=4))
+        assert in_words(history, timeline(history, 0.1)) == words
+
+
+@pytest.mark.parametrize(
+    ("experts", "words"),
+    [
+        (("..", ".."), "No expert has died."),
+        (("..x", "..."), "First dead expert at step 22, up to 1 of 2 at once. 1 is dead now and never came back."),
+        (("xx", ".x", ".."), "First dead expert at step 20, up to 2 of 3 at once. 2 are dead now and never came back."),
+        (("x.x", "..."), "First dead expert at step 20, up to 1 of 2 at once. 1 is dead now."),
+        (("x.x", ".xx", "..."),
+         "First dead expert at step 20, up to 2 of 3 at once. 2 are dead now, 1 of them never came back."),
+        (("x..", ".xx", "..."),
+         "First dead expert at step 20, up to 1 of 3 at once. 1 came back; 1 is dead now and never came back."),
+        (("x....", "x.x..", "x.xxx"),
+         "First dead expert at step 20, up to 3 of 3 at once. 2 came back; 1 is dead now."),
+        (("x.", ".."),
+         "First dead expert at step 20, up to 1 of 2 at once. All back at step 21, 1 step after the first one died."),
+        (("xx.x..", "......"),
+         "First dead expert at step 20, up to 1 of 2 at once. All back at step 24, 4 steps after the first one died."),
+    ],
+)  # fmt: skip
+def test_what_happened_in_words(experts: tuple[str, ...], words: str) -> None:
+    assert told(*experts)[1] == words
+
+
+def test_a_recovery_is_counted_from_the_last_knob_that_moved_while_experts_were_dead() -> None:
+    moves = [Event(5, {"aux_loss_coef": 0.01}), Event(22, {"capacity_factor": 2.0}), Event(60, {"aux_loss_coef": 0.1}),
+             Event(100, {"aux_loss_coef": 0.0})]  # fmt: skip
+    dead = "x" * 50 + "." * 40  # steps 20 to 69
+    assert told(dead, "." * 90, events=moves)[1] == (
+        "First dead expert at step 20, up to 1 of 2 at once. All back at step 70, 10 steps after α 0.01 → 0.1."
+    )
+    assert told(dead, "." * 90, events=moves[:2])[1].endswith("All back at step 70, 48 steps after capacity off → 2.")
+    assert told(dead, "." * 90, events=moves[:1])[1].endswith("All back at step 70, 50 steps after the first one died.")
+    late = [Event(69, {"aux_loss_coef": 0.1})]
+    assert told(dead, "." * 90, events=late)[1].endswith("All back at step 70, 1 step after α 0 → 0.1.")
+
+
+def test_a_router_that_collapses_and_is_rescued_has_that_story() -> None:
+    trainer = Trainer(RunConfig())
+    trainer.run(150)
+    before = timeline(trainer.history, 0.1)
+    assert before.first_death is not None
+    assert before.first_death < 100
+    assert before.recovered_at is None
+    assert len(before.never_back) >= 3
+    trainer.update(aux_loss_coef=0.1)
+    trainer.run(150)
+    after = timeline(trainer.history, 0.1)
+    assert after.first_death == before.first_death
+    assert after.most_dead >= before.most_dead
+    assert after.recovered_at is not None
+    assert 150 < after.recovered_at < 300
+    assert after.dead_now == after.never_back == ()
+    words = in_words(trainer.history, after)
+    assert f"All back at step {after.recovered_at}, {after.recovered_at - 150} steps after α 0 → 0.1." in words
+    assert after == expected(trainer.history.column("smoothed_load"), 0.1)

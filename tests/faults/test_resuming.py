@@ -1,0 +1,162 @@
+"""A run whose server has ended: what the browser keeps of it gives it again, and nothing else gets in that way."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from moe_sim import KNOBS, Event, RunConfig
+from moe_sim.config.run_plan import Variant
+from moe_sim.live.background_run import Playback
+from moe_sim.live.live_run import LiveRun
+from pages.visitor.commands import obey
+from pages.visitor.comparison import Bench, variant_of
+from pages.visitor.replay import MOST_MOVES, MOST_STEPS, replay_from, to_keep
+from tests.support.apps import opened, session_of
+from tests.support.comparing import advance as advance_both
+from tests.support.comparing import side_by_side
+from tests.support.inspecting import small_config
+from tests.support.strategies import variants
+
+
+def advance(run: Playback, stop: int) -> None:
+    """Up to a step, as the scheduler has it done; the shared one may be at it, too."""
+    while run.steps_done < stop:
+        run.touch()
+        run.advance()
+
+
+def asked(run: Playback, kept: Any, **changes: Any) -> dict[str, Any]:
+    """The command of a browser that has watched a run, as it arrives."""
+    command = {
+        "name": "resume", "number": 1, "runs": kept, "steps": run.steps_done, "budget": run.budget,
+        "rate": run.rate, "training": run.state == "training",
+    }  # fmt: skip
+    return json.loads(json.dumps(command | changes))
+
+
+@pytest.fixture
+def original() -> LiveRun:
+    """A run whose α was moved by hand and by plan; one more move is still planned."""
+    run = LiveRun(small_config(seed=3), (Event(12, {"z_loss_coef": 0.1}), Event(500, {"top_k": 2})))
+    run.train()
+    advance(run, 5)
+    run.update(aux_loss_coef=0.1)
+    advance(run, 15)
+    run.update(learning_rate=0.01)
+    run.budget = 700
+    run.set_rate(15.0)
+    return run
+
+
+def same(one: LiveRun, other: LiveRun) -> bool:
+    """Whether the first run did what the other has done, and maybe more."""
+    frame = other.history.to_frame()
+    return one.history.to_frame()[: len(frame)].equals(frame) and one.history.events == other.history.events
+
+
+def test_what_a_browser_keeps_gives_the_run_again_to_the_last_digit_and_it_goes_on(original: LiveRun) -> None:
+    session = session_of(opened())
+    obey(session, asked(original, to_keep([variant_of(original)])))
+    run = session.run
+    assert run.catching_up
+    advance(run, original.steps_done)
+    assert same(run, original)
+    assert (run.state, run.budget, run.rate) == ("training", 700, 15.0)
+    assert run.course == original.course
+    for one in (original, run):
+        advance(one, 35)
+    assert same(run, original)
+
+
+def test_a_run_that_was_paused_waits_at_its_step(original: LiveRun) -> None:
+    original.pause()
+    session = session_of(opened())
+    obey(session, asked(original, to_keep([variant_of(original)])))
+    advance(session.run, original.steps_done)
+    assert session.run.state == "paused"
+    assert not session.run.wants_step
+
+
+def test_all_runs_of_a_comparison_come_back() -> None:
+    before = advance_both(side_by_side({0: {"top_k": 2}}, {4: {"aux_loss_coef": 0.1}}), 12)
+    before.update(1, z_loss_coef=0.5)
+    before.set_rate(30.0)
+    bench = Bench((before.variants[0], before.variants[0]), before.thresholds)
+    bench.command(asked(before, to_keep(before.variants)))
+    advance(bench.run, 12)
+    assert [same(one, other) for one, other in zip(bench.run.members, before.members, strict=True)] == [True] * 3
+    assert (bench.run.state, bench.run.budget, bench.run.rate) == ("paused", before.budget, 30.0)
+    assert not bench.notices
+
+
+def test_a_session_in_which_something_was_begun_is_left_alone(original: LiveRun) -> None:
+    session = session_of(opened())
+    session.restart(RunConfig(seed=8))
+    run = session.run
+    obey(session, asked(original, to_keep([variant_of(original)])))
+    assert session.run is run
+
+
+def test_who_watches_a_lecture_is_given_nothing_else(original: LiveRun) -> None:
+    session = session_of(opened())
+    session.following = "a lecture"
+    run = session.run
+    obey(session, asked(original, to_keep([variant_of(original)])))
+    assert session.run is run
+
+
+BAD: list[dict[str, Any]] = [
+    {"steps": -1}, {"steps": 2_001}, {"steps": 1.5}, {"steps": None}, {"budget": MOST_STEPS + 1}, {"budget": "2000"},
+    {"rate": 59.0}, {"rate": "fast"}, {"training": 1}, {"runs": []}, {"runs": None}, {"runs": [{}]}, {"runs": ["x"]},
+    {"runs": [{"config": {"seed": "x"}, "events": ""}]}, {"runs": [{"config": {"seed": 1}, "events": ""}]},
+    {"runs": [{"config": {"top_k": "9"}, "events": ""}]}, {"runs": [{"config": {}, "events": "1:seed=3"}]},
+    {"runs": [{"config": {}, "events": "1:aux_loss_coef=nan"}]}, {"runs": [{"config": {}, "events": None}]},
+    {"runs": [{"config": {}, "events": ";".join(["1:aux_loss_coef=1"] * (MOST_MOVES + 1))}]},
+    {"runs": [{"config": {}, "events": ""}] * 5},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("bad", BAD, ids=lambda bad: json.dumps(bad)[:60])
+def test_what_cannot_be_is_refused_with_a_sentence_and_the_run_stays(bad: dict[str, Any]) -> None:
+    good = {"runs": [{"config": {}, "events": ""}], "steps": 5, "budget": 2_000, "rate": 60, "training": True}
+    assert replay_from(good) is not None
+    session = session_of(opened())
+    run = session.run
+    obey(session, {"name": "resume"} | good | bad)
+    assert session.run is run
+    assert len(session.notices) == 1
+    assert "cannot be computed again" in session.notices[0]
+
+
+def test_a_comparison_is_no_run_and_a_run_no_comparison() -> None:
+    run = {"config": {}, "events": ""}
+    good = {"name": "resume", "steps": 0, "budget": 2_000, "rate": 60, "training": False}
+    session = session_of(opened())
+    before = session.run, session.bench().run
+    obey(session, good | {"runs": [run, run]})
+    session.bench().command(good | {"runs": [run]})
+    assert (session.run, session.bench().run) == before
+    assert [len(notices) for notices in (session.notices, session.bench().notices)] == [1, 1]
+
+
+@given(variants())
+def test_whatever_a_run_was_is_kept_without_loss(variant: Variant) -> None:
+    assert_kept(variant)
+
+
+def test_a_run_in_which_knobs_moved_more_often_than_a_link_can_tell_is_kept() -> None:
+    assert_kept(Variant(RunConfig(), tuple(Event(step, {"aux_loss_coef": step / 100}) for step in range(1, 601))))
+
+
+def assert_kept(variant: Variant) -> None:
+    command = {"runs": to_keep([variant]), "steps": 0, "budget": 0, "rate": 0, "training": False}
+    replay = replay_from(json.loads(json.dumps(command)))
+    assert replay is not None
+    assert math.isinf(replay.rate)
+    assert replay.variants[0].config == variant.config
+    assert all(replay.variants[0].course(name) == variant.course(name) for name in KNOBS)

@@ -1,0 +1,138 @@
+"""History: rows that stay, views that stay valid, and the knobs that were in force."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+import pytest
+
+from moe_sim import KNOBS, Event, History, RunConfig, StepRecord
+from moe_sim.history.history import MOST_CHOICES, PER_CHOICE, PER_EXPERT, SCALARS
+
+FOUR = [0.4, 0.3, 0.2, 0.1]
+
+
+def test_an_empty_history_has_no_rows_and_nan_as_its_newest_value() -> None:
+    history = History(RunConfig(num_experts=4))
+    assert len(history) == 0
+    assert len(history.to_frame()) == 0
+    assert history.column("load").shape == (0, 4)
+    assert np.isnan(history.last("task_loss"))
+    assert np.isnan(history.last("load")).all()
+    assert history.last("load").shape == (4,)
+
+
+def test_every_field_of_a_record_is_a_column(make_record: Callable[..., StepRecord]) -> None:
+    assert [*SCALARS, *PER_EXPERT, *PER_CHOICE] == [field.name for field in fields(StepRecord)]
+    # A value of its own for every number, so that no two columns can be mistaken for each other.
+    numbers = iter(range(1, 1000))
+    values: dict[str, Any] = {name: next(numbers) for name in SCALARS}
+    values |= {name: np.array([next(numbers) for _ in range(4)], dtype=float) for name in PER_EXPERT}
+    values |= {name: np.array([next(numbers) for _ in range(MOST_CHOICES)], dtype=float) for name in PER_CHOICE}
+    history = History(RunConfig(num_experts=4))
+    history.append(make_record(1, FOUR))
+    history.append(make_record(**{**values, "step": 2}))
+    for name, value in {**values, "step": 2}.items():
+        np.testing.assert_array_equal(history.last(name), value, err_msg=name)
+        assert history.column(name).shape == (2, *np.shape(value)), name
+
+
+def test_what_is_not_known_stays_unknown(make_history: Callable[..., History]) -> None:
+    history = make_history(RunConfig(num_experts=4), FOUR, steps=20, router_gradient_cosine=np.nan)
+    assert np.isnan(history.column("router_gradient_cosine")).all()
+    unseen = np.isnan(history.to_frame()["eval_load_3"]).tolist()
+    assert unseen == [step % 10 != 0 for step in range(1, 21)]
+
+
+@pytest.mark.parametrize("steps", [255, 256, 257, 512, 513, 1200])
+def test_rows_survive_growth(make_record: Callable[..., StepRecord], steps: int) -> None:
+    history = History(RunConfig(num_experts=4))
+    for step in range(1, steps + 1):
+        history.append(make_record(step, np.roll(FOUR, step), task_loss=1 / step))
+    assert len(history) == steps
+    np.testing.assert_array_equal(history.column("step"), np.arange(1, steps + 1))
+    np.testing.assert_array_equal(history.column("task_loss"), 1 / np.arange(1, steps + 1))
+    np.testing.assert_array_equal(history.column("load"), [np.roll(FOUR, step) for step in range(1, steps + 1)])
+
+
+def test_a_column_is_a_view_that_stays_valid_when_the_history_grows(make_record: Callable[..., StepRecord]) -> None:
+    history = History(RunConfig(num_experts=4))
+    for step in range(1, 101):
+        history.append(make_record(step, FOUR))
+    view = history.column("step")
+    assert not view.flags.owndata
+    assert np.shares_memory(view, history.column("step"))
+    for step in range(101, 1001):
+        history.append(make_record(step, FOUR))
+    np.testing.assert_array_equal(view, np.arange(1, 101))
+
+
+def test_a_window_of_a_column_ends_where_the_history_ends(make_history: Callable[..., History]) -> None:
+    history = make_history(RunConfig(num_experts=4), FOUR, steps=30)
+    assert history.column("step", 10, 13).tolist() == [11, 12, 13]
+    assert history.column("step", 28).tolist() == [29, 30]
+    assert history.column("step", 28, 100).tolist() == [29, 30]
+    assert history.column("load", 5, 9).shape == (4, 4)
+    assert len(history.column("step", 30)) == 0
+
+
+def test_moves_at_the_same_step_are_one_event() -> None:
+    history = History(RunConfig())
+    history.record_event(Event(10, {"aux_loss_coef": 0.1}))
+    history.record_event(Event(10, {"top_k": 2}))
+    history.record_event(Event(10, {"aux_loss_coef": 0.3}))
+    history.record_event(Event(20, {"top_k": 1}))
+    assert history.events == (Event(10, {"aux_loss_coef": 0.3, "top_k": 2}), Event(20, {"top_k": 1}))
+
+
+def test_an_event_after_ten_steps_acts_from_step_eleven() -> None:
+    history = History(RunConfig())
+    history.record_event(Event(0, {"z_loss_coef": 0.1}))
+    history.record_event(Event(10, {"aux_loss_coef": 0.1}))
+    history.record_event(Event(20, {"aux_loss_coef": 0.3, "top_k": 2}))
+    assert history.config_at(1) == RunConfig(z_loss_coef=0.1)
+    assert history.config_at(10) == RunConfig(z_loss_coef=0.1)
+    assert history.config_at(11) == RunConfig(z_loss_coef=0.1, aux_loss_coef=0.1)
+    assert history.config_at(21) == RunConfig(z_loss_coef=0.1, aux_loss_coef=0.3, top_k=2)
+    assert history.initial_config == RunConfig()
+
+
+def test_each_row_of_the_frame_has_the_knobs_in_force_at_its_step(make_history: Callable[..., History]) -> None:
+    history = make_history(RunConfig(num_experts=4, aux_loss_coef=0.01), FOUR, steps=30)
+    history.record_event(Event(0, {"balancing": "importance"}))
+    history.record_event(Event(10, {"capacity_factor": 1.25, "aux_loss_coef": 0.0}))
+    history.record_event(Event(25, {"capacity_factor": None, "top_k": 2}))
+    history.record_event(Event(30, {"top_k": 3}))
+    frame = history.to_frame().set_index("step")
+    assert frame["balancing"].eq("importance").all()
+    assert frame["aux_loss_coef"].tolist() == [0.01] * 10 + [0.0] * 20
+    assert frame["top_k"].tolist() == [1] * 25 + [2] * 5
+    assert frame["capacity_factor"].isna().tolist() == [True] * 10 + [False] * 15 + [True] * 5
+    assert frame["capacity_factor"].loc[11:25].eq(1.25).all()
+
+
+def test_the_frame_has_every_scalar_every_expert_and_every_live_knob(make_history: Callable[..., History]) -> None:
+    frame = make_history(RunConfig(num_experts=4), FOUR, steps=3).to_frame()
+    live = [name for name, knob in KNOBS.items() if knob.live]
+    experts = [f"{name}_{i}" for name in PER_EXPERT for i in range(4)]
+    choices = [f"{name}_{i}" for name in PER_CHOICE for i in range(MOST_CHOICES)]
+    assert list(frame.columns) == [*SCALARS, *experts, *choices, *live]
+    assert frame["step"].tolist() == [1, 2, 3]
+    assert frame["step"].dtype == frame["dead_experts"].dtype == np.int64
+    assert frame[[f"load_{i}" for i in range(4)]].to_numpy().tolist() == [FOUR] * 3
+
+
+def test_changing_a_frame_does_not_change_the_history(make_history: Callable[..., History]) -> None:
+    history = make_history(RunConfig(num_experts=4), FOUR, steps=3)
+    frame = history.to_frame()
+    frame.loc[:, ["task_loss", "load_0"]] = -1.0
+    assert history.column("task_loss").tolist() == [2.0] * 3
+    assert history.column("load")[:, 0].tolist() == [0.4] * 3
+
+
+def test_an_infinite_ratio_is_kept_as_it_is(make_history: Callable[..., History]) -> None:
+    history = make_history(RunConfig(num_experts=2), [1.0, 0.0], steps=2)
+    assert history.to_frame()["imbalance_ratio"].tolist() == [np.inf, np.inf]

@@ -1,0 +1,259 @@
+"""What screens derive from a history: by hand-made histories, and against the exported frame, column by column."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from moe_sim import KNOBS, Event, History, RunConfig, Trainer
+from moe_sim.config.knobs import SHORT_NAMES
+from moe_sim.history.markers import Marker, markers
+from moe_sim.history.series import (
+    SIGNALS,
+    coarse_mean,
+    recent_mean,
+    sampling_std,
+    signals,
+    smoothed_imbalance,
+    step_time,
+)
+from tests.support.inspecting import small_config
+
+LIVE = [name for name, knob in KNOBS.items() if knob.live]
+
+
+def trained(moves: dict[int, dict[str, Any]], steps: int = 60, config: RunConfig | None = None) -> Trainer:
+    """A run whose knobs were moved after the given steps."""
+    trainer = Trainer(config or RunConfig())
+    for step in range(steps):
+        trainer.update(**moves.get(step, {}))
+        trainer.step()
+    return trainer
+
+
+def test_a_moved_knob_is_told_in_words() -> None:
+    history = trained({3: {"aux_loss_coef": 0.03, "capacity_factor": 1.25}}, 4).history
+    assert markers(history) == [Marker(3, "α 0 → 0.03, capacity off → 1.25")]
+
+
+def test_a_later_move_is_told_from_where_the_first_one_left() -> None:
+    history = trained({3: {"aux_loss_coef": 0.03}, 40: {"aux_loss_coef": 0.1}}).history
+    assert markers(history) == [Marker(3, "α 0 → 0.03"), Marker(40, "α 0.03 → 0.1")]
+
+
+def test_a_slider_on_its_way_leaves_one_marker_where_it_arrived() -> None:
+    history = trained({3: {"aux_loss_coef": 0.001}, 9: {"aux_loss_coef": 0.01}, 14: {"aux_loss_coef": 0.1}}).history
+    assert markers(history) == [Marker(14, "α 0 → 0.1")]
+
+
+def test_a_move_there_and_back_leaves_no_marker() -> None:
+    assert markers(trained({3: {"aux_loss_coef": 0.1}, 5: {"aux_loss_coef": 0.0}}).history) == []
+
+
+def test_other_knobs_are_not_merged() -> None:
+    history = trained({3: {"aux_loss_coef": 0.1}, 5: {"top_k": 2}}).history
+    assert markers(history) == [Marker(3, "α 0 → 0.1"), Marker(5, "k 1 → 2")]
+
+
+def test_a_changed_mechanism_and_a_freeze_are_told_in_words() -> None:
+    moves = {2: {"balancing": "expert_choice"}, 4: {"frozen": True}}
+    assert markers(trained(moves, 5).history) == [
+        Marker(2, "balancing load balancing → expert choice"),
+        Marker(4, "freeze off → on"),
+    ]
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_no_marker_has_an_underscore_whatever_knob_was_moved(name: str) -> None:
+    knob = KNOBS[name]
+    targets = knob.choices or ((True,) if knob.kind is bool else (knob.minimum, knob.maximum))
+    # The start is one at which every knob may have any of its values.
+    start = RunConfig(top_k=2, task=knob.task or "topics")
+    for target in targets:
+        if start.replace(**{name: target}) == start:
+            continue
+        history = History(start)
+        history.record_event(Event(7, {name: target}))
+        (marker,) = markers(history)
+        assert marker.step == 7
+        assert "_" not in marker.label
+        assert " → " in marker.label
+        assert marker.label.startswith(SHORT_NAMES.get(name, knob.label))
+
+
+def test_every_short_name_belongs_to_a_live_knob() -> None:
+    assert set(SHORT_NAMES) <= set(LIVE)
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    return trained({})
+
+
+def test_coarse_rows_are_means_of_complete_blocks_of_ten(trainer: Trainer) -> None:
+    norms = trainer.history.column("grad_norm")
+    rows = coarse_mean(trainer.history, "grad_norm", 0, 37)
+    assert rows.shape == (3, 8)
+    np.testing.assert_allclose(rows[2], norms[20:30].mean(0))
+    assert coarse_mean(trainer.history, "grad_norm", 37, 39).shape == (0, 8)
+    np.testing.assert_allclose(coarse_mean(trainer.history, "grad_norm", 37, 41)[0], norms[30:40].mean(0))
+
+
+def test_the_recent_mean_is_over_twenty_steps_and_zero_before_the_first(trainer: Trainer) -> None:
+    np.testing.assert_allclose(recent_mean(trainer.history, "load"), trainer.history.column("load")[40:].mean(0))
+    np.testing.assert_array_equal(recent_mean(Trainer(RunConfig()).history, "load"), np.zeros(8))
+
+
+def test_an_expert_unused_for_long_makes_the_smoothed_ratio_infinite_and_a_recent_token_does_not(
+    trainer: Trainer,
+) -> None:
+    load = trainer.history.column("smoothed_load")
+    ratio = smoothed_imbalance(trainer.history)
+    # One token in the newest of many steps adds 1/(20·256); half of that counts as nothing.
+    nothing = 0.5 / (20 * 256)
+    np.testing.assert_array_equal(np.isinf(ratio), load.min(1) <= nothing)
+    finite = np.isfinite(ratio)
+    np.testing.assert_allclose(ratio[finite], load.max(1)[finite] / load.min(1)[finite])
+    assert np.isinf(ratio).any()
+
+
+@pytest.fixture(scope="module")
+def moved() -> History:
+    """65 steps in which α moved in the middle of a block, with a cap, so that what is processed is not the load, and
+    with noise."""
+    config = RunConfig(capacity_factor=1.0, router_noise="gaussian", noise_std=0.3)
+    return trained({34: {"aux_loss_coef": 0.3}, 52: {"noise_std": 1.0}}, 65, config).history
+
+
+def columns_of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    return frame[[f"{name}_{expert}" for expert in range(8)]]
+
+
+def test_signals_are_means_over_blocks_of_ten_of_what_the_frame_says(moved: History) -> None:
+    frame = moved.to_frame().iloc[:60]
+    block = frame.groupby(np.arange(60) // 10)
+    expected = {
+        name: block[name].mean()
+        for name in ("router_task_gradient", "router_gradient_cosine", "router_logit_rms", "router_logit_max",
+                     "router_noise_std", "z_loss")
+    }  # fmt: skip
+    push = frame["aux_loss_coef"] * frame["router_balance_gradient"]
+    expected["router_balance_push"] = push.groupby(np.arange(60) // 10).mean()
+    slowest = 8 * columns_of(frame, "processed").max(axis=1)
+    expected["step_time"] = slowest.groupby(np.arange(60) // 10).mean()
+    std = columns_of(frame, "load").rolling(20, min_periods=1).std(ddof=0).mean(axis=1)
+    expected["routing_std"] = std.iloc[9::10]
+    expected["eval_task_loss"] = frame["eval_task_loss"].iloc[9::10]
+    expected["eval_max_load"] = columns_of(frame, "eval_load").max(axis=1).iloc[9::10]
+
+    table = signals(moved)
+    assert set(table) == set(expected) == set(SIGNALS)
+    for name, values in expected.items():
+        assert table[name].shape == (6,)
+        np.testing.assert_allclose(table[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
+    # What makes the comparison worth something: α was 0 until the middle of the fourth block, and the cap bites.
+    assert not table["router_balance_push"][:3].any()
+    one = frame["router_balance_gradient"]
+    assert table["router_balance_push"][3] == pytest.approx(0.3 * one[34:40].sum() / 10)
+    assert table["router_balance_push"][4] == pytest.approx(0.3 * one[40:50].mean())
+    assert (table["step_time"] <= 1 + 1e-9).all(), "a capacity factor of 1 bounds a step at the balanced one"
+    assert table["router_noise_std"].tolist() == pytest.approx([0.3] * 5 + [(2 * 0.3 + 8 * 1.0) / 10])
+
+
+def test_without_a_cap_a_collapsing_router_takes_several_times_as_long(trainer: Trainer) -> None:
+    load = trainer.history.column("load")
+    expected = [8 * load[start : start + 10].max(1).mean() for start in range(0, 60, 10)]
+    np.testing.assert_allclose(signals(trainer.history)["step_time"], expected)
+    assert expected[-1] > 3
+
+
+@pytest.mark.parametrize(("start", "stop", "first", "last"), [(0, 65, 0, 6), (13, 47, 1, 4), (40, 60, 4, 6)])
+def test_signals_between_two_steps_are_a_part_of_all_of_them(
+    moved: History, start: int, stop: int, first: int, last: int
+) -> None:
+    whole, part = signals(moved), signals(moved, start, stop)
+    for name in SIGNALS:
+        np.testing.assert_allclose(part[name], whole[name][first:last], err_msg=name)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 9), (41, 49), (60, 65)])
+def test_no_complete_block_gives_no_signals(moved: History, start: int, stop: int) -> None:
+    assert all(values.shape == (0,) for values in signals(moved, start, stop).values())
+
+
+def test_signals_without_a_balancing_loss_have_a_cosine_of_nothing() -> None:
+    table = signals(trained({}, 10, small_config(balancing="bias")).history)
+    assert np.isnan(table["router_gradient_cosine"]).all()
+    assert table["router_balance_push"].tolist() == [0]
+    assert table["router_task_gradient"][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("processed", "time"),
+    [
+        ([0.5, 0.5, 0, 0], 2),  # each of two devices has half of the work, a balanced one would have a quarter
+        ([0.25, 0.25, 0.25, 0.25], 1),
+        ([1, 0, 0, 0], 4),
+        ([0.2, 0.2, 0.1, 0], 0.8),  # half of the pairs were dropped
+        ([0, 0, 0, 0], 0),
+    ],
+)
+def test_a_step_takes_as_long_as_the_busiest_device_works(processed: list[float], time: float) -> None:
+    assert step_time(np.array(processed)) == pytest.approx(time)
+    np.testing.assert_allclose(step_time(np.array([processed, [0.25] * 4])), [time, 1])
+
+
+@pytest.mark.parametrize(("num_experts", "top_k", "batch_tokens"), [(2, 1, 32), (8, 1, 256), (8, 2, 256), (16, 8, 64)])
+def test_the_noise_of_a_finite_batch_is_that_of_tokens_that_draw_their_experts_by_lot(
+    num_experts: int, top_k: int, batch_tokens: int
+) -> None:
+    # 2,000 batches give a standard deviation to within 1/√(2·2000) = 1.6 % for one expert, less for the mean of
+    # all; measured: within 0.7 %.
+    random, batches = np.random.default_rng(0), 2_000
+    tickets = random.random((batches, batch_tokens, num_experts), dtype=np.float32)
+    winners = np.argpartition(tickets, top_k - 1, axis=2)[:, :, :top_k].reshape(batches, -1)
+    loads = np.stack([(winners == expert).mean(1) for expert in range(num_experts)], axis=1)
+    by_lot = loads.std(0).mean()
+    config = RunConfig(num_experts=num_experts, top_k=top_k, batch_tokens=batch_tokens)
+    assert sampling_std(config) == pytest.approx(by_lot, rel=0.03)
+
+
+def test_where_every_token_has_all_experts_nothing_is_left_to_chance() -> None:
+    assert sampling_std(RunConfig(num_experts=8, top_k=8)) == 0
+
+
+@pytest.mark.parametrize("name", LIVE)
+def test_a_live_knob_over_the_steps_is_what_each_step_was_computed_with(name: str) -> None:
+    moves = {
+        0: {"aux_loss_coef": 0.1, "balancing": "importance"},
+        3: {"capacity_factor": 1.5, "frozen": True, "convention": "huggingface", "drop_order": "probability"},
+        4: {"capacity_factor": None, "top_k": 2, "frozen": False, "topic_skew": 1.0, "domain_mix": "even"},
+        7: {
+            "balancing": "none",
+            "renormalize": True,
+            "router_noise": "jitter",
+            "noise_std": 0.5,
+            "overflow": "reroute",
+        },
+        8: {"learning_rate": 0.01, "z_loss_coef": 0.1, "bias_rate": 0.1, "topic_shift": 3, "aux_loss_coef": 1.0},
+        12: {"aux_loss_coef": 3.0},  # after the last step: no step has seen it
+    }
+    trainer = trained(moves, 12, small_config())
+    trainer.update(**moves[12])
+    history = trainer.history
+    used = [getattr(history.config_at(step), name) for step in range(1, 13)]
+    assert len(set(used)) > 1, "the story must move every live knob"
+    expected = [np.nan if value is None else value for value in used]
+    for values in (history.knob(name), history.to_frame()[name].to_numpy()):
+        np.testing.assert_array_equal(values, expected)
+
+
+def test_a_knob_has_no_values_before_the_first_step(make_history: Callable[..., History]) -> None:
+    trainer = Trainer(small_config())
+    trainer.update(aux_loss_coef=0.1)
+    assert trainer.history.knob("aux_loss_coef").shape == (0,)
+    assert make_history(RunConfig(), [0.125] * 8, 3).knob("aux_loss_coef").tolist() == [0, 0, 0]

@@ -1,0 +1,165 @@
+"""Whatever a browser claims that its buttons asked for: the visitor's own run stays a possible one, and other visitors'
+runs stay as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from moe_sim import RunConfig
+from moe_sim.config.limits import MOST_STEPS
+from moe_sim.config.thresholds import Thresholds
+from moe_sim.live.background_run import RATES
+from moe_sim.live.comparison import Comparison
+from moe_sim.live.lectures import shared_lectures
+from moe_sim.live.live_run import LiveRun
+from moe_sim.live.scheduler import shared_scheduler
+from pages.dashboard.inbox import LARGEST_NUMBER, MOST, Inbox
+from pages.visitor.commands import obey
+from pages.visitor.session import Session
+from pages.visitor.view import LOG_AXES, TABS
+from tests.support.apps import opened, session_of, settled
+from tests.support.hostile import command, value
+
+SMALL = {"num_experts": "4", "batch_tokens": "32", "expert_hidden_size": "4", "num_topics": "3"}
+
+
+def fingerprint(run: LiveRun) -> tuple[Any, ...]:
+    """All that anybody could change of a run that stands still."""
+    return (
+        run.id, run.state, run.config, run.plan, run.budget, run.rate, run.thresholds, run.history.events,
+        run.steps_done, run.forgotten, run.probe.step, run._single_steps,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def other() -> Iterator[LiveRun]:
+    """A run of somebody else, paused at step 3, that is shown in a lecture."""
+    run = shared_scheduler().add(LiveRun(RunConfig(num_experts=4, batch_tokens=32)))
+    run.take_steps(3)
+    yield run
+    shared_scheduler().remove(run)
+
+
+def runs_of(session: Session) -> tuple[LiveRun | Comparison, ...]:
+    return session.run, session.bench().run
+
+
+def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_alone(other: LiveRun) -> None:
+    random = np.random.default_rng(0)
+    session = session_of(opened(**SMALL))
+    before = fingerprint(other)
+    for number in range(2_000):
+        one = command(random, (other.id, session.run.id, session.bench().run.id, ""))
+        one = one if isinstance(one, dict) else {"name": one}
+        session.bench().command(one) if number % 4 == 0 else obey(session, one)
+        for run in runs_of(session):
+            assert run.rate in RATES
+            assert type(run.rate) is float
+            assert run.budget <= MOST_STEPS + 1_000
+        if number % 100 == 0:  # or they train all the while
+            for run in runs_of(session):
+                run.pause()
+    assert session.view.tab in TABS
+    assert set(session.view.log) <= set(LOG_AXES)
+    assert not session.notices
+    assert fingerprint(other) == before
+    for run in runs_of(session):
+        shared_scheduler().remove(run)
+
+
+def test_two_thousand_hostile_deliveries_hold_few_commands_each_once() -> None:
+    random = np.random.default_rng(1)
+    inbox, taken, board = Inbox("s"), 0, "a"
+    for _ in range(2_000):
+        board = str(random.choice(["a", "b", "", board, "x" * 50]))
+        count = 30 if random.random() < 0.03 else random.integers(5)
+        told: Any = {"board": board, "session": "s", "commands": [command(random, ("x",)) for _ in range(count)]}
+        if random.random() < 0.3:
+            told = value(random) if random.random() < 0.5 else told | {"commands": value(random)}
+        fresh = inbox.fresh(told)
+        assert len(fresh) <= MOST
+        numbers = [one["number"] for one in fresh]
+        assert numbers == sorted(set(numbers))
+        assert inbox.fresh(told) == [] or len(fresh) == MOST
+        obeyed = json.loads(json.dumps(inbox.obeyed))
+        assert type(obeyed["last"]) is int
+        assert 0 <= obeyed["last"] < LARGEST_NUMBER
+        assert len(obeyed["board"]) <= 40
+        taken += len(fresh)
+    assert taken > 500, "hardly anything was a command"
+
+
+def test_a_run_is_extended_no_further_than_it_can_be_saved() -> None:
+    session = session_of(opened(**SMALL))
+    session.run.budget = MOST_STEPS - 500
+    for _ in range(5):
+        obey(session, {"name": "extend"})
+    assert session.run.budget == MOST_STEPS + 500
+
+
+def watching(other: LiveRun) -> tuple[AppTest, Session]:
+    """Somebody who follows a lecture that shows a run."""
+    app = opened(follow=shared_lectures().begin(other))
+    assert session_of(app).run is other
+    return app, session_of(app)
+
+
+def test_who_knows_a_lecture_watches_it_and_whatever_they_do_changes_nothing_in_it(other: LiveRun) -> None:
+    app, session = watching(other)
+    before, random = fingerprint(other), np.random.default_rng(2)
+    for _ in range(500):
+        one = command(random, (other.id,))
+        obey(session, one if isinstance(one, dict) else {"name": one})
+    for act in (
+        lambda: session.change(aux_loss_coef=1.0), lambda: session.change(seed=7), session.new_seed,
+        lambda: session.move_threshold(collapse_share=0.9), session.begin_lecture,
+    ):  # fmt: skip
+        act()
+        assert session.run is other
+        assert fingerprint(other) == before
+    assert session.thresholds == Thresholds(collapse_share=0.9)
+    settled(app)
+    assert fingerprint(other) == before
+
+
+def test_who_leaves_a_lecture_takes_nothing_of_it_along(other: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pages.visitor.address.LAG", 0.0)
+    before = fingerprint(other)
+    for leave in (
+        lambda session: session.branch_off(), lambda session: session.choose_preset("too-late"),
+        lambda session: session.restart(session.run.start_config), lambda session: session.show(session.run.branch),
+    ):  # fmt: skip
+        _, session = watching(other)
+        leave(session)
+        assert session.run is not other
+        session.run.update(aux_loss_coef=1.0)
+        assert fingerprint(other) == before
+        assert shared_scheduler().get(other.id) is other
+    app, session = watching(other)
+    app.query_params["seed"] = "7"
+    del app.query_params["follow"]
+    settled(app)
+    assert session.run is not other
+    assert fingerprint(other) == before
+
+
+def test_the_id_of_another_run_in_an_address_opens_nothing(other: LiveRun) -> None:
+    before = fingerprint(other)
+    session = session_of(opened(**dict.fromkeys(("follow", "b", "c", "d", "events", "run_id", "run", "id"), other.id)))
+    assert other not in (session.run, *session.bench().run.members)
+    assert fingerprint(other) == before
+
+
+def test_ids_are_of_128_random_bits(other: LiveRun) -> None:
+    ids = [LiveRun(RunConfig(num_experts=2, batch_tokens=32)).id for _ in range(20)]
+    ids += [shared_lectures().begin(other) for _ in range(20)]
+    assert all(len(one) >= 22 for one in ids)  # 6 bits a letter
+    assert len({one[:6] for one in ids}) == len(ids)
+    assert shared_lectures().get(other.id) is None
+    assert shared_scheduler().get(shared_lectures().begin(other)) is None

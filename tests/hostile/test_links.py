@@ -1,0 +1,133 @@
+"""Whatever stands in an address, a valid run is read from it, soon, and few words are said about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import pytest
+
+from moe_sim import KNOBS, RunConfig
+from moe_sim.config.codec import (
+    MOST_EVENTS,
+    events_from_text,
+    events_to_text,
+    from_query,
+    thresholds_from_query,
+    thresholds_to_query,
+    to_query,
+)
+from moe_sim.config.errors import UsageError
+from moe_sim.config.knobs import THRESHOLDS
+from moe_sim.config.run_plan import Variant, changes_between, variant_from_text
+from moe_sim.live.lectures import Lectures
+from moe_sim.live.live_run import LiveRun
+from moe_sim.sweep.grid import MOST_RUNS, parse_values
+from pages.visitor.view import view_from_query
+from tests.support.hostile import KEYS, TEXTS, links
+
+PATIENCE = 2.0
+"""Seconds in which the worst address of a megabyte is read; on a free machine it takes a tenth of that."""
+MOST_NOTICES = len(KNOBS) + len(THRESHOLDS) + 4 + 4 * (MOST_EVENTS + 1)
+"""One for each knob, threshold and part of the view, and for each event of four runs."""
+LONGEST_NOTICE = 600
+
+
+def read(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
+    """All that an address says, as the page reads it; whatever it says must give something that can be said again."""
+    config, notices = from_query(query)
+    assert from_query(to_query(config)) == (config, [])
+    plan, refused = events_from_text(query.get("events", ""), config)
+    notices += refused
+    assert events_from_text(events_to_text(plan), config) == (plan, [])
+    thresholds, refused = thresholds_from_query(query)
+    notices += refused
+    assert thresholds_from_query(thresholds_to_query(thresholds)) == (thresholds, [])
+    view, refused = view_from_query(query)
+    notices += refused
+    assert view_from_query(view.to_query()) == (view, [])
+    base = Variant(config, plan)
+    for key in "bcd":
+        if key in query:
+            variant, refused = variant_from_text(base, query[key])
+            notices += refused
+            assert base.changed(changes_between(base, variant)) == variant
+    assert Lectures().get(query.get("follow", "")) is None
+    return config, notices
+
+
+def assert_few_words(notices: list[str]) -> None:
+    assert len(notices) <= MOST_NOTICES
+    assert all(len(notice) <= LONGEST_NOTICE for notice in notices)
+    # Nothing that a browser's protocol cannot carry, or that turns the direction of writing.
+    assert all(notice.isprintable() for notice in notices)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_thousand_hostile_addresses_each_give_a_valid_run_and_few_words(seed: int) -> None:
+    refused = 0
+    for query in links(seed, 1_000):
+        _, notices = read(query)
+        assert_few_words(notices)
+        refused += bool(notices)
+    assert refused > 600, "hardly anything was hostile"
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_every_key_may_hold_every_text_that_has_broken_programs(key: str) -> None:
+    for text in TEXTS:
+        assert_few_words(read({key: text})[1])
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["9" * 1_000_000, "x" * 1_000_000, ";" * 1_000_000, "," * 1_000_000, "1:top_k=2;" * 100_000, "1:" * 500_000,
+     "seed," * 200_000, "\x00" * 1_000_000, "1:top_k=" + "9" * 1_000_000, "e" + "\u0301" * 500_000],
+    ids=lambda text: ascii(text[:12]),
+)  # fmt: skip
+def test_a_megabyte_in_any_key_is_read_at_once_and_answered_in_a_few_words(text: str) -> None:
+    for key in ("aux_loss_coef", "seed", "task", "dead_share", "events", "b", "tab", "log", "hide", "follow"):
+        start = time.perf_counter()
+        _, notices = read({key: text})
+        assert time.perf_counter() - start < PATIENCE, key
+        assert_few_words(notices)
+        assert sum(map(len, notices)) < 30_000
+
+
+def test_as_many_events_as_there_may_be_in_all_runs_are_read_at_once() -> None:
+    good = ";".join(f"{7 * i}:{name}" for i in range(50) for name in ("top_k=2", "aux_loss_coef=0.1"))
+    bad = ";".join(f"{7 * i + 1}:top_k={99 if i % 2 else 3}" for i in range(200))
+    start = time.perf_counter()
+    _, notices = read({"events": good, "b": bad, "c": bad, "d": good})
+    assert time.perf_counter() - start < PATIENCE
+    assert 100 <= len(notices) <= MOST_NOTICES
+
+
+@pytest.mark.parametrize("task", ["topics", "text"])
+def test_the_dearest_run_that_a_link_can_ask_for_is_made_and_takes_a_step(task: str) -> None:
+    query = {"task": task, "num_experts": "64", "top_k": "8", "batch_tokens": "2048", "expert_hidden_size": "256"}
+    config, notices = read(query)
+    assert notices == []
+    run = LiveRun(config)
+    run.take_steps(1)
+    assert len(run.history) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0..1:1000," * 2_000, "0..1:1000:log", "0..1:99999", "0..10:" + "9" * 5000, "," * 1_000_000, "0.." * 300_000,
+     "9" * 1_000_000],
+    ids=lambda text: ascii(text[:12]),
+)  # fmt: skip
+def test_a_list_of_values_for_a_sweep_is_refused_before_it_takes_long(text: str) -> None:
+    start = time.perf_counter()
+    with pytest.raises(UsageError) as error:
+        parse_values("aux_loss_coef", text)
+    assert time.perf_counter() - start < 4 * PATIENCE
+    assert_few_words([str(error.value)])
+
+
+def test_a_list_of_values_has_at_most_as_many_as_there_may_be_runs() -> None:
+    assert len(parse_values("seed", f"0..{MOST_RUNS - 1}")) == MOST_RUNS
+    with pytest.raises(UsageError, match=f"more than {MOST_RUNS:,} values"):
+        parse_values("seed", f"0..{MOST_RUNS - 1},7")

@@ -1,0 +1,138 @@
+"""Worker processes: the same numbers as in this process, to the last digit, and a lost process costs nobody a run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from moe_sim import Event
+from moe_sim.live import computed_run
+from moe_sim.live.live_run import LiveRun
+from moe_sim.live.runners import pool
+from moe_sim.live.runners.pool import Pool, RemoteComputation
+from tests.live.test_computed_run import alone, assert_same_numbers
+from tests.support.inspecting import eventually, small_config
+
+PLAN = (Event(12, {"aux_loss_coef": 0.2}), Event(30, {"top_k": 2}))
+MOVES: dict[int, dict[str, Any]] = {event.step: event.changes for event in PLAN}
+
+
+@pytest.fixture(scope="module")
+def two_processes() -> Iterator[Pool]:
+    """A pool of two, ready."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "START_DELAY", 0.0)
+        patch.setattr(pool, "START_AGAIN", 0.0)
+        workers = Pool()
+        workers.use(2)
+        workers.begin(small_config(), ())
+        assert eventually(lambda: len(workers.processes) == 2, seconds=60)
+        yield workers
+    children = [worker.pid for worker in workers.processes]
+    workers.stop()
+    assert not any(psutil.pid_exists(pid) for pid in children)
+
+
+@pytest.fixture
+def workers(two_processes: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
+    """The pool that runs of this test are computed by."""
+    monkeypatch.setattr(computed_run, "shared_pool", lambda: two_processes)
+    assert eventually(lambda: len(two_processes.processes) == 2, seconds=60)
+    return two_processes
+
+
+def computed_by(run: LiveRun) -> RemoteComputation:
+    computing = run._trajectory._computing
+    assert isinstance(computing, RemoteComputation)
+    return computing
+
+
+@pytest.mark.usefixtures("workers")
+@pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"router_noise": "gaussian", "balancing": "bias"}])
+def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict[str, Any]) -> None:
+    run = LiveRun(small_config(**knobs), PLAN)
+    assert run.lane > 0
+    run.take_steps(25)
+    run.update(z_loss_coef=0.5)
+    run.take_steps(15)
+    assert_same_numbers(run.history, alone(small_config(**knobs), {**MOVES, 25: {"z_loss_coef": 0.5}}, 40))
+    assert run.probe.step == 40
+
+
+@pytest.mark.usefixtures("workers")
+def test_runs_are_spread_over_the_processes_and_share_what_is_the_same() -> None:
+    runs = [LiveRun(small_config(seed=seed)) for seed in range(6)]
+    assert sorted(run.lane for run in runs) == [1, 1, 1, 2, 2, 2]
+    assert LiveRun(small_config(seed=3))._trajectory is runs[3]._trajectory
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_viewer_who_moves_a_knob_goes_on_in_the_same_process_from_a_copy() -> None:
+    leader, run = LiveRun(small_config(), PLAN), LiveRun(small_config(), PLAN)
+    leader.take_steps(120)
+    run.take_steps(105)
+    run.update(z_loss_coef=0.5)
+    assert run.lane == leader.lane
+    run.take_steps(10)
+    assert_same_numbers(run.history, alone(small_config(), {**MOVES, 105: {"z_loss_coef": 0.5}}, 115))
+
+
+def test_a_killed_process_costs_no_run_its_numbers_and_another_one_comes(workers: Pool) -> None:
+    run, hands = LiveRun(small_config(), PLAN), LiveRun(small_config(seed=2))
+    run.take_steps(20)
+    hands.take_steps(20)
+    hands.update(aux_loss_coef=0.4)
+    for worker in workers.processes:
+        os.kill(worker.pid, signal.SIGKILL)
+    run.take_steps(20)
+    hands.update(z_loss_coef=0.1)
+    hands.take_steps(20)
+    assert_same_numbers(run.history, alone(small_config(), MOVES, 40))
+    both = {20: {"aux_loss_coef": 0.4, "z_loss_coef": 0.1}}
+    assert_same_numbers(hands.history, alone(small_config(seed=2), both, 40))
+    LiveRun(small_config(seed=5))
+    assert eventually(lambda: len(workers.processes) == 2, seconds=60)
+
+
+def test_an_error_in_a_process_ends_that_run_only(workers: Pool) -> None:
+    broken, sound = LiveRun(small_config(seed=1)), LiveRun(small_config(seed=2))
+    computed_by(broken)._number = -1  # the process knows no such run
+    broken.touch()
+    broken.train()
+    broken.advance()
+    assert broken.state == "failed"
+    sound.take_steps(5)
+    assert sound.steps_done == 5
+    assert len(workers.processes) == 2
+
+
+def test_a_run_that_nobody_has_any_more_is_forgotten_by_its_process(workers: Pool) -> None:
+    for seed in range(30):
+        LiveRun(small_config(seed=seed)).take_steps(1)
+    del seed
+    assert sum(len(worker.handles) for worker in workers.processes) <= 2
+
+
+@pytest.mark.usefixtures("workers")
+def test_a_run_that_began_here_moves_to_a_process_while_it_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(computed_run, "shared_pool", Pool)
+        young, old = LiveRun(small_config(), PLAN), LiveRun(small_config(seed=2))
+        young.take_steps(20)
+        old.take_steps(310)
+    young.take_steps(20)
+    old.take_steps(1)
+    assert (young.lane > 0, old.lane) == (True, 0)
+    assert_same_numbers(young.history, alone(small_config(), MOVES, 40))
+
+
+def test_a_process_ends_with_the_server_that_started_it(workers: Pool) -> None:
+    worker = workers.processes[0]
+    assert worker._process.stdin
+    worker._process.stdin.close()
+    assert eventually(lambda: not worker.alive, seconds=10)

@@ -1,0 +1,134 @@
+"""Places for training: so many different runs at once, the others in line, in order, and nobody is thrown out."""
+
+from __future__ import annotations
+
+import pytest
+
+from moe_sim.config.run_plan import Variant
+from moe_sim.live import admission as admission_module
+from moe_sim.live import background_run
+from moe_sim.live.admission import Admission
+from moe_sim.live.comparison import Comparison
+from moe_sim.live.live_run import LiveRun
+from moe_sim.live.scheduler import Scheduler
+from moe_sim.server.messages import encode
+from tests.support.inspecting import eventually, small_config
+
+
+def training(seed: int) -> LiveRun:
+    """A watched run that wants steps."""
+    run = LiveRun(small_config(seed=seed))
+    run.touch()
+    run.train()
+    return run
+
+
+def test_places_go_to_those_who_come_first_and_the_others_learn_their_place_in_line() -> None:
+    admission, runs = Admission(places=2), [training(seed) for seed in range(5)]
+    assert [admission.admit(run) for run in runs] == [True, True, False, False, False]
+    assert [run.place for run in runs] == [0, 0, 1, 2, 3]
+    assert (admission.taken, admission.waiting) == (2, 3)
+    assert [admission.admit(run) for run in runs] == [True, True, False, False, False]
+
+
+def test_who_comes_later_does_not_overtake() -> None:
+    admission, (first, second, third) = Admission(places=1), (training(seed) for seed in range(3))
+    admission.admit(first)
+    admission.admit(second)
+    first.pause()
+    first.last_watched = -1e9
+    assert admission.sweep() == [second]
+    assert not admission.admit(third)
+    assert admission.admit(second)
+    assert (second.place, third.place) == (0, 1)
+
+
+def test_viewers_of_the_same_run_share_one_place() -> None:
+    admission = Admission(places=1)
+    same = [training(7) for _ in range(20)]
+    assert all(admission.admit(run) for run in same)
+    assert not admission.admit(training(8))
+    assert admission.taken == 1
+
+
+def test_who_branches_off_needs_a_place_of_its_own() -> None:
+    admission = Admission(places=1)
+    first, second = training(7), training(7)
+    assert admission.admit(first)
+    assert admission.admit(second)
+    second.take_steps(1)
+    second.update(aux_loss_coef=0.1)
+    assert not admission.admit(second)
+    assert second.place == 1
+    assert admission.admit(first)
+
+
+def test_a_comparison_takes_as_many_places_as_it_has_different_runs() -> None:
+    admission = Admission(places=3)
+    base = small_config()
+    comparison = Comparison([Variant(base), Variant(small_config(seed=2)), Variant(base)])
+    comparison.touch()
+    comparison.train()
+    assert admission.admit(comparison)
+    assert admission.taken == 2
+    assert admission.admit(training(5))
+    assert not admission.admit(training(6))
+
+
+def test_more_than_all_places_at_once_is_let_in_alone_rather_than_never() -> None:
+    admission = Admission(places=1)
+    comparison = Comparison([Variant(small_config(seed=seed)) for seed in range(4)])
+    comparison.touch()
+    comparison.train()
+    assert admission.admit(comparison)
+
+
+def test_a_pause_keeps_the_place_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    admission, first, second = Admission(places=1), training(1), training(2)
+    first.take_steps(1)
+    admission.admit(first)
+    admission.admit(second)
+    first.pause()
+    assert admission.sweep() == []
+    monkeypatch.setattr(admission_module, "HOLD", -1.0)
+    assert admission.sweep() == [second]
+
+
+@pytest.mark.parametrize("end", ["finished", "left", "forgotten"])
+def test_a_place_is_free_as_soon_as_its_run_is_over(end: str) -> None:
+    admission, first, second = Admission(places=1), training(1), training(2)
+    admission.admit(first)
+    admission.admit(second)
+    if end == "finished":
+        first.budget = 0
+    else:
+        first.pause()
+        first.last_watched = -1e9
+    assert admission.sweep() == [second]
+
+
+def test_who_gives_up_leaves_the_line() -> None:
+    admission, runs = Admission(places=1), [training(seed) for seed in range(3)]
+    for run in runs:
+        admission.admit(run)
+    runs[1].pause()
+    assert admission.sweep() == []
+    assert [run.place for run in runs] == [0, 0, 1]
+
+
+def test_under_a_scheduler_everybody_gets_a_turn_and_sees_the_place_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(background_run, "LEASE_GRACE", 60.0)
+    scheduler = Scheduler(Admission(places=1))
+    runs = [scheduler.add(LiveRun(small_config(seed=seed), rate=float("inf"))) for seed in range(3)]
+    scheduler.start()
+    try:
+        for run in runs:
+            run.budget = 40
+            run.touch()
+            run.train()
+        told = encode(runs[2], 0)[1]
+        assert '"place":' in told or runs[2].steps_done
+        assert eventually(lambda: all(run.state == "finished" for run in runs), seconds=30)
+    finally:
+        scheduler.stop()
+    assert [run.place for run in runs] == [0, 0, 0]

@@ -1,0 +1,302 @@
+"""Runs in lock-step: the same until the first differing update, controlled as one, told as one."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from pydantic import ValidationError
+
+from moe_sim import Event, History, RunConfig, Trainer
+from moe_sim.config.comparison_presets import COMPARISONS
+from moe_sim.config.run_plan import Variant, difference_in_words
+from moe_sim.config.thresholds import Thresholds
+from moe_sim.live.background_run import DEFAULT_BUDGET
+from moe_sim.live.comparison import Comparison
+from moe_sim.live.live_run import LiveRun
+from moe_sim.live.scheduler import Scheduler
+from tests.support.comparing import advance, side_by_side, steps_of
+from tests.support.inspecting import eventually, keep_batches, small_config, trainer_of, weights
+
+DIVERGING = {0: {"learning_rate": 1000.0}}
+
+
+def alone(variant: Variant, steps: int) -> Trainer:
+    """The run by a trainer that knows of no other, with the moves made by hand."""
+    trainer, moves = Trainer(variant.config), {event.step: event.changes for event in variant.plan}
+    for step in range(steps):
+        if step in moves:
+            trainer.update(**moves[step])
+        trainer.step()
+    return trainer
+
+
+def frames(comparison: Comparison) -> list[pd.DataFrame]:
+    return [member.history.to_frame() for member in comparison.members]
+
+
+def same_numbers(one: History, other: History) -> bool:
+    return one.events == other.events and one.to_frame().equals(other.to_frame())
+
+
+@pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"router_noise": "gaussian"}, {"balancing": "sinkhorn"}])
+def test_runs_are_the_same_to_the_last_digit_until_the_first_differing_update(knobs: dict[str, Any]) -> None:
+    late, later = ({step: {"learning_rate": 0.05}} for step in (12, 17))
+    one, other, third = frames(advance(side_by_side(late, later, **knobs), 25))
+    assert one[:12].equals(other[:12])
+    assert one[:17].equals(third[:17])
+    forward = ["task_loss", "balance_loss", "load_0", "importance_0", "router_entropy", "grad_norm_0"]
+    assert one.loc[12, forward].equals(other.loc[12, forward]), (
+        "the step after the move still starts from equal weights"
+    )
+    assert one.loc[12, "weight_change_0"] != other.loc[12, "weight_change_0"]
+    assert (one.loc[13:, "task_loss"] != other.loc[13:, "task_loss"]).all()
+    assert one.loc[16, "weight_change_0"] == third.loc[16, "weight_change_0"]
+    assert one.loc[17, "weight_change_0"] != third.loc[17, "weight_change_0"]
+
+
+def test_runs_of_other_sizes_see_the_same_data() -> None:
+    comparison = side_by_side({0: {"num_experts": 6}}, {0: {"expert_hidden_size": 16, "top_k": 2}}, {5: {"top_k": 3}})
+    seen = [keep_batches(trainer_of(member)) for member in comparison.members]
+    advance(comparison, 8)
+    assert [len(batches) for batches in seen] == [8, 8, 8, 8]
+    for first, *others in zip(*seen, strict=True):
+        for batch in others:
+            assert torch.equal(batch.inputs, first.inputs)
+            assert torch.equal(batch.labels, first.labels)
+
+
+def test_each_run_is_what_a_lone_trainer_gives() -> None:
+    comparison = side_by_side({4: {"top_k": 2, "capacity_factor": 1.0}}, {0: {"num_experts": 6}, 9: {"frozen": True}})
+    variants = comparison.variants
+    advance(comparison, 20)
+    for member, variant in zip(comparison.members, variants, strict=True):
+        trainer = alone(variant, 20)
+        assert same_numbers(member.history, trainer.history)
+        for name, value in weights(trainer).items():
+            np.testing.assert_array_equal(weights(trainer_of(member))[name], value)
+
+
+def test_under_a_scheduler_no_run_is_ever_more_than_a_step_ahead() -> None:
+    comparison = side_by_side({10: {"aux_loss_coef": 0.1}}, {0: {"num_experts": 6}})
+    comparison.rate, comparison.budget = math.inf, 60
+    seen: list[list[int]] = []
+    for member in comparison.members:
+        step = trainer_of(member).step
+
+        def noted(step: Callable[[], Any] = step) -> Any:
+            seen.append(steps_of(comparison))
+            record = step()
+            seen.append(steps_of(comparison))
+            return record
+
+        trainer_of(member).step = noted  # type: ignore[method-assign]
+    scheduler = Scheduler()
+    beside = LiveRun(small_config(seed=1), rate=math.inf)
+    for run in (comparison, beside):
+        scheduler.add(run)
+        run.touch()
+        run.train()
+    scheduler.start()
+    try:
+        assert eventually(lambda: comparison.state == "finished")
+    finally:
+        scheduler.stop()
+    assert steps_of(comparison) == [60, 60, 60]
+    assert len(seen) == 2 * 60 * 3
+    assert {max(steps) - min(steps) for steps in seen} == {0, 1}
+    assert same_numbers(comparison.members[1].history, alone(comparison.variants[1], 60).history)
+
+
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_a_comparison_has_two_to_four_runs(count: int) -> None:
+    with pytest.raises(ValueError, match=f"2 to 4 runs, not {count}"):
+        Comparison([Variant(small_config())] * count)
+
+
+def test_one_diverging_run_does_not_stop_the_others() -> None:
+    comparison = advance(side_by_side(DIVERGING), 40)
+    ahead, lost = comparison.members
+    assert lost.diverged
+    assert lost.steps_done < 40 == ahead.steps_done == comparison.steps_done
+    assert (comparison.state, comparison.diverged, lost.state) == ("paused", False, "diverged")
+    assert same_numbers(ahead.history, alone(Variant(small_config()), 40).history)
+
+
+def test_when_all_have_diverged_there_is_nothing_left_to_train() -> None:
+    comparison = advance(side_by_side({}, learning_rate=1000.0), 60)
+    assert comparison.diverged
+    assert comparison.state == "diverged"
+    assert not comparison.wants_step
+    assert comparison.steps_done < 60
+
+
+def test_an_error_in_one_run_ends_the_comparison_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    comparison = side_by_side({})
+
+    def explode() -> None:
+        raise MemoryError("no memory left")
+
+    trainer_of(comparison.members[1]).step = explode  # type: ignore[method-assign, assignment]
+    with caplog.at_level(logging.ERROR):
+        advance(comparison, 5)
+    assert comparison.state == "failed"
+    assert "no memory left" in caplog.text
+
+
+def test_train_pause_and_single_steps_act_on_all() -> None:
+    comparison = side_by_side({0: {"aux_loss_coef": 0.1}})
+    assert (comparison.state, comparison.steps_done) == ("ready", 0)
+    assert not comparison.wants_step
+    comparison.touch()
+    comparison.set_rate(15.0)  # one step a turn
+    comparison.train()
+    assert {comparison.state, *(member.state for member in comparison.members)} == {"training"}
+    for _ in range(3):
+        comparison.advance()
+    comparison.pause()
+    comparison.advance()
+    assert steps_of(comparison) == [3, 3]
+    assert {comparison.state, *(member.state for member in comparison.members)} == {"paused"}
+    comparison.train()
+    comparison.single_step()
+    for _ in range(3):
+        comparison.advance()
+    assert steps_of(comparison) == [4, 4]
+    assert {comparison.state, *(member.state for member in comparison.members)} == {"paused"}
+    assert all(member.probe.step == 4 for member in comparison.members)
+
+
+def test_a_step_is_done_when_the_last_run_has_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    comparison = advance(side_by_side({0: {"aux_loss_coef": 0.1}}), 5)
+    late = comparison.members[1]._trajectory
+    reach, delays = late.reach, iter([5, 5])  # as of a new process, which first does again what was done
+    monkeypatch.setattr(late, "reach", lambda *wanted: next(delays, None) or reach(*wanted))
+    comparison.single_step()
+    assert comparison.wants_step
+    for _ in range(5):
+        comparison.advance()
+    assert steps_of(comparison) == [6, 6]
+    assert not comparison.wants_step
+
+
+def test_budget_and_rate_are_those_of_all() -> None:
+    comparison = side_by_side({})
+    assert {comparison.budget, *(member.budget for member in comparison.members)} == {DEFAULT_BUDGET}
+    for run in (comparison, *comparison.members):
+        run.budget = 5
+    advance(comparison, 9)
+    assert steps_of(comparison) == [5, 5]
+    assert {comparison.state, *(member.state for member in comparison.members)} == {"finished"}
+    comparison.extend(3)
+    advance(comparison, 9)
+    assert steps_of(comparison) == [8, 8]
+    comparison.set_rate(5.0)
+    assert comparison.target_rate == 5.0
+    with pytest.raises(ValueError, match="rate must be one of"):
+        comparison.set_rate(61.0)
+
+
+def test_a_knob_moves_in_one_run_or_in_all() -> None:
+    comparison = advance(side_by_side({}), 6)
+    comparison.update(1, aux_loss_coef=0.3)
+    advance(comparison, 2)
+    comparison.update(None, top_k=2)
+    advance(comparison, 2)
+    assert [member.history.events for member in comparison.members] == [
+        (Event(8, {"top_k": 2}),),
+        (Event(6, {"aux_loss_coef": 0.3}), Event(8, {"top_k": 2})),
+    ]
+    assert difference_in_words(comparison.variants).startswith(
+        "A and B differ only in aux_loss_coef (0 against 0, from step 6 on 0.3)."
+    )
+    for member, variant in zip(comparison.members, comparison.variants, strict=True):
+        assert same_numbers(member.history, alone(variant, 10).history)
+
+
+def test_a_move_that_one_run_cannot_make_is_made_in_none() -> None:
+    comparison = side_by_side({0: {"top_k": 1}}, top_k=2)
+    with pytest.raises(ValidationError):
+        comparison.update(None, renormalize=True)
+    with pytest.raises(ValueError, match="num_experts is structural"):
+        comparison.update(None, num_experts=6)
+    assert [member.config for member in comparison.members] == [small_config(top_k=2), small_config(top_k=1)]
+    assert not any(member.history.events for member in comparison.members)
+
+
+def test_what_the_runs_are_includes_what_is_planned_and_what_hands_did() -> None:
+    comparison = side_by_side({7: {"aux_loss_coef": 0.1}})
+    before = comparison.variants
+    assert before[1].plan == (Event(7, {"aux_loss_coef": 0.1}),)
+    advance(comparison, 10)
+    assert comparison.variants == before
+    again = Comparison(comparison.variants)
+    advance(again, 10)
+    for one, same in zip(comparison.members, again.members, strict=True):
+        assert same_numbers(one.history, same.history)
+
+
+def test_a_comparison_hurries_to_a_step_makes_the_move_planned_there_and_waits() -> None:
+    base = Variant(small_config(), (Event(4, {"top_k": 2}),))
+    variants = (base, base.changed([Event(10, {"aux_loss_coef": 0.1})]))
+    comparison = Comparison(variants, rate=5.0, catch_up=10)
+    comparison.touch()
+    assert comparison.target_rate == math.inf
+    while comparison.wants_step:
+        comparison.advance()
+    assert steps_of(comparison) == [10, 10]
+    assert (comparison.state, comparison.target_rate) == ("paused", 5.0)
+    assert comparison.members[1].config.aux_loss_coef == 0.1
+    assert comparison.members[1].history.events[-1] == Event(10, {"aux_loss_coef": 0.1})
+    assert comparison.members[0].config.aux_loss_coef == 0
+    advance(comparison, 8)
+    for member, variant in zip(comparison.members, variants, strict=True):
+        assert same_numbers(member.history, alone(variant, 18).history)
+
+
+def test_there_is_room_to_train_after_hurrying_far() -> None:
+    comparison = Comparison([Variant(small_config())] * 2, catch_up=5_000)
+    assert {comparison.budget, *(member.budget for member in comparison.members)} == {5_400}
+
+
+def test_thresholds_are_those_of_all() -> None:
+    comparison = side_by_side({}, {})
+    comparison.thresholds = Thresholds(dead_share=0.3)
+    assert (
+        {member.thresholds for member in comparison.members} == {comparison.thresholds} == {Thresholds(dead_share=0.3)}
+    )
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_each_ready_made_comparison_trains_and_differs_in_what_it_says(name: str) -> None:
+    preset = COMPARISONS[name]
+    variants = preset.variants(seed=3)
+    assert 2 <= len(variants) <= 4
+    assert all(one != other for one, other in combinations(variants, 2))
+    assert variants[0] == Variant(RunConfig(seed=3, **preset.changes))
+    comparison = advance(Comparison(variants), 12)
+    assert steps_of(comparison) == [12] * len(variants)
+    assert not any(member.diverged for member in comparison.members)
+    assert preset.label
+    assert preset.description.endswith(".")
+
+
+def test_early_and_late_raise_alpha_when_they_say() -> None:
+    variants = COMPARISONS["early-and-late"].variants()
+    assert [variant.course("aux_loss_coef") for variant in variants] == [
+        ((0, 0.1),), ((0, 0), (100, 0.1)), ((0, 0), (400, 0.1)), ((0, 0),),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 7, 2_147_483_646])
+def test_more_seeds_are_other_seeds(seed: int) -> None:
+    seeds = [variant.config.seed for variant in COMPARISONS["another-seed"].variants(seed)]
+    assert seeds[0] == seed
+    assert len(set(seeds)) == 4

@@ -1,0 +1,419 @@
+"""The Compare page through Streamlit's own test harness: what is compared, how it is changed, links, branches."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from moe_sim import Event, RunConfig
+from moe_sim.config.codec import to_query
+from moe_sim.config.comparison_presets import COMPARISONS
+from moe_sim.config.knobs import KNOBS
+from moe_sim.config.run_plan import Variant, difference_in_words
+from moe_sim.config.thresholds import Thresholds
+from moe_sim.live.comparison import Comparison
+from moe_sim.live.scheduler import shared_scheduler
+from pages.dashboard import comparison_board
+from pages.visitor.comparison import Bench
+from tests.support.apps import address, button, opened, press, run_of, session_of, settled, turned_to
+from tests.support.comparing import steps_of
+
+SMALL = {"num_experts": "4", "batch_tokens": "64", "expert_hidden_size": "8"}
+
+
+def comparing(**query: str) -> AppTest:
+    """The Compare page as a visitor with that link sees it."""
+    return turned_to(opened(**query), "compare")
+
+
+def bench_of(app: AppTest) -> Bench:
+    return session_of(app).bench()
+
+
+def comparison_of(app: AppTest) -> Comparison:
+    return bench_of(app).run
+
+
+def variants_of(app: AppTest) -> tuple[Variant, ...]:
+    return comparison_of(app).variants
+
+
+def difference(app: AppTest) -> str:
+    return difference_in_words(variants_of(app))
+
+
+def control(app: AppTest, key: str) -> Any:
+    """The control of that key, whatever kind it is."""
+    kinds = (app.slider, app.select_slider, app.selectbox, app.toggle, app.number_input)
+    return next(item for kind in kinds for item in kind if item.key == key)
+
+
+def pick(app: AppTest, place: str, name: str, value: Any) -> None:
+    """Choose a knob and a value for it where a run can be changed."""
+    control(app, f"knob-{place}").set_value(name)
+    settled(app)
+    control(app, f"value-{place}-{name}").set_value(value)
+    settled(app)
+
+
+def click(app: AppTest, key: str) -> None:
+    button(app, key).click()
+    settled(app)
+
+
+def keys(app: AppTest, beginning: str) -> list[str]:
+    return [one.key for one in app.button if one.key and one.key.startswith(beginning)]
+
+
+def stepped(comparison: Comparison, steps: int) -> Comparison:
+    """So many steps of a comparison that is paused, without the scheduler that knows it."""
+    for _ in range(steps):
+        comparison.take_steps(1)
+    return comparison
+
+
+def arrived(comparison: Comparison) -> Comparison:
+    """The comparison when it has hurried to where it should; beside the scheduler, which may be slower."""
+    while comparison.catching_up:
+        comparison.touch()
+        comparison.advance()
+    return comparison
+
+
+def trained(app: AppTest, steps: int = 20) -> None:
+    """Train the Live run."""
+    run_of(app).take_steps(steps)
+    settled(app)
+
+
+@pytest.fixture(scope="module")
+def app() -> AppTest:
+    return comparing(seed="5")
+
+
+def test_the_page_opens_with_the_run_beside_the_same_with_a_balancing_loss(app: AppTest) -> None:
+    comparison = comparison_of(app)
+    assert [variant.config for variant in variants_of(app)] == [
+        RunConfig(seed=5),
+        RunConfig(seed=5, aux_loss_coef=0.03),
+    ]
+    assert (comparison.state, comparison.steps_done) == ("ready", 0)
+    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0.03).")
+    assert not app.warning
+    assert shared_scheduler().get(comparison.id) is comparison
+
+
+def test_a_run_with_a_balancing_loss_is_compared_with_none() -> None:
+    app = comparing(aux_loss_coef="0.1")
+    assert [variant.config.aux_loss_coef for variant in variants_of(app)] == [0.1, 0]
+
+
+def test_the_board_is_told_what_the_runs_are_and_how_they_differ(app: AppTest) -> None:
+    comparison = comparison_of(app)
+    payload = comparison_board.payload(comparison, "dark")
+    assert payload["stream_url"] == f"/live/{comparison.id}"
+    assert payload["num_experts"] == [8, 8]
+    assert payload["context"]["theme"] == "dark"
+    assert {"compare_task_loss", "utilization_A", "utilization_B"} <= set(json.loads(payload["figures"][0]))
+    json.dumps(payload)
+
+
+@pytest.mark.parametrize("name", COMPARISONS)
+def test_each_ready_made_comparison_begins_with_the_seed_of_now_and_survives_its_link(name: str) -> None:
+    app = comparing(seed="5")
+    click(app, f"comparison-{name}")
+    variants = COMPARISONS[name].variants(5)
+    assert variants_of(app) == variants
+    assert [
+        one.key for one in app.button if one.proto.type == "primary" and str(one.key).startswith("comparison-")
+    ] == [f"comparison-{name}"]
+    assert len(keys(app, "move-")) == len(variants) - 1
+    again = comparing(**address(app))
+    assert variants_of(again) == variants
+    assert not again.warning
+    assert address(again) == address(app)
+
+
+def test_a_knob_changed_from_a_step_on_begins_all_runs_anew() -> None:
+    app = comparing(**SMALL)
+    before = stepped(comparison_of(app), 3)
+    pick(app, "B", "top_k", 2)
+    control(app, "step-B").set_value(50)
+    settled(app)
+    click(app, "depart-B")
+    comparison = comparison_of(app)
+    assert comparison is not before
+    assert before.forgotten
+    assert steps_of(comparison) == [0, 0]
+    assert variants_of(app)[1].course("top_k") == ((0, 1), (50, 2))
+    assert variants_of(app)[1].course("aux_loss_coef") == ((0, 0.03),)
+    assert address(app)["b"] == "0:aux_loss_coef=0.03;50:top_k=2"
+    assert keys(app, "departs-B") == ["departs-B-aux_loss_coef", "departs-B-top_k"]
+
+
+def test_a_structural_knob_differs_from_the_start_whatever_the_step_says() -> None:
+    app = comparing(**SMALL)
+    control(app, "step-B").set_value(50)
+    pick(app, "B", "num_experts", 6)
+    assert control(app, "step-B").disabled
+    assert button(app, "move-B").disabled
+    click(app, "depart-B")
+    assert [variant.config.num_experts for variant in variants_of(app)] == [4, 6]
+    assert not app.warning
+
+
+def test_a_knob_moved_now_acts_on_the_run_going_on_and_stands_in_the_link() -> None:
+    app = comparing(**SMALL)
+    comparison = stepped(comparison_of(app), 7)
+    pick(app, "B", "aux_loss_coef", 1)
+    click(app, "move-B")
+    assert comparison_of(app) is comparison
+    assert [member.config.aux_loss_coef for member in comparison.members] == [0, 1]
+    assert [member.history.events for member in comparison.members] == [(), (Event(7, {"aux_loss_coef": 1.0}),)]
+    assert address(app)["b"] == "0:aux_loss_coef=0.03;7:aux_loss_coef=1"
+    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0.03, from step 7 on 1).")
+    assert variants_of(comparing(**address(app))) == variants_of(app)
+
+
+def test_what_differs_can_be_given_back() -> None:
+    app = comparing(**SMALL, b="0:aux_loss_coef=0.1;5:top_k=2;9:aux_loss_coef=1")
+    click(app, "departs-B-aux_loss_coef")
+    assert difference(app).startswith("A and B differ only in top_k (1 against 1, from step 5 on 2).")
+    click(app, "departs-B-top_k")
+    assert variants_of(app)[1] == variants_of(app)[0]
+    assert "do not differ" in difference(app)
+    assert address(app)["b"] == ""
+    assert variants_of(comparing(**address(app))) == variants_of(app)
+
+
+def test_what_cannot_be_given_back_alone_gets_a_sentence() -> None:
+    app = comparing(**SMALL, b="0:top_k=2;0:renormalize=on")
+    before = comparison_of(app)
+    click(app, "departs-B-top_k")
+    assert "needs a Top-k (top_k) of 2 or more" in app.warning[0].value
+    assert comparison_of(app) is before
+    settled(app)
+    assert not app.warning
+
+
+@pytest.mark.parametrize("key", ["depart-B", "move-B"])
+def test_what_a_run_cannot_be_gets_a_sentence_and_changes_nothing(key: str) -> None:
+    app = comparing(**SMALL)
+    before = comparison_of(app)
+    pick(app, "B", "renormalize", True)
+    click(app, key)
+    assert "needs a Top-k (top_k) of 2 or more" in app.warning[0].value
+    assert comparison_of(app) is before
+    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0.03).")
+
+
+def test_runs_are_added_up_to_four_and_left_out_down_to_two() -> None:
+    app = comparing(**SMALL)
+    for count in (3, 4):
+        press(app, "Add a run")
+        assert len(comparison_of(app).members) == count
+        assert variants_of(app)[-1] == variants_of(app)[0]
+    assert not [one for one in app.button if one.label == "Add a run"]
+    assert set(address(app)) >= {"b", "c", "d"}
+    pick(app, "D", "top_k", 2)
+    click(app, "depart-D")
+    click(app, "remove-C")
+    assert [variant.config.top_k for variant in variants_of(app)] == [1, 1, 2]
+    assert (address(app)["b"], address(app)["c"]) == ("0:aux_loss_coef=0.03", "0:top_k=2")
+    assert "d" not in address(app)
+    click(app, "remove-B")
+    assert [variant.config.top_k for variant in variants_of(app)] == [1, 2]
+    assert not keys(app, "remove-")
+    bench = bench_of(app)
+    for which in (0, 1, 2, -1):
+        bench.remove(which)
+    assert len(bench.run.members) == 2
+
+
+def test_a_branch_begins_beside_the_live_run_as_it_was() -> None:
+    app = opened(**SMALL, seed="5")
+    run = run_of(app)
+    run.take_steps(12)
+    run.update(capacity_factor=1.5)
+    trained(app, 18)
+    turned_to(app, "compare")
+    assert any("30 steps; capacity off → 1.5 at step 12" in caption.value for caption in app.caption)
+    control(app, "branch-step").set_value(20)
+    settled(app)
+    pick(app, "branch", "aux_loss_coef", 0.1)
+    press(app, "Branch")
+    comparison = arrived(comparison_of(app))
+    comparison.pause()
+    first, other = comparison.members
+    kept = run.history.to_frame()[:20]
+    for member in (first, other):
+        assert member.history.to_frame()[:20].equals(kept)
+    assert first.history.events == run.history.events
+    assert other.history.events == (*run.history.events, Event(20, {"aux_loss_coef": 0.1}))
+    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0, from step 20 on 0.1).")
+    assert len(run.history) == 30
+    settled(app)
+    assert (address(app)["events"], address(app)["b"]) == ("12:capacity_factor=1.5", "20:aux_loss_coef=0.1")
+
+
+def test_without_a_trained_run_there_is_nothing_to_branch_from(app: AppTest) -> None:
+    assert any(caption.value.startswith("Train a run on the Live page first") for caption in app.caption)
+    assert not [one for one in app.button if one.label == "Branch"]
+
+
+def test_the_live_run_can_be_taken_as_the_first_one() -> None:
+    app = comparing(**SMALL)
+    (take,) = (one for one in app.button if one.label == "Take the Live run as A")
+    assert take.disabled
+    run_of(app).update(top_k=2)
+    settled(app)
+    press(app, "Take the Live run as A")
+    assert [variant.course("top_k") for variant in variants_of(app)] == [((0, 2),)] * 2
+    assert "do not differ" in difference(app)
+
+
+def test_a_link_opens_the_comparison_that_it_describes_and_writes_it_again() -> None:
+    link = to_query(RunConfig(seed=8, num_experts=6)) | {
+        "events": "30:aux_loss_coef=0.1", "b": "30:aux_loss_coef=0", "c": "0:num_experts=12;40:top_k=2",
+    }  # fmt: skip
+    app = comparing(**link)
+    first, second, third = variants_of(app)
+    assert first.course("aux_loss_coef") == ((0, 0), (30, 0.1))
+    assert second.course("aux_loss_coef") == ((0, 0),)
+    assert (third.config.num_experts, third.course("top_k")) == (12, ((0, 1), (40, 2)))
+    assert third.course("aux_loss_coef") == first.course("aux_loss_coef")
+    assert address(app) == link
+    assert not app.warning
+
+
+@pytest.mark.parametrize(
+    ("query", "runs", "words"),
+    [
+        ({"b": "0:num_experts=1000"}, 2, ["Run B: ", "num_experts", "from 2 to 64"]),
+        ({"b": "<script>alert(1)</script>"}, 2, ["Run B: ", "not of the form"]),
+        ({"b": "5:num_experts=4"}, 2, ["num_experts=4"]),
+        ({"b": "0:aux_loss_coef=nan", "d": "0:top_k=2"}, 3, ["Run B: ", "from 0 to 10"]),
+        ({"b": ";".join(["1:top_k=2"] * 300)}, 2, ["300 events"]),
+        ({"b": "0:top_k=1", "top_k": "2", "events": "9:renormalize=on"}, 2, ["Run B: ", "Top-k (top_k) of 2 or more"]),
+        ({"c": "0:renormalize=on", "num_experts": "-3"}, 2, ["Run C: ", "num_experts"]),
+        ({"e": "0:top_k=2"}, 2, []),
+    ],
+)
+def test_a_bad_link_opens_what_can_be_opened_and_says_what_cannot(
+    query: dict[str, str], runs: int, words: list[str]
+) -> None:
+    app = opened(**query)
+    said = " ".join(item.value for item in app.warning)
+    turned_to(app, "compare")
+    said += " ".join(item.value for item in app.warning)
+    for word in words:
+        assert word in said
+    assert bool(said) == bool(words)
+    assert len(comparison_of(app).members) == runs
+    settled(app)
+    assert not app.warning
+
+
+def test_thresholds_are_those_of_all_runs_and_of_the_link() -> None:
+    app = comparing(**SMALL, dead_share="0.3")
+    assert comparison_of(app).thresholds == Thresholds(dead_share=0.3)
+    assert address(app)["dead_share"] == "0.3"
+    session_of(app).move_threshold(dead_share=0.2)
+    assert {member.thresholds.dead_share for member in comparison_of(app).members} == {0.2}
+    press(app, "Add a run")
+    assert comparison_of(app).thresholds.dead_share == 0.2
+
+
+def test_the_live_run_and_the_comparison_are_apart_and_outlive_each_others_pages() -> None:
+    app = comparing(**SMALL, b="0:top_k=2")
+    run, comparison = run_of(app), comparison_of(app)
+    turned_to(app, "live")
+    assert "b" not in address(app)
+    trained(app, 5)
+    turned_to(app, "compare")
+    assert comparison_of(app) is comparison
+    assert run_of(app) is run
+    assert address(app)["b"] == "0:top_k=2"
+    assert steps_of(comparison) == [0, 0]
+
+
+def test_who_watches_a_lecture_can_compare_it_with_what_they_like() -> None:
+    leader = session_of(opened(**SMALL, seed="7"))
+    leader.run.take_steps(6)
+    app = comparing(follow=leader.begin_lecture())
+    assert run_of(app) is leader.run
+    assert variants_of(app)[0].config == leader.run.config
+    pick(app, "B", "top_k", 2)
+    click(app, "depart-B")
+    bench_of(app).command({"name": "train"})
+    assert comparison_of(app).state == "training"
+    bench_of(app).command({"name": "pause"})
+    assert (leader.run.state, len(leader.run.history)) == ("paused", 6)
+    assert run_of(settled(app)) is leader.run
+    turned_to(app, "live")
+    assert address(app)["follow"] == leader.lecture
+
+
+def test_a_link_can_start_the_comparison_by_itself() -> None:
+    app = comparing(**SMALL, b="0:top_k=2", autoplay="1")
+    assert comparison_of(app).state == "training"
+    assert run_of(app).state == "ready"
+    comparison_of(app).pause()
+    assert comparison_of(comparing(**SMALL, b="0:top_k=2")).state == "ready"
+
+
+def test_a_comparison_that_the_visitor_leaves_for_another_link_is_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = comparing(**SMALL, b="0:top_k=2")
+    before = comparison_of(app)
+    monkeypatch.setattr("pages.visitor.address.LAG", 0.0)
+    app.query_params["b"] = "0:top_k=3"
+    settled(app)
+    assert before.forgotten
+    assert variants_of(app)[1].config.top_k == 3
+
+
+def test_the_board_is_obeyed_in_what_it_may_ask_and_no_further() -> None:
+    app = comparing(**SMALL)
+    bench, before = bench_of(app), comparison_of(app)
+    bench.command({"name": "train"})
+    assert before.state == "training"
+    bench.command({"name": "pause"})
+    bench.command({"name": "rate", "value": 5})
+    bench.command({"name": "extend"})
+    assert (before.rate, before.budget) == (5, 3000)
+    for strange in ({}, {"name": "freeze"}, {"name": "rate", "value": 10**9}, {"name": "lost", "run_id": before.id}):
+        bench.command(strange)
+    assert bench.run is before
+    assert not any(member.config.frozen for member in before.members)
+    stepped(before, 4)
+    bench.command({"name": "reset"})
+    assert bench.run is not before
+    assert bench.run.variants == before.variants
+    assert (steps_of(bench.run), bench.run.rate) == ([0, 0], 5)
+    forgotten = bench.run
+    shared_scheduler().remove(forgotten)
+    bench.command({"name": "lost", "run_id": forgotten.id})
+    assert bench.run is not forgotten
+    settled(app)
+    assert "put away after a long pause" in app.warning[0].value
+
+
+def test_a_page_without_the_stream_is_told_the_same_and_everything_when_it_asks() -> None:
+    app = comparing(**SMALL)
+    bench = bench_of(app)
+    stepped(bench.run, 4)
+    first = json.loads(bench.next_message())
+    assert (first["from"], first["to"], len(first["members"])) == (0, 4, 2)
+    for _ in range(5):
+        latest = json.loads(bench.next_message())
+    assert latest["from"] == 4
+    bench.command({"name": "resync"})
+    assert json.loads(bench.next_message())["from"] == 0
+
+
+def test_every_knob_that_means_something_can_be_what_differs(app: AppTest) -> None:
+    options = control(app, "knob-B").options
+    assert options == [knob.label for knob in KNOBS.values() if knob.task in (None, "topics")]

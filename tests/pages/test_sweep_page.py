@@ -1,0 +1,304 @@
+"""The Sweep page through Streamlit's own test harness: the gallery first, then a sweep of the visitor's own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+import pandas as pd
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from moe_sim import KNOBS, RunConfig
+from moe_sim.config.codec import from_query
+from moe_sim.config.errors import UsageError
+from moe_sim.sweep import queue as desk_module
+from moe_sim.sweep.driver import Sweep
+from moe_sim.sweep.engines import engine_named
+from moe_sim.sweep.gallery import GRID, gallery
+from moe_sim.sweep.grid import Cell
+from moe_sim.sweep.measures import axes_of
+from moe_sim.sweep.queue import Desk, Limits
+from moe_sim.sweep.table import frame_to_rows, rows_to_frame, table_bytes
+from moe_sim.sweep.wording import command_of
+from pages.sweeps import form, my_sweeps, progress
+from pages.sweeps.my_sweeps import Holding
+from pages.sweeps.table import link_to
+from pages.sweeps.upload import opened_table
+from pages.sweeps.views import VIEWS
+from tests.support.sweep_rows import ALPHAS, row_of, table
+
+FRAME = Path(__file__).resolve().parents[2] / "pages" / "frame.py"
+LIMITS = Limits(runs=100, steps=40_000)
+
+
+@pytest.fixture(autouse=True)
+def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A desk that computes in this process."""
+    desk = Desk(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
+    for module in (form, my_sweeps, progress):
+        monkeypatch.setattr(module, "shared_desk", lambda: desk)
+    yield desk
+    desk.stop()
+
+
+def opened(**query: str) -> AppTest:
+    """The page as a visitor with that link sees it first."""
+    app = AppTest.from_file(str(FRAME), default_timeout=60)
+    for name, value in query.items():
+        app.query_params[name] = value
+    app.run()
+    app.switch_page("sweep.py")
+    return settled(app)
+
+
+def settled(app: AppTest) -> AppTest:
+    app.run()
+    assert not app.exception
+    assert not app.error
+    return app
+
+
+def holding_of(app: AppTest) -> Holding:
+    return app.session_state["sweeps"]
+
+
+def words(app: AppTest) -> str:
+    """All that is said on the page, as it is read."""
+    said = (item.value for item in (*app.markdown, *app.caption, *app.warning, *app.info))
+    return "\n".join(said).replace("\\", "")
+
+
+def small(app: AppTest, values: str = "0,0.1") -> AppTest:
+    """Fill in a sweep that takes no time: α alone, two seeds, ten steps."""
+    control(app.selectbox, "Second knob").select("none")
+    settled(app)
+    control(app.text_input, "Values of Load-balancing coefficient α").input(values)
+    control(app.number_input, "Seeds").set_value(2)
+    control(app.number_input, "Steps").set_value(10)
+    return settled(app)
+
+
+def control(kind, label: str):
+    return next(one for one in kind if one.label == label)
+
+
+def start(app: AppTest) -> AppTest:
+    control(app.button, "Start").click()
+    return settled(app)
+
+
+def finished(app: AppTest) -> AppTest:
+    deadline = time.monotonic() + 30
+    while holding_of(app).under_way:
+        assert time.monotonic() < deadline
+        settled(app)
+    return settled(app)
+
+
+def view(app: AppTest, name: str) -> AppTest:
+    next(group for group in app.get("button_group") if name in group.options).set_value(name)
+    return settled(app)
+
+
+def test_the_gallery_is_the_sweep_that_its_command_says() -> None:
+    frame = gallery()
+    assert axes_of(frame) == GRID.axes
+    assert set(frame["run"]) == {cell.run for cell in GRID.cells()}
+    assert set(frame["status"]) <= {"done", "diverged"}
+    assert GRID.seeds >= 5
+
+
+def test_on_the_first_visit_the_gallery_is_shown_with_what_it_is_and_the_command_that_makes_it() -> None:
+    app = opened()
+    assert "α × experts × k" in words(app)
+    assert app.code[0].value == command_of(GRID, "moe_sim/sweep/gallery.parquet")
+    assert len(app.get("plotly_chart")) == 1
+    assert not app.warning
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_every_view_opens(name: str) -> None:
+    app = view(opened(), name)
+    assert len(app.get("plotly_chart")) == (name != "Table")
+    assert len(app.dataframe) == (name == "Table")
+
+
+def test_a_view_follows_its_choices() -> None:
+    app = opened()
+    control(app.selectbox, "Measure").select("imbalance_ratio")
+    settled(app)
+    control(app.selectbox, "Against").select("num_experts")
+    settled(app)
+    assert "Imbalance ratio max/min against experts" in words(app)
+    assert {one.label for one in app.main.selectbox} == {"Measure", "Against", "A line for each", "Top-k"}
+
+
+def test_the_form_says_how_many_runs_it_would_be_and_on_what_they_rest() -> None:
+    app = small(opened(router_noise="gaussian", seed="5"))
+    assert "**4 runs**, a few seconds" in words(app)
+    assert "Everything else as in your run on the Live page: Router noise gaussian, the rest at its default." in words(
+        app
+    )
+    assert "with the seeds 5, 6, …" in control(app.number_input, "Seeds").help
+
+
+def test_a_sweep_runs_and_its_results_stand_in_the_place_of_the_gallery() -> None:
+    app = finished(start(small(opened())))
+    rows = holding_of(app).booking.rows
+    assert [(row["aux_loss_coef"], row["seed"], row["steps"]) for row in rows] == [
+        (0.0, 0, 10), (0.0, 1, 10), (0.1, 0, 10), (0.1, 1, 10)
+    ]  # fmt: skip
+    assert {row["status"] for row in rows} == {"done"}
+    assert app.code[0].value == "python -m moe_sim sweep aux_loss_coef=0,0.1 --seeds 2 --steps 10 --out sweep.parquet"
+    assert "4 runs" in words(app)
+    progress_bar = app.get("progress")[0]
+    assert progress_bar.value == 100
+    assert "Finished, 4 of 4 runs." in progress_bar.proto.text
+    view(app, "Table")
+    assert len(app.dataframe[0].value) == 4
+
+
+def test_the_gallery_can_be_had_back() -> None:
+    app = finished(start(small(opened())))
+    next(group for group in app.get("button_group") if "Gallery" in group.options).set_value("Gallery")
+    settled(app)
+    assert "α × experts × k" in words(app)
+    assert "--seeds 5" in app.code[0].value
+
+
+def test_starting_a_larger_sweep_runs_only_what_is_missing() -> None:
+    app = finished(start(small(opened())))
+    small(app, "0,0.1,1")
+    assert "**6 runs**, 4 of them done before" in words(app)
+    before = holding_of(app).booking.rows
+    app = finished(start(app))
+    booking = holding_of(app).booking
+    assert booking.rows[:4] == before
+    assert len(booking.rows) == 6
+
+
+def test_a_cancelled_sweep_ends_and_keeps_its_rows(desk: Desk) -> None:
+    app = small(opened())
+    control(app.number_input, "Steps").set_value(5000)
+    app = start(settled(app))
+    began = time.monotonic()
+    control(app.button, "Cancel").click()
+    app = finished(settled(app))
+    assert time.monotonic() - began < 10
+    assert holding_of(app).booking.state == "cancelled"
+    assert "Start the same sweep again to run only what is missing." in app.get("progress")[0].proto.text
+    assert set(holding_of(app).kept) == {row["run"] for row in holding_of(app).booking.rows}
+    assert not control(app.button, "Start").disabled
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ("0,none", "Load-balancing coefficient α (aux_loss_coef) must be a number from 0 to 10, not 'none'."),
+        ("", "must be a number from 0 to 10"),
+        ("0..10:90", "180 runs are more than the 100 that a sweep on this page may have."),
+        ("0..10:900,0..9:900,0..8:900", "runs are more than the 100"),
+    ],
+)
+def test_values_that_cannot_be_get_one_sentence_and_no_start(values: str, sentence: str) -> None:
+    app = small(opened(), values)
+    assert sentence in words(app)
+    assert control(app.button, "Start").disabled
+
+
+def test_combinations_that_cannot_be_are_counted_with_the_reason() -> None:
+    app = opened()
+    for label, name in (("First knob", "num_experts"), ("Second knob", "top_k")):
+        control(app.selectbox, label).select(name)
+        settled(app)
+    control(app.text_input, "Values of Experts").input("2,8")
+    control(app.text_input, "Values of Top-k").input("1,4")
+    control(app.number_input, "Steps").set_value(10)
+    settled(app)
+    assert "**9 runs**" in words(app)
+    assert "3 more cannot be. Top-k (top_k) must be from 1 to 2" in words(app)
+
+
+def test_the_form_is_as_it_was_left_when_one_comes_back() -> None:
+    app = small(opened(), "0,0.5")
+    for page in ("live.py", "sweep.py"):
+        app.switch_page(page)
+        settled(app)
+    assert control(app.text_input, "Values of Load-balancing coefficient α").value == "0,0.5"
+    assert control(app.selectbox, "Second knob").value == "none"
+    assert control(app.number_input, "Seeds").value == 2
+
+
+def test_failed_runs_are_listed_with_their_configuration(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
+    class Failing(Sweep):
+        def run(self, on_row=None):
+            for cell in self._cells.values():
+                self._rows[cell.key] = row_of(cell, *(("failed", "it broke") if cell.config.seed else ()))
+            self.state = "finished"
+            return self.rows
+
+    monkeypatch.setattr(desk, "_start", lambda cells: Failing(cells, engine_named("serial")))
+    app = finished(start(small(opened())))
+    assert "2 runs without a result" in [box.label for box in app.expander]
+    assert "- α 0.1, seed 1: failed. it broke" in words(app)
+
+
+@pytest.mark.parametrize("ending", [".parquet", ".csv"])
+def test_a_file_of_the_command_line_opens_and_shows_its_own_axes(ending: str) -> None:
+    app = opened()
+    frame = table({"aux_loss_coef": ALPHAS, "capacity_factor": (1.0, None)})
+    holding_of(app).open(f"mine{ending}", table_bytes(frame_to_rows(frame), ending))
+    settled(app)
+    assert "24 rows of mine" in words(app)
+    assert not app.code
+    pd.testing.assert_frame_equal(holding_of(app).table().frame, frame)
+    assert list(holding_of(app).table().axes) == ["aux_loss_coef", "capacity_factor"]
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    buffer = BytesIO()
+    frame.to_parquet(buffer)
+    return buffer.getvalue()
+
+
+IMPOSSIBLE = rows_to_frame([row_of(Cell(RunConfig(), 10))]).assign(num_experts=10_000)
+STRANGE = rows_to_frame([row_of(Cell(RunConfig(), 10))]).assign(status="[a link](https://example.org)")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.csv", b"step,task_loss\r\n1,2.3\r\n"), ("nothing.csv", b""), ("noise.parquet", b"PAR1 and then nothing"),
+        ("empty.parquet", b""), ("other.parquet", parquet(pd.DataFrame({"a": [1]}))), ("noise.csv", bytes(range(256))),
+        ("impossible.parquet", parquet(IMPOSSIBLE)), ("strange.parquet", parquet(STRANGE)),
+    ],
+)  # fmt: skip
+def test_a_foreign_file_gets_one_sentence(name: str, content: bytes) -> None:
+    with pytest.raises(UsageError, match=f"^{name} is not a table that python -m moe_sim sweep has written.$"):
+        opened_table(name, content)
+
+
+def test_a_file_of_too_many_rows_is_not_unpacked() -> None:
+    frame = pd.DataFrame({"run": ["x"] * 20_001})
+    with pytest.raises(UsageError, match=r"big\.parquet has more than the 20,000 rows"):
+        opened_table("big.parquet", parquet(frame))
+
+
+def test_the_link_of_a_row_opens_the_very_run() -> None:
+    config = RunConfig(aux_loss_coef=0.03, capacity_factor=None, top_k=2, seed=4, balancing="importance")
+    cell = Cell(config, 10)
+    for row in (row_of(cell), rows_to_frame([row_of(cell)]).to_dict("records")[0]):
+        parts = urlsplit(link_to(row))
+        query = dict(parse_qsl(parts.query))
+        assert parts.path == "/"
+        assert from_query(query) == (config, [])
+        assert query["autoplay"] == "1"
+        assert set(KNOBS) <= set(query)
+
+
+def test_the_desk_of_the_process_is_one() -> None:
+    assert desk_module.shared_desk() is desk_module.shared_desk()

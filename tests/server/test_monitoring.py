@@ -1,0 +1,219 @@
+"""What a host sees: numbers in Prometheus' format, and a log of one line a record."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from moe_sim import logs
+from moe_sim.live.live_run import LiveRun
+from moe_sim.live.scheduler import Scheduler
+from moe_sim.logs import ErrorCount, JsonLines
+from moe_sim.server.monitoring import Census, metrics_endpoint
+from moe_sim.sweep.driver import Sweep
+from moe_sim.sweep.grid import Cell, Grid
+from moe_sim.sweep.queue import Desk
+from tests.support.asynchronous import run_to_end
+from tests.support.inspecting import small_config
+from tests.support.serving import ROOT
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    """Not started: nothing trains by itself."""
+    return Scheduler()
+
+
+def scraped(
+    scheduler: Scheduler, queues: dict[str, Callable[[], int]] | None = None, errors: int = 0
+) -> dict[str, float]:
+    """What Prometheus reads: values by name, and by the label where there is one."""
+    census = Census(scheduler, queues or {}, lambda: errors)
+    server = Starlette(routes=[Route("/metrics", metrics_endpoint(census))])
+
+    async def get() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(server), base_url="http://here") as client:
+            return await client.get("/metrics")
+
+    answer = run_to_end(get)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    families = list(text_string_to_metric_families(answer.text))
+    assert all(family.documentation for family in families)
+    return {
+        " ".join([sample.name, *sample.labels.values()]): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for it, not for ever."""
+    deadline, tick = time.monotonic() + 20, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        tick.wait(0.005)
+
+
+def test_runs_viewers_and_what_trains_are_counted(scheduler: Scheduler) -> None:
+    watched, paused, left = (scheduler.add(LiveRun(small_config())) for _ in range(3))
+    left.last_watched = -math.inf
+    with watched.lease(), watched.lease(), paused.lease():
+        watched.train()
+        left.train()
+        seen = scraped(scheduler)
+        assert (seen["moe_runs"], seen["moe_runs_training"], seen["moe_viewers"]) == (3, 1, 3)
+    scheduler.remove(watched)
+    seen = scraped(scheduler)
+    assert (seen["moe_runs"], seen["moe_runs_training"], seen["moe_viewers"]) == (2, 0, 0)
+
+
+def test_every_step_of_every_run_is_counted_and_stays_so_when_runs_go(scheduler: Scheduler) -> None:
+    runs = [scheduler.add(LiveRun(small_config(), rate=math.inf)) for _ in range(2)]
+    assert scraped(scheduler)["moe_steps_total"] == 0
+    scheduler.start()
+    try:
+        for run in runs:
+            run.touch()
+            run.train()
+        until(lambda: min(run.steps_done for run in runs) > 20)
+        rate = scraped(scheduler)["moe_steps_per_second"]
+        assert rate == pytest.approx(sum(run.measured_rate for run in runs), rel=0.9)
+        assert rate > 0
+    finally:
+        scheduler.stop()
+    total = sum(run.steps_done for run in runs)
+    assert scraped(scheduler)["moe_steps_total"] == total
+    scheduler.remove(runs[0])
+    assert scraped(scheduler)["moe_steps_total"] == total
+
+
+def test_queues_and_errors_are_told_as_they_are_now(scheduler: Scheduler) -> None:
+    line = [1, 2, 3]
+    queues = {"sweeps": line.__len__, "runs": lambda: 0}
+    seen = scraped(scheduler, queues, errors=7)
+    assert (seen["moe_queue sweeps"], seen["moe_queue runs"], seen["moe_errors_total"]) == (3, 0, 7)
+    line.clear()
+    assert scraped(scheduler, queues)["moe_queue sweeps"] == 0
+
+
+def test_the_memory_of_the_process_is_told(scheduler: Scheduler) -> None:
+    assert scraped(scheduler)["process_resident_memory_bytes"] > 50e6
+
+
+def test_sweeps_behind_the_one_at_work_are_waiting() -> None:
+    leave = threading.Event()
+
+    def start(cells: Sequence[Cell]) -> Sweep:
+        leave.wait(20)
+        raise RuntimeError("enough")
+
+    desk = Desk(start)
+    cells = Grid(small_config(), {"top_k": (1, 2)}, 1, 10).cells()
+    try:
+        assert desk.waiting == 0
+        bookings = [desk.book(cells) for _ in range(3)]
+        assert desk.waiting == 2
+        bookings[1].cancel()
+        until(lambda: desk.waiting == 1)
+    finally:
+        leave.set()
+        desk.stop()
+    assert desk.waiting == 0
+
+
+def record(message: str, **more: object) -> logging.LogRecord:
+    return logging.LogRecord("moe_sim.x", logging.ERROR, "x.py", 1, message, (), **more)  # type: ignore[arg-type]
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_whatever_a_message_holds_it_is_one_line_of_json(message: str) -> None:
+    line = JsonLines().format(record(message, exc_info=None))
+    assert line.isascii()
+    assert len(line.splitlines()) == 1
+    read = json.loads(line)
+    assert read["message"] == message
+    assert (read["level"], read["logger"]) == ("error", "moe_sim.x")
+
+
+def test_a_line_of_json_holds_the_traceback() -> None:
+    try:
+        raise KeyError("lost\nand gone")
+    except KeyError:
+        line = JsonLines().format(record("failed", exc_info=sys.exc_info()))
+    assert "\n" not in line
+    exception = json.loads(line)["exception"]
+    assert exception.startswith("Traceback")
+    assert "KeyError: 'lost\\nand gone'" in exception
+
+
+NOISE = """
+import logging, sys, threading, warnings
+import uvicorn
+from streamlit.logger import get_logger
+from moe_sim import logs
+logs.set_up()
+get_logger("streamlit.late")
+get_logger("uvicorn.error")
+uvicorn.Config("x:y", access_log=False)
+logs.set_up()
+logging.getLogger("uvicorn.error").error("one of the server")
+logging.getLogger("uvicorn.error").info("198.51.100.7 came")
+get_logger("streamlit.late").error("one of Streamlit")
+logging.getLogger("moe_sim.live.background_run").error("one of ours")
+logging.getLogger("moe_sim.app").info("ours, no error")
+logging.getLogger("elsewhere").warning("a library's")
+warnings.warn("mind the gap")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+assert logs.errors_logged() == 4, logs.errors_logged()
+raise RuntimeError("the last one")
+"""
+"""What servers do to loggers before and after ours are set up, and six ways to say something."""
+
+
+def test_every_line_of_the_process_is_json_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOE_SIM_LOG", "json")
+    done = subprocess.run([sys.executable, "-c", NOISE], cwd=ROOT, capture_output=True, text=True, check=False)
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    messages = [line["message"] for line in lines]
+    said = ["one of the server", "one of Streamlit", "one of ours", "ours, no error", "a library's"]
+    assert messages[:5] == said
+    assert "mind the gap" in messages[5]
+    assert messages[6:] == ["Uncaught error"] * 2
+    assert "ZeroDivisionError" in lines[6]["exception"]
+    assert "the last one" in lines[7]["exception"]
+
+
+def test_an_unknown_form_of_log_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MOE_SIM_LOG", "xml")
+    with pytest.raises(ValueError, match=r"^MOE_SIM_LOG must be text or json, not 'xml'\.$"):
+        logs.set_up()
+
+
+def test_errors_are_counted_from_several_threads() -> None:
+    count, logger = ErrorCount(), logging.getLogger("tests.counted")
+    logger.propagate = False
+    logger.addHandler(count)
+    threads = [threading.Thread(target=lambda: [logger.error("x") for _ in range(200)]) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    logger.warning("not one")
+    assert count.count == 800

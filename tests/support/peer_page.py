@@ -1,0 +1,42 @@
+"""The same first-screen charts as everybody would make them: `st.plotly_chart` with a key in a fragment that reruns."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import streamlit as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from moe_sim import RunConfig, Trainer
+from moe_sim.charts.overview import imbalance, routing_map, task_and_balance_loss, utilization, utilization_over_time
+from moe_sim.charts.scene import Scene
+from moe_sim.server.warm_up import load
+
+INTERVAL, RATE, STEPS = 0.2, 60, 2_000
+"""As the live page: five looks a second at 60 steps/s."""
+
+
+@st.cache_resource
+def trained() -> tuple[Trainer, float]:
+    """A run that is shown as if it were going on, so that only the showing is measured; and when it begins."""
+    load()
+    trainer = Trainer(RunConfig())
+    trainer.run(STEPS)
+    return trainer, time.monotonic()
+
+
+@st.fragment(run_every=INTERVAL)
+def charts() -> None:
+    """One tick."""
+    trainer, begun = trained()
+    history = trainer.history.until(int(RATE * (time.monotonic() - begun)) % STEPS)
+    scene = Scene(history, trainer.config, trainer.probe(), trainer.task)
+    for draw in (routing_map, utilization, utilization_over_time, imbalance, task_and_balance_loss):
+        st.plotly_chart(draw(scene, "light"), key=draw.__name__)
+
+
+st.set_page_config(layout="wide")
+charts()

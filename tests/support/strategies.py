@@ -1,0 +1,50 @@
+"""Hypothesis strategies for whatever a run can be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from moe_sim import KNOBS, Event, RunConfig
+from moe_sim.config.knobs import Knob
+from moe_sim.config.run_plan import Variant
+
+LIVE = tuple(name for name, knob in KNOBS.items() if knob.live)
+
+
+def values(knob: Knob) -> st.SearchStrategy[Any]:
+    """Every value that a knob allows."""
+    if knob.choices:
+        return st.sampled_from(knob.choices)
+    if knob.kind is bool:
+        return st.booleans()
+    numbers = st.integers if knob.kind is int else st.floats
+    allowed = numbers(knob.minimum, knob.maximum)
+    return st.none() | allowed if knob.optional else allowed
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> RunConfig:
+    """Any valid configuration."""
+    chosen = {name: draw(values(knob)) for name, knob in KNOBS.items()}
+    chosen["top_k"] = min(chosen["top_k"], chosen["num_experts"])
+    chosen["renormalize"] = chosen["renormalize"] and chosen["top_k"] > 1
+    return RunConfig(**chosen)
+
+
+@st.composite
+def variants(draw: st.DrawFn, config: st.SearchStrategy[RunConfig] | None = None) -> Variant:
+    """Any run: live knobs move up to four times, some of them to where they are, some at the same step."""
+    start = valid = draw(configs() if config is None else config)
+    plan = []
+    for step in sorted(draw(st.lists(st.integers(0, 6), max_size=4))):
+        names = draw(st.lists(st.sampled_from(LIVE), min_size=1, max_size=3, unique=True))
+        changes = {name: draw(values(KNOBS[name])) for name in names}
+        try:
+            valid = valid.replace(**changes)
+        except ValidationError:
+            continue
+        plan.append(Event(step, changes))
+    return Variant(start, tuple(plan))

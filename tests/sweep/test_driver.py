@@ -1,0 +1,217 @@
+"""The driver on executors of this process: each run once, whatever happens, and a count that holds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from moe_sim.sweep.driver import Sweep
+from moe_sim.sweep.engine import EngineError, InProcess, SerialExecutor
+from moe_sim.sweep.engines import engine_named
+from moe_sim.sweep.grid import Cell
+from moe_sim.sweep.store import Histories, Store
+from moe_sim.sweep.worker import Row, StopFlag, run_cell
+from tests.support.sweeping import ENDLESS_STEPS, POISON_SEED, SMALL, plain, small_grid
+
+SERIAL = engine_named("serial")
+THREADS = InProcess("threads", lambda: ThreadPoolExecutor(3), window=6)
+CELLS = small_grid(seeds=6).cells()
+
+
+@pytest.mark.parametrize("engine", [SERIAL, THREADS], ids=lambda engine: engine.name)
+def test_every_run_is_done_once_and_delivered_once(engine: InProcess) -> None:
+    delivered: list[Row] = []
+    sweep = Sweep(CELLS, engine)
+    rows = sweep.run(delivered.append)
+    assert plain(rows) == plain(run_cell(cell) for cell in CELLS)
+    assert sorted(row["seed"] for row in delivered) == [cell.config.seed for cell in CELLS]
+    assert plain(sweep.rows) == plain(delivered)
+
+
+def test_cells_that_are_the_same_run_count_once() -> None:
+    sweep = Sweep([*CELLS[:2], *CELLS[:2]], SERIAL)
+    assert sweep.total == 2
+    assert len(sweep.run()) == 2
+
+
+def test_progress_is_told_while_it_runs() -> None:
+    sweep = Sweep(CELLS, SERIAL)
+    assert (sweep.state, sweep.done, sweep.total, sweep.seconds_left) == ("ready", 0, 6, None)
+    seen: list[tuple[str, int, float | None]] = []
+    sweep.run(lambda row: seen.append((sweep.state, sweep.done, sweep.seconds_left)))
+    assert [(state, done) for state, done, _ in seen] == [("running", i) for i in range(1, 7)]
+    assert all(left is not None for _, _, left in seen)
+    assert seen[-1][2] == 0
+    assert (sweep.state, sweep.failed) == ("finished", 0)
+
+
+def test_the_time_left_follows_the_pace_of_this_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Store(tmp_path / "sweep.csv")
+    for cell in CELLS[:2]:
+        store.add(run_cell(cell))
+    now = [100.0]
+    monkeypatch.setattr("moe_sim.sweep.driver.time", type("Clock", (), {"monotonic": staticmethod(lambda: now[0])}))
+
+    def ten_seconds(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
+        now[0] += 10
+        return run_cell(cell)
+
+    left: list[float | None] = []
+    sweep = Sweep(CELLS, SERIAL, store, work=ten_seconds)
+    sweep.run(lambda row: left.append(sweep.seconds_left))
+    assert left == [30, 20, 10, 0]
+
+
+def test_a_sweep_runs_only_once() -> None:
+    sweep = Sweep(CELLS[:1], SERIAL)
+    sweep.run()
+    with pytest.raises(RuntimeError, match="once"):
+        sweep.run()
+
+
+def test_what_is_there_already_is_not_done_again(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.parquet"
+    Sweep(CELLS[:4], SERIAL, Store(path)).run()
+    sweep, delivered = Sweep(CELLS, SERIAL, Store(path)), list[Row]()
+    assert (sweep.done, sweep.total) == (4, 6)
+    rows = sweep.run(delivered.append)
+    assert [row["seed"] for row in delivered] == [4, 5]
+    assert plain(rows) == plain(run_cell(cell) for cell in CELLS)
+    assert plain(Store(path).rows) == plain(rows)
+
+
+def test_a_run_whose_history_is_missing_is_done_again(tmp_path: Path) -> None:
+    path, histories = tmp_path / "sweep.parquet", Histories(tmp_path / "runs")
+    Sweep(CELLS[:3], SERIAL, Store(path), histories).run()
+    files = sorted((tmp_path / "runs").iterdir())
+    assert [file.name for file in files] == sorted(f"{cell.run}.json" for cell in CELLS[:3])
+    (tmp_path / "runs" / f"{CELLS[1].run}.json").unlink()
+    delivered: list[Row] = []
+    Sweep(CELLS[:3], SERIAL, Store(path), histories).run(delivered.append)
+    assert [row["run"] for row in delivered] == [CELLS[1].run]
+    assert sorted((tmp_path / "runs").iterdir()) == files
+
+
+def test_an_exception_that_is_not_the_workers_own_fails_one_run() -> None:
+    def tripping(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
+        if cell.config.seed == POISON_SEED:
+            raise TypeError("cannot send this")
+        return run_cell(cell)
+
+    sweep = Sweep(CELLS, THREADS, work=tripping)
+    rows = sweep.run()
+    assert [row["error"] for row in rows if row["status"] == "failed"] == ["TypeError: cannot send this"]
+    assert sweep.failed == 1
+    assert sweep.state == "finished"
+
+
+@pytest.mark.parametrize("engine", [SERIAL, THREADS], ids=lambda engine: engine.name)
+def test_a_run_that_ends_its_worker_twice_is_reported_alone_and_the_others_complete(engine: InProcess) -> None:
+    attempts: Counter[int] = Counter()
+
+    def fragile(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
+        seed = cell.config.seed
+        attempts[seed] += 1
+        if seed == POISON_SEED or (seed == 2 and attempts[seed] == 1):  # seed 2 only goes down with it
+            raise BrokenExecutor("a worker is gone")
+        return run_cell(cell)
+
+    delivered: list[Row] = []
+    rows = Sweep(CELLS, engine, work=fragile).run(delivered.append)
+    assert [(row["seed"], row["error"]) for row in rows] == [
+        (seed, "it ended its worker process" if seed == POISON_SEED else None) for seed in range(6)
+    ]
+    assert len(delivered) == 6
+    assert attempts == {0: 1, 1: 1, 2: 2, 3: 2, 4: 1, 5: 1}
+
+
+def test_a_worker_that_ends_while_it_has_nothing_to_do_costs_nothing() -> None:
+    class ShortLived(SerialExecutor):
+        calls = 0
+
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            self.calls += 1
+            if self.calls > 2:
+                raise BrokenExecutor("a worker is gone")
+            return super().submit(fn, *args, **kwargs)
+
+    rows = Sweep(CELLS, InProcess("short-lived", ShortLived)).run()
+    assert plain(rows) == plain(run_cell(cell) for cell in CELLS)
+
+
+def test_an_executor_that_breaks_at_once_ends_the_sweep_with_a_sentence() -> None:
+    class Broken(SerialExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            raise BrokenExecutor("no")
+
+    sweep = Sweep(CELLS, InProcess("broken", Broken))
+    with pytest.raises(EngineError, match=r"end as soon as they are started\.$"):
+        sweep.run()
+    assert sweep.state == "cancelled"
+
+
+def test_cancelling_from_another_thread_ends_a_run_in_the_middle(tmp_path: Path) -> None:
+    store = Store(tmp_path / "sweep.parquet")
+    cells = [CELLS[0], Cell(SMALL, ENDLESS_STEPS)]
+    sweep = Sweep(cells, SERIAL, store)
+    first = threading.Event()
+    thread = threading.Thread(target=sweep.run, args=(lambda row: first.set(),))
+    thread.start()
+    assert first.wait(20)
+    sweep.cancel()
+    start = time.monotonic()
+    thread.join(20)
+    assert time.monotonic() - start < 2
+    assert (sweep.state, sweep.done) == ("cancelled", 1)
+    assert [row["run"] for row in Store(store.path).rows] == [CELLS[0].run]
+    assert not store.journal.exists()
+
+
+def test_threads_stop_when_the_sweep_is_cancelled() -> None:
+    begun = threading.Semaphore(0)
+
+    def begin(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
+        begun.release()
+        return run_cell(cell, stopped)
+
+    sweep = Sweep([Cell(cell.config, ENDLESS_STEPS) for cell in CELLS], THREADS, work=begin)
+    threads = threading.active_count()
+    thread = threading.Thread(target=sweep.run)
+    thread.start()
+    for _ in range(3):
+        assert begun.acquire(timeout=20)
+    sweep.cancel()
+    deadline = time.monotonic() + 2
+    while threading.active_count() > threads and time.monotonic() < deadline:
+        thread.join(0.01)
+    assert threading.active_count() == threads
+    assert (sweep.state, sweep.done) == ("cancelled", 0)
+
+
+def test_a_sweep_cancelled_before_it_runs_does_nothing() -> None:
+    sweep = Sweep(CELLS, SERIAL)
+    sweep.cancel()
+    assert sweep.run() == []
+    assert sweep.state == "cancelled"
+
+
+def test_an_interrupt_keeps_what_is_there(tmp_path: Path) -> None:
+    store = Store(tmp_path / "sweep.csv")
+
+    def interrupted(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
+        if cell.config.seed == 2:
+            raise KeyboardInterrupt
+        return run_cell(cell)
+
+    sweep = Sweep(CELLS, SERIAL, store, work=interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        sweep.run()
+    assert (sweep.state, sweep.done) == ("cancelled", 2)
+    assert [row["seed"] for row in Store(store.path).rows] == [0, 1]

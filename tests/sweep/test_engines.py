@@ -1,0 +1,209 @@
+"""Real worker processes and a real Dask scheduler: the same rows, and nothing lost when workers die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
+
+import dask
+import psutil
+import pytest
+from distributed import Client, LocalCluster
+
+from moe_sim.sweep.driver import Sweep
+from moe_sim.sweep.engine import Engine, EngineError
+from moe_sim.sweep.engines import ADDRESS_VARIABLE, default_engine, engine_named
+from moe_sim.sweep.grid import Cell
+from moe_sim.sweep.loky_engine import NICENESS
+from moe_sim.sweep.worker import Row
+from tests.support.sweeping import POISON_SEED, first_two_short, loky_workers, plain, poisoned, small_grid, until
+
+TWO_HUNDRED = small_grid(seeds=10, steps=2, aux_loss_coef=(0.0, 0.01, 0.1, 1.0), num_experts=(2, 3, 4, 8, 16)).cells()
+SOME = small_grid(seeds=12, steps=40).cells()
+QUIET = 0.2
+"""Share of a core below which a process does not train."""
+
+
+@contextmanager
+def as_main(module: ModuleType) -> Iterator[None]:
+    """Workers that are spawned run the main module anew; where pages were tested before, that is a page's script."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", module)
+        yield
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[LocalCluster]:
+    """A scheduler with two worker processes. A run whose worker dies is not passed on to the next one."""
+    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "critical"}
+    with (
+        as_main(ModuleType("__main__")),
+        dask.config.set(settings),
+        LocalCluster(
+            n_workers=2, threads_per_worker=1, host="127.0.0.1", dashboard_address=":0", silence_logs=50
+        ) as cluster,
+    ):
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def dask_address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only tests with a cluster have its address."""
+    monkeypatch.delenv(ADDRESS_VARIABLE, raising=False)
+    if "cluster" in request.fixturenames or request.node.name.endswith("[dask]"):
+        monkeypatch.setenv(ADDRESS_VARIABLE, request.getfixturevalue("cluster").scheduler_address)
+
+
+@cache
+def serial_rows(cells: tuple[Cell, ...]) -> list[str]:
+    """What the runs give one after the other."""
+    return plain(Sweep(cells, engine_named("serial")).run())
+
+
+def lone(name: str) -> Engine:
+    """With one process where a number can be given: starting one costs a second or two of a core. Another run waits
+    for it all the same and goes down with it."""
+    return engine_named(name, 1 if name == "loky" else None)
+
+
+def dask_workers(cluster: LocalCluster) -> list[psutil.Process]:
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.wait_for_workers(2, timeout=60)  # one may have been killed a moment ago
+        return [psutil.Process(pid) for pid in client.run(os.getpid).values()]
+
+
+def worked(process: psutil.Process) -> float:
+    """Seconds of a core that it has had so far. On a machine with other things to do these come slowly."""
+    times = process.cpu_times()
+    return times.user + times.system
+
+
+def is_busy(process: psutil.Process) -> bool:
+    try:
+        return process.cpu_percent(interval=0.3) > 100 * QUIET
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("name", ["loky", "dask"])
+def test_two_hundred_runs_are_each_done_once_and_equal_row_for_row(name: str) -> None:
+    delivered: list[Row] = []
+    sweep = Sweep(TWO_HUNDRED, engine_named(name, 2 if name == "loky" else None))
+    rows = sweep.run(delivered.append)
+    assert len(TWO_HUNDRED) == 200
+    assert plain(rows) == serial_rows(TWO_HUNDRED)
+    assert sorted(plain(delivered)) == sorted(plain(rows))
+    assert not loky_workers()
+
+
+@pytest.mark.parametrize("name", ["loky", "dask"])
+def test_a_worker_that_is_killed_in_the_middle_loses_nothing(name: str, request: pytest.FixtureRequest) -> None:
+    killed: list[int] = []
+
+    def kill_one(row: Row) -> None:
+        if not killed:
+            victim = loky_workers()[0] if name == "loky" else dask_workers(request.getfixturevalue("cluster"))[0]
+            killed.append(victim.pid)
+            os.kill(victim.pid, signal.SIGKILL)
+
+    rows = Sweep(SOME, lone(name)).run(kill_one)
+    assert killed
+    assert plain(rows) == serial_rows(SOME)
+
+
+@pytest.mark.parametrize("name", ["loky", "dask"])
+def test_a_configuration_that_kills_its_worker_is_reported_alone(name: str) -> None:
+    delivered: list[Row] = []
+    rows = Sweep(SOME, lone(name), work=poisoned).run(delivered.append)
+    [failed] = [row for row in rows if row["status"] == "failed"]
+    assert (failed["seed"], failed["error"]) == (POISON_SEED, "it ended its worker process")
+    assert len(delivered) == len(SOME)
+    others = [text for text, cell in zip(serial_rows(SOME), SOME, strict=True) if cell.config.seed != POISON_SEED]
+    assert plain(row for row in rows if row["seed"] != POISON_SEED) == others
+
+
+@pytest.mark.parametrize("name", ["loky", "dask"])
+def test_no_worker_is_busy_two_seconds_after_cancelling(name: str, request: pytest.FixtureRequest) -> None:
+    workers = [] if name == "loky" else dask_workers(request.getfixturevalue("cluster"))
+    sweep = Sweep(first_two_short(), engine_named(name))
+    thread = threading.Thread(target=sweep.run)
+    thread.start()
+    assert until(lambda: sweep.done == 2, 60)  # before that, workers of loky are busy with imports
+    workers = workers or loky_workers()
+    assert len(workers) == 2
+    before = {worker: worked(worker) for worker in workers}
+    assert until(lambda: all(worked(worker) - before[worker] > 0.5 for worker in workers), 60)
+    sweep.cancel()
+    assert until(lambda: not any(is_busy(worker) for worker in workers), 2)
+    thread.join(60)
+    assert sweep.state == "cancelled"
+    assert sweep.done <= 2
+
+
+def test_workers_give_way_and_leave_interrupts_to_the_driver() -> None:
+    nice: list[int] = []
+
+    def interrupt(row: Row) -> None:
+        for worker in loky_workers():
+            nice.append(worker.nice())
+            worker.send_signal(signal.SIGINT)
+
+    rows = Sweep(SOME, engine_named("loky", 1)).run(interrupt)
+    assert {row["status"] for row in rows} == {"done"}
+    assert min(nice) >= min(psutil.Process().nice() + NICENESS, 19)
+
+
+def test_the_engine_is_dask_where_the_operator_has_set_a_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert default_engine().name == "loky"
+    monkeypatch.setenv(ADDRESS_VARIABLE, "tcp://127.0.0.1:8786")
+    assert default_engine().name == "dask"
+
+
+@pytest.mark.parametrize(
+    ("name", "workers", "words"),
+    [
+        ("dask", None, "MOE_SIM_DASK"),
+        ("ray", None, "there are serial, loky, dask"),
+        ("serial", 2, "Only the engine loky"),
+    ],
+)
+def test_an_engine_that_cannot_be_gets_a_sentence(name: str, workers: int | None, words: str) -> None:
+    with pytest.raises(EngineError, match=words):
+        engine_named(name, workers)
+
+
+def test_a_scheduler_that_does_not_answer_gets_a_sentence_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_sim.sweep.dask_engine.PATIENCE", 0.2)
+    for address in ("tcp://127.0.0.1:1", "nonsense://x"):
+        monkeypatch.setenv(ADDRESS_VARIABLE, address)
+        with pytest.raises(EngineError) as refusal:
+            Sweep(SOME, engine_named("dask")).run()
+        assert str(refusal.value) == "No Dask scheduler answers at the address in MOE_SIM_DASK."
+
+
+def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_sim.sweep.dask_engine.PATIENCE", 0.5)
+    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=50) as empty:
+        monkeypatch.setenv(ADDRESS_VARIABLE, empty.scheduler_address)
+        with pytest.raises(EngineError, match="no workers"):
+            Sweep(SOME, engine_named("dask")).run()
+
+
+def test_another_torch_on_the_workers_gets_a_sentence(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_sim.sweep.dask_engine.torch.__version__", "1.0")
+    with pytest.raises(EngineError, match=r"workers have torch .*, this machine has 1\.0"):
+        Sweep(SOME, engine_named("dask")).run()
+
+
+def test_without_distributed_there_is_a_sentence_on_how_to_get_it(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(EngineError, match="pip install distributed"):
+        Sweep(SOME, engine_named("dask")).run()

@@ -1,0 +1,240 @@
+"""Sweeps of visitors: one at a time, in the order in which they came, cancelled by their owner or when nobody looks."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import pytest
+
+from moe_sim import RunConfig
+from moe_sim.config.errors import UsageError
+from moe_sim.sweep.driver import Sweep
+from moe_sim.sweep.engines import engine_named
+from moe_sim.sweep.estimate import estimated_seconds
+from moe_sim.sweep.grid import Cell, Grid
+from moe_sim.sweep.queue import RUNS, STEPS, Booking, Desk, Limits
+from moe_sim.sweep.worker import Row
+from tests.support.inspecting import small_config
+from tests.support.sweep_rows import row_of
+
+
+class GivenSweep:
+    """Does as many runs as it is given leave to."""
+
+    made: list[GivenSweep]
+
+    def __init__(self, cells: Sequence[Cell]) -> None:
+        self.cells, self.rows, self.seconds_left = list(cells), list[Row](), 7.0
+        self.running, self._leave, self._cancelled = threading.Event(), threading.Semaphore(0), threading.Event()
+        type(self).made.append(self)
+
+    @property
+    def done(self) -> int:
+        return len(self.rows)
+
+    def give_leave(self, runs: int) -> None:
+        self._leave.release(runs)
+
+    def cancel(self) -> None:
+        self._cancelled.set()
+        self._leave.release()
+
+    def run(self) -> list[Row]:
+        self.running.set()
+        for cell in self.cells:
+            self._leave.acquire()
+            if self._cancelled.is_set():
+                break
+            self.rows.append(row_of(cell))
+        return self.rows
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for it, not for ever."""
+    deadline, tick = time.monotonic() + 20, threading.Event()
+    while not condition():
+        assert time.monotonic() < deadline, "it never came true"
+        tick.wait(0.005)
+
+
+def cells_of(seeds: int, steps: int = 10) -> tuple[Cell, ...]:
+    return Grid(small_config(), {"top_k": (1, 2)}, seeds, steps).cells()
+
+
+@pytest.fixture
+def desk() -> Iterator[Desk]:
+    """One whose sweeps wait for leave."""
+    GivenSweep.made = []
+    desk = Desk(start=GivenSweep)
+    yield desk
+    desk.stop()
+    assert not [thread for thread in threading.enumerate() if thread.name in ("sweep", "sweeps")]
+
+
+def running(count: int) -> GivenSweep:
+    """The sweep that was started as the so-manieth."""
+    until(lambda: len(GivenSweep.made) == count and GivenSweep.made[-1].running.is_set())
+    return GivenSweep.made[-1]
+
+
+def test_a_sweep_starts_at_once_and_shows_its_rows_as_they_come(desk: Desk) -> None:
+    booking = desk.book(cells_of(2))
+    sweep = running(1)
+    assert (booking.state, booking.total, booking.done, booking.rows) == ("running", 4, 0, [])
+    assert desk.ahead_of(booking) == 0
+    sweep.give_leave(3)
+    until(lambda: booking.done == 3)
+    assert [row["run"] for row in booking.rows] == [cell.run for cell in cells_of(2)][:3]
+    assert booking.seconds_left == 7.0
+    sweep.give_leave(1)
+    until(lambda: booking.over)
+    assert (booking.state, booking.done) == ("finished", 4)
+
+
+def test_who_asks_while_another_runs_stands_in_line_and_comes_next(desk: Desk) -> None:
+    first, second, third = (desk.book(cells_of(seeds)) for seeds in (1, 2, 3))
+    sweep = running(1)
+    assert [desk.ahead_of(booking) for booking in (first, second, third)] == [0, 1, 2]
+    assert (second.state, second.done, second.seconds_left) == ("waiting", 0, None)
+    sweep.give_leave(2)
+    assert running(2).cells == list(cells_of(2))
+    assert [desk.ahead_of(booking) for booking in (first, second, third)] == [0, 0, 1]
+    assert (first.state, second.state, third.state) == ("finished", "running", "waiting")
+
+
+def test_cancelling_keeps_what_is_done_and_lets_the_next_one_start(desk: Desk) -> None:
+    first, second = desk.book(cells_of(2)), desk.book(cells_of(1))
+    running(1).give_leave(1)
+    until(lambda: first.done == 1)
+    first.cancel()
+    until(lambda: first.over)
+    assert (first.state, first.done, len(first.rows)) == ("cancelled", 1, 1)
+    running(2)
+    assert second.state == "running"
+
+
+def test_who_leaves_the_line_does_not_disturb_the_others(desk: Desk) -> None:
+    first, second, third = (desk.book(cells_of(seeds)) for seeds in (1, 2, 3))
+    sweep = running(1)
+    second.cancel()
+    until(lambda: second.over)
+    assert (second.state, second.rows, desk.ahead_of(third)) == ("cancelled", [], 1)
+    assert first.state == "running"
+    sweep.give_leave(2)
+    assert running(2).cells == list(cells_of(3))
+
+
+def test_a_sweep_that_nobody_looks_at_is_cancelled_and_one_that_is_looked_at_goes_on() -> None:
+    GivenSweep.made = []
+    desk = Desk(start=GivenSweep, patience=0.6)
+    watched, left = desk.book(cells_of(1)), desk.book(cells_of(2))
+    try:
+        until(lambda: watched.look() or left.over)
+        assert (watched.state, left.state) == ("running", "cancelled")
+        until(lambda: watched.over)
+        assert watched.state == "cancelled"
+    finally:
+        desk.stop()
+
+
+def test_only_what_is_missing_is_run_and_failed_runs_are_run_again(desk: Desk) -> None:
+    cells = cells_of(2)
+    statuses = ("done", "diverged", "failed")
+    known = {cell.run: row_of(cell, status) for cell, status in zip(cells, statuses, strict=False)}
+    booking = desk.book(cells, known)
+    sweep = running(1)
+    assert sweep.cells == list(cells[2:])
+    assert (booking.done, booking.total) == (2, 4)
+    sweep.give_leave(2)
+    until(lambda: booking.over)
+    assert {row["run"] for row in booking.rows} == {cell.run for cell in cells}
+    assert [row["status"] for row in booking.rows] == ["done", "diverged", "done", "done"]
+
+
+def test_a_sweep_that_is_too_large_is_refused_with_a_sentence() -> None:
+    desk = Desk(start=GivenSweep, limits=Limits(runs=3, steps=100))
+    with pytest.raises(UsageError, match=r"^4 runs are more than the 3 that a sweep on this page may have\.$"):
+        desk.book(cells_of(2))
+    with pytest.raises(UsageError, match="102 steps in all are more than the 100"):
+        desk.book(cells_of(1, steps=51))
+
+
+def test_the_line_has_an_end(desk: Desk) -> None:
+    bookings = [desk.book(cells_of(1)) for _ in range(20)]
+    with pytest.raises(UsageError, match=r"Too many sweeps are waiting here; try again later\."):
+        desk.book(cells_of(1))
+    assert len(bookings) == 20
+
+
+def test_the_host_sets_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(RUNS, raising=False)
+    monkeypatch.setenv(STEPS, "5000000")
+    assert Limits.from_environment() == Limits(runs=1_000, steps=5_000_000)
+    monkeypatch.setenv(RUNS, "many")
+    with pytest.raises(ValueError, match=f"{RUNS} must be a whole number of 1 or more, not 'many'"):
+        Limits.from_environment()
+
+
+def test_a_sweep_that_cannot_run_says_why_and_the_next_one_has_its_turn(caplog: pytest.LogCaptureFixture) -> None:
+    GivenSweep.made = []
+    problems = iter([RuntimeError("The cluster does not answer."), None])
+
+    def start(cells: Sequence[Cell]) -> GivenSweep:
+        problem = next(problems)
+        if problem:
+            raise problem
+        return GivenSweep(cells)
+
+    desk = Desk(start=start)
+    broken, sound = desk.book(cells_of(1)), desk.book(cells_of(1))
+    running(1)
+    assert (broken.state, broken.problem, broken.rows) == ("broken", "The cluster does not answer.", [])
+    assert sound.state == "running"
+    assert "The cluster does not answer." in caplog.text
+    desk.stop()
+    assert sound.state == "cancelled"
+
+
+def test_stopping_ends_all_and_takes_no_more() -> None:
+    GivenSweep.made = []
+    desk = Desk(start=GivenSweep)
+    first, second = desk.book(cells_of(1)), desk.book(cells_of(1))
+    running(1)
+    desk.stop()
+    assert (first.state, second.state) == ("cancelled", "cancelled")
+    with pytest.raises(UsageError):
+        desk.book(cells_of(1))
+
+
+def test_real_runs_arrive_and_are_cancelled_within_two_seconds() -> None:
+    desk = Desk(start=lambda cells: Sweep(cells, engine_named("serial")))
+    cells = (Cell(small_config(), 5), Cell(RunConfig(num_experts=64, batch_tokens=2048), 100_000))
+    booking = desk.book(cells)
+    until(lambda: booking.done == 1)
+    start = time.monotonic()
+    booking.cancel()
+    until(lambda: booking.over)
+    assert time.monotonic() - start < 2
+    assert [row["run"] for row in booking.rows] == [cells[0].run]
+    again = desk.book(cells[:1], {row["run"]: row for row in booking.rows})
+    until(lambda: again.over)
+    assert (again.state, again.rows) == ("finished", booking.rows)
+    desk.stop()
+
+
+def test_a_booking_can_be_cancelled_before_its_sweep_is_made() -> None:
+    GivenSweep.made = []
+    booking = Booking(cells_of(1), {})
+    booking.cancel()
+    booking.work(GivenSweep)
+    assert (booking.state, GivenSweep.made[0].running.is_set()) == ("cancelled", False)
+
+
+def test_the_estimate_grows_with_the_work_and_shrinks_with_the_workers() -> None:
+    config = small_config()
+    few, many = [Cell(config, 10)] * 4, [Cell(config, 1_000)] * 4
+    assert estimated_seconds([], 1) == 0
+    assert 10 * estimated_seconds(few, 1) < estimated_seconds(many, 1)
+    assert estimated_seconds(many, 100) < estimated_seconds(many, 1) / 10

@@ -1,0 +1,114 @@
+"""One run in a worker: its row, what stops it, and what a failure looks like."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+
+import pytest
+import torch
+
+from moe_sim import KNOBS, RunConfig, Trainer
+from moe_sim.diagnosis.final_metrics import Outcome, outcome_of
+from moe_sim.history.from_json import run_from_json
+from moe_sim.history.to_json import run_to_json
+from moe_sim.sweep.grid import Cell
+from moe_sim.sweep.worker import HISTORY, run_cell
+from tests.support.sweeping import ENDLESS_STEPS, SMALL, plain
+
+CELL = Cell(SMALL, 30)
+
+
+class Clock:
+    """A clock that moves on by so many seconds whenever it is looked at."""
+
+    def __init__(self, pace: float) -> None:
+        self.now, self.pace = 0.0, pace
+
+    def monotonic(self) -> float:
+        self.now += self.pace
+        return self.now
+
+
+def test_a_row_has_the_configuration_the_outcome_and_how_it_ended() -> None:
+    row = run_cell(CELL)
+    assert list(row) == ["run", *KNOBS, "steps", *(field.name for field in fields(Outcome)), "status", "error"]
+    assert {name: row[name] for name in KNOBS} == SMALL.model_dump()
+    expected = outcome_of(Trainer(SMALL).run(30), diverged=False)
+    assert {name: row[name] for name in ("task_loss", "max_load", "steps_done")} == {
+        "task_loss": expected.task_loss, "max_load": expected.max_load, "steps_done": 30,
+    }  # fmt: skip
+    assert (row["steps"], row["status"], row["error"]) == (30, "done", None)
+
+
+def test_the_same_run_gives_the_same_row() -> None:
+    assert plain([run_cell(CELL)]) == plain([run_cell(CELL)])
+
+
+def test_a_run_that_diverges_is_reported_as_such() -> None:
+    row = run_cell(Cell(SMALL.replace(learning_rate=1000), 500))
+    assert (row["status"], row["diverged"], row["error"]) == ("diverged", True, None)
+    assert row["steps_done"] < 500
+
+
+def test_the_history_comes_along_on_request_and_opens_again() -> None:
+    assert HISTORY not in run_cell(CELL)
+    row = run_cell(CELL, with_history=True)
+    trainer = Trainer(SMALL)
+    assert row[HISTORY] == run_to_json(trainer.run(30), trainer.probe())
+    history, probe = run_from_json(row[HISTORY])
+    assert history.initial_config == SMALL
+    assert probe is not None
+
+
+def test_an_exception_in_a_run_becomes_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def burst(config: RunConfig) -> Trainer:
+        raise MemoryError("no room\nfor 10 TB")
+
+    monkeypatch.setattr("moe_sim.sweep.worker.Trainer", burst)
+    row = run_cell(CELL)
+    assert (row["status"], row["error"]) == ("failed", "MemoryError: no room for 10 TB")
+    assert row["seed"] == SMALL.seed
+    assert row["dead_experts"] is None
+
+
+def test_a_run_ends_soon_after_the_flag_is_up_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_sim.sweep.worker.time", Clock(0.01))
+    looks: list[bool] = []
+
+    def third_time() -> bool:
+        looks.append(len(looks) == 2)
+        return looks[-1]
+
+    row = run_cell(Cell(SMALL, ENDLESS_STEPS), third_time)
+    assert row["status"] == "stopped"
+    assert row["steps_done"] < 100
+    assert looks == [False, False, True]
+
+
+def test_the_flag_is_looked_at_by_the_clock_and_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_sim.sweep.worker.time", Clock(0.0))
+    looks: list[None] = []
+    run_cell(CELL, lambda: bool(looks.append(None)))
+    assert len(looks) == 1
+
+
+def test_a_run_uses_one_thread_and_gives_back_what_the_caller_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = []
+
+    class Looking(Trainer):
+        def __init__(self, config: RunConfig) -> None:
+            inside.append(torch.get_num_threads())
+            super().__init__(config)
+
+    monkeypatch.setattr("moe_sim.sweep.worker.Trainer", Looking)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        run_cell(CELL)
+        assert (inside, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_row_holds_plain_values_only() -> None:
+    assert {type(value) for value in run_cell(CELL).values()} <= {int, float, bool, str, type(None)}
