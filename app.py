@@ -19,7 +19,7 @@ from moe_sim.server.monitoring import Census, metrics_endpoint
 from moe_sim.server.slides import slide_endpoint
 from moe_sim.server.stream import live_endpoint
 from moe_sim.server.warm_up import warm_up
-from moe_sim.sweep.queue import shared_desk
+from moe_sim.sweep.queue import shared_sweep_queue
 from pages.visitor import hosting
 
 log = logging.getLogger("moe_sim.app")
@@ -29,7 +29,7 @@ log = logging.getLogger("moe_sim.app")
 async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Train while the server runs; a thread inside torch must not meet the interpreter's end."""
     logs.set_up()  # once more: Streamlit has set up its own since
-    scheduler, desk, pool = shared_scheduler(), shared_desk(), shared_pool()
+    scheduler, queue, pool = shared_scheduler(), shared_sweep_queue(), shared_pool()
     pool.use()
     warming = asyncio.create_task(asyncio.to_thread(warm_up))
     log.info("The server is up")
@@ -37,7 +37,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
         yield
     finally:
         await warming
-        await asyncio.to_thread(desk.stop)
+        await asyncio.to_thread(queue.stop)
         scheduler.stop()
         pool.stop()
         log.info("Training has stopped")
@@ -46,7 +46,7 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
 def routes() -> list[Route]:
     """What the server answers beside Streamlit's page."""
     scheduler, base = shared_scheduler(), hosting.base_path()
-    waiting = {"runs": lambda: scheduler.admission.waiting, "sweeps": lambda: shared_desk().waiting}
+    waiting = {"runs": lambda: scheduler.admission.waiting, "sweeps": lambda: shared_sweep_queue().waiting}
     census = Census(scheduler, waiting, logs.errors_logged)
     return [
         Route(f"{base}/live/{{run_id}}", live_endpoint(scheduler.get)),

@@ -12,8 +12,8 @@ from pages.visitor.session import current
 
 hosting.stand_in_frame()
 visitor = current()
-bench = visitor.bench()
+comparison = visitor.comparison()
 with st.sidebar:
-    comparison_controls.draw(visitor, bench)
-notices.show(bench.notices)
-comparison_board.show(visitor, bench.run, bench.command, bench.next_message)
+    comparison_controls.draw(visitor, comparison)
+notices.show(comparison.notices)
+comparison_board.show(visitor, comparison.run, comparison.command, comparison.next_message)

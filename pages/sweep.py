@@ -5,56 +5,57 @@ from __future__ import annotations
 import streamlit as st
 
 from moe_sim.charts.palette import Theme
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from pages.sweeps import form, progress, views
-from pages.sweeps.my_sweeps import MINE, Holding, mine
+from pages.sweeps.my_sweeps import MINE, MySweeps, my_sweeps
 from pages.sweeps.upload import LARGEST_UPLOAD
-from pages.text.markdown import literal
+from pages.text.markdown import escape_markdown
 from pages.visitor import hosting, session
 
 REDRAW = 2.0
 """Seconds between two drawings of the views while rows arrive."""
 
 hosting.stand_in_frame()
-visitor, holding = session.current(), mine()
+visitor, sweeps = session.current(), my_sweeps()
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
 
 
-def _views(holding: Holding) -> None:
-    views.draw(holding.table(), theme)
+def _views(sweeps: MySweeps) -> None:
+    views.draw(sweeps.table(), theme)
 
 
 def _open() -> None:
     upload = st.session_state["sweep-upload"]
     if upload is not None:
         try:
-            holding.open(upload.name, upload.getvalue())
-        except UsageError as error:
+            sweeps.open(upload.name, upload.getvalue())
+        except InvalidInput as error:
             visitor.notices.append(str(error))
 
 
 def _choose() -> None:
-    holding.chosen = st.session_state["sweep-chosen"]
+    sweeps.chosen = st.session_state["sweep-chosen"]
 
 
 with st.sidebar:
-    form.draw(visitor, holding)
+    form.draw(visitor, sweeps)
     with st.expander("Open a sweep"):
         st.file_uploader("A table that the command line made (Parquet or CSV)", type=["parquet", "csv"],
                          max_upload_size=LARGEST_UPLOAD, key="sweep-upload", on_change=_open)  # fmt: skip
 
-table = holding.table()
+table = sweeps.table()
 with st.container(horizontal=True, vertical_alignment="center"):
     st.title("Sweep", anchor=False, width="content")
-    if len(holding.choices) > 1:
-        st.session_state["sweep-chosen"] = holding.chosen
-        st.segmented_control("Show", holding.choices, key="sweep-chosen", label_visibility="collapsed",
-                             format_func=literal, required=True, on_change=_choose, width="content")  # fmt: skip
+    if len(sweeps.choices) > 1:
+        st.session_state["sweep-chosen"] = sweeps.chosen
+        st.segmented_control("Show", sweeps.choices, key="sweep-chosen", label_visibility="collapsed",
+                             format_func=escape_markdown, required=True, on_change=_choose,
+                             width="content")  # fmt: skip
     if table.about:
-        st.markdown(literal(table.about), width="content")
-if holding.chosen == MINE or holding.under_way:
-    progress.draw(holding)
+        st.markdown(escape_markdown(table.about), width="content")
+if sweeps.chosen == MINE or sweeps.under_way:
+    progress.draw(sweeps)
 if table.command:
     st.code(table.command, language=None)
-redraw = REDRAW if holding.chosen == MINE and holding.under_way else None
-st.fragment(_views, run_every=redraw)(holding)
+redraw = REDRAW if sweeps.chosen == MINE and sweeps.under_way else None
+st.fragment(_views, run_every=redraw)(sweeps)

@@ -26,11 +26,11 @@ def _no_run_of_another_test() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the work, the tests of a file stay together, and so do those of files in one group:
-    they look at the same runs. Those in the browser share nothing."""
+    """With several processes, the tests of one file stay together, and so do files marked as one group: they share
+    trained runs. Browser tests share nothing."""
     for item in items:
         if item.get_closest_marker("xdist_group") is None and item.path.parent.name != "browser":
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
 @pytest.fixture(scope="session")

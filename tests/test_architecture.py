@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -12,17 +13,39 @@ import torch
 import moe_sim
 from moe_sim import RunConfig, Trainer
 
-PACKAGE = Path(moe_sim.__file__).parent
-FILES = sorted(PACKAGE.glob("**/*.py"))
-SHIPPED = [*FILES, *sorted((PACKAGE.parent / "pages").glob("**/*.py")), PACKAGE.parent / "app.py"]
+ROOT = Path(moe_sim.__file__).parents[1]
+LEVELS = (
+    {"losses", "metrics", "logs", "config"},
+    {"router", "tasks"},
+    {"history"},
+    {"trainer", "diagnosis"},
+    {"live", "sweep", "teaching"},
+    {"charts"},
+    {"server", "cli"},
+)
+"""What `moe_sim` is made of, the lowest level first. Imports go down: neither up nor to an equal."""
+PAGE_LEVELS = (
+    {"text"},
+    {"visitor"},
+    {"sidebar", "dashboard", "sweeps"},
+    {"live", "compare", "sweep", "learn", "anatomy", "quiz", "glossary"},
+    {"frame"},
+)
+"""The same for `pages`: folders, the files that Streamlit opens, and the frame around them."""
+OUTSIDE = {"moe_sim", "moe_sim.__main__"}
+"""Hand on public names, or start the command line."""
 
 
 def module_name(file: Path) -> str:
-    parts = file.relative_to(PACKAGE.parent).with_suffix("").parts
+    parts = file.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-MODULES = {module_name(file): file for file in FILES}
+SIMULATION = {module_name(file): file for file in sorted((ROOT / "moe_sim").glob("**/*.py"))}
+PAGES = {module_name(file): file for file in sorted((ROOT / "pages").glob("**/*.py"))}
+MODULES = SIMULATION | PAGES
+SHIPPED = [*MODULES.values(), ROOT / "app.py"]
+PACKAGES = {name for name, file in MODULES.items() if file.name == "__init__.py"}
 
 
 def imported_names(file: Path, at_run_time: bool = False) -> set[str]:
@@ -46,8 +69,8 @@ def is_for_type_checkers(node: ast.stmt) -> bool:
 
 
 def own_imports(file: Path) -> set[str]:
-    """The modules of `moe_sim` that a file needs to run. What only type checkers read does not count."""
-    return {name for name in imported_names(file, at_run_time=True) if name in MODULES and name != "moe_sim"}
+    """The project's modules that a file needs to run. What only type checkers read does not count."""
+    return {name for name in imported_names(file, at_run_time=True) if name in MODULES} - PACKAGES
 
 
 def calls_in(file: Path) -> list[ast.Call]:
@@ -59,44 +82,116 @@ def called_names(file: Path) -> set[str]:
     return {ast.unparse(call.func) for call in calls_in(file)}
 
 
+def level(module: str) -> tuple[int, int]:
+    """Where a module stands: pages are above the simulation.
+
+    Raises:
+        StopIteration: if its package is in neither table.
+    """
+    root, part = module.split(".")[:2]
+    levels = LEVELS if root == "moe_sim" else PAGE_LEVELS
+    return (0, 1)[root == "pages"], next(number for number, parts in enumerate(levels) if part in parts)
+
+
+def wrong_imports(imports: dict[str, set[str]]) -> list[str]:
+    """Those that do not go down, as words. Within a package everything may import everything, but not in a circle."""
+    return [
+        f"{name} imports {other}"
+        for name, others in imports.items()
+        for other in others
+        if name.split(".")[:2] != other.split(".")[:2] and level(other) >= level(name)
+    ]
+
+
+def modules_in_circles(imports: dict[str, set[str]]) -> set[str]:
+    waiting = dict(imports)
+    while free := [name for name, others in waiting.items() if not others & set(waiting)]:
+        for name in free:
+            del waiting[name]
+    return set(waiting)
+
+
+IMPORTS = {name: own_imports(file) for name, file in MODULES.items() if name not in OUTSIDE | PACKAGES}
+
+
 def test_the_files_are_found() -> None:
-    assert {"moe_sim.config.run_config", "moe_sim.trainer.trainer", "moe_sim.losses"} <= set(MODULES)
-    assert own_imports(MODULES["moe_sim.trainer.trainer"]) >= {
-        "moe_sim.config.run_config",
-        "moe_sim.losses",
-        "moe_sim.router.routing",
-    }
+    assert IMPORTS["moe_sim.trainer.trainer"] >= {"moe_sim.config.run_config", "moe_sim.losses"}
+    assert IMPORTS["pages.visitor.session"] >= {"moe_sim.live.live_run", "pages.visitor.address"}
 
 
-@pytest.mark.parametrize("module", MODULES)
+def test_the_tables_name_what_there_is() -> None:
+    for root, levels in (("moe_sim", LEVELS), ("pages", PAGE_LEVELS)):
+        there = {name.split(".")[1] for name in MODULES if name.startswith(f"{root}.")} - {"__main__"}
+        assert there == set().union(*levels)
+
+
+def test_imports_go_down() -> None:
+    assert wrong_imports(IMPORTS) == []
+
+
+def test_no_module_imports_itself_by_a_detour() -> None:
+    assert modules_in_circles(IMPORTS) == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("moe_sim.trainer.trainer", "moe_sim.charts.scene"),
+        ("moe_sim.trainer.trainer", "moe_sim.diagnosis.verdict"),
+        ("moe_sim.cli.run", "pages.visitor.view"),
+        ("pages.text.notices", "pages.sidebar.sharing"),
+    ],
+)
+def test_an_import_that_goes_up_is_found(name: str, other: str) -> None:
+    assert wrong_imports(IMPORTS | {name: {other}}) == [f"{name} imports {other}"]
+
+
+def test_a_circle_is_found() -> None:
+    one, other = "moe_sim.router.capacity", "moe_sim.router.selection"
+    assert {one, other} <= modules_in_circles(IMPORTS | {one: {other}, other: {one}})
+
+
+@pytest.mark.parametrize("module", SIMULATION)
 def test_the_simulation_knows_nothing_of_its_pages(module: str) -> None:
     roots = {name.partition(".")[0] for name in imported_names(MODULES[module])}
     assert not roots & {"streamlit", "pages", "app", "tests"}
 
 
-def test_no_module_imports_itself_by_a_detour() -> None:
-    waiting = {name: own_imports(file) for name, file in MODULES.items() if name != "moe_sim"}
-    while waiting:
-        free = {name for name, needs in waiting.items() if not needs & set(waiting)}
-        assert free, f"a cycle among {sorted(waiting)}"
-        waiting = {name: needs for name, needs in waiting.items() if name not in free}
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_a_name_is_imported_from_the_file_that_defines_it(file: Path) -> None:
+    if file.name == "__init__.py":
+        return
+    for name in imported_names(file):
+        package = name.rpartition(".")[0]
+        assert package not in PACKAGES or name in MODULES, f"{file.name} takes {name} from a package"
 
 
-def test_no_module_imports_the_package_that_holds_it() -> None:
-    for name, file in MODULES.items():
-        taken = {item for item in imported_names(file) if item.startswith("moe_sim.")}
-        modules = {item for item in taken if item in MODULES or item.rpartition(".")[0] in MODULES}
-        from_package = {item for item in taken if item.rpartition(".")[0] == "moe_sim"} - set(MODULES)
-        assert taken == modules, name
-        assert not from_package, name
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_a_package_only_hands_on_names(package: str) -> None:
+    body = ast.parse(MODULES[package].read_text(encoding="utf-8")).body
+    assert ast.get_docstring(ast.Module(body, []))
+    kinds = {ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else type(node).__name__ for node in body}
+    assert kinds <= {"Expr", "ImportFrom", "__all__"}
 
 
-@pytest.mark.parametrize("module", ["capacity", "config", "losses", "metrics", "palette", "selection"])
-def test_the_lowest_modules_import_nothing_of_ours(module: str) -> None:
-    assert own_imports(MODULES[f"moe_sim.{module}"]) == set()
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("moe_sim", "KNOBS PRESETS Event History Preset Probe RunConfig StepRecord Trainer"),
+        ("moe_sim.config", "RunConfig knob MAIN BALANCING CAPACITY NOISE TASK OPTIMIZER"),
+        ("moe_sim.losses", "load_balancing_loss importance_loss load_loss router_z_loss Convention"),
+        ("moe_sim.metrics", "imbalance_ratio one_token max_violation coefficient_of_variation normalized_entropy "
+         "dead_experts parallel_efficiency normalized_mutual_information SMOOTHING_HORIZON"),
+        ("moe_sim.router", "Routing Select expert_capacity route top_k_of_logits"),
+        ("moe_sim.trainer", "Trainer LARGEST_LOSS EVALUATION_TOKENS Probe TASKS make_task live_changes"),
+    ],
+)  # fmt: skip
+def test_published_names_stay(module: str, names: str) -> None:
+    for name in names.split():
+        assert hasattr(import_module(module), name)
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_no_file_can_be_talked_into_running_foreign_code(file: Path) -> None:
     # Our own source: Dask and loky pickle what they send to worker processes that they have started themselves.
     roots = {name.partition(".")[0] for name in imported_names(file)}
@@ -108,7 +203,7 @@ def test_no_file_can_be_talked_into_running_foreign_code(file: Path) -> None:
     assert not words & {"allow_pickle", "shell", "unsafe_allow_html", "unsafe_allow_javascript"}
 
 
-BROWSER_FILES = [file for ending in ("js", "html", "css") for file in (PACKAGE.parent / "pages").glob(f"**/*.{ending}")]
+BROWSER_FILES = [file for ending in ("js", "html", "css") for file in (ROOT / "pages").glob(f"**/*.{ending}")]
 UNSAFE_IN_A_BROWSER = re.compile(
     r"(inner|outer)HTML|insertAdjacentHTML|dangerouslySet|document\.write|\beval\b|new Function|srcdoc|javascript:|"
     r"set(Timeout|Interval)\(\s*['\"`]|\son\w+\s*=\s*['\"]|createContextualFragment|DOMParser|@import|https?://"
@@ -125,10 +220,10 @@ def test_no_script_of_a_page_makes_markup_or_a_program_of_a_text() -> None:
 def test_html_that_is_shown_as_it_is_comes_from_us() -> None:
     calls = {(file.name, ast.unparse(call)) for file in SHIPPED for call in calls_in(file)
              if ast.unparse(call.func).rpartition(".")[2] in ("html", "iframe")}  # fmt: skip
-    assert {name for name, _ in calls} == {"frame.py", "glossary.py", "reading.py"}
+    assert {name for name, _ in calls} == {"frame.py", "glossary.py", "prose.py"}
 
 
-@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(PACKAGE.parent).as_posix())
+@pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(ROOT).as_posix())
 def test_no_file_seeds_the_generators_that_all_share(file: Path) -> None:
     seeding = {"torch.manual_seed", "random.seed", "np.random.seed", "numpy.random.seed", "torch.set_rng_state"}
     assert not called_names(file) & seeding

@@ -13,7 +13,7 @@ from moe_sim.charts.overview import imbalance, infinity_level, smooth, utilizati
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_plan import NAMES
-from moe_sim.diagnosis.deaths import Timeline, timeline
+from moe_sim.diagnosis.deaths import DeathRecord, deaths
 from moe_sim.history.series import smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON
 
@@ -28,7 +28,7 @@ def comparison_figures(scenes: Sequence[Scene], theme: Theme = "light") -> dict[
         "compare_task_loss": task_loss(scenes, theme),
         "compare_task_loss_difference": task_loss_difference(scenes, theme),
         "compare_imbalance": imbalance_ratios(scenes, theme),
-        "compare_timeline": deaths(scenes, theme),
+        "compare_timeline": dead_experts(scenes, theme),
     }
     for index, (name, scene) in enumerate(zip(NAMES, scenes, strict=False)):
         for kind, draw in (("utilization", utilization), ("utilization_over_time", utilization_over_time)):
@@ -83,7 +83,7 @@ def imbalance_ratios(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figu
     return figure
 
 
-def deaths(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
+def dead_experts(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
     """When which expert was dead: a lane for each run, in it a bar for each spell, experts from top to bottom."""
     palette, lanes = PALETTES[theme], len(scenes)
     figure = blank_figure(
@@ -92,14 +92,14 @@ def deaths(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
                    tickvals=[lane * (1 + LANE_GAP) + 0.5 for lane in range(lanes)], ticktext=list(NAMES[:lanes])),
     )  # fmt: skip
     for index, scene in enumerate(scenes):
-        told = timeline(scene.history, scene.thresholds.dead_share)
+        record = deaths(scene.history, scene.thresholds.dead_share)
         num_experts = scene.config.num_experts
         top = index * (1 + LANE_GAP)
         figure.add_hrect(y0=top, y1=top + 1, fillcolor=palette.accent, opacity=0.07, line_width=0, layer="below")
         colours = palette.expert_colours(num_experts)
         for expert in range(num_experts):
             height = top + (expert + 0.5) / num_experts
-            x, y = spell_lines(told, expert, height)
+            x, y = spell_lines(record, expert, height)
             figure.add_scatter(
                 x=x, y=y, mode="lines", line=dict(color=colours[expert], width=max(1.5, 32 / num_experts)),
                 name=f"{NAMES[index]}, expert {expert + 1}", meta={"run": index, "spells": expert, "height": height},
@@ -108,10 +108,10 @@ def deaths(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
     return figure
 
 
-def spell_lines(told: Timeline, expert: int, height: float) -> tuple[list[float | None], list[float | None]]:
+def spell_lines(record: DeathRecord, expert: int, height: float) -> tuple[list[float | None], list[float | None]]:
     """The spells of one expert as pieces of a line: x and y with gaps between."""
     x: list[float | None] = []
-    for first, last in told.spells[expert] if told.steps else ():
+    for first, last in record.spells[expert] if record.steps else ():
         x += [first, last, None]
     return x, [None if value is None else height for value in x]
 

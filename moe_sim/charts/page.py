@@ -1,7 +1,7 @@
 """History → Plotly figures: pure functions, the same for page, export, notebook and README.
 
 Each trace says in `meta` which quantity it shows. That is how the live page, which gets the figures once, keeps them up
-to date from the stream (pages/dashboard/bindings.js):
+to date from the stream (pages/dashboard/js/bindings.js):
 
 - `{"rows": column, "index": i, "smooth": n}`: y over steps, expert i of a per-expert column, averaged with horizon n
 - `{"coarse": column, "index": i}`: the same in blocks of ten steps

@@ -51,8 +51,8 @@ def small_print(scene: Scene, link: str = "") -> str:
 
 
 def slide_figure(figure: go.Figure, scene: Scene, link: str = "") -> go.Figure:
-    """A copy of a light figure of `moe_sim.charts.page` for a slide of 1600 × 900: large type, its title and caption, marks
-    of moved knobs on a time axis, and the small print at the bottom. The figure itself stays as it is."""
+    """A copy of a light figure for a slide of 1600 × 900: large type, title and caption, changed knobs marked on time
+    axes, and small print at the bottom. The figure itself stays unchanged."""
     return _slide(figure, [scene], small_print(scene, link))
 
 

@@ -17,11 +17,11 @@ from moe_sim.charts.html_page import run_to_html
 from moe_sim.charts.images import FORMATS, CannotDrawError, draw, find_browser
 from moe_sim.charts.page import page_figures
 from moe_sim.charts.slides import shown_figures, slide_figure
-from moe_sim.cli.arguments import INTERRUPTED, USAGE
+from moe_sim.cli.arguments import EXIT_INTERRUPTED, EXIT_USAGE
 from moe_sim.cli.run import add_run_arguments, follow, progress, read_plan, scene_of, summary
 from moe_sim.cli.sweep import add_sweep_arguments, sweep
 from moe_sim.config.codec import events_to_text, format_value
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.presets import PRESETS
 from moe_sim.history.files import CannotWriteError, check_writable, make_directory, write_whole
@@ -53,18 +53,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments, rest = _parser().parse_known_args(argv)
         _take_knobs(arguments, rest)
         return arguments.run(arguments) or 0
-    except (UsageError, CannotDrawError, CannotWriteError, EngineError, NotASweepError) as error:
+    except (InvalidInput, CannotDrawError, CannotWriteError, EngineError, NotASweepError) as error:
         print(error, file=sys.stderr)
-        return USAGE
+        return EXIT_USAGE
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One sentence instead of a page of usage."""
-        raise UsageError(f"{message[0].upper()}{message[1:]}; {self.prog} --help tells more.")
+        raise InvalidInput(f"{message[0].upper()}{message[1:]}; {self.prog} --help tells more.")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -81,7 +81,7 @@ def _take_knobs(arguments: argparse.Namespace, rest: list[str]) -> None:
     """name=value may also stand after options, where argparse leaves it over."""
     for word in rest:
         if word.startswith("-") or "knobs" not in arguments:
-            raise UsageError(f"{arguments.command} does not understand {word[:40]!r}.")
+            raise InvalidInput(f"{arguments.command} does not understand {word[:40]!r}.")
         arguments.knobs.append(word)
 
 
@@ -104,7 +104,7 @@ def _train(arguments: argparse.Namespace) -> None:
     paths = [Path(name) for name in arguments.out]
     for path in paths:
         if path.suffix.lower() not in WRITERS:
-            raise UsageError(f"{str(path)[-40:]!r} must end in one of {', '.join(WRITERS)}.")
+            raise InvalidInput(f"{str(path)[-40:]!r} must end in one of {', '.join(WRITERS)}.")
         check_writable(path)
     trainer = Trainer(plan.config)
     follow(plan, trainer)
@@ -148,7 +148,7 @@ def _choose(text: str, offered: tuple[str, ...], noun: str) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for word in chosen:
         if word not in offered:
-            raise UsageError(f"There is no {noun} {word[:40]!r}; there are {', '.join(offered)}.")
+            raise InvalidInput(f"There is no {noun} {word[:40]!r}; there are {', '.join(offered)}.")
     return chosen
 
 

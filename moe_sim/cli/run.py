@@ -15,7 +15,7 @@ from tqdm import tqdm
 from moe_sim.charts.scene import Scene
 from moe_sim.cli.arguments import read_whole_number, split_assignments
 from moe_sim.config.codec import events_from_text, events_to_text, parse_value
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import problems
 from moe_sim.config.limits import MOST_STEPS
@@ -49,7 +49,7 @@ def read_plan(arguments: argparse.Namespace) -> Plan:
     """Preset, knobs, events and steps of a command that runs something.
 
     Raises:
-        UsageError: with a sentence on the first thing that is wrong.
+        InvalidInput: with a sentence on the first thing that is wrong.
     """
     steps, preset = read_steps(arguments.steps), read_preset(arguments.preset)
     values = {name: parse_value(name, text) for name, text in split_assignments(arguments.knobs).items()}
@@ -60,7 +60,7 @@ def read_plan(arguments: argparse.Namespace) -> Plan:
     if late:
         notices.append(f"The event at step {min(late)} would never act: the run ends after step {steps}.")
     if notices:
-        raise UsageError(notices[0])
+        raise InvalidInput(notices[0])
     return Plan(config, events, steps)
 
 
@@ -68,7 +68,7 @@ def read_steps(text: str) -> int:
     """The number after `--steps`.
 
     Raises:
-        UsageError: if it is none, or more than a run may have.
+        InvalidInput: if it is none, or more than a run may have.
     """
     return read_whole_number("--steps", text, MOST_STEPS)
 
@@ -77,10 +77,10 @@ def read_preset(name: str | None) -> Preset | None:
     """The scenario after `--preset`, if there is one.
 
     Raises:
-        UsageError: if there is no such scenario.
+        InvalidInput: if there is no such scenario.
     """
     if name is not None and name not in PRESETS:
-        raise UsageError(f"There is no preset {name[:40]!r}; there are {', '.join(PRESETS)}.")
+        raise InvalidInput(f"There is no preset {name[:40]!r}; there are {', '.join(PRESETS)}.")
     return None if name is None else PRESETS[name]
 
 
@@ -88,12 +88,12 @@ def configuration(values: Mapping[str, object]) -> RunConfig:
     """A configuration of these values.
 
     Raises:
-        UsageError: with a sentence on the first that cannot be.
+        InvalidInput: with a sentence on the first that cannot be.
     """
     try:
         return RunConfig(**values)  # type: ignore[arg-type]
     except ValidationError as error:
-        raise UsageError(next(iter(problems(error).values()))) from None
+        raise InvalidInput(next(iter(problems(error).values()))) from None
 
 
 def progress(total: int, verb: str, unit: str, done: int = 0) -> Any:

@@ -6,11 +6,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from moe_sim.cli.arguments import EXIT_INTERRUPTED, read_whole_number, split_assignments
 from moe_sim.cli.arguments import FAILED as RUNS_FAILED
-from moe_sim.cli.arguments import INTERRUPTED, read_whole_number, split_assignments
 from moe_sim.cli.run import DEFAULT_STEPS, configuration, progress, read_preset, read_steps
 from moe_sim.config.codec import format_value
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engine import Engine
@@ -45,14 +45,14 @@ def sweep(arguments: argparse.Namespace) -> int:
         The exit code: 0, 1 if runs failed, 130 after Ctrl-C.
 
     Raises:
-        UsageError, EngineError, NotASweepError, CannotWriteError: with a sentence, before anything was computed or when
-            the engine or the disk gives up. Rows that were there by then are kept.
+        InvalidInput, EngineError, NotASweepError, CannotWriteError: with a sentence, before anything is computed or
+            when the engine or the disk fails. Rows finished by then are kept.
     """
     grid, engine = read_grid(arguments), _read_engine(arguments)
     cells = grid.cells()
     reasons = grid.left_out()
     if not cells:
-        raise UsageError(next(iter(reasons)))
+        raise InvalidInput(next(iter(reasons)))
     stores = [Store(Path(name)) for name in arguments.out]
     store, copies = (stores[0], stores[1:]) if stores else (None, [])
     histories = Histories(Path(arguments.histories)) if arguments.histories else None
@@ -75,7 +75,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     if interrupted:
         goes_on = "The same command goes on from here." if store else "Without --out they are all lost."
         print(f"Interrupted: {work.total - work.done} of {work.total} runs are left. {goes_on}", file=sys.stderr)
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     return RUNS_FAILED if failed else 0
 
 
@@ -83,7 +83,7 @@ def read_grid(arguments: argparse.Namespace) -> Grid:
     """The grid that the arguments ask for.
 
     Raises:
-        UsageError: with a sentence on the first thing that is wrong.
+        InvalidInput: with a sentence on the first thing that is wrong.
     """
     steps, preset = read_steps(arguments.steps), read_preset(arguments.preset)
     axes = {name: parse_values(name, text) for name, text in split_assignments(arguments.knobs).items()}

@@ -8,7 +8,7 @@ from typing import Any
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
-from moe_sim.config.run_plan import Variant
+from moe_sim.config.run_plan import RunPlan
 
 MOST_SEEDS = 1 + int(KNOBS["seed"].maximum or 0)
 
@@ -25,9 +25,9 @@ class ComparisonPreset:
     more_seeds: int = 0
     """Further runs that are the first one with other seeds."""
 
-    def variants(self, seed: int = 0) -> tuple[Variant, ...]:
+    def plans(self, seed: int = 0) -> tuple[RunPlan, ...]:
         """The runs."""
-        base = Variant(RunConfig(seed=seed, **self.changes))
+        base = RunPlan(RunConfig(seed=seed, **self.changes))
         seeds = ((seed + number) % MOST_SEEDS for number in range(1, self.more_seeds + 1))
         departures = (*self.departures, *(_from_start(seed=other) for other in seeds))
         return (base, *(base.changed(departure) for departure in departures))

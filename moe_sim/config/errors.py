@@ -3,5 +3,5 @@
 from __future__ import annotations
 
 
-class UsageError(Exception):
+class InvalidInput(Exception):
     """The message is the sentence that the user gets."""

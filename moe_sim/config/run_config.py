@@ -1,7 +1,7 @@
 """RunConfig: every knob of a run, once, with its bounds, its help and whether it acts live.
 
-The sidebar, the address bar and the tests are all made from `moe_sim.config.knobs.KNOBS`, which is read off `RunConfig`. To
-add a knob, add a field here.
+The sidebar, the address bar, the command line and the tests are made from `moe_sim.config.knobs.KNOBS`, which is read
+off `RunConfig`. To add a knob, add a field here.
 """
 
 from __future__ import annotations

@@ -24,16 +24,16 @@ WEIGHT_KNOBS = frozenset({"task", "seed", "num_experts", "expert_hidden_size"})
 
 
 @dataclass(frozen=True)
-class Variant:
+class RunPlan:
     """A whole run before it is made: its configuration at step 0, and the live knobs that move later."""
 
     config: RunConfig
-    plan: tuple[Event, ...] = ()
+    events: tuple[Event, ...] = ()
 
     def course(self, name: str) -> tuple[tuple[int, Any], ...]:
         """The values of a knob, each with the number of steps after which it holds; the first one from 0 on."""
         values = [(0, getattr(self.config, name))]
-        for event in self.plan:
+        for event in self.events:
             if name not in event.changes:
                 continue
             values = [one for one in values if one[0] < event.step]
@@ -41,9 +41,9 @@ class Variant:
                 values.append((event.step, event.changes[name]))
         return tuple(values)
 
-    def changed(self, changes: Iterable[Event]) -> Variant:
-        """The variant that departs from this one. A change after 0 steps belongs to the configuration, and may be of a
-        structural knob; a changed knob's own later moves in this variant are off.
+    def changed(self, changes: Iterable[Event]) -> RunPlan:
+        """The plan that departs from this one. A change after 0 steps belongs to the configuration, and may be of a
+        structural knob; a changed knob's own later moves in this plan are off.
 
         Raises:
             ValueError: (pydantic's ValidationError) where a value is not allowed at some step; ValueError for a
@@ -59,7 +59,7 @@ class Variant:
         return _from_courses(courses)
 
 
-def changes_between(base: Variant, other: Variant) -> tuple[Event, ...]:
+def changes_between(base: RunPlan, other: RunPlan) -> tuple[Event, ...]:
     """How `other` departs from `base`: `base.changed` of it is `other` again."""
     changes: dict[int, dict[str, Any]] = {}
     for name in KNOBS:
@@ -77,7 +77,7 @@ def changes_between(base: Variant, other: Variant) -> tuple[Event, ...]:
     return tuple(Event(step, changes[step]) for step in sorted(changes))
 
 
-def variant_from_text(base: Variant, text: str) -> tuple[Variant, list[str]]:
+def run_plan_from_text(base: RunPlan, text: str) -> tuple[RunPlan, list[str]]:
     """Read how a run departs from `base`, as `events_to_text` wrote it, however broken it is.
 
     Returns:
@@ -99,9 +99,9 @@ def variant_from_text(base: Variant, text: str) -> tuple[Variant, list[str]]:
     return base.changed(allowed), notices
 
 
-def differing_knobs(variants: Sequence[Variant]) -> tuple[str, ...]:
+def differing_knobs(plans: Sequence[RunPlan]) -> tuple[str, ...]:
     """The knobs whose course is not the same in all."""
-    return tuple(name for name in KNOBS if len({variant.course(name) for variant in variants}) > 1)
+    return tuple(name for name in KNOBS if len({plan.course(name) for plan in plans}) > 1)
 
 
 def course_in_words(course: tuple[tuple[int, Any], ...]) -> str:
@@ -110,15 +110,15 @@ def course_in_words(course: tuple[tuple[int, Any], ...]) -> str:
     return ", ".join([first[1], *(f"from step {step} on {value}" for step, value in later)])
 
 
-def difference_in_words(variants: Sequence[Variant]) -> str:
+def difference_in_words(plans: Sequence[RunPlan]) -> str:
     """One or two sentences: in what the runs differ, and what is the same in all."""
-    names, knobs = NAMES[: len(variants)], differing_knobs(variants)
+    names, knobs = NAMES[: len(plans)], differing_knobs(plans)
     runs = f"{', '.join(names[:-1])} and {names[-1]}"
     if not knobs:
         return f"{runs} do not differ: the same run {len(names)} times."
     parts = []
     for knob in knobs:
-        values = [course_in_words(variant.course(knob)) for variant in variants]
+        values = [course_in_words(plan.course(knob)) for plan in plans]
         told = " against ".join(values) if len(values) == 2 else "; ".join(
             f"{name} {value}" for name, value in zip(names, values, strict=True)
         )  # fmt: skip
@@ -126,9 +126,9 @@ def difference_in_words(variants: Sequence[Variant]) -> str:
     return f"{runs} differ only in {' and '.join(parts)}. {_what_is_shared(knobs)}"
 
 
-def variant_in_words(variant: Variant, among: Sequence[Variant]) -> str:
+def plan_in_words(plan: RunPlan, among: Sequence[RunPlan]) -> str:
     """What tells a run from the others, short: `α 0.03`, or `α 0, from step 100 on 0.1`."""
-    parts = [f"{short_name(knob)} {course_in_words(variant.course(knob))}" for knob in differing_knobs(among)]
+    parts = [f"{short_name(knob)} {course_in_words(plan.course(knob))}" for knob in differing_knobs(among)]
     return ", ".join(parts) or "the same"
 
 
@@ -140,18 +140,18 @@ def _what_is_shared(knobs: tuple[str, ...]) -> str:
     return f"They have {' and '.join(parts)}."
 
 
-def _from_courses(courses: dict[str, dict[int, Any]]) -> Variant:
+def _from_courses(courses: dict[str, dict[int, Any]]) -> RunPlan:
     config = RunConfig(**{name: course[0] for name, course in courses.items()})
     moves: dict[int, dict[str, Any]] = {}
     for name, course in courses.items():
         for step in course:
             if step:
                 moves.setdefault(step, {})[name] = course[step]
-    plan, before = [], config
+    events, before = [], config
     for step in sorted(moves):
         after = before.replace(**moves[step])
         moved = {name: getattr(after, name) for name in moves[step] if getattr(after, name) != getattr(before, name)}
         if moved:
-            plan.append(Event(step, moved))
+            events.append(Event(step, moved))
         before = after
-    return Variant(config, tuple(plan))
+    return RunPlan(config, tuple(events))

@@ -15,7 +15,7 @@ Spell = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Timeline:
+class DeathRecord:
     """What happened to the experts of one run. Steps before the smoothing horizon are not judged."""
 
     steps: int
@@ -33,7 +33,7 @@ class Timeline:
     """Those of them that were alive once and have been dead ever since."""
 
 
-def timeline(history: History, dead_share: float) -> Timeline:
+def deaths(history: History, dead_share: float) -> DeathRecord:
     """Read off the smoothed loads.
 
     Args:
@@ -49,7 +49,7 @@ def timeline(history: History, dead_share: float) -> Timeline:
     with_dead = np.flatnonzero(count) + 1
     recovered = len(with_dead) > 0 and with_dead[-1] < steps
     now = tuple(np.flatnonzero(dead[-1]).tolist()) if steps else ()
-    return Timeline(
+    return DeathRecord(
         steps=steps,
         spells=spells,
         first_death=int(with_dead[0]) if len(with_dead) else None,
@@ -60,25 +60,25 @@ def timeline(history: History, dead_share: float) -> Timeline:
     )
 
 
-def in_words(history: History, told: Timeline) -> str:
+def in_words(history: History, record: DeathRecord) -> str:
     """The timeline in a sentence or three."""
-    if told.first_death is None:
-        return "No expert has died." if told.steps >= SMOOTHING_HORIZON else ""
-    num_experts = len(told.spells)
-    words = f"First dead expert at step {told.first_death}, up to {told.most_dead} of {num_experts} at once."
-    if told.recovered_at is None:
-        back = sum(bool(spells) for spells in told.spells) - len(told.dead_now)
+    if record.first_death is None:
+        return "No expert has died." if record.steps >= SMOOTHING_HORIZON else ""
+    num_experts = len(record.spells)
+    words = f"First dead expert at step {record.first_death}, up to {record.most_dead} of {num_experts} at once."
+    if record.recovered_at is None:
+        back = sum(bool(spells) for spells in record.spells) - len(record.dead_now)
         came = f" {back} came back;" if back else ""
         never = ""
-        if told.never_back:
-            all_of_them = told.never_back == told.dead_now
-            never = " and never came back" if all_of_them else f", {len(told.never_back)} of them never came back"
-        return f"{words}{came} {len(told.dead_now)} {'is' if len(told.dead_now) == 1 else 'are'} dead now{never}."
-    words += f" All back at step {told.recovered_at}"
-    moves = [marker for marker in markers(history) if told.first_death <= marker.step < told.recovered_at]
+        if record.never_back:
+            all_of_them = record.never_back == record.dead_now
+            never = " and never came back" if all_of_them else f", {len(record.never_back)} of them never came back"
+        return f"{words}{came} {len(record.dead_now)} {'is' if len(record.dead_now) == 1 else 'are'} dead now{never}."
+    words += f" All back at step {record.recovered_at}"
+    moves = [marker for marker in markers(history) if record.first_death <= marker.step < record.recovered_at]
     if moves:
-        return f"{words}, {_steps(told.recovered_at - moves[-1].step)} after {moves[-1].label}."
-    return f"{words}, {_steps(told.recovered_at - told.first_death)} after the first one died."
+        return f"{words}, {_steps(record.recovered_at - moves[-1].step)} after {moves[-1].label}."
+    return f"{words}, {_steps(record.recovered_at - record.first_death)} after the first one died."
 
 
 def _steps(count: int) -> str:

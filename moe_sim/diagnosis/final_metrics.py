@@ -15,7 +15,7 @@ LAST = 50
 
 
 @dataclass(frozen=True)
-class Outcome:
+class FinalMetrics:
     """Final metrics of one run. Losses, fractions and entropies are means of its last 50 steps; loads are smoothed.
     NaN, or None for a whole number, where the run was too short to tell."""
 
@@ -43,7 +43,7 @@ class Outcome:
     """The first step from 20 on after which an expert was dead; None if there was none."""
 
 
-def outcome_of(history: History, *, diverged: bool) -> Outcome:
+def final_metrics(history: History, *, diverged: bool) -> FinalMetrics:
     """How a run ended.
 
     Args:
@@ -59,7 +59,7 @@ def outcome_of(history: History, *, diverged: bool) -> Outcome:
 
     looked_at = length // COARSE * COARSE
     dead = history.column("dead_experts", SMOOTHING_HORIZON - 1, length) > 0
-    return Outcome(
+    return FinalMetrics(
         steps_done=length,
         diverged=diverged,
         max_load=float(history.last("smoothed_load").max()),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 
-from moe_sim.live.background_run import Playback
+from moe_sim.live.background_run import BackgroundRun
 
 MOST_RUNS = int(os.environ.get("MOE_SIM_RUNS", "60"))
 """Different runs that train at once, unless the environment says otherwise."""
@@ -18,9 +18,9 @@ class Admission:
 
     def __init__(self, places: int = MOST_RUNS) -> None:
         self.places = places
-        self._holders: dict[Playback, tuple[frozenset[int], float]] = {}
+        self._holders: dict[BackgroundRun, tuple[frozenset[int], float]] = {}
         """What each is having computed, and when it last wanted a step."""
-        self._line: list[Playback] = []
+        self._line: list[BackgroundRun] = []
 
     @property
     def waiting(self) -> int:
@@ -30,24 +30,24 @@ class Admission:
     @property
     def taken(self) -> int:
         """Different runs that have places; those who follow the same one share it."""
-        return len(self._work())
+        return len(self._computed_runs())
 
-    def admit(self, run: Playback) -> bool:
+    def admit(self, run: BackgroundRun) -> bool:
         """Whether `run`, which wants a step, may have it now; else it stands in line, and has a `place`."""
-        work, held = run.work, self._holders.pop(run, None)
-        others = self._work()
-        may = held is not None and held[0] == work
-        if not may and (run in self._line[:1] or not self._line or work <= others):
-            may = not others or len(others | work) <= self.places
+        computed_runs, held = run.computed_runs, self._holders.pop(run, None)
+        others = self._computed_runs()
+        may = held is not None and held[0] == computed_runs
+        if not may and (run in self._line[:1] or not self._line or computed_runs <= others):
+            may = not others or len(others | computed_runs) <= self.places
         if may:
-            self._holders[run] = (work, time.monotonic())
+            self._holders[run] = (computed_runs, time.monotonic())
             self._leave_line(run)
         elif run not in self._line:
             self._line.append(run)
             run.place = len(self._line)
         return may
 
-    def sweep(self) -> list[Playback]:
+    def sweep(self) -> list[BackgroundRun]:
         """Take places back from those who left, ended, or paused for long.
 
         Returns:
@@ -60,18 +60,18 @@ class Admission:
         for run in list(self._line):
             if not run.wants_step or run.forgotten:
                 self._leave_line(run)
-        work, free = self._work(), []
+        computed_runs, free = self._computed_runs(), []
         for run in self._line:
-            if work and len(work | run.work) > self.places:
+            if computed_runs and len(computed_runs | run.computed_runs) > self.places:
                 break
-            work |= run.work
+            computed_runs |= run.computed_runs
             free.append(run)
         return free
 
-    def _work(self) -> frozenset[int]:
-        return frozenset().union(*(work for work, _ in self._holders.values()))
+    def _computed_runs(self) -> frozenset[int]:
+        return frozenset().union(*(computed_runs for computed_runs, _ in self._holders.values()))
 
-    def _leave_line(self, run: Playback) -> None:
+    def _leave_line(self, run: BackgroundRun) -> None:
         run.place = 0
         if run in self._line:
             self._line.remove(run)

@@ -30,14 +30,14 @@ LEASE_GRACE = 10.0
 log = logging.getLogger(__name__)
 
 
-class Playback(ABC):
+class BackgroundRun(ABC):
     """Advances step by step while somebody watches it. All methods may be called from any thread."""
 
     def __init__(self, rate: float = DEFAULT_RATE) -> None:
         self.id = secrets.token_urlsafe(16)
         self.rate = rate
         self.budget = DEFAULT_BUDGET
-        self.on_wake: Callable[[Playback], None] | None = None
+        self.on_wake: Callable[[BackgroundRun], None] | None = None
         """Called when it may want steps; the scheduler's."""
         self.forgotten = False
         """The scheduler has let go of it: nothing will happen any more."""
@@ -65,17 +65,17 @@ class Playback(ABC):
         """Whether there is nothing left to train."""
 
     @property
-    def lane(self) -> int:
-        """Whose work its steps are; see `moe_sim.live.runners.runner.Computing`."""
+    def worker(self) -> int:
+        """Whose work its steps are; see `moe_sim.live.runners.runner.Runner`."""
         return 0
 
     @property
-    def work(self) -> frozenset[int]:
+    def computed_runs(self) -> frozenset[int]:
         """What has to be computed for it, the same number for the same."""
         return frozenset({id(self)})
 
     @abstractmethod
-    def take_steps(self, count: int, seconds: float = math.inf) -> None:
+    def advance_by(self, count: int, seconds: float = math.inf) -> None:
         """Do so many steps, whatever the state; begin none after so many seconds."""
 
     @property
@@ -193,7 +193,7 @@ class Playback(ABC):
                 return
             before, hurrying = self.steps_done, self.catching_up
             try:
-                self.take_steps(self.steps_per_turn, TURN)
+                self.advance_by(self.steps_per_turn, TURN)
             except Exception:
                 self._failed = True
                 log.exception("failed after step %d: %r", self.steps_done, self)

@@ -7,33 +7,33 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from moe_sim.config.run_plan import NAMES, Variant
+from moe_sim.config.run_plan import NAMES, RunPlan
 from moe_sim.config.thresholds import Thresholds
-from moe_sim.live.background_run import DEFAULT_RATE, Playback
+from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
 from moe_sim.live.live_run import LiveRun
 
 
-class Comparison(Playback):
+class Comparison(BackgroundRun):
     """Runs side by side. Trained, paused and sped up as one; a live knob can be moved in one of them.
 
     Runs of the same seed see the same tokens in the same order and begin with the same weights, as long as they are of
     one shape, and so are identical until the first differing update.
     """
 
-    def __init__(self, variants: Sequence[Variant], *, rate: float = DEFAULT_RATE, catch_up: int = 0) -> None:
+    def __init__(self, plans: Sequence[RunPlan], *, rate: float = DEFAULT_RATE, catch_up: int = 0) -> None:
         """
         Args:
-            variants: two to four runs.
+            plans: two to four runs.
             rate: steps/s to aim at.
             catch_up: hurry to that step before anything else.
 
         Raises:
             ValueError: for another number of runs.
         """
-        if not 2 <= len(variants) <= len(NAMES):
-            raise ValueError(f"a comparison has 2 to {len(NAMES)} runs, not {len(variants)}")
+        if not 2 <= len(plans) <= len(NAMES):
+            raise ValueError(f"a comparison has 2 to {len(NAMES)} runs, not {len(plans)}")
         super().__init__(rate)
-        self.members = tuple(LiveRun(variant.config, variant.plan) for variant in variants)
+        self.members = tuple(LiveRun(plan.config, plan.events) for plan in plans)
         self._catch_up = catch_up
         self.extend(max(0, catch_up + 400 - self.budget))
 
@@ -41,9 +41,9 @@ class Comparison(Playback):
         return f"Comparison({', '.join(repr(member) for member in self.members)})"
 
     @property
-    def variants(self) -> tuple[Variant, ...]:
+    def plans(self) -> tuple[RunPlan, ...]:
         """What the runs are, with everything that was done by hand."""
-        return tuple(Variant(member.history.initial_config, member.course) for member in self.members)
+        return tuple(RunPlan(member.history.initial_config, member.course) for member in self.members)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -99,21 +99,21 @@ class Comparison(Playback):
                 member.update(**changes)
 
     @property
-    def lane(self) -> int:
-        return self.members[0].lane
+    def worker(self) -> int:
+        return self.members[0].worker
 
     @property
-    def work(self) -> frozenset[int]:
-        return frozenset().union(*(member.work for member in self.members))
+    def computed_runs(self) -> frozenset[int]:
+        return frozenset().union(*(member.computed_runs for member in self.members))
 
-    def take_steps(self, count: int, seconds: float = math.inf) -> None:
+    def advance_by(self, count: int, seconds: float = math.inf) -> None:
         hurrying, end = self.catching_up, time.monotonic() + seconds
         for _ in range(count):
             going = [member for member in self.members if not member.diverged]
             slowest = min((member.steps_done for member in going), default=0)
             for member in going:
                 if member.steps_done == slowest:
-                    member.take_steps(1, seconds)
+                    member.advance_by(1, seconds)
             if time.monotonic() >= end:
                 break
         if hurrying and not self.catching_up:

@@ -15,7 +15,7 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import SCALARS, History
 from moe_sim.history.probe import Probe
 from moe_sim.live.runners.pool import WorkerLost, shared_pool
-from moe_sim.live.runners.runner import Computation, Computing, Progress
+from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Task
 
@@ -26,12 +26,12 @@ MOST_LOSSES = 3
 """Worker processes that a run may lose without getting any further."""
 
 
-class Trajectory:
+class ComputedRun:
     """Has a run computed step by step, on demand. Shared by all who follow the same run until one of them moves a knob
     by hand. All methods may be called from any thread."""
 
     def __init__(
-        self, history: History, plan: tuple[Event, ...], computing: Computing | None, probes: Sequence[Probe],
+        self, history: History, plan: tuple[Event, ...], runner: Runner | None, probes: Sequence[Probe],
         *, shared: bool = False, task: Task | None = None,
     ) -> None:  # fmt: skip
         self.history = history
@@ -42,39 +42,39 @@ class Trajectory:
         self.diverged = False
         """Whether there is nothing left to compute."""
         self.failed = False
-        """Whether computing it went wrong."""
+        """Whether runner it went wrong."""
         self.is_shared = shared
         """Whether others may follow it too: then knobs are moved by its plan only."""
         self.followers: WeakSet[Any] = WeakSet()
         """Who reads it."""
-        self._computing = computing
+        self._runner = runner
         self._probes = list(probes)
         self._losses = 0
         self._lock = threading.RLock()
 
     @classmethod
-    def begin(cls, config: RunConfig, plan: tuple[Event, ...] = (), *, shared: bool = False) -> Trajectory:
+    def begin(cls, config: RunConfig, plan: tuple[Event, ...] = (), *, shared: bool = False) -> ComputedRun:
         """A run at step 0."""
-        computing = shared_pool().begin(config, plan)
-        trajectory = cls(History(config), plan, computing, (), shared=shared)
-        trajectory.look(0)
-        return trajectory
+        runner = shared_pool().begin(config, plan)
+        computed = cls(History(config), plan, runner, (), shared=shared)
+        computed.look(0)
+        return computed
 
     @classmethod
-    def recorded(cls, history: History, probe: Probe | None) -> Trajectory:
+    def recorded(cls, history: History, probe: Probe | None) -> ComputedRun:
         """A run that is over. Without a look at its routing map, the map is as at the start."""
-        probes = (probe,) if probe else Computation(history.initial_config).look().probes
+        probes = (probe,) if probe else LocalRunner(history.initial_config).look().probes
         return cls(history, history.events, None, probes)
 
     @property
     def is_recorded(self) -> bool:
         """Whether it is over, its weights gone."""
-        return self._computing is None
+        return self._runner is None
 
     @property
-    def lane(self) -> int:
-        """Who computes it; see `Computing`."""
-        return self._computing.lane if self._computing else 0
+    def worker(self) -> int:
+        """Who computes it; see `Runner`."""
+        return self._runner.worker if self._runner else 0
 
     def reach(self, step: int, seconds: float) -> int:
         """Compute towards `step`, but begin no step after so many seconds.
@@ -83,10 +83,10 @@ class Trajectory:
             The last step that there is now, at most `step`.
         """
         with self._lock:
-            if len(self.history) < step and not self.diverged and self._computing is not None:
-                if self._computing.lane == 0 and len(self.history) <= SOON and shared_pool().processes:
+            if len(self.history) < step and not self.diverged and self._runner is not None:
+                if self._runner.worker == 0 and len(self.history) <= SOON and shared_pool().processes:
                     self._begin_anew()  # the processes were not ready yet when this run began
-                self._ask(lambda computing: self._advance(computing, step, seconds))
+                self._ask(lambda runner: self._advance(runner, step, seconds))
             return min(step, len(self.history))
 
     def probe(self, step: int) -> Probe:
@@ -98,8 +98,8 @@ class Trajectory:
         """Have `probe` know the newest step, where that is `step`, exactly."""
         with self._lock:
             known = self._probes and self._probes[-1].step == step
-            if step == len(self.history) and not known and not self.diverged and self._computing is not None:
-                self._ask(lambda computing: computing.look())
+            if step == len(self.history) and not known and not self.diverged and self._runner is not None:
+                self._ask(lambda runner: runner.look())
 
     def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> None:
         """Move live knobs now, and follow another plan from now on. Only where it is not shared.
@@ -113,9 +113,9 @@ class Trajectory:
             self.plan = plan
             if changed:
                 self.history.record_event(Event(step, changed))
-            self._ask(lambda computing: computing.update(self._moves_for(computing), self._course()))
+            self._ask(lambda runner: runner.update(self._moves_for(runner), self._course()))
 
-    def branch(self, step: int, plan: tuple[Event, ...]) -> Trajectory:
+    def branch(self, step: int, plan: tuple[Event, ...]) -> ComputedRun:
         """The same run up to `step`, on its own from there on, and with another plan."""
         with self._lock:
             part = self.history.until(step)
@@ -123,13 +123,13 @@ class Trajectory:
             history.extend(part.rows())
             history.events = self.history.events if step == len(self.history) else part.events
             probes = [probe for probe in self._probes if probe.step <= step] or self._probes[:1]
-            twin = Trajectory(history, plan, self._computing, probes, task=self.task)
+            twin = ComputedRun(history, plan, self._runner, probes, task=self.task)
             twin.diverged = self.diverged and step == len(self.history)
-            if self._computing is not None:
+            if self._runner is not None:
                 try:
-                    twin._computing = self._computing.copy(step, twin._course())
+                    twin._runner = self._runner.copy(step, twin._course())
                 except WorkerLost:
-                    twin._computing = shared_pool().begin(history.initial_config, twin._course())
+                    twin._runner = shared_pool().begin(history.initial_config, twin._course())
             return twin
 
     def _course(self) -> tuple[Event, ...]:
@@ -137,26 +137,26 @@ class Trajectory:
         done = self.history.events
         return done + tuple(e for e in self.plan if e.step >= len(self.history) and e not in done)
 
-    def _moves_for(self, computing: Computing) -> dict[str, Any]:
+    def _moves_for(self, runner: Runner) -> dict[str, Any]:
         """The moves made at the newest step; none for a computation that has still to come so far again, as its plan
         has them."""
         newest = self.history.events[-1:]
-        here = newest and newest[0].step == len(self.history) == computing.steps_done
+        here = newest and newest[0].step == len(self.history) == runner.steps_done
         return newest[0].changes if here else {}
 
-    def _advance(self, computing: Computing, step: int, seconds: float) -> Progress:
+    def _advance(self, runner: Runner, step: int, seconds: float) -> Progress:
         """A turn. Steps that are known already (after a move to another process, or a branch) are done again first."""
         keep = self.is_shared and len(self.followers) > 1
-        return computing.advance(step - computing.steps_done, seconds, keep=keep)
+        return runner.advance(step - runner.steps_done, seconds, keep=keep)
 
-    def _ask(self, question: Callable[[Computing], Progress]) -> None:
+    def _ask(self, question: Callable[[Runner], Progress]) -> None:
         """Ask whoever computes, and take in what is new. Where a process was lost, another one begins anew."""
         while True:
-            assert self._computing is not None
+            assert self._runner is not None
             if self.failed:
                 raise RuntimeError("this run has failed before")
             try:
-                progress = question(self._computing)
+                progress = question(self._runner)
             except WorkerLost:
                 self._losses += 1
                 if self._losses > MOST_LOSSES:
@@ -169,7 +169,7 @@ class Trajectory:
                 return self._take(progress)
 
     def _begin_anew(self) -> None:
-        self._computing = shared_pool().begin(self.history.initial_config, self._course())
+        self._runner = shared_pool().begin(self.history.initial_config, self._course())
 
     def _take(self, progress: Progress) -> None:
         known = len(self.history)
@@ -186,27 +186,27 @@ class Trajectory:
             self._losses = 0
 
 
-_shared: WeakValueDictionary[str, Trajectory] = WeakValueDictionary()
+_shared: WeakValueDictionary[str, ComputedRun] = WeakValueDictionary()
 _sharing = threading.Lock()
 
 
-def shared_trajectory(config: RunConfig, plan: tuple[Event, ...], follower: Any) -> Trajectory:
-    """The trajectory of a configuration and a plan, the same one for all who ask while somebody follows it. The
+def shared_run(config: RunConfig, plan: tuple[Event, ...], follower: Any) -> ComputedRun:
+    """The computed of a configuration and a plan, the same one for all who ask while somebody follows it. The
     follower is one of them from now on."""
     key = f"{config.model_dump_json()} {events_to_text(plan)}"
     with _sharing:
-        trajectory = _shared.get(key)
-        if trajectory is None or trajectory.failed or not trajectory.is_shared:
-            trajectory = _shared[key] = Trajectory.begin(config, plan, shared=True)
-        trajectory.followers.add(follower)  # before somebody else may take it for their own
-        return trajectory
+        computed = _shared.get(key)
+        if computed is None or computed.failed or not computed.is_shared:
+            computed = _shared[key] = ComputedRun.begin(config, plan, shared=True)
+        computed.followers.add(follower)  # before somebody else may take it for their own
+        return computed
 
 
-def owned(trajectory: Trajectory, follower: Any, step: int) -> Trajectory:
-    """A trajectory that is the same up to `step`, and the follower's alone: this very one if nobody else follows it."""
+def owned(computed: ComputedRun, follower: Any, step: int) -> ComputedRun:
+    """A computed that is the same up to `step`, and the follower's alone: this very one if nobody else follows it."""
     with _sharing:
-        others = [one for one in trajectory.followers if one is not follower and not one.forgotten]
-        if not trajectory.is_shared or (not others and step == len(trajectory.history)):
-            trajectory.is_shared = False
-            return trajectory
-    return trajectory.branch(step, trajectory.plan)
+        others = [one for one in computed.followers if one is not follower and not one.forgotten]
+        if not computed.is_shared or (not others and step == len(computed.history)):
+            computed.is_shared = False
+            return computed
+    return computed.branch(step, computed.plan)

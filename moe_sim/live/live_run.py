@@ -12,24 +12,24 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
-from moe_sim.live.background_run import DEFAULT_RATE, Playback
-from moe_sim.live.computed_run import Trajectory, owned, shared_trajectory
+from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
+from moe_sim.live.computed_run import ComputedRun, owned, shared_run
 from moe_sim.tasks.task import Task
 
 
-class LiveRun(Playback):
+class LiveRun(BackgroundRun):
     """One training run that can be watched and controlled while it goes on. All methods may be called from any thread.
 
-    Runs of the same configuration and plan share one `Trajectory`: each goes through it at its own pace, and what one
+    Runs of the same configuration and plan share one `ComputedRun`: each goes through it at its own pace, and what one
     has had computed need not be computed for the others. The first knob that is moved by hand branches off.
     """
 
     def __init__(
         self, config: RunConfig, plan: tuple[Event, ...] = (), rate: float = DEFAULT_RATE,
-        trajectory: Trajectory | None = None,
+        computed: ComputedRun | None = None,
     ) -> None:  # fmt: skip
         super().__init__(rate)
-        self._trajectory = trajectory or shared_trajectory(config, plan, self)
+        self._computed = computed or shared_run(config, plan, self)
         self._position = 0
         self.thresholds = Thresholds()
         """Where the diagnosis draws its lines."""
@@ -40,31 +40,31 @@ class LiveRun(Playback):
     @property
     def history(self) -> History:
         """What it did so far. Reading it never needs a lock."""
-        trajectory = self._trajectory
-        return trajectory.history.until(self._position) if trajectory.is_shared else trajectory.history
+        computed = self._computed
+        return computed.history.until(self._position) if computed.is_shared else computed.history
 
     @property
     def plan(self) -> tuple[Event, ...]:
         """Live knobs that move by themselves at their step, unless a hand has moved that knob."""
-        return self._trajectory.plan
+        return self._computed.plan
 
     @property
     def probe(self) -> Probe:
         """How the held-out tokens are routed now, or were a few steps ago."""
-        return self._trajectory.probe(self.steps_done)
+        return self._computed.probe(self.steps_done)
 
     @property
     def task(self) -> Task:
         """What is learned."""
-        return self._trajectory.task
+        return self._computed.task
 
     @property
-    def lane(self) -> int:
-        return self._trajectory.lane
+    def worker(self) -> int:
+        return self._computed.worker
 
     @property
-    def work(self) -> frozenset[int]:
-        return frozenset({id(self._trajectory)})
+    def computed_runs(self) -> frozenset[int]:
+        return frozenset({id(self._computed)})
 
     @property
     def config(self) -> RunConfig:
@@ -92,23 +92,23 @@ class LiveRun(Playback):
 
     @property
     def steps_done(self) -> int:
-        trajectory = self._trajectory
-        return self._position if trajectory.is_shared else len(trajectory.history)
+        computed = self._computed
+        return self._position if computed.is_shared else len(computed.history)
 
     @property
     def diverged(self) -> bool:
-        trajectory = self._trajectory
-        return trajectory.diverged and self.steps_done == len(trajectory.history)
+        computed = self._computed
+        return computed.diverged and self.steps_done == len(computed.history)
 
     @property
     def is_recorded(self) -> bool:
         """Whether it is over, to be looked at only."""
-        return self._trajectory.is_recorded
+        return self._computed.is_recorded
 
     @classmethod
     def recorded(cls, history: History, probe: Probe | None) -> LiveRun:
         """A run that is over, to be looked at: its weights are gone, so it cannot go on."""
-        run = cls(history.initial_config, trajectory=Trajectory.recorded(history, probe))
+        run = cls(history.initial_config, computed=ComputedRun.recorded(history, probe))
         run.budget = len(history)
         return run
 
@@ -129,8 +129,8 @@ class LiveRun(Playback):
             if self.is_recorded:
                 twin = LiveRun.again(self.history.initial_config, course, steps)
             else:
-                trajectory = self._trajectory.branch(steps, course)
-                twin = LiveRun(self.history.initial_config, course, trajectory=trajectory)
+                computed = self._computed.branch(steps, course)
+                twin = LiveRun(self.history.initial_config, course, computed=computed)
         twin.rate, twin.budget, twin.thresholds = self.rate, self.budget, self.thresholds
         return twin
 
@@ -138,7 +138,7 @@ class LiveRun(Playback):
         """Stop after the turn going on."""
         super().pause()
         with self._lock:
-            self._trajectory.look(self.steps_done)
+            self._computed.look(self.steps_done)
 
     def extend(self, steps: int = 1_000) -> None:
         """Raise the step budget. A recorded run has none to raise."""
@@ -164,21 +164,21 @@ class LiveRun(Playback):
             if changed or plan != self.plan:
                 self._own().update(changes, plan)
 
-    def _own(self) -> Trajectory:
-        """The trajectory, now nobody else's."""
-        trajectory = owned(self._trajectory, self, self.steps_done)
-        if trajectory is not self._trajectory:
-            self._trajectory.followers.discard(self)
-            self._trajectory = trajectory
-        return trajectory
+    def _own(self) -> ComputedRun:
+        """The computed, now nobody else's."""
+        computed = owned(self._computed, self, self.steps_done)
+        if computed is not self._computed:
+            self._computed.followers.discard(self)
+            self._computed = computed
+        return computed
 
-    def take_steps(self, count: int, seconds: float = math.inf) -> None:
+    def advance_by(self, count: int, seconds: float = math.inf) -> None:
         hurrying = self.catching_up
-        self._position = self._trajectory.reach(self.steps_done + count, seconds)
+        self._position = self._computed.reach(self.steps_done + count, seconds)
         if hurrying and not self.catching_up:
             self.follow_plan()
         if self.state != "training" and not self.catching_up:
-            self._trajectory.look(self._position)
+            self._computed.look(self._position)
 
     def follow_plan(self) -> None:
         """Move the knobs that are to move at this very step, instead of with the next one."""

@@ -14,9 +14,9 @@ from weakref import WeakValueDictionary
 import torch
 
 from moe_sim.live.admission import Admission
-from moe_sim.live.background_run import Playback
+from moe_sim.live.background_run import BackgroundRun
 
-Kind = TypeVar("Kind", bound=Playback)
+Kind = TypeVar("Kind", bound=BackgroundRun)
 
 FORGET_AFTER = 30 * 60.0
 """Seconds after which a run that nobody watches is forgotten."""
@@ -28,20 +28,20 @@ SWEEP_INTERVAL = 0.5
 """Seconds between two looks for places that have become free."""
 
 
-class Lane:
+class WorkerQueue:
     """The runs whose steps are one processor's work, by when their next turn is due."""
 
     def __init__(self, lock: threading.RLock) -> None:
         self.changed = threading.Condition(lock)
-        self._queue: list[tuple[float, int, Playback]] = []
+        self._queue: list[tuple[float, int, BackgroundRun]] = []
         self._order = itertools.count()
 
-    def push(self, due: float, run: Playback) -> None:
+    def push(self, due: float, run: BackgroundRun) -> None:
         """Put a run in line."""
         heapq.heappush(self._queue, (due, next(self._order), run))
         self.changed.notify()
 
-    def pop(self, now: float) -> tuple[float, Playback] | None:
+    def pop(self, now: float) -> tuple[float, BackgroundRun] | None:
         """The run that has been due for longest, with when it was; None if none is."""
         if not self._queue or self._queue[0][0] > now:
             return None
@@ -62,10 +62,10 @@ class Scheduler:
 
     def __init__(self, admission: Admission | None = None) -> None:
         self.admission = admission or Admission()
-        self._runs: WeakValueDictionary[str, Playback] = WeakValueDictionary()
+        self._runs: WeakValueDictionary[str, BackgroundRun] = WeakValueDictionary()
         # Weak: a run is its session's, its viewers' and its lecture's, and goes with the last of them.
         self._lock = threading.RLock()
-        self._lanes: dict[int, Lane] = {}
+        self._queues: dict[int, WorkerQueue] = {}
         self._threads: list[threading.Thread] = []
         self._running = False
         self._swept_at = self._idle_swept_at = time.monotonic()
@@ -76,7 +76,7 @@ class Scheduler:
         """Begin to work. Threads for worker processes come with the runs that need them."""
         with self._lock:
             self._running = True
-            self._lane(0)
+            self._queue_of(0)
             for run in self._runs.values():
                 self.enqueue(run)
 
@@ -84,11 +84,11 @@ class Scheduler:
         """End the threads and wait for them. A thread inside torch must not meet the interpreter's end."""
         with self._lock:
             self._running = False
-            for lane in self._lanes.values():
-                lane.changed.notify_all()
+            for queue in self._queues.values():
+                queue.changed.notify_all()
         for thread in self._threads:
             thread.join()
-        self._threads, self._lanes = [], {}
+        self._threads, self._queues = [], {}
 
     def add(self, run: Kind) -> Kind:
         """Take a run in; returns it."""
@@ -97,44 +97,44 @@ class Scheduler:
         run.on_wake = self.enqueue
         return run
 
-    def get(self, run_id: str) -> Playback | None:
+    def get(self, run_id: str) -> BackgroundRun | None:
         """What has that id; None if nothing has (any more)."""
         return self._runs.get(run_id)
 
     @property
-    def runs(self) -> tuple[Playback, ...]:
+    def runs(self) -> tuple[BackgroundRun, ...]:
         """All that are kept."""
         with self._lock:
             return tuple(self._runs.values())
 
-    def remove(self, run: Playback) -> None:
+    def remove(self, run: BackgroundRun) -> None:
         """Forget a run. It stops training."""
         run.pause()
         run.forgotten = True
         with self._lock:
             self._runs.pop(run.id, None)
 
-    def enqueue(self, run: Playback) -> None:
+    def enqueue(self, run: BackgroundRun) -> None:
         """Have a look at `run` as soon as possible, if it wants a step and there is a place for it."""
         with self._lock:
             if self._running and not run.queued and not run.forgotten and run.wants_step and self.admission.admit(run):
                 run.queued = True
-                self._lane(run.lane).push(time.monotonic(), run)
+                self._queue_of(run.worker).push(time.monotonic(), run)
 
-    def _lane(self, number: int) -> Lane:
-        if number not in self._lanes:
-            lane = self._lanes[number] = Lane(self._lock)
+    def _queue_of(self, number: int) -> WorkerQueue:
+        if number not in self._queues:
+            queue = self._queues[number] = WorkerQueue(self._lock)
             for i in range(THREADS_PER_WORKER if number else 1):
-                thread = threading.Thread(target=self._work, args=(lane,), name=f"trainer-{number}-{i}", daemon=True)
+                thread = threading.Thread(target=self._work, args=(queue,), name=f"trainer-{number}-{i}", daemon=True)
                 self._threads.append(thread)
                 thread.start()
-        return self._lanes[number]
+        return self._queues[number]
 
-    def _work(self, lane: Lane) -> None:
+    def _work(self, queue: WorkerQueue) -> None:
         torch.set_num_threads(1)
         while True:
             with self._lock:
-                turn = self._next_turn(lane)
+                turn = self._next_turn(queue)
             if turn is None:
                 return
             due, run = turn
@@ -146,19 +146,19 @@ class Scheduler:
                 run.queued = run.wants_step and not run.forgotten and self.admission.admit(run)
                 if run.queued:
                     # A run that is late may catch up one turn, no more; then it queues behind the others.
-                    self._lane(run.lane).push(max(due + pause, time.monotonic() - pause), run)
+                    self._queue_of(run.worker).push(max(due + pause, time.monotonic() - pause), run)
 
-    def _next_turn(self, lane: Lane) -> tuple[float, Playback] | None:
+    def _next_turn(self, queue: WorkerQueue) -> tuple[float, BackgroundRun] | None:
         """Wait for the next run that is due; None when stopped. Called with the lock held."""
         while self._running:
             now = time.monotonic()
             if now - self._swept_at > SWEEP_INTERVAL:
                 self._swept_at = now
                 self._sweep(now)
-            turn = lane.pop(now)
+            turn = queue.pop(now)
             if turn is not None:
                 return turn
-            lane.wait(now, SWEEP_INTERVAL)
+            queue.wait(now, SWEEP_INTERVAL)
         return None
 
     def _sweep(self, now: float) -> None:

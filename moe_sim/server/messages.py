@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from moe_sim import metrics
-from moe_sim.diagnosis.deaths import in_words, timeline
+from moe_sim.diagnosis.deaths import deaths, in_words
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.history import COARSE
 from moe_sim.history.markers import ONE_MOVE, markers
 from moe_sim.history.series import SIGNALS, coarse_mean, recent_mean, recent_terms, signals, smoothed_imbalance
-from moe_sim.live.background_run import Playback
+from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.lectures import shared_lectures
 from moe_sim.live.live_run import LiveRun
@@ -68,8 +68,8 @@ def encode_comparison(comparison: Comparison, start: int) -> tuple[int, str]:
     told = [_message(member, min(start, member.steps_done), frozenset())[1] for member in members]
     message = _play(comparison) | {"from": start, "to": stop, "members": told}
     for part, member in zip(message["members"], members, strict=True):
-        deaths = timeline(member.history, member.thresholds.dead_share)
-        part["timeline"] = {"words": in_words(member.history, deaths), "spells": deaths.spells}
+        record = deaths(member.history, member.thresholds.dead_share)
+        part["timeline"] = {"words": in_words(member.history, record), "spells": record.spells}
     return stop, _text(message)
 
 
@@ -77,7 +77,7 @@ def _text(message: dict[str, Any]) -> str:
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
 
-def _play(run: Playback) -> dict[str, Any]:
+def _play(run: BackgroundRun) -> dict[str, Any]:
     playing = {
         "state": run.state,
         "budget": run.budget,
@@ -87,7 +87,7 @@ def _play(run: Playback) -> dict[str, Any]:
     return playing | waiting(run)
 
 
-def waiting(run: Playback) -> dict[str, Any]:
+def waiting(run: BackgroundRun) -> dict[str, Any]:
     """What is told to whoever waits for a place to train, and nobody else: which place, and what to watch meanwhile."""
     return {"place": run.place, "lectures": shared_lectures().going(MOST_LECTURES)} if run.place else {}
 

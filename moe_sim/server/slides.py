@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from moe_sim.charts.scene import Scene
 from moe_sim.charts.slides import comparison_slide, shown_figures, slide_figure
 from moe_sim.config.run_plan import difference_in_words
-from moe_sim.live.background_run import Playback
+from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 
@@ -24,7 +24,7 @@ MOST_WAITING = 8
 NO_CHART = "There is no such chart (any more)."
 
 
-def slide_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request], Any]:
+def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Request], Any]:
     """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up.
 
     Drawing takes some tenths of a second of the processor that trains, so it is done for one visitor at a time, and who
@@ -60,10 +60,10 @@ def scene_of(run: LiveRun) -> Scene:
     return Scene(run.history, run.config, run.probe, run.task, run.thresholds)
 
 
-def _slide(run: Playback, name: str, link: str) -> str | None:
+def _slide(run: BackgroundRun, name: str, link: str) -> str | None:
     if isinstance(run, Comparison):
         scenes = [scene_of(member) for member in run.members]
-        figure = comparison_slide(name, scenes, difference_in_words(run.variants), link[:LONGEST_LINK])
+        figure = comparison_slide(name, scenes, difference_in_words(run.plans), link[:LONGEST_LINK])
     elif isinstance(run, LiveRun):
         figure = _slide_of_run(run, name, link[:LONGEST_LINK])
     else:

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from moe_sim.config.codec import events_to_text
 from moe_sim.history.markers import ONE_MOVE
-from moe_sim.live.background_run import Playback
+from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import ALL_PARTS, encode, encode_comparison, waiting
@@ -110,7 +110,7 @@ class _Stream(EventSourceResponse):
             await super().__call__(scope, receive, send)
 
 
-def live_endpoint(find: Callable[[str], Playback | None]) -> Callable[[Request], Any]:
+def live_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Request], Any]:
     """The handler of `GET /live/{run_id}`: `find` looks runs up. `Last-Event-ID` or `?from=` resumes."""
 
     async def endpoint(request: Request) -> Response:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from moe_sim.config.codec import parse_value, to_query
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.run_config import RunConfig
 
@@ -47,7 +47,7 @@ class Grid:
     """Every combination of the values of some knobs × seeds.
 
     Raises:
-        UsageError: if the seeds or the number of runs cannot be.
+        InvalidInput: if the seeds or the number of runs cannot be.
     """
 
     base: RunConfig
@@ -59,14 +59,14 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.seeds < 1 or self.steps < 1:
-            raise UsageError("A sweep needs at least one seed and one step.")
+            raise InvalidInput("A sweep needs at least one seed and one step.")
         if "seed" in self.axes and self.seeds != 1:
-            raise UsageError("Give either values for seed or a number of seeds, not both.")
+            raise InvalidInput("Give either values for seed or a number of seeds, not both.")
         if self.base.seed + self.seeds - 1 > KNOBS["seed"].maximum:  # type: ignore[operator]
-            raise UsageError(f"The last seed would be above {KNOBS['seed'].maximum:.0f}.")
+            raise InvalidInput(f"The last seed would be above {KNOBS['seed'].maximum:.0f}.")
         runs = self.seeds * math.prod(len(values) for values in self.axes.values())
         if runs > MOST_RUNS:
-            raise UsageError(f"That would be {runs:,} runs; a sweep has at most {MOST_RUNS:,}.")
+            raise InvalidInput(f"That would be {runs:,} runs; a sweep has at most {MOST_RUNS:,}.")
 
     def cells(self) -> tuple[Cell, ...]:
         """Every run that can be, each once; the seeds of a combination stand together."""
@@ -99,15 +99,15 @@ def parse_values(name: str, text: str) -> tuple[Any, ...]:
     (so many, evenly spaced) and `0.001..1:4:log` (geometric).
 
     Raises:
-        UsageError: with a sentence that names the knob and what is allowed.
+        InvalidInput: with a sentence that names the knob and what is allowed.
     """
     if name not in KNOBS:
-        raise UsageError(f"There is no knob named {name[:40]!r}.")
+        raise InvalidInput(f"There is no knob named {name[:40]!r}.")
     values: list[Any] = []
     for part in text.split(","):
         values += _parse_part(name, part.strip())
         if len(values) > MOST_RUNS:
-            raise UsageError(f"{_what(name)} has more than {MOST_RUNS:,} values.")
+            raise InvalidInput(f"{_what(name)} has more than {MOST_RUNS:,} values.")
     return tuple(dict.fromkeys(values))
 
 
@@ -118,12 +118,12 @@ def _parse_part(name: str, part: str) -> list[Any]:
     high_text, *how = rest.split(":")
     low, high = _valid(name, low_text), _valid(name, high_text)
     if low is None or high is None or low > high:
-        raise UsageError(f"{_what(name)} has a range {part[:40]!r} that does not go from a lower to a higher number.")
+        raise InvalidInput(f"{_what(name)} has a range {part[:40]!r} that does not go from a lower to a higher number.")
     if not how:
         if KNOBS[name].kind is float:
-            raise UsageError(f"{_what(name)} needs a number of values in its range, as in {part[:40]}:5.")
+            raise InvalidInput(f"{_what(name)} needs a number of values in its range, as in {part[:40]}:5.")
         if high - low >= MOST_RUNS:
-            raise UsageError(f"{_what(name)} has a range {part[:40]!r} of more than {MOST_RUNS:,} values.")
+            raise InvalidInput(f"{_what(name)} has a range {part[:40]!r} of more than {MOST_RUNS:,} values.")
         return list(range(low, high + 1))
     return [_valid(name, str(_rounded(name, number))) for number in _spread(name, part, low, high, how)]
 
@@ -132,11 +132,11 @@ def _spread(name: str, part: str, low: float, high: float, how: list[str]) -> li
     """So many numbers from `low` to `high`."""
     count, *scale = how
     if not (count.isascii() and count.isdigit() and len(count) <= 4 and 2 <= int(count) <= MOST_IN_RANGE):
-        raise UsageError(f"{_what(name)} needs 2 to {MOST_IN_RANGE} values in its range, not {count[:40]!r}.")
+        raise InvalidInput(f"{_what(name)} needs 2 to {MOST_IN_RANGE} values in its range, not {count[:40]!r}.")
     if scale not in ([], ["log"]):
-        raise UsageError(f"{_what(name)} has a range {part[:40]!r} that is not LOW..HIGH:COUNT or LOW..HIGH:COUNT:log.")
+        raise InvalidInput(f"{_what(name)} has a range {part[:40]!r}, not LOW..HIGH:COUNT or LOW..HIGH:COUNT:log.")
     if scale and low <= 0:
-        raise UsageError(f"{_what(name)} has a range that is spaced by log, so it must begin above 0, not at {low:g}.")
+        raise InvalidInput(f"{_what(name)} has a range spaced by log, so it must begin above 0, not at {low:g}.")
     shares = [i / (int(count) - 1) for i in range(int(count))]
     if scale:
         return [low * (high / low) ** share for share in shares]
@@ -152,7 +152,7 @@ def _valid(name: str, text: str) -> Any:
     try:
         config = RunConfig(**{"num_experts": 64, "top_k": 2, name: parse_value(name, text)})
     except ValidationError as error:
-        raise UsageError(problems(error)[name]) from None
+        raise InvalidInput(problems(error)[name]) from None
     return getattr(config, name)
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import default_engine
 from moe_sim.sweep.grid import Cell
@@ -59,15 +59,15 @@ class Limits:
         """Refuse what is too large.
 
         Raises:
-            UsageError: if it is.
+            InvalidInput: if it is.
         """
         if runs > self.runs:
-            raise UsageError(f"{runs:,} runs are more than the {self.runs:,} that a sweep on this page may have.")
+            raise InvalidInput(f"{runs:,} runs are more than the {self.runs:,} that a sweep on this page may have.")
         if steps > self.steps:
-            raise UsageError(f"{steps:,} steps in all are more than the {self.steps:,} that a sweep here may have.")
+            raise InvalidInput(f"{steps:,} steps in all are more than the {self.steps:,} that a sweep here may have.")
 
 
-class Booking:
+class QueuedSweep:
     """One visitor's sweep. There is no other way to it: only who holds it can cancel it."""
 
     def __init__(self, cells: Sequence[Cell], known: Mapping[str, Row]) -> None:
@@ -113,7 +113,7 @@ class Booking:
         return self._sweep.seconds_left if self._sweep is not None else None
 
     def work(self, start: Callable[[Sequence[Cell]], Sweep]) -> None:
-        """Do what is missing. Called by the desk."""
+        """Do what is missing. Called by the queue."""
         self.state = "running"
         try:
             self._sweep = start(self._missing)
@@ -125,7 +125,7 @@ class Booking:
             self.problem, self.state = str(error) or type(error).__name__, "broken"
 
     def give_up_if(self, patience: float) -> None:
-        """Cancel it if nobody has looked for so many seconds. Called by the desk."""
+        """Cancel it if nobody has looked for so many seconds. Called by the queue."""
         if time.monotonic() - self._looked > patience:
             self.cancel()
 
@@ -139,13 +139,13 @@ def _start(cells: Sequence[Cell]) -> Sweep:
     return Sweep(cells, default_engine())
 
 
-class Desk:
+class SweepQueue:
     """Takes bookings and does them one after the other. All methods may be called from any thread.
 
     Args:
         start: makes the sweep of some cells.
         limits: how large it may be.
-        patience: seconds without a look after which a booking is cancelled.
+        patience: seconds without a look after which a sweep is cancelled.
     """
 
     def __init__(
@@ -154,13 +154,13 @@ class Desk:
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
         self._start, self._patience = start, patience
-        self._line: list[Booking] = []
+        self._line: list[QueuedSweep] = []
         """The one at work first."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
-    def book(self, cells: Sequence[Cell], known: Mapping[str, Row] | None = None) -> Booking:
+    def book(self, cells: Sequence[Cell], known: Mapping[str, Row] | None = None) -> QueuedSweep:
         """Stand in line with a sweep; it starts at once if nobody else is there.
 
         Args:
@@ -168,25 +168,25 @@ class Desk:
             known: rows by the names of their runs, which are not done again unless they failed or were stopped.
 
         Raises:
-            UsageError: if it is too large, or the line too long.
+            InvalidInput: if it is too large, or the line too long.
         """
         known = {run: row for run, row in (known or {}).items() if row["status"] in (DONE, DIVERGED)}
-        booking = Booking(cells, known)
+        sweep = QueuedSweep(cells, known)
         self.limits.check(runs=len(cells), steps=sum(cell.steps for cell in cells))
         with self._changed:
             if self._closed or len(self._line) >= LONGEST_LINE:
-                raise UsageError("Too many sweeps are waiting here; try again later.")
-            self._line.append(booking)
+                raise InvalidInput("Too many sweeps are waiting here; try again later.")
+            self._line.append(sweep)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="sweeps", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
-        return booking
+        return sweep
 
-    def ahead_of(self, booking: Booking) -> int:
+    def ahead_of(self, sweep: QueuedSweep) -> int:
         """How many sweeps come before it."""
         with self._changed:
-            return self._line.index(booking) if booking in self._line else 0
+            return self._line.index(sweep) if sweep in self._line else 0
 
     @property
     def waiting(self) -> int:
@@ -197,8 +197,8 @@ class Desk:
         """Cancel everything and wait until it has ended."""
         with self._changed:
             self._closed = True
-            for booking in self._line:
-                booking.cancel()
+            for sweep in self._line:
+                sweep.cancel()
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
@@ -209,28 +209,28 @@ class Desk:
                 self._changed.wait_for(lambda: self._closed or self._line)
                 if not self._line:
                     return
-                booking = self._line[0]
-            self._do(booking)
+                sweep = self._line[0]
+            self._do(sweep)
             with self._changed:
-                self._line.remove(booking)
+                self._line.remove(sweep)
 
-    def _do(self, booking: Booking) -> None:
+    def _do(self, sweep: QueuedSweep) -> None:
         """Have one thread work, and meanwhile look after everybody in line."""
-        work = threading.Thread(target=booking.work, args=(self._start,), name="sweep", daemon=True)
+        work = threading.Thread(target=sweep.work, args=(self._start,), name="sweep", daemon=True)
         work.start()
         while work.is_alive():
             with self._changed:
                 for one in self._line:
                     one.give_up_if(self._patience)
-                for one in [one for one in self._line if one.unwanted and one is not booking]:
+                for one in [one for one in self._line if one.unwanted and one is not sweep]:
                     one.state = "cancelled"
                     self._line.remove(one)
             work.join(LOOK_AROUND)
 
 
 @lru_cache(maxsize=1)
-def shared_desk() -> Desk:
-    """The desk of this process; it stops by itself when the interpreter exits."""
-    desk = Desk(limits=Limits.from_environment())
-    atexit.register(desk.stop)
-    return desk
+def shared_sweep_queue() -> SweepQueue:
+    """The queue of this process; it stops by itself when the interpreter exits."""
+    queue = SweepQueue(limits=Limits.from_environment())
+    atexit.register(queue.stop)
+    return queue

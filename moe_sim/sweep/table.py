@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from moe_sim.config.knobs import KNOBS
-from moe_sim.diagnosis.final_metrics import Outcome
+from moe_sim.diagnosis.final_metrics import FinalMetrics
 from moe_sim.history.files import write_whole
 from moe_sim.sweep.untrusted_files import (
     Columns,
@@ -31,7 +31,7 @@ DTYPES: dict[str, str] = {
     "run": "str",
     **{name: _KINDS[knob.kind] for name, knob in KNOBS.items()},
     "steps": "int64",
-    **{field.name: _OUTCOMES[str(field.type)] for field in fields(Outcome)},
+    **{field.name: _OUTCOMES[str(field.type)] for field in fields(FinalMetrics)},
     "status": "str",
     "error": "str",
 }

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-from moe_sim.diagnosis.final_metrics import outcome_of
+from moe_sim.diagnosis.final_metrics import final_metrics
 from moe_sim.history.history import History
 from moe_sim.sweep.grid import Cell
 from moe_sim.trainer.trainer import Trainer
 
 Row = dict[str, Any]
-"""Every knob by its name with `run` before and `steps` after them, the fields of `Outcome`, `status` and `error`."""
+"""`run`, every knob by its name, `steps`, the fields of `FinalMetrics`, `status` and `error`."""
 StopFlag = Callable[[], bool]
 """True once the run is to end before its time."""
 
@@ -58,7 +58,7 @@ def run_cell(cell: Cell, stopped: StopFlag = never, with_history: bool = False) 
 
 def failed_row(cell: Cell, sentence: str) -> Row:
     """The row of a run that has no result."""
-    return _fill(cell, asdict(outcome_of(History(cell.config), diverged=False)), FAILED, sentence)
+    return _fill(cell, asdict(final_metrics(History(cell.config), diverged=False)), FAILED, sentence)
 
 
 def sentence_of(error: BaseException) -> str:
@@ -81,7 +81,7 @@ def _train(trainer: Trainer, steps: int, stopped: StopFlag) -> bool:
 
 def _row(cell: Cell, trainer: Trainer, completed: bool) -> Row:
     status = STOPPED if not completed else DIVERGED if trainer.diverged else DONE
-    return _fill(cell, asdict(outcome_of(trainer.history, diverged=trainer.diverged)), status, None)
+    return _fill(cell, asdict(final_metrics(trainer.history, diverged=trainer.diverged)), status, None)
 
 
 def _fill(cell: Cell, outcome: Row, status: str, error: str | None) -> Row:

@@ -7,7 +7,7 @@ from typing import Any
 
 from moe_sim.charts.blank import blank_comparison
 from moe_sim.charts.palette import Theme
-from moe_sim.config.run_plan import NAMES, difference_in_words, variant_in_words
+from moe_sim.config.run_plan import NAMES, difference_in_words, plan_in_words
 from moe_sim.live.comparison import Comparison
 from pages.dashboard.mounting import common_payload, current_theme, mount
 from pages.visitor.replay import to_keep
@@ -21,15 +21,12 @@ def show(
     theme = current_theme()
     key = (run.id, theme, session.thresholds)
     data = session.remembered("comparison", key, lambda: payload(run, theme))
-    variants = run.variants
+    plans = run.plans
     words = {
-        "difference": difference_in_words(variants),
-        "runs": [
-            {"name": name, "words": variant_in_words(variant, variants)}
-            for name, variant in zip(NAMES, variants, strict=False)
-        ],
+        "difference": difference_in_words(plans),
+        "runs": [{"name": name, "words": plan_in_words(plan, plans)} for name, plan in zip(NAMES, plans, strict=False)],
     }
-    keeping = {"session": session.opened_with, "hurrying": run.catching_up, "kept": to_keep(variants)}
+    keeping = {"session": session.opened_with, "hurrying": run.catching_up, "kept": to_keep(plans)}
     mount("compare", ("compare.js",), data | words | keeping, command, next_message)
 
 

@@ -14,7 +14,7 @@ import streamlit as st
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.series import SIGNALS
-from moe_sim.live.background_run import RATES, Playback
+from moe_sim.live.background_run import RATES, BackgroundRun
 from moe_sim.server.http import PLOTLY_PATH, plotly_script
 from pages.dashboard.inbox import Inbox
 from pages.visitor import hosting
@@ -24,7 +24,7 @@ FALLBACK_INTERVAL = 0.5
 UNTIL_SENT = 0.1
 """Seconds within which Streamlit, which sends every 5 ms, has surely sent what was drawn."""
 _FOLDER = Path(__file__).parent
-_SHARED = ("store.js", "bindings.js", "plots.js", "toolbar.js", "chrome.js", "stream.js", "board.js")
+_SHARED = ("store.js", "bindings.js", "plots.js", "toolbar.js", "status.js", "stream.js", "board.js")
 
 
 def mount(
@@ -49,7 +49,7 @@ def mount(
         f"expert_collapse_{name}",
         html=(_FOLDER / f"{name}.html").read_text(encoding="utf-8"),
         css=(_FOLDER / "dashboard.css").read_text(encoding="utf-8"),
-        js="\n".join((_FOLDER / script).read_text(encoding="utf-8") for script in _SHARED + scripts),
+        js="\n".join((_FOLDER / "js" / script).read_text(encoding="utf-8") for script in _SHARED + scripts),
         isolate_styles=False,
     )
 
@@ -101,7 +101,7 @@ def current_theme() -> Theme:
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
-def common_payload(run: Playback, thresholds: Thresholds, theme: Theme) -> dict[str, Any]:
+def common_payload(run: BackgroundRun, thresholds: Thresholds, theme: Theme) -> dict[str, Any]:
     """What every board needs to know: addresses (None where the server does not answer them), colours, lines."""
     base, served = hosting.base_path(), hosting.routes_served()
     palette = PALETTES[theme]

@@ -14,7 +14,7 @@ from moe_sim.teaching.other_names import KNOB_NAMES, METRICS
 from moe_sim.teaching.terms.catalogue import TERMS
 from pages.dashboard.mounting import common_payload, current_theme, mount
 from pages.visitor.commands import obey
-from pages.visitor.comparison import variant_of
+from pages.visitor.comparison import plan_of
 from pages.visitor.replay import to_keep
 from pages.visitor.session import Session
 
@@ -24,14 +24,14 @@ def show(session: Session) -> None:
     theme = current_theme()
     key = (session.run.id, theme, session.thresholds, session.view.level)
     data = session.remembered("payload", key, lambda: payload(session.run, theme, session.view.level))
-    kept = None if session.following or session.run.is_recorded else to_keep([variant_of(session.run)])
+    kept = None if session.following or session.run.is_recorded else to_keep([plan_of(session.run)])
     data = data | {
         "tab": session.view.tab, "log": session.view.log, "turns": session.turns, "hide": sorted(session.view.hide),
         "watching": session.following is not None,
         "session": session.opened_with, "hurrying": session.run.catching_up, "kept": kept,
     }  # fmt: skip
     mount(
-        "dashboard", ("lessons.js", "tabs.js", "main.js"), data, lambda command: obey(session, command),
+        "dashboard", ("explanations.js", "tabs.js", "live.js"), data, lambda command: obey(session, command),
         session.next_message,
     )  # fmt: skip
 

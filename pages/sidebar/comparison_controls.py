@@ -13,71 +13,72 @@ from moe_sim.config.knobs import KNOBS, short_name
 from moe_sim.config.run_plan import NAMES, course_in_words, differing_knobs
 from moe_sim.history.markers import markers
 from pages.sidebar.knob_widgets import knob_widget
-from pages.visitor.comparison import Bench, variant_of
+from pages.visitor.comparison import ComparisonSession, plan_of
 from pages.visitor.session import Session
 
 LATEST = 100_000
 
 
-def draw(session: Session, bench: Bench) -> None:
+def draw(session: Session, comparison: ComparisonSession) -> None:
     """Show them."""
     with st.container(horizontal=True, key="presets-comparisons"):
         for name, preset in COMPARISONS.items():
-            variants = preset.variants(bench.run.variants[0].config.seed)
+            plans = preset.plans(comparison.run.plans[0].config.seed)
             st.button(
                 preset.label, key=f"comparison-{name}", help=preset.description,
-                type="primary" if bench.run.variants == variants else "secondary",
-                on_click=bench.begin, args=(variants,),
+                type="primary" if comparison.run.plans == plans else "secondary",
+                on_click=comparison.begin, args=(plans,),
             )  # fmt: skip
-    _first(session, bench)
-    for which in range(1, len(bench.run.members)):
-        _other(bench, which)
-    if len(bench.run.members) < len(NAMES):
-        st.button("Add a run", icon=":material/add:", on_click=bench.add, width="stretch")
+    _first(session, comparison)
+    for which in range(1, len(comparison.run.members)):
+        _other(comparison, which)
+    if len(comparison.run.members) < len(NAMES):
+        st.button("Add a run", icon=":material/add:", on_click=comparison.add, width="stretch")
     with st.expander("What if … branch from the Live run"):
-        _branch(session, bench)
+        _branch(session, comparison)
 
 
-def _first(session: Session, bench: Bench) -> None:
+def _first(session: Session, comparison: ComparisonSession) -> None:
     with st.container(border=True):
         st.markdown("**A** · what the others depart from")
-        live = variant_of(session.run)
-        same = bench.run.variants[0] == live
+        live = plan_of(session.run)
+        same = comparison.run.plans[0] == live
         st.button("Take the Live run as A", disabled=same, width="stretch",
-                  on_click=lambda: bench.begin((live, live.changed(()))),
+                  on_click=lambda: comparison.begin((live, live.changed(()))),
                   help="As it began, with everything that was done to it.")  # fmt: skip
 
 
-def _other(bench: Bench, which: int) -> None:
-    name, variants = NAMES[which], bench.run.variants
+def _other(comparison: ComparisonSession, which: int) -> None:
+    name, plans = NAMES[which], comparison.run.plans
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
             st.markdown(f"**{name}** · departs from A in")
-            if len(variants) > 2:
+            if len(plans) > 2:
                 st.button("", icon=":material/close:", key=f"remove-{name}", type="tertiary", help=f"Leave {name} out",
-                          on_click=bench.remove, args=(which,))  # fmt: skip
-        for knob in differing_knobs((variants[0], variants[which])):
+                          on_click=comparison.remove, args=(which,))  # fmt: skip
+        for knob in differing_knobs((plans[0], plans[which])):
             st.button(
-                f"{short_name(knob)}: {course_in_words(variants[which].course(knob))}", key=f"departs-{name}-{knob}",
-                icon=":material/undo:", type="tertiary", on_click=bench.give_back, args=(which, knob),
-                help=f"Let {name} have it as A has it again: {course_in_words(variants[0].course(knob))}.",
+                f"{short_name(knob)}: {course_in_words(plans[which].course(knob))}", key=f"departs-{name}-{knob}",
+                icon=":material/undo:", type="tertiary", on_click=comparison.give_back, args=(which, knob),
+                help=f"Let {name} have it as A has it again: {course_in_words(plans[0].course(knob))}.",
             )  # fmt: skip
         with st.popover("Change …", width="stretch"):
-            knob, value = _pick(bench, name, which)
+            knob, value = _pick(comparison, name, which)
             step = st.number_input("From step", 0, LATEST, 0, key=f"step-{name}", disabled=not KNOBS[knob].live)
             st.button("From that step on, anew", key=f"depart-{name}", type="primary", width="stretch",
-                      on_click=bench.depart, args=(which, step if KNOBS[knob].live else 0, knob, value))  # fmt: skip
-            st.button("Now, in the run going on", key=f"move-{name}", width="stretch", on_click=bench.move,
+                      on_click=comparison.depart, args=(which, step if KNOBS[knob].live else 0, knob, value),
+                      )  # fmt: skip
+            st.button("Now, in the run going on", key=f"move-{name}", width="stretch", on_click=comparison.move,
                       args=(which, knob, value), disabled=not KNOBS[knob].live)  # fmt: skip
 
 
-def _pick(bench: Bench, name: str, which: int) -> tuple[str, Any]:
+def _pick(comparison: ComparisonSession, name: str, which: int) -> tuple[str, Any]:
     """A knob and a value for it, out of all of them."""
-    config = bench.run.members[which].config
+    config = comparison.run.members[which].config
     return _knob_and_value(name, config, lambda knob: True)
 
 
-def _branch(session: Session, bench: Bench) -> None:
+def _branch(session: Session, comparison: ComparisonSession) -> None:
     run = session.run
     steps = len(run.history)
     if not steps:
@@ -87,7 +88,7 @@ def _branch(session: Session, bench: Bench) -> None:
     st.caption(f"The Live run has {steps} steps; {told}. What if something else had been done?")
     step = st.slider("At step", 0, steps, min(100, steps), key="branch-step")
     knob, value = _knob_and_value("branch", run.history.config_at(step + 1), lambda knob: KNOBS[knob].live)
-    st.button("Branch", type="primary", width="stretch", on_click=bench.branch, args=(run, step, knob, value),
+    st.button("Branch", type="primary", width="stretch", on_click=comparison.branch, args=(run, step, knob, value),
               help=f"A is the run as it was; B is the same with {short_name(knob)} {format_value(value)} from there "
               "on. Both start at step 0 and hurry there.")  # fmt: skip
 

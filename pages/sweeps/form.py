@@ -8,15 +8,15 @@ from typing import Any
 import streamlit as st
 
 from moe_sim.config.codec import format_value
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.sweep.estimate import estimated_seconds
 from moe_sim.sweep.grid import Cell, Grid, parse_values
-from moe_sim.sweep.queue import shared_desk
+from moe_sim.sweep.queue import shared_sweep_queue
 from moe_sim.sweep.wording import duration, suggested_values
-from pages.sweeps.my_sweeps import Holding
-from pages.text.markdown import literal
+from pages.sweeps.my_sweeps import MySweeps
+from pages.text.markdown import escape_markdown
 from pages.visitor.session import Session
 
 NUMBERS = ("First", "Second", "Third")
@@ -26,7 +26,7 @@ FIRST_KNOBS = ("aux_loss_coef", "num_experts", NONE)
 MOST_SEEDS, MOST_STEPS = 20, 5_000
 
 
-def draw(session: Session, holding: Holding) -> None:
+def draw(session: Session, sweeps: MySweeps) -> None:
     """Show the form, what it would come to, and the way to start it."""
     st.subheader("New sweep", anchor=False)
     base = session.run.config
@@ -38,10 +38,10 @@ def draw(session: Session, holding: Holding) -> None:
     steps = right.number_input("Steps", 10, MOST_STEPS, step=50, key=_begun_with("steps", 300))
     try:
         grid = Grid(base, {name: parse_values(name, text) for name, text in axes.items()}, seeds, steps)
-        shared_desk().limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
-        _offer(session, holding, grid)
-    except UsageError as error:
-        st.warning(literal(str(error)))
+        shared_sweep_queue().limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
+        _offer(session, sweeps, grid)
+    except InvalidInput as error:
+        st.warning(escape_markdown(str(error)))
         st.button("Start", width="stretch", disabled=True, key="sweep-no-start")
     st.caption(_base_in_words(base, axes))
 
@@ -86,7 +86,7 @@ def _base_in_words(base: RunConfig, axes: dict[str, str]) -> str:
         if name not in axes and name != "seed" and value != KNOBS[name].default
     ]
     rest = f": {', '.join(moved)}, the rest at its default" if moved else ", which is at its defaults"
-    return literal(f"Everything else as in your run on the Live page{rest}.")
+    return escape_markdown(f"Everything else as in your run on the Live page{rest}.")
 
 
 def _most_runs(grid: Grid) -> int:
@@ -97,20 +97,20 @@ def _most_runs(grid: Grid) -> int:
     return runs
 
 
-def _offer(session: Session, holding: Holding, grid: Grid) -> None:
+def _offer(session: Session, sweeps: MySweeps, grid: Grid) -> None:
     cells, workers = grid.cells(), os.cpu_count() or 1
-    left = [cell for cell in cells if cell.run not in holding.kept]
+    left = [cell for cell in cells if cell.run not in sweeps.kept]
     have = f", {len(cells) - len(left):,} of them done before" if len(left) < len(cells) else ""
     takes = f", {duration(_seconds(session, left, workers))}" if left else ""
     st.markdown(f"**{len(cells):,} runs**{have}{takes}")
-    usable = bool(cells) and not holding.under_way
+    usable = bool(cells) and not sweeps.under_way
     st.button(
         "Start", type="primary" if usable else "secondary", width="stretch", disabled=not usable, key="sweep-start",
-        on_click=_start, args=(session, holding, grid),
-        help="One sweep at a time: cancel the one that is under way first." if holding.under_way else None,
+        on_click=_start, args=(session, sweeps, grid),
+        help="One sweep at a time: cancel the one that is under way first." if sweeps.under_way else None,
     )  # fmt: skip
     for reason, count in grid.left_out().items():
-        st.caption(literal(f"{count:,} more cannot be. {reason}"))
+        st.caption(escape_markdown(f"{count:,} more cannot be. {reason}"))
 
 
 def _seconds(session: Session, cells: list[Cell], workers: int) -> float:
@@ -119,8 +119,8 @@ def _seconds(session: Session, cells: list[Cell], workers: int) -> float:
     return session.remembered("sweep_seconds", key, lambda: estimated_seconds(cells, workers))
 
 
-def _start(session: Session, holding: Holding, grid: Grid) -> None:
+def _start(session: Session, sweeps: MySweeps, grid: Grid) -> None:
     try:
-        holding.start(grid)
-    except UsageError as error:
+        sweeps.start(grid)
+    except InvalidInput as error:
         session.notices.append(str(error))

@@ -12,7 +12,7 @@ import streamlit as st
 from moe_sim.sweep.gallery import GRID, gallery
 from moe_sim.sweep.grid import Grid
 from moe_sim.sweep.measures import axes_of
-from moe_sim.sweep.queue import Booking, shared_desk
+from moe_sim.sweep.queue import QueuedSweep, shared_sweep_queue
 from moe_sim.sweep.table import rows_to_frame
 from moe_sim.sweep.wording import command_of
 from moe_sim.sweep.worker import Row
@@ -38,11 +38,11 @@ class Table:
 
 
 @dataclass
-class Holding:
+class MySweeps:
     """One visitor's."""
 
     chosen: str = GALLERY
-    booking: Booking | None = None
+    sweep: QueuedSweep | None = None
     grid: Grid | None = None
     opened: tuple[str, pd.DataFrame] | None = None
     """A file's name and its rows."""
@@ -52,28 +52,28 @@ class Holding:
     @property
     def under_way(self) -> bool:
         """Whether a sweep is waiting or running."""
-        return self.booking is not None and not self.booking.over
+        return self.sweep is not None and not self.sweep.over
 
     @property
     def choices(self) -> list[str]:
         """What there is to look at."""
-        mine = [MINE] if self.booking is not None else []
+        mine = [MINE] if self.sweep is not None else []
         return [GALLERY, *mine, *([self.opened[0]] if self.opened else [])]
 
     def start(self, grid: Grid) -> None:
         """Do what is missing of a sweep.
 
         Raises:
-            UsageError: if it is too large.
+            InvalidInput: if it is too large.
         """
         self.keep()
-        self.booking = shared_desk().book(grid.cells(), self.kept)
+        self.sweep = shared_sweep_queue().book(grid.cells(), self.kept)
         self.grid, self.chosen = grid, MINE
 
     def keep(self) -> None:
         """Note the rows of the sweep of now, so that none is computed twice."""
-        if self.booking is not None:
-            self.kept |= {row["run"]: row for row in self.booking.rows}
+        if self.sweep is not None:
+            self.kept |= {row["run"]: row for row in self.sweep.rows}
             for run in list(islice(self.kept, max(0, len(self.kept) - MOST_KEPT))):
                 del self.kept[run]
 
@@ -81,15 +81,15 @@ class Holding:
         """Look at a file that the command line made.
 
         Raises:
-            UsageError: if it is not one.
+            InvalidInput: if it is not one.
         """
         self.opened = name, opened_table(name, content)
         self.chosen = name
 
     def table(self) -> Table:
         """What is being looked at."""
-        if self.chosen == MINE and self.booking is not None and self.grid is not None:
-            return Table(rows_to_frame(self.booking.rows), self.grid.axes, "", command_of(self.grid))
+        if self.chosen == MINE and self.sweep is not None and self.grid is not None:
+            return Table(rows_to_frame(self.sweep.rows), self.grid.axes, "", command_of(self.grid))
         if self.opened is not None and self.chosen == self.opened[0]:
             return Table(self.opened[1], axes_of(self.opened[1]), f"{len(self.opened[1]):,} rows of {self.chosen}.")
         frame = _gallery()
@@ -102,8 +102,8 @@ def _gallery() -> pd.DataFrame:
     return gallery()
 
 
-def mine() -> Holding:
+def my_sweeps() -> MySweeps:
     """The visitor's whose script is running."""
     if "sweeps" not in st.session_state:
-        st.session_state["sweeps"] = Holding()
+        st.session_state["sweeps"] = MySweeps()
     return st.session_state["sweeps"]

@@ -6,63 +6,63 @@ import streamlit as st
 
 from moe_sim.sweep.grid import Grid
 from moe_sim.sweep.measures import in_words
-from moe_sim.sweep.queue import Booking, shared_desk
+from moe_sim.sweep.queue import QueuedSweep, shared_sweep_queue
 from moe_sim.sweep.wording import duration
 from moe_sim.sweep.worker import DONE, STOPPED, Row
-from pages.sweeps.my_sweeps import Holding
-from pages.text.markdown import literal
+from pages.sweeps.my_sweeps import MySweeps
+from pages.text.markdown import escape_markdown
 
 REFRESH = 1.0
 """Seconds between two looks while it is under way."""
 MOST_LISTED = 20
 
 
-def draw(holding: Holding) -> None:
+def draw(sweeps: MySweeps) -> None:
     """Show the sweep's progress, kept up to date until it is over."""
-    st.fragment(_progress, run_every=REFRESH if holding.under_way else None)(holding)
+    st.fragment(_progress, run_every=REFRESH if sweeps.under_way else None)(sweeps)
 
 
-def _progress(holding: Holding) -> None:
-    booking, grid = holding.booking, holding.grid
-    if booking is None or grid is None:
+def _progress(sweeps: MySweeps) -> None:
+    sweep, grid = sweeps.sweep, sweeps.grid
+    if sweep is None or grid is None:
         return
-    under_way = not booking.over
-    booking.look()
+    under_way = not sweep.over
+    sweep.look()
     bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(booking.done / max(1, booking.total), text=_state_in_words(booking))
+    bar.progress(sweep.done / max(1, sweep.total), text=_state_in_words(sweep))
     if under_way:
-        button.button("Cancel", on_click=booking.cancel, width="stretch", key="sweep-cancel")
+        button.button("Cancel", on_click=sweep.cancel, width="stretch", key="sweep-cancel")
     else:
-        holding.keep()
-    _failures(booking, grid)
-    if not under_way and st.session_state.get("sweep_over") is not booking:
-        st.session_state["sweep_over"] = booking
+        sweeps.keep()
+    _failures(sweep, grid)
+    if not under_way and st.session_state.get("sweep_over") is not sweep:
+        st.session_state["sweep_over"] = sweep
         st.rerun()  # the whole page: nothing needs to be kept up to date any more
 
 
-def _state_in_words(booking: Booking) -> str:
-    count = f"{booking.done:,} of {booking.total:,} runs"
-    if booking.state == "waiting":
-        ahead = shared_desk().ahead_of(booking)
+def _state_in_words(sweep: QueuedSweep) -> str:
+    count = f"{sweep.done:,} of {sweep.total:,} runs"
+    if sweep.state == "waiting":
+        ahead = shared_sweep_queue().ahead_of(sweep)
         return f"Waiting: {ahead} other sweep{'s' * (ahead != 1)} before yours."
-    if booking.state == "running":
-        left = booking.seconds_left
+    if sweep.state == "running":
+        left = sweep.seconds_left
         return f"{count}, {duration(left)} left" if left is not None else f"{count}, starting the workers …"
-    if booking.state == "broken":
-        return f"The sweep could not run. {booking.problem}"
-    if booking.state == "cancelled":
+    if sweep.state == "broken":
+        return f"The sweep could not run. {sweep.problem}"
+    if sweep.state == "cancelled":
         return f"Cancelled at {count}. Start the same sweep again to run only what is missing."
     return f"Finished, {count}."
 
 
-def _failures(booking: Booking, grid: Grid) -> None:
+def _failures(sweep: QueuedSweep, grid: Grid) -> None:
     """The runs that have no result, each with its configuration."""
-    bad = [row for row in booking.rows if row["status"] not in (DONE, STOPPED)]
+    bad = [row for row in sweep.rows if row["status"] not in (DONE, STOPPED)]
     if not bad:
         return
     with st.expander(f"{len(bad):,} runs without a result", icon=":material/warning:"):
         for row in bad[:MOST_LISTED]:
-            st.markdown("- " + literal(f"{_named(row, grid)}: {row['status']}. {row['error'] or ''}"))
+            st.markdown("- " + escape_markdown(f"{_named(row, grid)}: {row['status']}. {row['error'] or ''}"))
         if len(bad) > MOST_LISTED:
             st.caption(f"and {len(bad) - MOST_LISTED:,} more, in the table.")
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import ValidationError
 
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.sweep.measures import MEASURES
@@ -33,21 +33,21 @@ def opened_table(name: str, content: bytes) -> pd.DataFrame:
     """The table in a file that `python -m moe_sim sweep` wrote.
 
     Raises:
-        UsageError: if the file is something else, or too large to be looked at here.
+        InvalidInput: if the file is something else, or too large to be looked at here.
     """
     name = name[-LONGEST_NAME:]
     ending = Path(name).suffix.lower()
     if len(content) > LARGEST_UPLOAD * 1_000_000:
-        raise UsageError(f"{name} is too large: at most {LARGEST_UPLOAD} MB can be looked at here.")
+        raise InvalidInput(f"{name} is too large: at most {LARGEST_UPLOAD} MB can be looked at here.")
     try:
         if ending not in ENDINGS:
             raise NotASweepError("another kind of file")
         frame = table_from(content, ending, MOST_ROWS)
         _check(frame)
     except TooManyRowsError:
-        raise UsageError(f"{name} has more than the {MOST_ROWS:,} rows that can be looked at here.") from None
+        raise InvalidInput(f"{name} has more than the {MOST_ROWS:,} rows that can be looked at here.") from None
     except (NotASweepError, ValidationError):
-        raise UsageError(f"{name} is not a table that python -m moe_sim sweep has written.") from None
+        raise InvalidInput(f"{name} is not a table that python -m moe_sim sweep has written.") from None
     return frame
 
 

@@ -11,7 +11,7 @@ JOINTS = re.compile(r"(?i)(?<=:)(?=\S)|(?<=www)(?=\.)|(?<=@)")
 JOINER = "\N{WORD JOINER}"
 
 
-def literal(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """A text that may have come from anywhere, as Markdown that shows it unchanged: no link, picture, formula, icon or
     colour is made of it."""
     apart = JOINTS.sub(JOINER, " ".join(text.split()))

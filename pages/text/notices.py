@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from pages.text.markdown import literal
+from pages.text.markdown import escape_markdown
 
 MOST = 4
 """Notices at a time. A link may be wrong in hundreds of places, and the page below should still be seen."""
@@ -14,7 +14,7 @@ def show(notices: list[str]) -> None:
     """Show them as they are, not as Markdown, and forget them."""
     with st.container():  # there with and without notices: what comes below keeps its place, else it is mounted anew
         for notice in notices[:MOST]:
-            st.warning(literal(notice), icon=":material/info:")
+            st.warning(escape_markdown(notice), icon=":material/info:")
         if len(notices) > MOST:
             st.warning(f"And {len(notices) - MOST} more of this kind.", icon=":material/info:")
     notices.clear()

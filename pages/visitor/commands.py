@@ -42,7 +42,7 @@ def _resume(session: Session, replay: Replay | None) -> None:
     """Compute again what was trained before the connection was lost, unless something else was begun since."""
     if session.run.id != session.opened_with:
         return
-    if replay is None or len(replay.variants) > 1:
+    if replay is None or len(replay.plans) > 1:
         session.notices.append(REFUSED)
     else:
         session.show(replay.run)

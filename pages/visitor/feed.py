@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from moe_sim.live.background_run import Playback
+from moe_sim.live.background_run import BackgroundRun
 
 OVERLAP = 5
 """In so many messages a step is told."""
@@ -17,7 +17,7 @@ class Feed:
     def __init__(self) -> None:
         self._told: deque[int] = deque(maxlen=OVERLAP)
 
-    def next(self, run: Playback, encode: Callable[[int], tuple[int, str]]) -> str:
+    def next(self, run: BackgroundRun, encode: Callable[[int], tuple[int, str]]) -> str:
         """What `run` did lately. Each step is in several messages, in case the browser skips one."""
         run.touch()
         stop, message = encode(self._told[0] if len(self._told) == OVERLAP else 0)

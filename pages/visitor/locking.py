@@ -7,7 +7,7 @@ from functools import wraps
 from typing import Any
 
 
-def in_turn(act: Callable[..., Any]) -> Callable[..., Any]:
+def synchronized(act: Callable[..., Any]) -> Callable[..., Any]:
     """A method that waits for whoever holds the object's `acting` lock."""
 
     @wraps(act)

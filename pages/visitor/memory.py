@@ -10,7 +10,7 @@ T = TypeVar("T")
 NO_MEMORY = "This machine does not have the memory for that. Fewer experts, or smaller ones, need less."
 
 
-def unless_refused(make: Callable[[], T], notices: list[str]) -> T | None:
+def or_notice_out_of_memory(make: Callable[[], T], notices: list[str]) -> T | None:
     """What `make` gives; None, with a notice, if there is no memory for it. Torch says so with a RuntimeError."""
     try:
         return make()

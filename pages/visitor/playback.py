@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from moe_sim.config.limits import MOST_STEPS
-from moe_sim.live.background_run import RATES, Playback
+from moe_sim.live.background_run import RATES, BackgroundRun
 
 
-def play(run: Playback, command: dict[str, Any]) -> None:
+def play(run: BackgroundRun, command: dict[str, Any]) -> None:
     """Play, pause, speed: what can be done to whatever trains in the background."""
     match command:
         case {"name": "train"}:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from moe_sim.config.codec import events_from_text, events_to_text, from_query, to_query
-from moe_sim.config.run_plan import NAMES, Variant
+from moe_sim.config.run_plan import NAMES, RunPlan
 from moe_sim.live.background_run import RATES
 from moe_sim.live.live_run import LiveRun
 
@@ -23,7 +23,7 @@ REFUSED = "The connection was lost, and what had been trained cannot be computed
 class Replay:
     """Runs that were trained side by side, or one alone, up to a step."""
 
-    variants: tuple[Variant, ...]
+    plans: tuple[RunPlan, ...]
     steps: int
     budget: int
     rate: float
@@ -32,17 +32,17 @@ class Replay:
 
     def run(self) -> LiveRun:
         """The one run, hurrying to the step."""
-        (variant,) = self.variants
-        run = LiveRun.again(variant.config, variant.plan, self.steps)
+        (plan,) = self.plans
+        run = LiveRun.again(plan.config, plan.events, self.steps)
         run.rate, run.budget = self.rate, self.budget
         if self.training:
             run.train()
         return run
 
 
-def to_keep(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+def to_keep(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
     """What a browser keeps of runs: where each began, and every move of a knob."""
-    return [{"config": to_query(variant.config), "events": events_to_text(variant.plan)} for variant in variants]
+    return [{"config": to_query(plan.config), "events": events_to_text(plan.events)} for plan in plans]
 
 
 def replay_from(command: Mapping[str, Any]) -> Replay | None:
@@ -52,16 +52,16 @@ def replay_from(command: Mapping[str, Any]) -> Replay | None:
             "runs": list() as runs, "steps": int() as steps, "budget": int() as budget,
             "rate": int() | float() as rate, "training": bool() as training,
         } if 0 <= steps <= budget <= MOST_STEPS and 1 <= len(runs) <= len(NAMES):  # fmt: skip
-            variants = tuple(variant for run in runs if (variant := _variant(run)) is not None)
-            if len(variants) == len(runs) and (rate or math.inf) in RATES:
-                return Replay(variants, steps, budget, rate or math.inf, training)
+            plans = tuple(plan for run in runs if (plan := _run_plan(run)) is not None)
+            if len(plans) == len(runs) and (rate or math.inf) in RATES:
+                return Replay(plans, steps, budget, rate or math.inf, training)
     return None
 
 
-def _variant(run: Any) -> Variant | None:
+def _run_plan(run: Any) -> RunPlan | None:
     match run:
         case {"config": dict() as query, "events": str() as text} if all(isinstance(v, str) for v in query.values()):
             config, refused = from_query(query)
             plan, impossible = events_from_text(text, config, MOST_MOVES)
-            return None if refused or impossible else Variant(config, plan)
+            return None if refused or impossible else RunPlan(config, plan)
     return None

@@ -29,10 +29,10 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import shared_scheduler
 from moe_sim.server.messages import encode
 from pages.visitor.address import AddressBar
-from pages.visitor.comparison import Bench
+from pages.visitor.comparison import ComparisonSession
 from pages.visitor.feed import Feed
-from pages.visitor.locking import in_turn
-from pages.visitor.memory import unless_refused
+from pages.visitor.locking import synchronized
+from pages.visitor.memory import or_notice_out_of_memory
 from pages.visitor.view import View, view_from_query
 
 
@@ -55,7 +55,7 @@ class Session:
         """The lecture that the visitor watches; they control nothing then."""
         self.lecture: str | None = None
         """The lecture that others may watch here."""
-        self._bench: Bench | None = None
+        self._comparison: ComparisonSession | None = None
         self.run = self._start_from(dict(st.query_params))
         self.opened_with = self.run.id
         """Tells a browser whether it still speaks to the same session."""
@@ -74,21 +74,21 @@ class Session:
                 return lecture
             self.following = None
             self.notices.append("That lecture is over, or never was. This is a run of your own.")
-        made = unless_refused(lambda: LiveRun(config, plan), self.notices)
+        made = or_notice_out_of_memory(lambda: LiveRun(config, plan), self.notices)
         run = shared_scheduler().add(made or LiveRun(RunConfig()))
         run.thresholds = self.thresholds
-        self._bench = Bench.from_query(query, run, self.thresholds)
+        self._comparison = ComparisonSession.from_query(query, run, self.thresholds)
         if self.view.autoplay:
-            (self._bench.run if self._bench else run).train()
+            (self._comparison.run if self._comparison else run).train()
         return run
 
-    def bench(self) -> Bench:
+    def comparison(self) -> ComparisonSession:
         """What the visitor compares; at first their run, with and without a balancing loss."""
-        if self._bench is None:
-            self._bench = Bench.beside(self.run, self.thresholds)
-        return self._bench
+        if self._comparison is None:
+            self._comparison = ComparisonSession.beside(self.run, self.thresholds)
+        return self._comparison
 
-    @in_turn
+    @synchronized
     def follow_address(self) -> None:
         """Start the run that the address bar asks for if the visitor changed it (the back button, an edited link)."""
         query = self._address.put_by_visitor()
@@ -97,7 +97,7 @@ class Session:
             self.run = self._start_from(query)
             self._show_in_lecture()
 
-    @in_turn
+    @synchronized
     def follow_lecture(self) -> None:
         """Where a lecture is watched: the run that it shows now."""
         if self.following is None:
@@ -109,12 +109,12 @@ class Session:
         else:
             self.run = shown
 
-    @in_turn
+    @synchronized
     def branch_off(self) -> None:
         """Stop watching a lecture and go on with a run of one's own, from the step that it is at."""
         self._take(self.run.branch)
 
-    @in_turn
+    @synchronized
     def begin_lecture(self) -> str:
         """Let others watch; returns the lecture's id, the same one every time."""
         self.lecture = self.lecture or shared_lectures().begin(self.run)
@@ -127,9 +127,9 @@ class Session:
     def _let_go(self) -> None:
         if self.following is None:
             shared_scheduler().remove(self.run)
-        if self._bench is not None:
-            shared_scheduler().remove(self._bench.run)
-            self._bench = None
+        if self._comparison is not None:
+            shared_scheduler().remove(self._comparison.run)
+            self._comparison = None
 
     def look(self, **changes: Any) -> None:
         """Note what the visitor looks at now."""
@@ -148,8 +148,8 @@ class Session:
     def write_address(self, *, comparing: bool = False) -> None:
         """Put the whole configuration into the address bar: of the run, or of the comparison."""
         if comparing:
-            base = self.bench().run.variants[0]
-            self._address.write(self.link(base.config, base.plan) | self.bench().to_query())
+            base = self.comparison().run.plans[0]
+            self._address.write(self.link(base.config, base.events) | self.comparison().to_query())
         elif self.following is not None:
             self._address.write({"follow": self.following} | self.view.to_query())
         else:
@@ -161,14 +161,14 @@ class Session:
         plan = {"events": text} if text else {}
         return to_query(config) | plan | thresholds_to_query(self.thresholds) | (view or self.view).to_query()
 
-    @in_turn
+    @synchronized
     def show(self, make: Callable[[], LiveRun]) -> None:
         """Have the dashboard show another run, not one of knobs."""
         self._take(make)
 
     def _take(self, make: Callable[[], LiveRun]) -> None:
         """Put a run in the place of the one so far, which stays if the other cannot be made."""
-        old, run = self.run, unless_refused(make, self.notices)
+        old, run = self.run, or_notice_out_of_memory(make, self.notices)
         if run is None:
             return
         self.feed.restart()
@@ -195,7 +195,7 @@ class Session:
         config, plan = self.run.start_config, self.run.plan
         return next((n for n, p in PRESETS.items() if p.config(config.seed) == config and p.plan == plan), None)
 
-    @in_turn
+    @synchronized
     def change(self, **changes: Any) -> None:
         """Set knobs: live ones act on the run going on, a structural one starts anew. Refused with a notice if the
         result would not be valid, and from whoever watches a lecture."""
@@ -212,7 +212,7 @@ class Session:
         except ValidationError as error:
             self.notices += problems(error).values()
 
-    @in_turn
+    @synchronized
     def move_threshold(self, **changes: float) -> None:
         """Draw a line of the diagnosis elsewhere; the run goes on as it was."""
         try:
@@ -221,16 +221,16 @@ class Session:
             self.notices += problems(error).values()
         if self.following is None:
             self.run.thresholds = self.thresholds
-        if self._bench is not None:
-            self._bench.run.thresholds = self.thresholds
+        if self._comparison is not None:
+            self._comparison.run.thresholds = self.thresholds
 
-    @in_turn
+    @synchronized
     def choose_preset(self, name: str) -> None:
         """Start a preset with the seed of now."""
         preset = PRESETS[name]
         self.restart(preset.config(self.run.config.seed), preset.plan)
 
-    @in_turn
+    @synchronized
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
 
@@ -242,7 +242,7 @@ class Session:
 
         self._take(make)
 
-    @in_turn
+    @synchronized
     def new_seed(self) -> None:
         """Begin anew with other data and other weights."""
         self.change(seed=int(np.random.default_rng().integers(1, 100_000)))

@@ -11,7 +11,7 @@ from moe_sim.teaching.level import LEVELS, Level
 
 TABS = ("why", "mechanism", "specialization", "feedback", "router", "capacity", "devices", "variance", "coactivation",
         "inference", "names", "text")  # fmt: skip
-"""The second row of views, as pages/dashboard/tabs.js has them."""
+"""The second row of views, as pages/dashboard/js/tabs.js has them."""
 LOG_AXES = ("imbalance", "task_and_balance_loss")
 """Charts whose vertical axis can be logarithmic or not."""
 PARTS = {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.diagnosis.final_metrics import outcome_of
+from moe_sim.diagnosis.final_metrics import final_metrics
 from moe_sim.router.routing import Routing
 from moe_sim.trainer.network import Experts, linear_init
 from tests.bench.methods import print_costs, print_methods
@@ -149,14 +149,13 @@ def bench_step(options: argparse.Namespace) -> None:
 
 
 def finish(seed: int, alpha: float, steps: int, raised_at: int = 0, **changes: object) -> list[float]:
-    """At the end of a run, as `moe_sim.diagnosis.final_metrics` defines them: max load, dead experts, balance loss, task loss,
-    specialization, dropped fraction."""
+    """Final metrics of a run: max load, dead experts, balance loss, task loss, specialization, dropped fraction."""
     trainer = Trainer(RunConfig(seed=seed, aux_loss_coef=0 if raised_at else alpha, **changes))  # type: ignore[arg-type]
     trainer.run(raised_at)
     if raised_at:
         trainer.update(aux_loss_coef=alpha)
     history = trainer.run(steps - raised_at)
-    end = outcome_of(history, diverged=trainer.diverged)
+    end = final_metrics(history, diverged=trainer.diverged)
     return [
         end.max_load, float(end.dead_experts or 0), end.balance_loss, end.task_loss, end.specialization,
         end.dropped_fraction,

@@ -1,4 +1,4 @@
-"""What a small server bears: `python -m tests.bench.load` starts a real one, sends it viewers and sessions, prints a table.
+"""Measures a small server under load: `python -m tests.bench.load` starts one, sends it viewers, prints a table.
 
 Viewers read the live stream; sessions speak Streamlit's websocket protocol as a browser does: a page, a run that trains
 by itself, its stream, and reruns. The clients share the machine with the server. Leave it alone meanwhile.

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from moe_sim import RunConfig, Trainer
-from moe_sim.diagnosis.final_metrics import outcome_of
+from moe_sim.diagnosis.final_metrics import final_metrics
 
 ROWS: tuple[tuple[str, dict[str, object]], ...] = (
     ("none", {"balancing": "none"}),
@@ -38,10 +38,10 @@ HEAD = ("mechanism", "max load", "worst seed", "dead of 8", "task loss", "specia
 
 
 def outcome(seed: int, steps: int, changes: dict[str, object]) -> list[float]:
-    """At the end of a run, as `moe_sim.diagnosis.final_metrics` defines them: max load, dead experts, task loss, specialization, share
-    of tokens that no expert computed in percent, and in inference the largest load and the task loss."""
+    """Final metrics of a run: max load, dead experts, task loss, specialization, unserved tokens in percent, and the
+    largest load and task loss in inference."""
     trainer = Trainer(RunConfig(seed=seed, **changes))  # type: ignore[arg-type]
-    end = outcome_of(trainer.run(steps), diverged=trainer.diverged)
+    end = final_metrics(trainer.run(steps), diverged=trainer.diverged)
     return [
         end.max_load, float(end.dead_experts or 0), end.task_loss, end.specialization, 100 * end.unserved_fraction,
         end.eval_max_load, end.eval_task_loss,

@@ -66,8 +66,8 @@ def _peers(runs: int, all_runs: int) -> list[tuple[str, float]]:
 
 
 class MixtralNetwork(nn.Module):
-    """As `moe_sim.trainer.network.Network`, with Mixtral's router and experts. Its experts have three matrices instead of two:
-    two thirds of the hidden size do the same arithmetic."""
+    """As `moe_sim.trainer.network.Network`, with Mixtral's router and experts. Its experts have three matrices instead
+    of two, so two thirds of the hidden size do the same arithmetic."""
 
     def __init__(self, implementation: str) -> None:
         from transformers import MixtralConfig

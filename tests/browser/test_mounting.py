@@ -33,7 +33,7 @@ def stage(context) -> Page:
     page = context.new_page()
     page.clock.install()
     page.goto("about:blank")
-    shared = "".join((ROOT / "pages/dashboard" / name).read_text("utf-8") for name in ("bindings.js", "board.js"))
+    shared = "".join((ROOT / "pages/dashboard/js" / name).read_text("utf-8") for name in ("bindings.js", "board.js"))
     made = shared.replace("  constructor(root) {", "  constructor(root) { (window.boardsMade ??= []).push(this);", 1)
     page.evaluate(f"{{ {made} {STAGE} }}")
     return page

@@ -10,12 +10,12 @@ import plotly.graph_objects as go
 import pytest
 
 from moe_sim import Trainer
-from moe_sim.charts.compare import comparison_figures, deaths, imbalance_ratios, task_loss, task_loss_difference
+from moe_sim.charts.compare import comparison_figures, dead_experts, imbalance_ratios, task_loss, task_loss_difference
 from moe_sim.charts.overview import infinity_level
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.cli.run import scene_of
-from moe_sim.diagnosis.deaths import timeline
+from moe_sim.diagnosis.deaths import deaths
 from moe_sim.history.series import smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON
 from tests.support.inspecting import small_config
@@ -153,11 +153,11 @@ def spells_drawn(trace: Any) -> list[tuple[int, int]]:
 def test_the_timeline_has_a_lane_for_each_run_and_a_line_for_each_spell(
     scenes: dict[str, list[Scene]], name: str
 ) -> None:
-    figure = deaths(scenes[name])
+    figure = dead_experts(scenes[name])
     lanes: list[list[float]] = []
     for index, scene in enumerate(scenes[name]):
         own = [trace for trace in figure.data if run_of(trace) == index]
-        told = timeline(scene.history, scene.thresholds.dead_share)
+        told = deaths(scene.history, scene.thresholds.dead_share)
         assert [trace.meta["spells"] for trace in own] == list(range(scene.config.num_experts))
         assert [spells_drawn(trace) for trace in own] == [list(spells) for spells in told.spells]
         lanes.append([trace.meta["height"] for trace in own])
@@ -172,7 +172,7 @@ def test_the_timeline_has_a_lane_for_each_run_and_a_line_for_each_spell(
 
 
 def test_some_experts_die_in_what_was_drawn(scenes: dict[str, list[Scene]]) -> None:
-    assert any(spells_drawn(trace) for trace in deaths(scenes["four, one diverges"]).data)
+    assert any(spells_drawn(trace) for trace in dead_experts(scenes["four, one diverges"]).data)
 
 
 @pytest.mark.parametrize("theme", get_args(Theme))

@@ -46,7 +46,7 @@ KINDS = {
     "now": {"times", "label", "choices"}, "plain": set(), "limit": set(), "joint": set(), "together": set(),
     "map": set(),
 }  # fmt: skip
-"""The bindings that pages/dashboard/bindings.js knows, and what else may stand beside each."""
+"""The bindings that pages/dashboard/js/bindings.js knows, and what else may stand beside each."""
 
 
 @pytest.fixture(scope="module")

@@ -18,17 +18,17 @@ from moe_sim.config.codec import events_to_text
 from moe_sim.config.run_plan import (
     DATA_KNOBS,
     WEIGHT_KNOBS,
-    Variant,
+    RunPlan,
     changes_between,
     course_in_words,
     difference_in_words,
     differing_knobs,
-    variant_from_text,
-    variant_in_words,
+    plan_in_words,
+    run_plan_from_text,
 )
 from moe_sim.tasks.task import Batch
 from tests.support.inspecting import keep_batches, small_config, weights
-from tests.support.strategies import LIVE, configs, values, variants
+from tests.support.strategies import LIVE, configs, plans, values
 
 LAST = 8
 """No drawn run moves a knob after that step."""
@@ -42,41 +42,41 @@ OTHER: dict[str, Any] = {
 """For each knob but the task, a value that a small run with k = 2 does not have."""
 
 
-def value_after(variant: Variant, name: str, steps: int) -> Any:
+def value_after(plan: RunPlan, name: str, steps: int) -> Any:
     """What a knob is after so many steps, by doing one move after the other."""
-    value = getattr(variant.config, name)
-    for event in variant.plan:
+    value = getattr(plan.config, name)
+    for event in plan.events:
         if event.step <= steps and name in event.changes:
             value = event.changes[name]
     return value
 
 
-def courses(variant: Variant) -> dict[str, tuple[tuple[int, Any], ...]]:
-    return {name: variant.course(name) for name in KNOBS}
+def courses(plan: RunPlan) -> dict[str, tuple[tuple[int, Any], ...]]:
+    return {name: plan.course(name) for name in KNOBS}
 
 
-def apart(name: str) -> tuple[Variant, Variant]:
+def apart(name: str) -> tuple[RunPlan, RunPlan]:
     """Two runs that differ in one knob from the start."""
-    base = Variant(small_config(top_k=2))
+    base = RunPlan(small_config(top_k=2))
     other = "text" if name == "task" else OTHER[name]
     return base, base.changed([Event(0, {name: other})])
 
 
-@given(variant=variants())
-def test_a_course_holds_each_value_from_the_step_at_which_it_came(variant: Variant) -> None:
+@given(plan=plans())
+def test_a_course_holds_each_value_from_the_step_at_which_it_came(plan: RunPlan) -> None:
     for name in KNOBS:
-        course = variant.course(name)
+        course = plan.course(name)
         steps = [step for step, _ in course]
         assert steps[0] == 0
         assert steps == sorted(set(steps))
         assert all(one[1] != other[1] for one, other in pairwise(course)), "a move moves something"
         for done in range(LAST):
             (*_, (_, held)) = [one for one in course if one[0] <= done]
-            assert held == value_after(variant, name, done)
+            assert held == value_after(plan, name, done)
 
 
-@given(base=variants(), other=variants())
-def test_a_run_that_departs_by_the_difference_is_the_other_run(base: Variant, other: Variant) -> None:
+@given(base=plans(), other=plans())
+def test_a_run_that_departs_by_the_difference_is_the_other_run(base: RunPlan, other: RunPlan) -> None:
     assert courses(base.changed(changes_between(base, other))) == courses(other)
 
 
@@ -84,30 +84,30 @@ def test_a_run_that_departs_by_the_difference_is_the_other_run(base: Variant, ot
 def test_the_same_with_runs_that_start_alike_and_differ_only_in_what_moves(
     data: st.DataObject, config: RunConfig
 ) -> None:
-    base, other = (data.draw(variants(st.just(config))) for _ in range(2))
+    base, other = (data.draw(plans(st.just(config))) for _ in range(2))
     changes = changes_between(base, other)
     assert courses(base.changed(changes)) == courses(other)
     assert {name for event in changes for name in event.changes} == set(differing_knobs((base, other)))
 
 
-@given(base=variants(), other=variants())
-def test_the_difference_survives_a_link(base: Variant, other: Variant) -> None:
-    again, notices = variant_from_text(base, events_to_text(changes_between(base, other)))
+@given(base=plans(), other=plans())
+def test_the_difference_survives_a_link(base: RunPlan, other: RunPlan) -> None:
+    again, notices = run_plan_from_text(base, events_to_text(changes_between(base, other)))
     assert notices == []
     assert courses(again) == courses(other)
     assert again == other.changed(())
 
 
-@given(base=variants(), other=variants())
-def test_only_what_differs_is_in_the_difference(base: Variant, other: Variant) -> None:
+@given(base=plans(), other=plans())
+def test_only_what_differs_is_in_the_difference(base: RunPlan, other: RunPlan) -> None:
     named = {name for event in changes_between(base, other) for name in event.changes}
     assert named == {name for name in KNOBS if base.course(name) != other.course(name)}
     assert changes_between(base, base) == ()
 
 
-@given(base=variants(), name=st.sampled_from(LIVE), step=st.integers(0, LAST), data=st.data())
+@given(base=plans(), name=st.sampled_from(LIVE), step=st.integers(0, LAST), data=st.data())
 def test_a_change_holds_from_its_step_on_and_touches_nothing_else(
-    base: Variant, name: str, step: int, data: st.DataObject
+    base: RunPlan, name: str, step: int, data: st.DataObject
 ) -> None:
     value = data.draw(values(KNOBS[name]))
     try:
@@ -122,14 +122,14 @@ def test_a_change_holds_from_its_step_on_and_touches_nothing_else(
 
 
 def test_a_structural_knob_can_differ_from_the_start_but_not_later() -> None:
-    base = Variant(RunConfig())
+    base = RunPlan(RunConfig())
     assert base.changed([Event(0, {"num_experts": 4})]).config == RunConfig(num_experts=4)
     with pytest.raises(ValueError, match="Experts is structural: it can only differ from step 0 on"):
         base.changed([Event(5, {"num_experts": 4})])
 
 
 def test_a_value_that_does_not_go_with_the_others_at_some_step_is_refused() -> None:
-    base = Variant(RunConfig(top_k=2), (Event(10, {"renormalize": True}),))
+    base = RunPlan(RunConfig(top_k=2), (Event(10, {"renormalize": True}),))
     with pytest.raises(ValidationError):
         base.changed([Event(0, {"top_k": 1})])
     with pytest.raises(ValidationError):
@@ -138,8 +138,8 @@ def test_a_value_that_does_not_go_with_the_others_at_some_step_is_refused() -> N
 
 
 def test_a_link_may_rest_on_what_the_first_run_does_later() -> None:
-    base = Variant(RunConfig(), (Event(10, {"top_k": 2}),))
-    other, notices = variant_from_text(base, "20:renormalize=on")
+    base = RunPlan(RunConfig(), (Event(10, {"top_k": 2}),))
+    other, notices = run_plan_from_text(base, "20:renormalize=on")
     assert notices == []
     assert other.plan == (Event(10, {"top_k": 2}), Event(20, {"renormalize": True}))
 
@@ -161,9 +161,9 @@ def test_a_link_may_rest_on_what_the_first_run_does_later() -> None:
 def test_a_broken_link_keeps_what_can_be_kept_and_says_what_cannot(
     text: str, kept: tuple[Event, ...], words: list[str]
 ) -> None:
-    base = Variant(RunConfig())
-    variant, notices = variant_from_text(base, text)
-    assert variant == base.changed(kept)
+    base = RunPlan(RunConfig())
+    plan, notices = run_plan_from_text(base, text)
+    assert plan == base.changed(kept)
     assert bool(notices) == bool(words)
     for word in words:
         assert word in " ".join(notices)
@@ -171,8 +171,8 @@ def test_a_broken_link_keeps_what_can_be_kept_and_says_what_cannot(
 
 @given(text=st.text("0159:;=,.-abc_ αnan", max_size=40) | st.text(max_size=20))
 def test_no_text_whatever_is_more_than_refused(text: str) -> None:
-    variant, notices = variant_from_text(Variant(RunConfig()), text)
-    assert isinstance(variant, Variant)
+    plan, notices = run_plan_from_text(RunPlan(RunConfig()), text)
+    assert isinstance(plan, RunPlan)
     assert all(sentence.endswith(".") for sentence in notices)
 
 
@@ -264,17 +264,17 @@ SAME = "They have the same data and the same initial weights."
     ],
 )  # fmt: skip
 def test_the_difference_is_spelled_out(plans: list[dict[int, dict[str, Any]]], words: str) -> None:
-    base = Variant(RunConfig())
+    base = RunPlan(RunConfig())
     others = [base.changed([Event(step, changes) for step, changes in plan.items()]) for plan in plans]
     assert difference_in_words([base, *others]) == words
 
 
 def test_what_tells_a_run_from_the_others_is_short() -> None:
-    base = Variant(RunConfig())
+    base = RunPlan(RunConfig())
     later = base.changed([Event(100, {"aux_loss_coef": 0.1}), Event(0, {"top_k": 2})])
-    assert variant_in_words(base, [base, later]) == "α 0, k 1"
-    assert variant_in_words(later, [base, later]) == "α 0, from step 100 on 0.1, k 2"
-    assert variant_in_words(base, [base, base]) == "the same"
+    assert plan_in_words(base, [base, later]) == "α 0, k 1"
+    assert plan_in_words(later, [base, later]) == "α 0, from step 100 on 0.1, k 2"
+    assert plan_in_words(base, [base, base]) == "the same"
 
 
 @pytest.mark.parametrize("name", ["task", *OTHER])

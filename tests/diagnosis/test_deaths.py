@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_sim import Event, History, RunConfig, Trainer
-from moe_sim.diagnosis.deaths import Timeline, in_words, timeline
+from moe_sim.diagnosis.deaths import DeathRecord, deaths, in_words
 from moe_sim.metrics import SMOOTHING_HORIZON
 
 UNJUDGED = SMOOTHING_HORIZON - 1
@@ -35,15 +35,15 @@ def history_of(dead: Sequence[Sequence[bool]] | np.ndarray, events: Sequence[Eve
     return Told(np.concatenate([first, load]), RunConfig(num_experts=table.shape[1]), events)
 
 
-def told(*experts: str, events: Sequence[Event] = ()) -> tuple[Timeline, str]:
+def told(*experts: str, events: Sequence[Event] = ()) -> tuple[DeathRecord, str]:
     """The timeline and its words of experts, each a text with `x` where it is dead and `.` where it is not, from step
     20 on."""
     history = history_of(np.array([[letter == "x" for letter in expert] for expert in experts]).T, events)
-    result = timeline(history, 0.1)
+    result = deaths(history, 0.1)
     return result, in_words(history, result)
 
 
-def expected(load: np.ndarray, dead_share: float) -> Timeline:
+def expected(load: np.ndarray, dead_share: float) -> DeathRecord:
     """By the definitions, in plain loops."""
     steps, num_experts = load.shape
 
@@ -68,7 +68,7 @@ def expected(load: np.ndarray, dead_share: float) -> Timeline:
         died = [step for step in every if is_dead(step, expert)]
         return any(not is_dead(step, expert) for step in range(died[0], steps + 1))
 
-    return Timeline(
+    return DeathRecord(
         steps=steps,
         spells=tuple(spells),
         first_death=min(dying, default=None),
@@ -94,22 +94,22 @@ def test_the_timeline_says_what_a_look_at_each_step_says(
         low ^= random.random(num_experts) < switching
         row[:] = np.where(low, random.random(num_experts) * 0.5, 1.0) / num_experts
     history = Told(load.copy(), RunConfig(num_experts=num_experts))
-    assert timeline(history, dead_share) == expected(load, dead_share)
+    assert deaths(history, dead_share) == expected(load, dead_share)
     np.testing.assert_array_equal(history.column("smoothed_load"), load)
-    words = in_words(history, timeline(history, dead_share))
+    words = in_words(history, deaths(history, dead_share))
     assert words == "" or words.endswith(".")
 
 
 def test_a_share_right_at_the_line_is_alive() -> None:
     load = np.full((25, 4), 0.1 / 4)
-    assert timeline(Told(load, RunConfig(num_experts=4)), 0.1).first_death is None
-    assert timeline(Told(load - 1e-9, RunConfig(num_experts=4)), 0.1).first_death == SMOOTHING_HORIZON
+    assert deaths(Told(load, RunConfig(num_experts=4)), 0.1).first_death is None
+    assert deaths(Told(load - 1e-9, RunConfig(num_experts=4)), 0.1).first_death == SMOOTHING_HORIZON
 
 
 def test_before_the_horizon_nothing_is_said_and_then_that_nobody_died() -> None:
     for steps, words in ((0, ""), (UNJUDGED, ""), (SMOOTHING_HORIZON, "No expert has died.")):
         history = Told(np.full((steps, 4), 0.25), RunConfig(num_experts=4))
-        assert in_words(history, timeline(history, 0.1)) == words
+        assert in_words(history, deaths(history, 0.1)) == words
 
 
 @pytest.mark.parametrize(
@@ -151,14 +151,14 @@ def test_a_recovery_is_counted_from_the_last_knob_that_moved_while_experts_were_
 def test_a_router_that_collapses_and_is_rescued_has_that_story() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(150)
-    before = timeline(trainer.history, 0.1)
+    before = deaths(trainer.history, 0.1)
     assert before.first_death is not None
     assert before.first_death < 100
     assert before.recovered_at is None
     assert len(before.never_back) >= 3
     trainer.update(aux_loss_coef=0.1)
     trainer.run(150)
-    after = timeline(trainer.history, 0.1)
+    after = deaths(trainer.history, 0.1)
     assert after.first_death == before.first_death
     assert after.most_dead >= before.most_dead
     assert after.recovered_at is not None

@@ -11,7 +11,7 @@ import pytest
 
 from moe_sim import KNOBS, History, RunConfig, Trainer
 from moe_sim.config.events import Event
-from moe_sim.diagnosis.final_metrics import Outcome, outcome_of
+from moe_sim.diagnosis.final_metrics import FinalMetrics, final_metrics
 
 CONFIG = RunConfig(num_experts=4)
 EVEN, ONE_DEAD = [0.25] * 4, [0.4, 0.4, 0.19, 0.01]
@@ -29,15 +29,15 @@ def history(make_record: Callable[..., object]) -> History:
 
 
 def test_losses_are_means_of_the_last_fifty_steps(history: History) -> None:
-    assert outcome_of(history, diverged=False).task_loss == pytest.approx(np.mean(range(31, 81)))
+    assert final_metrics(history, diverged=False).task_loss == pytest.approx(np.mean(range(31, 81)))
 
 
 def test_a_run_shorter_than_fifty_steps_is_averaged_over_all_of_them(make_history: Callable[..., History]) -> None:
-    assert outcome_of(make_history(CONFIG, EVEN, 7, balance_loss=1.5), diverged=False).balance_loss == 1.5
+    assert final_metrics(make_history(CONFIG, EVEN, 7, balance_loss=1.5), diverged=False).balance_loss == 1.5
 
 
 def test_loads_and_specialization_are_those_of_the_last_step(history: History) -> None:
-    outcome = outcome_of(history, diverged=False)
+    outcome = final_metrics(history, diverged=False)
     assert outcome.max_load == 0.4
     assert outcome.imbalance_ratio == pytest.approx(40)
     assert outcome.dead_experts == 1
@@ -45,38 +45,38 @@ def test_loads_and_specialization_are_those_of_the_last_step(history: History) -
 
 
 def test_an_expert_that_got_nothing_makes_the_ratio_infinite(make_history: Callable[..., History]) -> None:
-    assert outcome_of(make_history(CONFIG, [0.5, 0.5, 0.0, 0.0], 3), diverged=False).imbalance_ratio == math.inf
+    assert final_metrics(make_history(CONFIG, [0.5, 0.5, 0.0, 0.0], 3), diverged=False).imbalance_ratio == math.inf
 
 
 def test_inference_is_averaged_where_it_was_looked_at_and_its_load_is_the_newest(history: History) -> None:
-    outcome = outcome_of(history, diverged=False)
+    outcome = final_metrics(history, diverged=False)
     assert outcome.eval_task_loss == pytest.approx(np.mean([40, 50, 60, 70, 80]))
     assert outcome.eval_max_load == 0.8
 
 
 def test_the_newest_look_at_inference_counts_also_between_two_looks(make_history: Callable[..., History]) -> None:
-    assert outcome_of(make_history(CONFIG, ONE_DEAD, 19), diverged=False).eval_max_load == 0.4
+    assert final_metrics(make_history(CONFIG, ONE_DEAD, 19), diverged=False).eval_max_load == 0.4
 
 
 def test_the_first_dead_step_is_the_first_with_a_dead_expert(history: History) -> None:
-    assert outcome_of(history, diverged=False).first_dead_step == 31
+    assert final_metrics(history, diverged=False).first_dead_step == 31
 
 
 def test_no_step_before_the_twentieth_counts_as_dead(make_history: Callable[..., History]) -> None:
-    assert outcome_of(make_history(CONFIG, ONE_DEAD, 19), diverged=False).first_dead_step is None
-    assert outcome_of(make_history(CONFIG, ONE_DEAD, 20), diverged=False).first_dead_step == 20
-    assert outcome_of(make_history(CONFIG, EVEN, 60), diverged=False).first_dead_step is None
+    assert final_metrics(make_history(CONFIG, ONE_DEAD, 19), diverged=False).first_dead_step is None
+    assert final_metrics(make_history(CONFIG, ONE_DEAD, 20), diverged=False).first_dead_step == 20
+    assert final_metrics(make_history(CONFIG, EVEN, 60), diverged=False).first_dead_step is None
 
 
 def test_a_run_without_steps_has_no_numbers() -> None:
-    outcome = asdict(outcome_of(History(CONFIG), diverged=True))
+    outcome = asdict(final_metrics(History(CONFIG), diverged=True))
     assert (outcome.pop("steps_done"), outcome.pop("diverged")) == (0, True)
     assert all(value is None or math.isnan(value) for value in outcome.values())
 
 
 def test_a_run_that_diverges_keeps_the_numbers_from_before() -> None:
     trainer = Trainer(RunConfig(learning_rate=1000, batch_tokens=32))
-    outcome = outcome_of(trainer.run(500), diverged=trainer.diverged)
+    outcome = final_metrics(trainer.run(500), diverged=trainer.diverged)
     assert outcome.diverged
     assert 0 < outcome.steps_done < 500
     assert math.isfinite(outcome.max_load)
@@ -84,9 +84,9 @@ def test_a_run_that_diverges_keeps_the_numbers_from_before() -> None:
 
 def test_moved_knobs_do_not_hinder_it(history: History) -> None:
     history.record_event(Event(40, {"top_k": 2}))
-    assert outcome_of(history, diverged=False).steps_done == 80
+    assert final_metrics(history, diverged=False).steps_done == 80
 
 
 def test_every_value_is_a_plain_one_and_no_name_is_a_knob_too(history: History) -> None:
-    assert {type(value) for value in asdict(outcome_of(history, diverged=False)).values()} <= {int, float, bool}
-    assert not {field.name for field in fields(Outcome)} & {*KNOBS, "run", "steps", "status", "error"}
+    assert {type(value) for value in asdict(final_metrics(history, diverged=False)).values()} <= {int, float, bool}
+    assert not {field.name for field in fields(FinalMetrics)} & {*KNOBS, "run", "steps", "status", "error"}

@@ -10,27 +10,27 @@ import pytest
 from hypothesis import given
 
 from moe_sim import KNOBS, Event, RunConfig
-from moe_sim.config.run_plan import Variant
-from moe_sim.live.background_run import Playback
+from moe_sim.config.run_plan import RunPlan
+from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.live_run import LiveRun
 from pages.visitor.commands import obey
-from pages.visitor.comparison import Bench, variant_of
+from pages.visitor.comparison import ComparisonSession, plan_of
 from pages.visitor.replay import MOST_MOVES, MOST_STEPS, replay_from, to_keep
 from tests.support.apps import opened, session_of
 from tests.support.comparing import advance as advance_both
 from tests.support.comparing import side_by_side
 from tests.support.inspecting import small_config
-from tests.support.strategies import variants
+from tests.support.strategies import plans
 
 
-def advance(run: Playback, stop: int) -> None:
+def advance(run: BackgroundRun, stop: int) -> None:
     """Up to a step, as the scheduler has it done; the shared one may be at it, too."""
     while run.steps_done < stop:
         run.touch()
         run.advance()
 
 
-def asked(run: Playback, kept: Any, **changes: Any) -> dict[str, Any]:
+def asked(run: BackgroundRun, kept: Any, **changes: Any) -> dict[str, Any]:
     """The command of a browser that has watched a run, as it arrives."""
     command = {
         "name": "resume", "number": 1, "runs": kept, "steps": run.steps_done, "budget": run.budget,
@@ -61,7 +61,7 @@ def same(one: LiveRun, other: LiveRun) -> bool:
 
 def test_what_a_browser_keeps_gives_the_run_again_to_the_last_digit_and_it_goes_on(original: LiveRun) -> None:
     session = session_of(opened())
-    obey(session, asked(original, to_keep([variant_of(original)])))
+    obey(session, asked(original, to_keep([plan_of(original)])))
     run = session.run
     assert run.catching_up
     advance(run, original.steps_done)
@@ -76,7 +76,7 @@ def test_what_a_browser_keeps_gives_the_run_again_to_the_last_digit_and_it_goes_
 def test_a_run_that_was_paused_waits_at_its_step(original: LiveRun) -> None:
     original.pause()
     session = session_of(opened())
-    obey(session, asked(original, to_keep([variant_of(original)])))
+    obey(session, asked(original, to_keep([plan_of(original)])))
     advance(session.run, original.steps_done)
     assert session.run.state == "paused"
     assert not session.run.wants_step
@@ -86,19 +86,19 @@ def test_all_runs_of_a_comparison_come_back() -> None:
     before = advance_both(side_by_side({0: {"top_k": 2}}, {4: {"aux_loss_coef": 0.1}}), 12)
     before.update(1, z_loss_coef=0.5)
     before.set_rate(30.0)
-    bench = Bench((before.variants[0], before.variants[0]), before.thresholds)
-    bench.command(asked(before, to_keep(before.variants)))
-    advance(bench.run, 12)
-    assert [same(one, other) for one, other in zip(bench.run.members, before.members, strict=True)] == [True] * 3
-    assert (bench.run.state, bench.run.budget, bench.run.rate) == ("paused", before.budget, 30.0)
-    assert not bench.notices
+    comparison = ComparisonSession((before.plans[0], before.plans[0]), before.thresholds)
+    comparison.command(asked(before, to_keep(before.plans)))
+    advance(comparison.run, 12)
+    assert [same(one, other) for one, other in zip(comparison.run.members, before.members, strict=True)] == [True] * 3
+    assert (comparison.run.state, comparison.run.budget, comparison.run.rate) == ("paused", before.budget, 30.0)
+    assert not comparison.notices
 
 
 def test_a_session_in_which_something_was_begun_is_left_alone(original: LiveRun) -> None:
     session = session_of(opened())
     session.restart(RunConfig(seed=8))
     run = session.run
-    obey(session, asked(original, to_keep([variant_of(original)])))
+    obey(session, asked(original, to_keep([plan_of(original)])))
     assert session.run is run
 
 
@@ -106,7 +106,7 @@ def test_who_watches_a_lecture_is_given_nothing_else(original: LiveRun) -> None:
     session = session_of(opened())
     session.following = "a lecture"
     run = session.run
-    obey(session, asked(original, to_keep([variant_of(original)])))
+    obey(session, asked(original, to_keep([plan_of(original)])))
     assert session.run is run
 
 
@@ -137,26 +137,26 @@ def test_a_comparison_is_no_run_and_a_run_no_comparison() -> None:
     run = {"config": {}, "events": ""}
     good = {"name": "resume", "steps": 0, "budget": 2_000, "rate": 60, "training": False}
     session = session_of(opened())
-    before = session.run, session.bench().run
+    before = session.run, session.comparison().run
     obey(session, good | {"runs": [run, run]})
-    session.bench().command(good | {"runs": [run]})
-    assert (session.run, session.bench().run) == before
-    assert [len(notices) for notices in (session.notices, session.bench().notices)] == [1, 1]
+    session.comparison().command(good | {"runs": [run]})
+    assert (session.run, session.comparison().run) == before
+    assert [len(notices) for notices in (session.notices, session.comparison().notices)] == [1, 1]
 
 
-@given(variants())
-def test_whatever_a_run_was_is_kept_without_loss(variant: Variant) -> None:
-    assert_kept(variant)
+@given(plans())
+def test_whatever_a_run_was_is_kept_without_loss(plan: RunPlan) -> None:
+    assert_kept(plan)
 
 
 def test_a_run_in_which_knobs_moved_more_often_than_a_link_can_tell_is_kept() -> None:
-    assert_kept(Variant(RunConfig(), tuple(Event(step, {"aux_loss_coef": step / 100}) for step in range(1, 601))))
+    assert_kept(RunPlan(RunConfig(), tuple(Event(step, {"aux_loss_coef": step / 100}) for step in range(1, 601))))
 
 
-def assert_kept(variant: Variant) -> None:
-    command = {"runs": to_keep([variant]), "steps": 0, "budget": 0, "rate": 0, "training": False}
+def assert_kept(plan: RunPlan) -> None:
+    command = {"runs": to_keep([plan]), "steps": 0, "budget": 0, "rate": 0, "training": False}
     replay = replay_from(json.loads(json.dumps(command)))
     assert replay is not None
     assert math.isinf(replay.rate)
-    assert replay.variants[0].config == variant.config
-    assert all(replay.variants[0].course(name) == variant.course(name) for name in KNOBS)
+    assert replay.plans[0].config == plan.config
+    assert all(replay.plans[0].course(name) == plan.course(name) for name in KNOBS)

@@ -84,7 +84,7 @@ def test_a_number_that_is_not_finite_ends_the_run_as_diverged_with_finite_record
     run = scheduler.add(LiveRun(small_config()))
     scheduler.start()
     run.set_rate(math.inf)
-    run.take_steps(5)
+    run.advance_by(5)
     with torch.no_grad():
         for name, weights in trainer_of(run).network.named_parameters():
             if name.startswith(where):
@@ -136,10 +136,10 @@ def test_a_link_to_a_run_for_which_there_is_no_memory_opens_the_default_with_a_s
 @pytest.mark.usefixtures("short_of_memory")
 def test_a_comparison_for_which_there_is_no_memory_leaves_the_one_so_far_with_a_sentence() -> None:
     app = turned_to(opened(), "compare")
-    bench = session_of(app).bench()
-    run = bench.run
-    bench.depart(1, 0, "num_experts", 16)
-    assert bench.run is run
+    comparison = session_of(app).comparison()
+    run = comparison.run
+    comparison.depart(1, 0, "num_experts", 16)
+    assert comparison.run is run
     settled(app)
     assert NO_MEMORY in [notice.value for notice in app.warning]
 
@@ -227,7 +227,7 @@ def test_a_run_that_nobody_holds_is_let_go_of(scheduler: Scheduler) -> None:
 def test_a_session_that_ends_takes_its_runs_with_it() -> None:
     app = turned_to(opened(), "compare")
     session = session_of(app)
-    gone = [weakref.ref(one) for one in (session, session.run, session.bench().run)]
+    gone = [weakref.ref(one) for one in (session, session.run, session.comparison().run)]
     del app, session
     opened()  # Streamlit holds what the last script run has made
     gc.collect()

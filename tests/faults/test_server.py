@@ -18,9 +18,9 @@ from tests.support.serving import launch, wait_until_healthy
 
 A_LONG_SWEEP = """
 from moe_sim.config import RunConfig
-from moe_sim.sweep.desk import shared_desk
+from moe_sim.sweep.queue import shared_sweep_queue
 from moe_sim.sweep.grid import Cell
-booking = shared_desk().book([Cell(RunConfig(seed=seed), 500) for seed in range(200)])
+sweep = shared_sweep_queue().book([Cell(RunConfig(seed=seed), 500) for seed in range(200)])
 from streamlit.web.cli import main
 main()
 """

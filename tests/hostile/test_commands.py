@@ -41,13 +41,13 @@ def fingerprint(run: LiveRun) -> tuple[Any, ...]:
 def other() -> Iterator[LiveRun]:
     """A run of somebody else, paused at step 3, that is shown in a lecture."""
     run = shared_scheduler().add(LiveRun(RunConfig(num_experts=4, batch_tokens=32)))
-    run.take_steps(3)
+    run.advance_by(3)
     yield run
     shared_scheduler().remove(run)
 
 
 def runs_of(session: Session) -> tuple[LiveRun | Comparison, ...]:
-    return session.run, session.bench().run
+    return session.run, session.comparison().run
 
 
 def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_alone(other: LiveRun) -> None:
@@ -55,9 +55,9 @@ def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_a
     session = session_of(opened(**SMALL))
     before = fingerprint(other)
     for number in range(2_000):
-        one = command(random, (other.id, session.run.id, session.bench().run.id, ""))
+        one = command(random, (other.id, session.run.id, session.comparison().run.id, ""))
         one = one if isinstance(one, dict) else {"name": one}
-        session.bench().command(one) if number % 4 == 0 else obey(session, one)
+        session.comparison().command(one) if number % 4 == 0 else obey(session, one)
         for run in runs_of(session):
             assert run.rate in RATES
             assert type(run.rate) is float
@@ -152,7 +152,7 @@ def test_who_leaves_a_lecture_takes_nothing_of_it_along(other: LiveRun, monkeypa
 def test_the_id_of_another_run_in_an_address_opens_nothing(other: LiveRun) -> None:
     before = fingerprint(other)
     session = session_of(opened(**dict.fromkeys(("follow", "b", "c", "d", "events", "run_id", "run", "id"), other.id)))
-    assert other not in (session.run, *session.bench().run.members)
+    assert other not in (session.run, *session.comparison().run.members)
     assert fingerprint(other) == before
 
 

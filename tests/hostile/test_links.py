@@ -17,9 +17,9 @@ from moe_sim.config.codec import (
     thresholds_to_query,
     to_query,
 )
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import THRESHOLDS
-from moe_sim.config.run_plan import Variant, changes_between, variant_from_text
+from moe_sim.config.run_plan import RunPlan, changes_between, run_plan_from_text
 from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.sweep.grid import MOST_RUNS, parse_values
@@ -46,12 +46,12 @@ def read(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
     view, refused = view_from_query(query)
     notices += refused
     assert view_from_query(view.to_query()) == (view, [])
-    base = Variant(config, plan)
+    base = RunPlan(config, plan)
     for key in "bcd":
         if key in query:
-            variant, refused = variant_from_text(base, query[key])
+            plan, refused = run_plan_from_text(base, query[key])
             notices += refused
-            assert base.changed(changes_between(base, variant)) == variant
+            assert base.changed(changes_between(base, plan)) == plan
     assert Lectures().get(query.get("follow", "")) is None
     return config, notices
 
@@ -109,7 +109,7 @@ def test_the_dearest_run_that_a_link_can_ask_for_is_made_and_takes_a_step(task: 
     config, notices = read(query)
     assert notices == []
     run = LiveRun(config)
-    run.take_steps(1)
+    run.advance_by(1)
     assert len(run.history) == 1
 
 
@@ -121,7 +121,7 @@ def test_the_dearest_run_that_a_link_can_ask_for_is_made_and_takes_a_step(task: 
 )  # fmt: skip
 def test_a_list_of_values_for_a_sweep_is_refused_before_it_takes_long(text: str) -> None:
     start = time.perf_counter()
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(InvalidInput) as error:
         parse_values("aux_loss_coef", text)
     assert time.perf_counter() - start < 4 * PATIENCE
     assert_few_words([str(error.value)])
@@ -129,5 +129,5 @@ def test_a_list_of_values_for_a_sweep_is_refused_before_it_takes_long(text: str)
 
 def test_a_list_of_values_has_at_most_as_many_as_there_may_be_runs() -> None:
     assert len(parse_values("seed", f"0..{MOST_RUNS - 1}")) == MOST_RUNS
-    with pytest.raises(UsageError, match=f"more than {MOST_RUNS:,} values"):
+    with pytest.raises(InvalidInput, match=f"more than {MOST_RUNS:,} values"):
         parse_values("seed", f"0..{MOST_RUNS - 1},7")

@@ -18,7 +18,7 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.server import slides as endpoint_module
 from moe_sim.server.slides import MOST_WAITING, slide_endpoint
 from pages.text import notices
-from pages.text.markdown import literal
+from pages.text.markdown import escape_markdown
 from tests.support.apps import opened, settled, turned_to
 from tests.support.asynchronous import run_to_end
 from tests.support.hostile import KEYS, TEXTS, links
@@ -65,7 +65,7 @@ def test_many_addresses_one_after_the_other_in_one_browser_open_each_time(monkey
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text[:12]))
 def test_a_text_in_a_notice_is_written_so_that_markdown_makes_nothing_of_it(text: str) -> None:
-    written = literal(text)
+    written = escape_markdown(text)
     assert len(written) <= 2 * len(text) + 10
     assert "\n" not in written
     # What is left unescaped begins nothing: no sign that opens markup stands without a backslash before it.

@@ -26,7 +26,7 @@ PATIENCE = 20.0
 """Seconds in which the worst file is answered, on a machine that has other things to do."""
 LARGEST_MEMORY = 400_000_000
 """Bytes of Python's memory that the worst file takes for a while: ten times its size."""
-CONFIG = Path(__file__).parent.parent / ".streamlit" / "config.toml"
+CONFIG = Path(__file__).parents[2] / ".streamlit" / "config.toml"
 
 
 def small_run() -> str:

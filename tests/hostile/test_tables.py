@@ -17,7 +17,7 @@ import pytest
 
 from moe_sim.charts.sweep import pareto, u_curve
 from moe_sim.charts.sweep_maps import parallel_coordinates, phase_diagram
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.sweep import untrusted_files
 from moe_sim.sweep.measures import MEASURES, axes_of
 from moe_sim.sweep.table import DTYPES, frame_to_rows, table_bytes, table_from
@@ -41,7 +41,7 @@ def table_or_sentence(name: str, content: bytes) -> bool:
     """Whether the bytes were taken for a table."""
     try:
         frame = opened_table(name, content)
-    except UsageError as error:
+    except InvalidInput as error:
         assert_sentence(str(error))
         return False
     assert {column: str(dtype) for column, dtype in frame.dtypes.items()} == DTYPES
@@ -143,7 +143,7 @@ def test_a_foreign_table_that_is_none_of_the_bad_opens_as_it_is() -> None:
 def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(untrusted_files, "PATIENCE", 0.01)
     start = time.perf_counter()
-    with pytest.raises(UsageError, match="is not a table"):
+    with pytest.raises(InvalidInput, match="is not a table"):
         opened_table("a.parquet", PARQUET)
     assert time.perf_counter() - start < PATIENCE
 
@@ -180,7 +180,7 @@ def test_a_csv_file_that_is_no_table_or_would_grow_is_refused_soon_and_in_little
 
 
 def test_of_too_many_lines_none_is_read() -> None:
-    with pytest.raises(UsageError, match=r"more than the 20,000 rows"):
+    with pytest.raises(InvalidInput, match=r"more than the 20,000 rows"):
         opened_table("a.csv", HEADER + CSV.split(b"\n")[1] * 1 + b"\n" * 20_001)
     assert len(columns_of_csv(HEADER + b"".join([CSV.split(b"\n")[1] + b"\n"] * 3), NAMES, 3)["run"]) == 3
 
@@ -192,13 +192,13 @@ def test_of_too_many_lines_none_is_read() -> None:
     ids=range(15),
 )  # fmt: skip
 def test_a_files_name_is_only_words(name: str) -> None:
-    with pytest.raises(UsageError) as error:
+    with pytest.raises(InvalidInput) as error:
         opened_table(name, PARQUET)
     assert len(str(error.value)) < LONGEST_NAME + 100
 
 
 def test_a_table_of_more_megabytes_than_are_looked_at_is_refused_by_its_size() -> None:
-    with pytest.raises(UsageError, match=f"too large: at most {LARGEST_UPLOAD} MB"):
+    with pytest.raises(InvalidInput, match=f"too large: at most {LARGEST_UPLOAD} MB"):
         opened_table("a.csv", b" " * (LARGEST_UPLOAD * 1_000_000 + 1))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from moe_sim.config.run_plan import Variant
+from moe_sim.config.run_plan import RunPlan
 from moe_sim.live import admission as admission_module
 from moe_sim.live import background_run
 from moe_sim.live.admission import Admission
@@ -56,7 +56,7 @@ def test_who_branches_off_needs_a_place_of_its_own() -> None:
     first, second = training(7), training(7)
     assert admission.admit(first)
     assert admission.admit(second)
-    second.take_steps(1)
+    second.advance_by(1)
     second.update(aux_loss_coef=0.1)
     assert not admission.admit(second)
     assert second.place == 1
@@ -66,7 +66,7 @@ def test_who_branches_off_needs_a_place_of_its_own() -> None:
 def test_a_comparison_takes_as_many_places_as_it_has_different_runs() -> None:
     admission = Admission(places=3)
     base = small_config()
-    comparison = Comparison([Variant(base), Variant(small_config(seed=2)), Variant(base)])
+    comparison = Comparison([RunPlan(base), RunPlan(small_config(seed=2)), RunPlan(base)])
     comparison.touch()
     comparison.train()
     assert admission.admit(comparison)
@@ -77,7 +77,7 @@ def test_a_comparison_takes_as_many_places_as_it_has_different_runs() -> None:
 
 def test_more_than_all_places_at_once_is_let_in_alone_rather_than_never() -> None:
     admission = Admission(places=1)
-    comparison = Comparison([Variant(small_config(seed=seed)) for seed in range(4)])
+    comparison = Comparison([RunPlan(small_config(seed=seed)) for seed in range(4)])
     comparison.touch()
     comparison.train()
     assert admission.admit(comparison)
@@ -85,7 +85,7 @@ def test_more_than_all_places_at_once_is_let_in_alone_rather_than_never() -> Non
 
 def test_a_pause_keeps_the_place_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     admission, first, second = Admission(places=1), training(1), training(2)
-    first.take_steps(1)
+    first.advance_by(1)
     admission.admit(first)
     admission.admit(second)
     first.pause()

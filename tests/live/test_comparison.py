@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.config.comparison_presets import COMPARISONS
-from moe_sim.config.run_plan import Variant, difference_in_words
+from moe_sim.config.run_plan import RunPlan, difference_in_words
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.background_run import DEFAULT_BUDGET
 from moe_sim.live.comparison import Comparison
@@ -28,9 +28,9 @@ from tests.support.inspecting import eventually, keep_batches, small_config, tra
 DIVERGING = {0: {"learning_rate": 1000.0}}
 
 
-def alone(variant: Variant, steps: int) -> Trainer:
+def alone(plan: RunPlan, steps: int) -> Trainer:
     """The run by a trainer that knows of no other, with the moves made by hand."""
-    trainer, moves = Trainer(variant.config), {event.step: event.changes for event in variant.plan}
+    trainer, moves = Trainer(plan.config), {event.step: event.changes for event in plan.events}
     for step in range(steps):
         if step in moves:
             trainer.update(**moves[step])
@@ -75,10 +75,10 @@ def test_runs_of_other_sizes_see_the_same_data() -> None:
 
 def test_each_run_is_what_a_lone_trainer_gives() -> None:
     comparison = side_by_side({4: {"top_k": 2, "capacity_factor": 1.0}}, {0: {"num_experts": 6}, 9: {"frozen": True}})
-    variants = comparison.variants
+    plans = comparison.plans
     advance(comparison, 20)
-    for member, variant in zip(comparison.members, variants, strict=True):
-        trainer = alone(variant, 20)
+    for member, plan in zip(comparison.members, plans, strict=True):
+        trainer = alone(plan, 20)
         assert same_numbers(member.history, trainer.history)
         for name, value in weights(trainer).items():
             np.testing.assert_array_equal(weights(trainer_of(member))[name], value)
@@ -112,13 +112,13 @@ def test_under_a_scheduler_no_run_is_ever_more_than_a_step_ahead() -> None:
     assert steps_of(comparison) == [60, 60, 60]
     assert len(seen) == 2 * 60 * 3
     assert {max(steps) - min(steps) for steps in seen} == {0, 1}
-    assert same_numbers(comparison.members[1].history, alone(comparison.variants[1], 60).history)
+    assert same_numbers(comparison.members[1].history, alone(comparison.plans[1], 60).history)
 
 
 @pytest.mark.parametrize("count", [0, 1, 5])
 def test_a_comparison_has_two_to_four_runs(count: int) -> None:
     with pytest.raises(ValueError, match=f"2 to 4 runs, not {count}"):
-        Comparison([Variant(small_config())] * count)
+        Comparison([RunPlan(small_config())] * count)
 
 
 def test_one_diverging_run_does_not_stop_the_others() -> None:
@@ -127,7 +127,7 @@ def test_one_diverging_run_does_not_stop_the_others() -> None:
     assert lost.diverged
     assert lost.steps_done < 40 == ahead.steps_done == comparison.steps_done
     assert (comparison.state, comparison.diverged, lost.state) == ("paused", False, "diverged")
-    assert same_numbers(ahead.history, alone(Variant(small_config()), 40).history)
+    assert same_numbers(ahead.history, alone(RunPlan(small_config()), 40).history)
 
 
 def test_when_all_have_diverged_there_is_nothing_left_to_train() -> None:
@@ -176,7 +176,7 @@ def test_train_pause_and_single_steps_act_on_all() -> None:
 
 def test_a_step_is_done_when_the_last_run_has_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = advance(side_by_side({0: {"aux_loss_coef": 0.1}}), 5)
-    late = comparison.members[1]._trajectory
+    late = comparison.members[1]._computed
     reach, delays = late.reach, iter([5, 5])  # as of a new process, which first does again what was done
     monkeypatch.setattr(late, "reach", lambda *wanted: next(delays, None) or reach(*wanted))
     comparison.single_step()
@@ -214,11 +214,11 @@ def test_a_knob_moves_in_one_run_or_in_all() -> None:
         (Event(8, {"top_k": 2}),),
         (Event(6, {"aux_loss_coef": 0.3}), Event(8, {"top_k": 2})),
     ]
-    assert difference_in_words(comparison.variants).startswith(
+    assert difference_in_words(comparison.plans).startswith(
         "A and B differ only in aux_loss_coef (0 against 0, from step 6 on 0.3)."
     )
-    for member, variant in zip(comparison.members, comparison.variants, strict=True):
-        assert same_numbers(member.history, alone(variant, 10).history)
+    for member, plan in zip(comparison.members, comparison.plans, strict=True):
+        assert same_numbers(member.history, alone(plan, 10).history)
 
 
 def test_a_move_that_one_run_cannot_make_is_made_in_none() -> None:
@@ -233,20 +233,20 @@ def test_a_move_that_one_run_cannot_make_is_made_in_none() -> None:
 
 def test_what_the_runs_are_includes_what_is_planned_and_what_hands_did() -> None:
     comparison = side_by_side({7: {"aux_loss_coef": 0.1}})
-    before = comparison.variants
+    before = comparison.plans
     assert before[1].plan == (Event(7, {"aux_loss_coef": 0.1}),)
     advance(comparison, 10)
-    assert comparison.variants == before
-    again = Comparison(comparison.variants)
+    assert comparison.plans == before
+    again = Comparison(comparison.plans)
     advance(again, 10)
     for one, same in zip(comparison.members, again.members, strict=True):
         assert same_numbers(one.history, same.history)
 
 
 def test_a_comparison_hurries_to_a_step_makes_the_move_planned_there_and_waits() -> None:
-    base = Variant(small_config(), (Event(4, {"top_k": 2}),))
-    variants = (base, base.changed([Event(10, {"aux_loss_coef": 0.1})]))
-    comparison = Comparison(variants, rate=5.0, catch_up=10)
+    base = RunPlan(small_config(), (Event(4, {"top_k": 2}),))
+    plans = (base, base.changed([Event(10, {"aux_loss_coef": 0.1})]))
+    comparison = Comparison(plans, rate=5.0, catch_up=10)
     comparison.touch()
     assert comparison.target_rate == math.inf
     while comparison.wants_step:
@@ -257,12 +257,12 @@ def test_a_comparison_hurries_to_a_step_makes_the_move_planned_there_and_waits()
     assert comparison.members[1].history.events[-1] == Event(10, {"aux_loss_coef": 0.1})
     assert comparison.members[0].config.aux_loss_coef == 0
     advance(comparison, 8)
-    for member, variant in zip(comparison.members, variants, strict=True):
-        assert same_numbers(member.history, alone(variant, 18).history)
+    for member, plan in zip(comparison.members, plans, strict=True):
+        assert same_numbers(member.history, alone(plan, 18).history)
 
 
 def test_there_is_room_to_train_after_hurrying_far() -> None:
-    comparison = Comparison([Variant(small_config())] * 2, catch_up=5_000)
+    comparison = Comparison([RunPlan(small_config())] * 2, catch_up=5_000)
     assert {comparison.budget, *(member.budget for member in comparison.members)} == {5_400}
 
 
@@ -277,26 +277,26 @@ def test_thresholds_are_those_of_all() -> None:
 @pytest.mark.parametrize("name", COMPARISONS)
 def test_each_ready_made_comparison_trains_and_differs_in_what_it_says(name: str) -> None:
     preset = COMPARISONS[name]
-    variants = preset.variants(seed=3)
-    assert 2 <= len(variants) <= 4
-    assert all(one != other for one, other in combinations(variants, 2))
-    assert variants[0] == Variant(RunConfig(seed=3, **preset.changes))
-    comparison = advance(Comparison(variants), 12)
-    assert steps_of(comparison) == [12] * len(variants)
+    plans = preset.plans(seed=3)
+    assert 2 <= len(plans) <= 4
+    assert all(one != other for one, other in combinations(plans, 2))
+    assert plans[0] == RunPlan(RunConfig(seed=3, **preset.changes))
+    comparison = advance(Comparison(plans), 12)
+    assert steps_of(comparison) == [12] * len(plans)
     assert not any(member.diverged for member in comparison.members)
     assert preset.label
     assert preset.description.endswith(".")
 
 
 def test_early_and_late_raise_alpha_when_they_say() -> None:
-    variants = COMPARISONS["early-and-late"].variants()
-    assert [variant.course("aux_loss_coef") for variant in variants] == [
+    plans = COMPARISONS["early-and-late"].plans()
+    assert [plan.course("aux_loss_coef") for plan in plans] == [
         ((0, 0.1),), ((0, 0), (100, 0.1)), ((0, 0), (400, 0.1)), ((0, 0),),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 7, 2_147_483_646])
 def test_more_seeds_are_other_seeds(seed: int) -> None:
-    seeds = [variant.config.seed for variant in COMPARISONS["another-seed"].variants(seed)]
+    seeds = [plan.config.seed for plan in COMPARISONS["another-seed"].plans(seed)]
     assert seeds[0] == seed
     assert len(set(seeds)) == 4

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.config.presets import PRESETS
-from moe_sim.live.computed_run import Trajectory, shared_trajectory
+from moe_sim.live.computed_run import ComputedRun, shared_run
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.runners.runner import Computation
+from moe_sim.live.runners.runner import LocalRunner
 from tests.support.inspecting import small_config
 
 PLAN = (Event(12, {"aux_loss_coef": 0.2}), Event(30, {"top_k": 2}))
@@ -50,7 +50,7 @@ def assert_same_numbers(one: History, other: History) -> None:
 def test_many_viewers_of_a_run_cost_as_much_as_one(steps_computed: list[int]) -> None:
     runs = [LiveRun(small_config(), PLAN) for _ in range(10)]
     for run in runs:
-        run.take_steps(40)
+        run.advance_by(40)
     assert len(steps_computed) == 40
     expected = alone(small_config(), {event.step: event.changes for event in PLAN}, 40)
     for run in runs:
@@ -59,9 +59,9 @@ def test_many_viewers_of_a_run_cost_as_much_as_one(steps_computed: list[int]) ->
 
 def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own() -> None:
     first, second = LiveRun(small_config(), PLAN), LiveRun(small_config(), PLAN)
-    first.take_steps(35)
+    first.advance_by(35)
     assert (second.state, second.steps_done, len(second.history), second.history.events) == ("ready", 0, 0, ())
-    second.take_steps(20)
+    second.advance_by(20)
     assert (first.steps_done, second.steps_done) == (35, 20)
     assert second.config.aux_loss_coef == 0.2
     assert second.config.top_k == 1
@@ -73,25 +73,25 @@ def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own() -> None:
 def test_runs_that_differ_share_nothing() -> None:
     configs = [small_config(), small_config(seed=1), small_config(aux_loss_coef=0.1)]
     runs = [LiveRun(config, plan) for config in configs for plan in ((), PLAN)]
-    assert len({id(run._trajectory) for run in runs}) == 6
+    assert len({id(run._computed) for run in runs}) == 6
 
 
 def test_nobody_takes_a_run_for_their_own_from_whoever_has_just_come() -> None:
     first, newcomer = LiveRun(small_config()), LiveRun(small_config(seed=1))
-    trajectory = shared_trajectory(small_config(), (), newcomer)
+    computed = shared_run(small_config(), (), newcomer)
     first.update(aux_loss_coef=0.3)
-    assert trajectory.is_shared
-    assert trajectory.history.events == ()
+    assert computed.is_shared
+    assert computed.history.events == ()
 
 
 @pytest.mark.parametrize("own_step", [0, 7, 13, 25, 40])
 def test_the_first_knob_moved_by_hand_branches_off(own_step: int) -> None:
     run, other = LiveRun(small_config(), PLAN), LiveRun(small_config(), PLAN)
-    other.take_steps(40)
-    run.take_steps(own_step)
+    other.advance_by(40)
+    run.advance_by(own_step)
     run.update(z_loss_coef=0.5)
-    run.take_steps(50 - own_step)
-    other.take_steps(10)
+    run.advance_by(50 - own_step)
+    other.advance_by(10)
     moves = {event.step: dict(event.changes) for event in PLAN}
     assert_same_numbers(other.history, alone(small_config(), moves, 50))
     moves.setdefault(own_step, {})["z_loss_coef"] = 0.5
@@ -101,21 +101,21 @@ def test_the_first_knob_moved_by_hand_branches_off(own_step: int) -> None:
 
 def test_whoever_is_alone_keeps_the_computation_when_a_knob_moves(steps_computed: list[int]) -> None:
     run = LiveRun(small_config())
-    run.take_steps(30)
+    run.advance_by(30)
     run.update(aux_loss_coef=0.1)
-    run.take_steps(10)
+    run.advance_by(10)
     assert len(steps_computed) == 40
     newcomer = LiveRun(small_config())
-    newcomer.take_steps(5)
+    newcomer.advance_by(5)
     assert newcomer.config.aux_loss_coef == 0
 
 
 def test_a_branch_from_a_copy_kept_on_the_way_does_little_again(steps_computed: list[int]) -> None:
     leader, run = LiveRun(small_config()), LiveRun(small_config())
-    leader.take_steps(350)
-    run.take_steps(210)
+    leader.advance_by(350)
+    run.advance_by(210)
     run.update(aux_loss_coef=0.1)
-    run.take_steps(1)
+    run.advance_by(1)
     assert len(steps_computed) == 350 + (210 - 200) + 1
     assert run.history.to_frame()[:210].equals(leader.history.to_frame()[:210])
     assert_same_numbers(run.history, alone(small_config(), {210: {"aux_loss_coef": 0.1}}, 211))
@@ -129,7 +129,7 @@ def test_whatever_viewers_do_each_sees_the_run_that_a_trainer_alone_gives(data: 
     for _ in range(data.draw(st.integers(2, 8))):
         run = data.draw(st.sampled_from(runs))
         if data.draw(st.booleans()):
-            run.take_steps(data.draw(st.integers(1, 15)))
+            run.advance_by(data.draw(st.integers(1, 15)))
         else:
             knob, values = data.draw(st.sampled_from([("aux_loss_coef", [0.0, 0.3]), ("capacity_factor", [1.0, None])]))
             run.update(**{knob: data.draw(st.sampled_from(values))})
@@ -142,8 +142,8 @@ def test_whatever_viewers_do_each_sees_the_run_that_a_trainer_alone_gives(data: 
 
 def test_the_map_is_that_of_the_viewers_own_step() -> None:
     first, second = LiveRun(RunConfig()), LiveRun(RunConfig())
-    first.take_steps(60)
-    second.take_steps(40)
+    first.advance_by(60)
+    second.advance_by(40)
     trainer = Trainer(RunConfig())
     trainer.run(40)
     expected = trainer.probe()
@@ -156,35 +156,35 @@ def test_the_map_is_that_of_the_viewers_own_step() -> None:
 def test_step_by_step_at_the_start_every_map_is_there_even_behind_others() -> None:
     LiveRun(small_config())  # gone at once
     ahead, run = LiveRun(small_config()), LiveRun(small_config())
-    ahead.take_steps(100)
+    ahead.advance_by(100)
     for step in range(1, 31):
-        run.take_steps(1)
+        run.advance_by(1)
         assert run.probe.step == step
 
 
 def test_a_follower_diverges_where_the_leader_did_and_not_before() -> None:
     config = RunConfig(learning_rate=1000, num_experts=4)
     first, second = LiveRun(config), LiveRun(config)
-    first.take_steps(60)
+    first.advance_by(60)
     assert first.state == "diverged"
     assert second.state == "ready"
-    second.take_steps(60)
+    second.advance_by(60)
     assert second.state == "diverged"
     assert_same_numbers(first.history, second.history)
 
 
 def test_what_nobody_follows_any_more_is_let_go() -> None:
     runs = [LiveRun(small_config()) for _ in range(2)]
-    assert runs[0]._trajectory is runs[1]._trajectory
-    runs[0].take_steps(5)
+    assert runs[0]._computed is runs[1]._computed
+    runs[0].advance_by(5)
     runs.clear()
     fresh = LiveRun(small_config())
     assert fresh.history.events == ()
-    assert len(fresh._trajectory.history) == 0
+    assert len(fresh._computed.history) == 0
 
 
 def test_a_copied_computation_goes_on_with_the_same_numbers() -> None:
-    computation = Computation(small_config(router_noise="gaussian", balancing="bias"), PLAN)
+    computation = LocalRunner(small_config(router_noise="gaussian", balancing="bias"), PLAN)
     computation.advance(20, 100, keep=False)
     twin = computation.copy(20, PLAN)
     for one, other in itertools.pairwise(each.advance(25, 100, keep=False) for each in (computation, twin)):
@@ -193,7 +193,7 @@ def test_a_copied_computation_goes_on_with_the_same_numbers() -> None:
 
 
 def test_only_so_many_copies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    computation = Computation(small_config())
+    computation = LocalRunner(small_config())
     size = 3 * sum(p.numel() * p.element_size() for p in computation.trainer.network.parameters())
     monkeypatch.setattr("moe_sim.live.runners.runner.SNAPSHOT_BYTES", 2 * size)
     computation.advance(400, 100, keep=True)
@@ -212,7 +212,7 @@ def test_rows_of_a_history_make_the_same_history_again() -> None:
 def test_a_recorded_trajectory_computes_nothing() -> None:
     trainer = Trainer(small_config())
     trainer.run(10)
-    recorded = Trajectory.recorded(trainer.history, None)
+    recorded = ComputedRun.recorded(trainer.history, None)
     assert recorded.reach(50, 1.0) == 10
     assert recorded.is_recorded
     assert recorded.probe(10).step == 0

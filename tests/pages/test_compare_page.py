@@ -12,12 +12,12 @@ from moe_sim import Event, RunConfig
 from moe_sim.config.codec import to_query
 from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.knobs import KNOBS
-from moe_sim.config.run_plan import Variant, difference_in_words
+from moe_sim.config.run_plan import RunPlan, difference_in_words
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.scheduler import shared_scheduler
 from pages.dashboard import comparison_board
-from pages.visitor.comparison import Bench
+from pages.visitor.comparison import ComparisonSession
 from tests.support.apps import address, button, opened, press, run_of, session_of, settled, turned_to
 from tests.support.comparing import steps_of
 
@@ -29,16 +29,16 @@ def comparing(**query: str) -> AppTest:
     return turned_to(opened(**query), "compare")
 
 
-def bench_of(app: AppTest) -> Bench:
-    return session_of(app).bench()
+def comparison_session_of(app: AppTest) -> ComparisonSession:
+    return session_of(app).comparison()
 
 
 def comparison_of(app: AppTest) -> Comparison:
-    return bench_of(app).run
+    return comparison_session_of(app).run
 
 
-def variants_of(app: AppTest) -> tuple[Variant, ...]:
-    return comparison_of(app).variants
+def variants_of(app: AppTest) -> tuple[RunPlan, ...]:
+    return comparison_of(app).plans
 
 
 def difference(app: AppTest) -> str:
@@ -71,7 +71,7 @@ def keys(app: AppTest, beginning: str) -> list[str]:
 def stepped(comparison: Comparison, steps: int) -> Comparison:
     """So many steps of a comparison that is paused, without the scheduler that knows it."""
     for _ in range(steps):
-        comparison.take_steps(1)
+        comparison.advance_by(1)
     return comparison
 
 
@@ -85,7 +85,7 @@ def arrived(comparison: Comparison) -> Comparison:
 
 def trained(app: AppTest, steps: int = 20) -> None:
     """Train the Live run."""
-    run_of(app).take_steps(steps)
+    run_of(app).advance_by(steps)
     settled(app)
 
 
@@ -96,7 +96,7 @@ def app() -> AppTest:
 
 def test_the_page_opens_with_the_run_beside_the_same_with_a_balancing_loss(app: AppTest) -> None:
     comparison = comparison_of(app)
-    assert [variant.config for variant in variants_of(app)] == [
+    assert [plan.config for plan in variants_of(app)] == [
         RunConfig(seed=5),
         RunConfig(seed=5, aux_loss_coef=0.03),
     ]
@@ -108,7 +108,7 @@ def test_the_page_opens_with_the_run_beside_the_same_with_a_balancing_loss(app: 
 
 def test_a_run_with_a_balancing_loss_is_compared_with_none() -> None:
     app = comparing(aux_loss_coef="0.1")
-    assert [variant.config.aux_loss_coef for variant in variants_of(app)] == [0.1, 0]
+    assert [plan.config.aux_loss_coef for plan in variants_of(app)] == [0.1, 0]
 
 
 def test_the_board_is_told_what_the_runs_are_and_how_they_differ(app: AppTest) -> None:
@@ -125,14 +125,14 @@ def test_the_board_is_told_what_the_runs_are_and_how_they_differ(app: AppTest) -
 def test_each_ready_made_comparison_begins_with_the_seed_of_now_and_survives_its_link(name: str) -> None:
     app = comparing(seed="5")
     click(app, f"comparison-{name}")
-    variants = COMPARISONS[name].variants(5)
-    assert variants_of(app) == variants
+    plans = COMPARISONS[name].plans(5)
+    assert variants_of(app) == plans
     assert [
         one.key for one in app.button if one.proto.type == "primary" and str(one.key).startswith("comparison-")
     ] == [f"comparison-{name}"]
-    assert len(keys(app, "move-")) == len(variants) - 1
+    assert len(keys(app, "move-")) == len(plans) - 1
     again = comparing(**address(app))
-    assert variants_of(again) == variants
+    assert variants_of(again) == plans
     assert not again.warning
     assert address(again) == address(app)
 
@@ -161,7 +161,7 @@ def test_a_structural_knob_differs_from_the_start_whatever_the_step_says() -> No
     assert control(app, "step-B").disabled
     assert button(app, "move-B").disabled
     click(app, "depart-B")
-    assert [variant.config.num_experts for variant in variants_of(app)] == [4, 6]
+    assert [plan.config.num_experts for plan in variants_of(app)] == [4, 6]
     assert not app.warning
 
 
@@ -221,22 +221,22 @@ def test_runs_are_added_up_to_four_and_left_out_down_to_two() -> None:
     pick(app, "D", "top_k", 2)
     click(app, "depart-D")
     click(app, "remove-C")
-    assert [variant.config.top_k for variant in variants_of(app)] == [1, 1, 2]
+    assert [plan.config.top_k for plan in variants_of(app)] == [1, 1, 2]
     assert (address(app)["b"], address(app)["c"]) == ("0:aux_loss_coef=0.03", "0:top_k=2")
     assert "d" not in address(app)
     click(app, "remove-B")
-    assert [variant.config.top_k for variant in variants_of(app)] == [1, 2]
+    assert [plan.config.top_k for plan in variants_of(app)] == [1, 2]
     assert not keys(app, "remove-")
-    bench = bench_of(app)
+    comparison = comparison_session_of(app)
     for which in (0, 1, 2, -1):
-        bench.remove(which)
-    assert len(bench.run.members) == 2
+        comparison.remove(which)
+    assert len(comparison.run.members) == 2
 
 
 def test_a_branch_begins_beside_the_live_run_as_it_was() -> None:
     app = opened(**SMALL, seed="5")
     run = run_of(app)
-    run.take_steps(12)
+    run.advance_by(12)
     run.update(capacity_factor=1.5)
     trained(app, 18)
     turned_to(app, "compare")
@@ -271,7 +271,7 @@ def test_the_live_run_can_be_taken_as_the_first_one() -> None:
     run_of(app).update(top_k=2)
     settled(app)
     press(app, "Take the Live run as A")
-    assert [variant.course("top_k") for variant in variants_of(app)] == [((0, 2),)] * 2
+    assert [plan.course("top_k") for plan in variants_of(app)] == [((0, 2),)] * 2
     assert "do not differ" in difference(app)
 
 
@@ -342,15 +342,15 @@ def test_the_live_run_and_the_comparison_are_apart_and_outlive_each_others_pages
 
 def test_who_watches_a_lecture_can_compare_it_with_what_they_like() -> None:
     leader = session_of(opened(**SMALL, seed="7"))
-    leader.run.take_steps(6)
+    leader.run.advance_by(6)
     app = comparing(follow=leader.begin_lecture())
     assert run_of(app) is leader.run
     assert variants_of(app)[0].config == leader.run.config
     pick(app, "B", "top_k", 2)
     click(app, "depart-B")
-    bench_of(app).command({"name": "train"})
+    comparison_session_of(app).command({"name": "train"})
     assert comparison_of(app).state == "training"
-    bench_of(app).command({"name": "pause"})
+    comparison_session_of(app).command({"name": "pause"})
     assert (leader.run.state, len(leader.run.history)) == ("paused", 6)
     assert run_of(settled(app)) is leader.run
     turned_to(app, "live")
@@ -377,41 +377,41 @@ def test_a_comparison_that_the_visitor_leaves_for_another_link_is_put_away(monke
 
 def test_the_board_is_obeyed_in_what_it_may_ask_and_no_further() -> None:
     app = comparing(**SMALL)
-    bench, before = bench_of(app), comparison_of(app)
-    bench.command({"name": "train"})
+    comparison, before = comparison_session_of(app), comparison_of(app)
+    comparison.command({"name": "train"})
     assert before.state == "training"
-    bench.command({"name": "pause"})
-    bench.command({"name": "rate", "value": 5})
-    bench.command({"name": "extend"})
+    comparison.command({"name": "pause"})
+    comparison.command({"name": "rate", "value": 5})
+    comparison.command({"name": "extend"})
     assert (before.rate, before.budget) == (5, 3000)
     for strange in ({}, {"name": "freeze"}, {"name": "rate", "value": 10**9}, {"name": "lost", "run_id": before.id}):
-        bench.command(strange)
-    assert bench.run is before
+        comparison.command(strange)
+    assert comparison.run is before
     assert not any(member.config.frozen for member in before.members)
     stepped(before, 4)
-    bench.command({"name": "reset"})
-    assert bench.run is not before
-    assert bench.run.variants == before.variants
-    assert (steps_of(bench.run), bench.run.rate) == ([0, 0], 5)
-    forgotten = bench.run
+    comparison.command({"name": "reset"})
+    assert comparison.run is not before
+    assert comparison.run.plans == before.plans
+    assert (steps_of(comparison.run), comparison.run.rate) == ([0, 0], 5)
+    forgotten = comparison.run
     shared_scheduler().remove(forgotten)
-    bench.command({"name": "lost", "run_id": forgotten.id})
-    assert bench.run is not forgotten
+    comparison.command({"name": "lost", "run_id": forgotten.id})
+    assert comparison.run is not forgotten
     settled(app)
     assert "put away after a long pause" in app.warning[0].value
 
 
 def test_a_page_without_the_stream_is_told_the_same_and_everything_when_it_asks() -> None:
     app = comparing(**SMALL)
-    bench = bench_of(app)
-    stepped(bench.run, 4)
-    first = json.loads(bench.next_message())
+    comparison = comparison_session_of(app)
+    stepped(comparison.run, 4)
+    first = json.loads(comparison.next_message())
     assert (first["from"], first["to"], len(first["members"])) == (0, 4, 2)
     for _ in range(5):
-        latest = json.loads(bench.next_message())
+        latest = json.loads(comparison.next_message())
     assert latest["from"] == 4
-    bench.command({"name": "resync"})
-    assert json.loads(bench.next_message())["from"] == 0
+    comparison.command({"name": "resync"})
+    assert json.loads(comparison.next_message())["from"] == 0
 
 
 def test_every_knob_that_means_something_can_be_what_differs(app: AppTest) -> None:

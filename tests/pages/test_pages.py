@@ -92,7 +92,7 @@ def test_mechanisms_are_chosen_by_their_names_in_words(app: AppTest) -> None:
 def test_another_mechanism_acts_on_the_run_going_on() -> None:
     app = opened()
     run = run_of(app)
-    run.take_steps(5)
+    run.advance_by(5)
     widget(app, "balancing").set_value("bias")
     settled(app)
     assert run_of(app) is run
@@ -242,7 +242,7 @@ def test_the_dashboard_is_obeyed_in_what_it_may_ask_and_no_further(
 def test_an_old_slider_that_reports_where_it_stood_undoes_no_planned_move(reported: float, expected: float) -> None:
     app = opened(events="5:aux_loss_coef=0.1")
     old = widget(app, "aux_loss_coef")
-    run_of(app).take_steps(8)
+    run_of(app).advance_by(8)
     app.run()
     assert widget(app, "aux_loss_coef").value == 0.1
     states = app._tree.get_widget_states()
@@ -255,8 +255,8 @@ def test_reset_keeps_seed_and_knobs_and_undoes_what_the_plan_did() -> None:
     app = opened()
     session = app.session_state["session"]
     session.choose_preset("too-late")
-    session.run.take_steps(400)
-    session.run.take_steps(1)  # the plan moves α
+    session.run.advance_by(400)
+    session.run.advance_by(1)  # the plan moves α
     obey(session, {"name": "reset"})
     assert session.run.config == RunConfig()
     assert session.run.plan == PRESETS["too-late"].plan
@@ -274,7 +274,7 @@ def test_every_threshold_has_a_slider_at_its_default(app: AppTest) -> None:
 def test_moving_a_threshold_changes_the_address_and_the_verdict_but_not_the_run() -> None:
     app = opened()
     run = run_of(app)
-    run.take_steps(40)
+    run.advance_by(40)
     before = run.history.to_frame()
     assert diagnose(run.history, run.config, run.thresholds).state == "Collapsed"
     assert not set(address(app)) & set(THRESHOLDS)
@@ -328,14 +328,14 @@ def test_a_threshold_out_of_its_bounds_is_refused_with_a_sentence() -> None:
 def test_freeze_holds_the_weights_of_the_run_going_on_and_lets_them_go_again() -> None:
     app = opened()
     session, run = session_of(app), run_of(app)
-    run.take_steps(3)
+    run.advance_by(3)
     obey(session, {"name": "freeze"})
     settled(app)
     assert run_of(app) is run
     assert run.config.frozen
     assert widget(app, "frozen").value is True
     assert address(app)["frozen"] == "on"
-    run.take_steps(2)
+    run.advance_by(2)
     obey(session, {"name": "freeze"})
     settled(app)
     assert not run.config.frozen
@@ -435,7 +435,7 @@ def test_a_lesson_is_passed_when_its_goal_is_met_and_stays_passed() -> None:
     app = turned_to(opened(), "learn")
     press(app, "Start this lesson")
     assert button(app, f"lesson-{lesson.slug}").label == f"1. {lesson.title}"
-    run_of(app).take_steps(lesson.intended_steps)
+    run_of(app).advance_by(lesson.intended_steps)
     settled(app)
     assert f"lesson “{lesson.title}” passed at step {lesson.intended_steps}" in app.success[0].value
     assert button(app, f"lesson-{lesson.slug}").label == f"✓ 1. {lesson.title}"
@@ -472,7 +472,7 @@ def test_the_anatomy_takes_the_run_of_the_live_page() -> None:
     app = turned_to(opened(num_experts="5", top_k="2", batch_tokens="64"), "anatomy")
     (take,) = (one for one in app.button if one.label == "From your run")
     assert take.disabled
-    run_of(app).take_steps(25)
+    run_of(app).advance_by(25)
     history = run_of(app).history
     settled(app)
     press(app, "From your run")
@@ -616,9 +616,9 @@ def test_whoever_watches_a_lecture_sees_the_run_that_it_shows_now() -> None:
 
 def test_branching_off_a_lecture_gives_a_run_of_ones_own_at_the_same_step() -> None:
     leader = session_of(opened(num_experts="3", batch_tokens="64"))
-    leader.run.take_steps(4)
+    leader.run.advance_by(4)
     leader.run.update(aux_loss_coef=0.3)
-    leader.run.take_steps(4)
+    leader.run.advance_by(4)
     app = opened(follow=leader.begin_lecture())
     press(app, "Branch off from here")
     mine = run_of(app)

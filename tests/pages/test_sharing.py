@@ -104,7 +104,7 @@ def test_the_dialog_offers_a_link_with_the_moves_or_without() -> None:
     for step in range(12):
         if step in MOVES:
             run.update(**MOVES[step])
-        run.take_steps(1)
+        run.advance_by(1)
     press(app, "Share")
     assert len(app.code) == 2
     (label,) = (label for label in controls(app) if label.startswith("With what was done"))
@@ -146,7 +146,7 @@ def test_exporting_opens_without_steps_and_with_them() -> None:
     app = opened(num_experts="2", batch_tokens="64")
     press(app, "Export")
     assert any(text.value.startswith("Step 0 of the run.") for text in app.markdown)
-    run_of(app).take_steps(3)
+    run_of(app).advance_by(3)
     press(app, "Export")
     assert any(text.value.startswith("Step 3 of the run.") for text in app.markdown)
 
@@ -200,7 +200,7 @@ def test_a_link_with_many_moves_fits_into_a_qr_code() -> None:
     run = run_of(app)
     for count in range(MOST_EVENTS // 2):
         run.update(aux_loss_coef=0.001 * (count + 1))
-        run.take_steps(1)
+        run.advance_by(1)
     press(app, "Share")
     assert len(query_of(link_in(app))["events"].split(";")) == MOST_EVENTS // 2
     assert not app.exception

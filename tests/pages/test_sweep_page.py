@@ -14,18 +14,18 @@ from streamlit.testing.v1 import AppTest
 
 from moe_sim import KNOBS, RunConfig
 from moe_sim.config.codec import from_query
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.sweep import queue as desk_module
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import engine_named
 from moe_sim.sweep.gallery import GRID, gallery
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.measures import axes_of
-from moe_sim.sweep.queue import Desk, Limits
+from moe_sim.sweep.queue import Limits, SweepQueue
 from moe_sim.sweep.table import frame_to_rows, rows_to_frame, table_bytes
 from moe_sim.sweep.wording import command_of
 from pages.sweeps import form, my_sweeps, progress
-from pages.sweeps.my_sweeps import Holding
+from pages.sweeps.my_sweeps import MySweeps
 from pages.sweeps.table import link_to
 from pages.sweeps.upload import opened_table
 from pages.sweeps.views import VIEWS
@@ -36,13 +36,13 @@ LIMITS = Limits(runs=100, steps=40_000)
 
 
 @pytest.fixture(autouse=True)
-def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """A desk that computes in this process."""
-    desk = Desk(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
+def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[SweepQueue]:
+    """A queue that computes in this process."""
+    queue = SweepQueue(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
     for module in (form, my_sweeps, progress):
-        monkeypatch.setattr(module, "shared_desk", lambda: desk)
-    yield desk
-    desk.stop()
+        monkeypatch.setattr(module, "shared_sweep_queue", lambda: queue)
+    yield queue
+    queue.stop()
 
 
 def opened(**query: str) -> AppTest:
@@ -62,7 +62,7 @@ def settled(app: AppTest) -> AppTest:
     return app
 
 
-def holding_of(app: AppTest) -> Holding:
+def holding_of(app: AppTest) -> MySweeps:
     return app.session_state["sweeps"]
 
 
@@ -148,7 +148,7 @@ def test_the_form_says_how_many_runs_it_would_be_and_on_what_they_rest() -> None
 
 def test_a_sweep_runs_and_its_results_stand_in_the_place_of_the_gallery() -> None:
     app = finished(start(small(opened())))
-    rows = holding_of(app).booking.rows
+    rows = holding_of(app).sweep.rows
     assert [(row["aux_loss_coef"], row["seed"], row["steps"]) for row in rows] == [
         (0.0, 0, 10), (0.0, 1, 10), (0.1, 0, 10), (0.1, 1, 10)
     ]  # fmt: skip
@@ -174,14 +174,14 @@ def test_starting_a_larger_sweep_runs_only_what_is_missing() -> None:
     app = finished(start(small(opened())))
     small(app, "0,0.1,1")
     assert "**6 runs**, 4 of them done before" in words(app)
-    before = holding_of(app).booking.rows
+    before = holding_of(app).sweep.rows
     app = finished(start(app))
-    booking = holding_of(app).booking
-    assert booking.rows[:4] == before
-    assert len(booking.rows) == 6
+    sweep = holding_of(app).sweep
+    assert sweep.rows[:4] == before
+    assert len(sweep.rows) == 6
 
 
-def test_a_cancelled_sweep_ends_and_keeps_its_rows(desk: Desk) -> None:
+def test_a_cancelled_sweep_ends_and_keeps_its_rows(queue: SweepQueue) -> None:
     app = small(opened())
     control(app.number_input, "Steps").set_value(5000)
     app = start(settled(app))
@@ -189,9 +189,9 @@ def test_a_cancelled_sweep_ends_and_keeps_its_rows(desk: Desk) -> None:
     control(app.button, "Cancel").click()
     app = finished(settled(app))
     assert time.monotonic() - began < 10
-    assert holding_of(app).booking.state == "cancelled"
+    assert holding_of(app).sweep.state == "cancelled"
     assert "Start the same sweep again to run only what is missing." in app.get("progress")[0].proto.text
-    assert set(holding_of(app).kept) == {row["run"] for row in holding_of(app).booking.rows}
+    assert set(holding_of(app).kept) == {row["run"] for row in holding_of(app).sweep.rows}
     assert not control(app.button, "Start").disabled
 
 
@@ -233,7 +233,7 @@ def test_the_form_is_as_it_was_left_when_one_comes_back() -> None:
     assert control(app.number_input, "Seeds").value == 2
 
 
-def test_failed_runs_are_listed_with_their_configuration(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
+def test_failed_runs_are_listed_with_their_configuration(monkeypatch: pytest.MonkeyPatch, queue: SweepQueue) -> None:
     class Failing(Sweep):
         def run(self, on_row=None):
             for cell in self._cells.values():
@@ -241,7 +241,7 @@ def test_failed_runs_are_listed_with_their_configuration(monkeypatch: pytest.Mon
             self.state = "finished"
             return self.rows
 
-    monkeypatch.setattr(desk, "_start", lambda cells: Failing(cells, engine_named("serial")))
+    monkeypatch.setattr(queue, "_start", lambda cells: Failing(cells, engine_named("serial")))
     app = finished(start(small(opened())))
     assert "2 runs without a result" in [box.label for box in app.expander]
     assert "- α 0.1, seed 1: failed. it broke" in words(app)
@@ -278,13 +278,13 @@ STRANGE = rows_to_frame([row_of(Cell(RunConfig(), 10))]).assign(status="[a link]
     ],
 )  # fmt: skip
 def test_a_foreign_file_gets_one_sentence(name: str, content: bytes) -> None:
-    with pytest.raises(UsageError, match=f"^{name} is not a table that python -m moe_sim sweep has written.$"):
+    with pytest.raises(InvalidInput, match=f"^{name} is not a table that python -m moe_sim sweep has written.$"):
         opened_table(name, content)
 
 
 def test_a_file_of_too_many_rows_is_not_unpacked() -> None:
     frame = pd.DataFrame({"run": ["x"] * 20_001})
-    with pytest.raises(UsageError, match=r"big\.parquet has more than the 20,000 rows"):
+    with pytest.raises(InvalidInput, match=r"big\.parquet has more than the 20,000 rows"):
         opened_table("big.parquet", parquet(frame))
 
 
@@ -301,4 +301,4 @@ def test_the_link_of_a_row_opens_the_very_run() -> None:
 
 
 def test_the_desk_of_the_process_is_one() -> None:
-    assert desk_module.shared_desk() is desk_module.shared_desk()
+    assert desk_module.shared_sweep_queue() is desk_module.shared_sweep_queue()

@@ -13,7 +13,7 @@ from moe_sim import KNOBS
 from moe_sim.teaching.level import LEVELS
 from pages.visitor.view import HIDEABLE, LOG_AXES, PARTS, TABS, View, view_from_query
 
-DASHBOARD = Path(__file__).resolve().parents[2] / "pages" / "dashboard"
+DASHBOARD = Path(__file__).resolve().parents[2] / "pages" / "dashboard" / "js"
 HIDING = r'\[data-hide~="([^"]*)"\]'
 
 

@@ -15,9 +15,9 @@ from starlette.routing import Route
 
 from moe_sim.charts.compare import comparison_figures
 from moe_sim.config.comparison_presets import COMPARISONS
-from moe_sim.config.run_plan import Variant, difference_in_words
-from moe_sim.diagnosis.deaths import in_words, timeline
-from moe_sim.live.background_run import Playback
+from moe_sim.config.run_plan import RunPlan, difference_in_words
+from moe_sim.diagnosis.deaths import deaths, in_words
+from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server import stream as stream_module
@@ -35,7 +35,7 @@ LARGEST = 2_000
 
 
 class Clients:
-    """Follows a comparison as pages/dashboard/compare.js does: one client for each run."""
+    """Follows a comparison as pages/dashboard/js/compare.js does: one client for each run."""
 
     def __init__(self, comparison: Comparison) -> None:
         self.members = [Client(member.config.num_experts) for member in comparison.members]
@@ -56,7 +56,7 @@ class Clients:
             assert client.steps == len(history)
             np.testing.assert_allclose(client.rows["task_loss"], history.column("task_loss"), rtol=1e-3)
             np.testing.assert_allclose(client.smoothed_load(), history.column("smoothed_load"), atol=2e-4)
-            told = timeline(history, comparison.thresholds.dead_share)
+            told = deaths(history, comparison.thresholds.dead_share)
             assert client.latest["timeline"]["words"] == in_words(history, told)
             assert client.latest["timeline"]["spells"] == [[[*spell] for spell in spells] for spells in told.spells]
 
@@ -105,18 +105,18 @@ def test_messages_join_without_a_gap_whenever_they_are_made(seed: int) -> None:
         advance(comparison, int(random.integers(0, 9)))
         ahead = [member for member in comparison.members[: random.integers(0, 3)] if not member.diverged]
         for member in ahead:  # a message may be made amid a step
-            member.take_steps(1)
+            member.advance_by(1)
         clients.apply(encode_comparison(comparison, max(0, clients.steps - int(random.integers(0, 4))))[1])
         for member in comparison.members:
             if member not in ahead and ahead and not member.diverged:
-                member.take_steps(1)
+                member.advance_by(1)
     clients.apply(encode_comparison(comparison, clients.steps)[1])
     clients.check(comparison)
 
 
 def test_a_step_that_only_some_have_done_is_not_yet_done() -> None:
     comparison = advance(side_by_side({}), 4)
-    comparison.members[0].take_steps(1)
+    comparison.members[0].advance_by(1)
     message = decoded(comparison, 0)
     assert message["to"] == 4
     assert [member["to"] for member in message["members"]] == [5, 4]
@@ -142,7 +142,7 @@ def test_when_all_have_diverged_the_message_ends_with_the_last_of_them() -> None
 
 
 def test_messages_stay_small() -> None:
-    comparison = advance(Comparison(COMPARISONS["four-alphas"].variants()), 40)
+    comparison = advance(Comparison(COMPARISONS["four-alphas"].plans()), 40)
     start = comparison.steps_done
     sizes = []
     for _ in range(3):
@@ -174,9 +174,9 @@ def test_the_stream_tells_the_rest_of_a_step_that_it_looked_into() -> None:
 
         assert await told() == [4, 4]
         assert comparison._viewers == 1
-        comparison.members[0].take_steps(1)
+        comparison.members[0].advance_by(1)
         assert await told() == [5, 4]
-        comparison.members[1].take_steps(1)
+        comparison.members[1].advance_by(1)
         assert await told() == [5, 5]
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(anext(stream), 0.2)
@@ -200,10 +200,10 @@ def test_a_knob_moved_in_any_run_is_told_at_once() -> None:
     assert comparison._viewers == 0
 
 
-def fetch(run: Playback | None, *paths: str) -> list[httpx.Response]:
+def fetch(run: BackgroundRun | None, *paths: str) -> list[httpx.Response]:
     """Ask the endpoints for things of a run that is known as `it`."""
 
-    def find(run_id: str) -> Playback | None:
+    def find(run_id: str) -> BackgroundRun | None:
         return run if run_id == "it" else None
 
     app = Starlette(
@@ -236,7 +236,7 @@ def test_every_figure_of_a_comparison_can_be_had_as_a_slide(count: int) -> None:
         small_print = slide["layout"]["annotations"][-1]["text"].replace("<br>", " ")
         assert "b=&lt;i&gt;" in small_print
         if name.startswith("compare_"):
-            assert difference_in_words(comparison.variants).split(" (")[0] in small_print
+            assert difference_in_words(comparison.plans).split(" (")[0] in small_print
         else:
             letter = name[-1]
             assert slide["layout"]["title"]["text"].startswith(f"{letter}: ")
@@ -252,6 +252,6 @@ def test_slides_that_are_not_there_are_not_found() -> None:
 
 
 def test_a_slide_of_runs_that_have_not_begun_can_be_had() -> None:
-    comparison = Comparison([Variant(small_config())] * 2)
+    comparison = Comparison([RunPlan(small_config())] * 2)
     names = comparison_figures([scene_of(member) for member in comparison.members])
     assert {answer.status_code for answer in fetch(comparison, *(f"/slide/it/{name}" for name in names))} == {200}

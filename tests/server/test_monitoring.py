@@ -26,7 +26,7 @@ from moe_sim.logs import ErrorCount, JsonLines
 from moe_sim.server.monitoring import Census, metrics_endpoint
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.grid import Cell, Grid
-from moe_sim.sweep.queue import Desk
+from moe_sim.sweep.queue import SweepQueue
 from tests.support.asynchronous import run_to_end
 from tests.support.inspecting import small_config
 from tests.support.serving import ROOT
@@ -122,18 +122,18 @@ def test_sweeps_behind_the_one_at_work_are_waiting() -> None:
         leave.wait(20)
         raise RuntimeError("enough")
 
-    desk = Desk(start)
+    queue = SweepQueue(start)
     cells = Grid(small_config(), {"top_k": (1, 2)}, 1, 10).cells()
     try:
-        assert desk.waiting == 0
-        bookings = [desk.book(cells) for _ in range(3)]
-        assert desk.waiting == 2
+        assert queue.waiting == 0
+        bookings = [queue.book(cells) for _ in range(3)]
+        assert queue.waiting == 2
         bookings[1].cancel()
-        until(lambda: desk.waiting == 1)
+        until(lambda: queue.waiting == 1)
     finally:
         leave.set()
-        desk.stop()
-    assert desk.waiting == 0
+        queue.stop()
+    assert queue.waiting == 0
 
 
 def record(message: str, **more: object) -> logging.LogRecord:

@@ -50,8 +50,8 @@ def trained(config: RunConfig, steps: int) -> LiveRun:
 
 def advance(run: LiveRun, steps: int) -> None:
     """Train on, and look at the map again."""
-    run.take_steps(steps)
-    run._trajectory.look(run.steps_done)
+    run.advance_by(steps)
+    run._computed.look(run.steps_done)
 
 
 def read(run: LiveRun) -> Client:
@@ -266,7 +266,7 @@ def test_twelve_steps_of_eight_experts_fit_in_two_kilobytes(changes: dict[str, A
         for number in range(16):
             if number == 8:
                 run.update(**rescue)
-            run.take_steps(12)
+            run.advance_by(12)
             markers_told = run.history.events and start < run.history.events[-1].step + 60
             for parts in (PICTURE,) if markers_told else (PICTURE, VIEWS):  # as `messages` does
                 stop, text = encode(run, start, parts)

@@ -1,4 +1,4 @@
-"""A client of the live stream in Python: what pages/dashboard/store.js and bindings.js make of its messages."""
+"""A client of the live stream in Python: what pages/dashboard/js/store.js and bindings.js make of its messages."""
 
 from __future__ import annotations
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from moe_sim import Event
-from moe_sim.config.run_plan import Variant
+from moe_sim.config.run_plan import RunPlan
 from moe_sim.live.comparison import Comparison
 from tests.support.inspecting import small_config
 
 
 def side_by_side(*departures: dict[int, dict[str, Any]], **knobs: Any) -> Comparison:
     """A small run, and others that depart from it: for each the changes by their steps."""
-    base = Variant(small_config(**knobs))
+    base = RunPlan(small_config(**knobs))
     others = (base.changed([Event(step, changes) for step, changes in one.items()]) for one in departures)
     return Comparison((base, *others))
 

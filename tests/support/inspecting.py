@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from moe_sim import RunConfig, StepRecord, Trainer
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.runners.runner import Computation
+from moe_sim.live.runners.runner import LocalRunner
 from moe_sim.router.routing import Routing
 from moe_sim.tasks.task import Batch
 
@@ -37,8 +37,8 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 def trainer_of(run: LiveRun) -> Trainer:
     """The trainer behind a run that is computed in this process."""
-    computing = run._trajectory._computing
-    assert isinstance(computing, Computation)
+    computing = run._computed._runner
+    assert isinstance(computing, LocalRunner)
     return computing.trainer
 
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from moe_sim import KNOBS, Event, RunConfig
 from moe_sim.config.knobs import Knob
-from moe_sim.config.run_plan import Variant
+from moe_sim.config.run_plan import RunPlan
 
 LIVE = tuple(name for name, knob in KNOBS.items() if knob.live)
 
@@ -35,7 +35,7 @@ def configs(draw: st.DrawFn) -> RunConfig:
 
 
 @st.composite
-def variants(draw: st.DrawFn, config: st.SearchStrategy[RunConfig] | None = None) -> Variant:
+def plans(draw: st.DrawFn, config: st.SearchStrategy[RunConfig] | None = None) -> RunPlan:
     """Any run: live knobs move up to four times, some of them to where they are, some at the same step."""
     start = valid = draw(configs() if config is None else config)
     plan = []
@@ -47,4 +47,4 @@ def variants(draw: st.DrawFn, config: st.SearchStrategy[RunConfig] | None = None
         except ValidationError:
             continue
         plan.append(Event(step, changes))
-    return Variant(start, tuple(plan))
+    return RunPlan(start, tuple(plan))

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from moe_sim import RunConfig
-from moe_sim.diagnosis.final_metrics import Outcome
+from moe_sim.diagnosis.final_metrics import FinalMetrics
 from moe_sim.sweep.grid import Cell, Grid
 from moe_sim.sweep.table import rows_to_frame
 from moe_sim.sweep.worker import Row
@@ -20,7 +20,7 @@ ALPHAS = (0.0, 0.001, 0.01, 0.1, 1.0, 10.0)
 
 def row_of(cell: Cell, status: str = "done", error: str | None = None, **outcome: Any) -> Row:
     """A run's row; whatever is not given is unremarkable."""
-    usual = Outcome(
+    usual = FinalMetrics(
         steps_done=cell.steps, diverged=status == "diverged", max_load=0.2, imbalance_ratio=2.0, dead_experts=0,
         task_loss=2.2, balance_loss=1.0, dropped_fraction=0.0, unserved_fraction=0.0, router_entropy=0.5,
         load_entropy=0.9, specialization=0.5, eval_task_loss=2.2, eval_max_load=0.2, first_dead_step=None,

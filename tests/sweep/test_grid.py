@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from moe_sim import KNOBS, RunConfig
 from moe_sim.config.codec import format_value
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.sweep.grid import Cell, Grid, parse_values
 
 DEFAULT = RunConfig()
@@ -31,7 +31,7 @@ def test_seeds_count_from_the_bases() -> None:
 
 def test_the_seed_can_be_an_axis_of_its_own() -> None:
     assert [cell.config.seed for cell in grid(seed=(7, 3)).cells()] == [7, 3]
-    with pytest.raises(UsageError, match="not both"):
+    with pytest.raises(InvalidInput, match="not both"):
         grid(2, seed=(7, 3))
 
 
@@ -55,18 +55,18 @@ def test_a_value_given_twice_is_one_run() -> None:
 
 
 def test_more_runs_than_the_limit_are_refused_before_they_are_made() -> None:
-    with pytest.raises(UsageError, match="at most 100,000"):
+    with pytest.raises(InvalidInput, match="at most 100,000"):
         grid(1, aux_loss_coef=tuple(i / 1000 for i in range(1000)), bias_rate=tuple(i / 1000 for i in range(101)))
 
 
 @pytest.mark.parametrize(("seeds", "steps"), [(0, 1), (1, 0)])
 def test_a_sweep_without_seeds_or_steps_is_refused(seeds: int, steps: int) -> None:
-    with pytest.raises(UsageError, match="at least one"):
+    with pytest.raises(InvalidInput, match="at least one"):
         grid(seeds, steps)
 
 
 def test_seeds_beyond_the_largest_are_refused() -> None:
-    with pytest.raises(UsageError, match="last seed"):
+    with pytest.raises(InvalidInput, match="last seed"):
         Grid(DEFAULT.replace(seed=2**31 - 1), {}, 2, 1)
 
 
@@ -141,7 +141,7 @@ def test_values_and_ranges_are_read(name: str, text: str, values: tuple[object, 
 def test_what_cannot_be_read_gets_a_sentence_with_the_knob_and_what_is_allowed(
     name: str, text: str, words: str
 ) -> None:
-    with pytest.raises(UsageError) as refusal:
+    with pytest.raises(InvalidInput) as refusal:
         parse_values(name, text)
     assert words in str(refusal.value)
 
@@ -150,7 +150,7 @@ def test_what_cannot_be_read_gets_a_sentence_with_the_knob_and_what_is_allowed(
 def test_no_text_makes_it_stumble(name: str, text: str) -> None:
     try:
         values = parse_values(name, text)
-    except UsageError:
+    except InvalidInput:
         return
     assert values
     assert parse_values(name, ",".join(format_value(value) for value in values)) == values

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moe_sim import KNOBS, RunConfig
 from moe_sim.cli.sweep import add_sweep_arguments, read_grid
-from moe_sim.diagnosis.final_metrics import Outcome
+from moe_sim.diagnosis.final_metrics import FinalMetrics
 from moe_sim.sweep.grid import Grid, parse_values
 from moe_sim.sweep.measures import MEASURES, axes_of, complete, counted, groups, in_words, pareto_front, restricted
 from moe_sim.sweep.table import rows_to_frame
@@ -23,7 +23,7 @@ COORDINATE = st.one_of(st.integers(0, 4).map(float), st.just(math.inf), st.just(
 
 
 def test_every_measure_is_a_column_of_the_outcome() -> None:
-    assert set(MEASURES) <= set(Outcome.__dataclass_fields__)
+    assert set(MEASURES) <= set(FinalMetrics.__dataclass_fields__)
 
 
 @given(st.lists(st.tuples(COORDINATE, COORDINATE), max_size=12))

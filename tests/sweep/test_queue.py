@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterator, Sequence
 import pytest
 
 from moe_sim import RunConfig
-from moe_sim.config.errors import UsageError
+from moe_sim.config.errors import InvalidInput
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import engine_named
 from moe_sim.sweep.estimate import estimated_seconds
 from moe_sim.sweep.grid import Cell, Grid
-from moe_sim.sweep.queue import RUNS, STEPS, Booking, Desk, Limits
+from moe_sim.sweep.queue import RUNS, STEPS, Limits, QueuedSweep, SweepQueue
 from moe_sim.sweep.worker import Row
 from tests.support.inspecting import small_config
 from tests.support.sweep_rows import row_of
@@ -64,12 +64,12 @@ def cells_of(seeds: int, steps: int = 10) -> tuple[Cell, ...]:
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
+def queue() -> Iterator[SweepQueue]:
     """One whose sweeps wait for leave."""
     GivenSweep.made = []
-    desk = Desk(start=GivenSweep)
-    yield desk
-    desk.stop()
+    queue = SweepQueue(start=GivenSweep)
+    yield queue
+    queue.stop()
     assert not [thread for thread in threading.enumerate() if thread.name in ("sweep", "sweeps")]
 
 
@@ -79,33 +79,33 @@ def running(count: int) -> GivenSweep:
     return GivenSweep.made[-1]
 
 
-def test_a_sweep_starts_at_once_and_shows_its_rows_as_they_come(desk: Desk) -> None:
-    booking = desk.book(cells_of(2))
+def test_a_sweep_starts_at_once_and_shows_its_rows_as_they_come(queue: SweepQueue) -> None:
+    sweep = queue.book(cells_of(2))
     sweep = running(1)
-    assert (booking.state, booking.total, booking.done, booking.rows) == ("running", 4, 0, [])
-    assert desk.ahead_of(booking) == 0
+    assert (sweep.state, sweep.total, sweep.done, sweep.rows) == ("running", 4, 0, [])
+    assert queue.ahead_of(sweep) == 0
     sweep.give_leave(3)
-    until(lambda: booking.done == 3)
-    assert [row["run"] for row in booking.rows] == [cell.run for cell in cells_of(2)][:3]
-    assert booking.seconds_left == 7.0
+    until(lambda: sweep.done == 3)
+    assert [row["run"] for row in sweep.rows] == [cell.run for cell in cells_of(2)][:3]
+    assert sweep.seconds_left == 7.0
     sweep.give_leave(1)
-    until(lambda: booking.over)
-    assert (booking.state, booking.done) == ("finished", 4)
+    until(lambda: sweep.over)
+    assert (sweep.state, sweep.done) == ("finished", 4)
 
 
-def test_who_asks_while_another_runs_stands_in_line_and_comes_next(desk: Desk) -> None:
-    first, second, third = (desk.book(cells_of(seeds)) for seeds in (1, 2, 3))
+def test_who_asks_while_another_runs_stands_in_line_and_comes_next(queue: SweepQueue) -> None:
+    first, second, third = (queue.book(cells_of(seeds)) for seeds in (1, 2, 3))
     sweep = running(1)
-    assert [desk.ahead_of(booking) for booking in (first, second, third)] == [0, 1, 2]
+    assert [queue.ahead_of(sweep) for sweep in (first, second, third)] == [0, 1, 2]
     assert (second.state, second.done, second.seconds_left) == ("waiting", 0, None)
     sweep.give_leave(2)
     assert running(2).cells == list(cells_of(2))
-    assert [desk.ahead_of(booking) for booking in (first, second, third)] == [0, 0, 1]
+    assert [queue.ahead_of(sweep) for sweep in (first, second, third)] == [0, 0, 1]
     assert (first.state, second.state, third.state) == ("finished", "running", "waiting")
 
 
-def test_cancelling_keeps_what_is_done_and_lets_the_next_one_start(desk: Desk) -> None:
-    first, second = desk.book(cells_of(2)), desk.book(cells_of(1))
+def test_cancelling_keeps_what_is_done_and_lets_the_next_one_start(queue: SweepQueue) -> None:
+    first, second = queue.book(cells_of(2)), queue.book(cells_of(1))
     running(1).give_leave(1)
     until(lambda: first.done == 1)
     first.cancel()
@@ -115,12 +115,12 @@ def test_cancelling_keeps_what_is_done_and_lets_the_next_one_start(desk: Desk) -
     assert second.state == "running"
 
 
-def test_who_leaves_the_line_does_not_disturb_the_others(desk: Desk) -> None:
-    first, second, third = (desk.book(cells_of(seeds)) for seeds in (1, 2, 3))
+def test_who_leaves_the_line_does_not_disturb_the_others(queue: SweepQueue) -> None:
+    first, second, third = (queue.book(cells_of(seeds)) for seeds in (1, 2, 3))
     sweep = running(1)
     second.cancel()
     until(lambda: second.over)
-    assert (second.state, second.rows, desk.ahead_of(third)) == ("cancelled", [], 1)
+    assert (second.state, second.rows, queue.ahead_of(third)) == ("cancelled", [], 1)
     assert first.state == "running"
     sweep.give_leave(2)
     assert running(2).cells == list(cells_of(3))
@@ -128,43 +128,43 @@ def test_who_leaves_the_line_does_not_disturb_the_others(desk: Desk) -> None:
 
 def test_a_sweep_that_nobody_looks_at_is_cancelled_and_one_that_is_looked_at_goes_on() -> None:
     GivenSweep.made = []
-    desk = Desk(start=GivenSweep, patience=0.6)
-    watched, left = desk.book(cells_of(1)), desk.book(cells_of(2))
+    queue = SweepQueue(start=GivenSweep, patience=0.6)
+    watched, left = queue.book(cells_of(1)), queue.book(cells_of(2))
     try:
         until(lambda: watched.look() or left.over)
         assert (watched.state, left.state) == ("running", "cancelled")
         until(lambda: watched.over)
         assert watched.state == "cancelled"
     finally:
-        desk.stop()
+        queue.stop()
 
 
-def test_only_what_is_missing_is_run_and_failed_runs_are_run_again(desk: Desk) -> None:
+def test_only_what_is_missing_is_run_and_failed_runs_are_run_again(queue: SweepQueue) -> None:
     cells = cells_of(2)
     statuses = ("done", "diverged", "failed")
     known = {cell.run: row_of(cell, status) for cell, status in zip(cells, statuses, strict=False)}
-    booking = desk.book(cells, known)
+    sweep = queue.book(cells, known)
     sweep = running(1)
     assert sweep.cells == list(cells[2:])
-    assert (booking.done, booking.total) == (2, 4)
+    assert (sweep.done, sweep.total) == (2, 4)
     sweep.give_leave(2)
-    until(lambda: booking.over)
-    assert {row["run"] for row in booking.rows} == {cell.run for cell in cells}
-    assert [row["status"] for row in booking.rows] == ["done", "diverged", "done", "done"]
+    until(lambda: sweep.over)
+    assert {row["run"] for row in sweep.rows} == {cell.run for cell in cells}
+    assert [row["status"] for row in sweep.rows] == ["done", "diverged", "done", "done"]
 
 
 def test_a_sweep_that_is_too_large_is_refused_with_a_sentence() -> None:
-    desk = Desk(start=GivenSweep, limits=Limits(runs=3, steps=100))
-    with pytest.raises(UsageError, match=r"^4 runs are more than the 3 that a sweep on this page may have\.$"):
-        desk.book(cells_of(2))
-    with pytest.raises(UsageError, match="102 steps in all are more than the 100"):
-        desk.book(cells_of(1, steps=51))
+    queue = SweepQueue(start=GivenSweep, limits=Limits(runs=3, steps=100))
+    with pytest.raises(InvalidInput, match=r"^4 runs are more than the 3 that a sweep on this page may have\.$"):
+        queue.book(cells_of(2))
+    with pytest.raises(InvalidInput, match="102 steps in all are more than the 100"):
+        queue.book(cells_of(1, steps=51))
 
 
-def test_the_line_has_an_end(desk: Desk) -> None:
-    bookings = [desk.book(cells_of(1)) for _ in range(20)]
-    with pytest.raises(UsageError, match=r"Too many sweeps are waiting here; try again later\."):
-        desk.book(cells_of(1))
+def test_the_line_has_an_end(queue: SweepQueue) -> None:
+    bookings = [queue.book(cells_of(1)) for _ in range(20)]
+    with pytest.raises(InvalidInput, match=r"Too many sweeps are waiting here; try again later\."):
+        queue.book(cells_of(1))
     assert len(bookings) == 20
 
 
@@ -187,49 +187,49 @@ def test_a_sweep_that_cannot_run_says_why_and_the_next_one_has_its_turn(caplog: 
             raise problem
         return GivenSweep(cells)
 
-    desk = Desk(start=start)
-    broken, sound = desk.book(cells_of(1)), desk.book(cells_of(1))
+    queue = SweepQueue(start=start)
+    broken, sound = queue.book(cells_of(1)), queue.book(cells_of(1))
     running(1)
     assert (broken.state, broken.problem, broken.rows) == ("broken", "The cluster does not answer.", [])
     assert sound.state == "running"
     assert "The cluster does not answer." in caplog.text
-    desk.stop()
+    queue.stop()
     assert sound.state == "cancelled"
 
 
 def test_stopping_ends_all_and_takes_no_more() -> None:
     GivenSweep.made = []
-    desk = Desk(start=GivenSweep)
-    first, second = desk.book(cells_of(1)), desk.book(cells_of(1))
+    queue = SweepQueue(start=GivenSweep)
+    first, second = queue.book(cells_of(1)), queue.book(cells_of(1))
     running(1)
-    desk.stop()
+    queue.stop()
     assert (first.state, second.state) == ("cancelled", "cancelled")
-    with pytest.raises(UsageError):
-        desk.book(cells_of(1))
+    with pytest.raises(InvalidInput):
+        queue.book(cells_of(1))
 
 
 def test_real_runs_arrive_and_are_cancelled_within_two_seconds() -> None:
-    desk = Desk(start=lambda cells: Sweep(cells, engine_named("serial")))
+    queue = SweepQueue(start=lambda cells: Sweep(cells, engine_named("serial")))
     cells = (Cell(small_config(), 5), Cell(RunConfig(num_experts=64, batch_tokens=2048), 100_000))
-    booking = desk.book(cells)
-    until(lambda: booking.done == 1)
+    sweep = queue.book(cells)
+    until(lambda: sweep.done == 1)
     start = time.monotonic()
-    booking.cancel()
-    until(lambda: booking.over)
+    sweep.cancel()
+    until(lambda: sweep.over)
     assert time.monotonic() - start < 2
-    assert [row["run"] for row in booking.rows] == [cells[0].run]
-    again = desk.book(cells[:1], {row["run"]: row for row in booking.rows})
+    assert [row["run"] for row in sweep.rows] == [cells[0].run]
+    again = queue.book(cells[:1], {row["run"]: row for row in sweep.rows})
     until(lambda: again.over)
-    assert (again.state, again.rows) == ("finished", booking.rows)
-    desk.stop()
+    assert (again.state, again.rows) == ("finished", sweep.rows)
+    queue.stop()
 
 
 def test_a_booking_can_be_cancelled_before_its_sweep_is_made() -> None:
     GivenSweep.made = []
-    booking = Booking(cells_of(1), {})
-    booking.cancel()
-    booking.work(GivenSweep)
-    assert (booking.state, GivenSweep.made[0].running.is_set()) == ("cancelled", False)
+    sweep = QueuedSweep(cells_of(1), {})
+    sweep.cancel()
+    sweep.work(GivenSweep)
+    assert (sweep.state, GivenSweep.made[0].running.is_set()) == ("cancelled", False)
 
 
 def test_the_estimate_grows_with_the_work_and_shrinks_with_the_workers() -> None:

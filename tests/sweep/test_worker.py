@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from moe_sim import KNOBS, RunConfig, Trainer
-from moe_sim.diagnosis.final_metrics import Outcome, outcome_of
+from moe_sim.diagnosis.final_metrics import FinalMetrics, final_metrics
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
 from moe_sim.sweep.grid import Cell
@@ -31,9 +31,9 @@ class Clock:
 
 def test_a_row_has_the_configuration_the_outcome_and_how_it_ended() -> None:
     row = run_cell(CELL)
-    assert list(row) == ["run", *KNOBS, "steps", *(field.name for field in fields(Outcome)), "status", "error"]
+    assert list(row) == ["run", *KNOBS, "steps", *(field.name for field in fields(FinalMetrics)), "status", "error"]
     assert {name: row[name] for name in KNOBS} == SMALL.model_dump()
-    expected = outcome_of(Trainer(SMALL).run(30), diverged=False)
+    expected = final_metrics(Trainer(SMALL).run(30), diverged=False)
     assert {name: row[name] for name in ("task_loss", "max_load", "steps_done")} == {
         "task_loss": expected.task_loss, "max_load": expected.max_load, "steps_done": 30,
     }  # fmt: skip

@@ -38,7 +38,7 @@ SLUGS = tuple(one.slug for one in LESSONS)
 TO_WATCH = ("watch-it-collapse", "why")
 """Lessons whose goal is to see what happens by itself: to leave them alone is to pass. The opposite is to stop too
 early or to balance from the start."""
-TABS = Path(__file__).parent.parent / "pages" / "dashboard" / "tabs.js"
+TABS = Path(__file__).parents[2] / "pages" / "dashboard" / "js" / "tabs.js"
 
 
 @pytest.fixture(autouse=True, scope="module")

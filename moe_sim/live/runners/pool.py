@@ -22,7 +22,7 @@ from typing import Any
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import Computation, Computing, Progress
+from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
 
 RECENT = 5.0
@@ -51,14 +51,14 @@ class WorkerLost(RuntimeError):
 class WorkerProcess:
     """One process and the line to it. Any thread may ask; answers come in the order of questions."""
 
-    def __init__(self, lane: int, delay: float = 0.0) -> None:
+    def __init__(self, number: int, delay: float = 0.0) -> None:
         """
         Args:
-            lane: its number, from 1 on.
+            number: its number, from 1 on.
             delay: seconds before it loads anything.
         """
-        self.lane = lane
-        self.handles: weakref.WeakSet[RemoteComputation] = weakref.WeakSet()
+        self.number = number
+        self.handles: weakref.WeakSet[RemoteRunner] = weakref.WeakSet()
         """What it computes."""
         self.ready = False
         """It has loaded torch and answers; False again once it is gone."""
@@ -72,7 +72,7 @@ class WorkerProcess:
             [sys.executable, "-c", BOOT, str(delay)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"},
         )  # fmt: skip
-        threading.Thread(target=self._wait_until_ready, name=f"worker-{lane}-starts", daemon=True).start()
+        threading.Thread(target=self._wait_until_ready, name=f"worker-{number}-starts", daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -163,12 +163,12 @@ class WorkerProcess:
         return framing.read(self._process.stdout)
 
 
-class RemoteComputation:
+class RemoteRunner:
     """A run being computed in a worker process."""
 
     def __init__(self, worker: WorkerProcess, name: str, **request: Any) -> None:
         self._worker, self._number = worker, next(_numbers)
-        self.lane = worker.lane
+        self.worker = worker.number
         self.steps_done = 0
         self.used_at = time.monotonic()
         worker.handles.add(self)
@@ -184,8 +184,8 @@ class RemoteComputation:
     def look(self) -> Progress:
         return self._ask("look")
 
-    def copy(self, step: int, plan: tuple[Event, ...]) -> RemoteComputation:
-        return RemoteComputation(self._worker, "copy", original=self._number, step=step, plan=events_to_json(plan))
+    def copy(self, step: int, plan: tuple[Event, ...]) -> RemoteRunner:
+        return RemoteRunner(self._worker, "copy", original=self._number, step=step, plan=events_to_json(plan))
 
     def _ask(self, name: str, **request: Any) -> Progress:
         self.used_at = time.monotonic()
@@ -215,17 +215,17 @@ class Pool:
         """Those that answer."""
         return tuple(worker for worker in self._workers if worker.ready)
 
-    def begin(self, config: RunConfig, plan: tuple[Event, ...]) -> Computing:
+    def begin(self, config: RunConfig, plan: tuple[Event, ...]) -> Runner:
         """Have a run computed by whoever has the least to do."""
         self._start_missing()
         ready = self.processes
         if ready:
             worker = min(ready, key=lambda worker: worker.load)
             try:
-                return RemoteComputation(worker, "begin", config=config.model_dump(), plan=events_to_json(plan))
+                return RemoteRunner(worker, "begin", config=config.model_dump(), plan=events_to_json(plan))
             except WorkerLost:
                 pass
-        return Computation(config, plan)
+        return LocalRunner(config, plan)
 
     def stop(self) -> None:
         """End all processes."""
@@ -244,8 +244,8 @@ class Pool:
             self._started_at = time.monotonic()
             for gone in set(self._workers) - set(alive):
                 gone.stop()
-            lanes = set(range(1, self._count + 1)) - {worker.lane for worker in alive}
-            self._workers = alive + [WorkerProcess(lane, delay) for lane in sorted(lanes)]
+            numbers = set(range(1, self._count + 1)) - {worker.number for worker in alive}
+            self._workers = alive + [WorkerProcess(number, delay) for number in sorted(numbers)]
 
 
 @lru_cache(maxsize=1)

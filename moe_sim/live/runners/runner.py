@@ -41,10 +41,10 @@ class Progress:
     """Looks at the routing map, the newest last."""
 
 
-class Computing(Protocol):
-    """What `Trajectory` asks of whoever computes it. One thread at a time."""
+class Runner(Protocol):
+    """What `ComputedRun` asks of whoever computes it. One thread at a time."""
 
-    lane: int
+    worker: int
     """Whose work it is: 0 for this process, else a worker's number."""
 
     @property
@@ -65,7 +65,7 @@ class Computing(Protocol):
         """A look at the routing map as it is now."""
         ...
 
-    def copy(self, step: int, plan: tuple[Event, ...]) -> Computing:
+    def copy(self, step: int, plan: tuple[Event, ...]) -> Runner:
         """The same run to go on by itself, from a step that is not later than `step`."""
         ...
 
@@ -87,10 +87,10 @@ class Outbox(History):
         return rows, events
 
 
-class Computation:
+class LocalRunner:
     """A run being computed in this process."""
 
-    lane = 0
+    worker = 0
 
     def __init__(self, config: RunConfig, plan: tuple[Event, ...] = (), trainer: Trainer | None = None) -> None:
         self.trainer = trainer or Trainer(config, Outbox(config))
@@ -134,12 +134,12 @@ class Computation:
             self._probes.append(self.trainer.probe())
         return self._progress()
 
-    def copy(self, step: int, plan: tuple[Event, ...]) -> Computation:
+    def copy(self, step: int, plan: tuple[Event, ...]) -> LocalRunner:
         known: dict[int, Trainer | None] = {0: None, **self._snapshots, self.steps_done: self.trainer}
         nearest = max(at for at in known if at <= step)
         original = known[nearest]
         trainer = None if original is None else original.copy(Outbox(self._config, nearest))
-        return Computation(self._config, plan, trainer)
+        return LocalRunner(self._config, plan, trainer)
 
     def _follow_plan(self) -> None:
         for event in self._plan:

@@ -14,7 +14,7 @@ from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.probe import Probe
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import Computation, Progress
+from moe_sim.live.runners.runner import LocalRunner, Progress
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class Worker:
     """Holds computations by number and does what is asked."""
 
     def __init__(self) -> None:
-        self._computations: dict[int, Computation] = {}
+        self._computations: dict[int, LocalRunner] = {}
 
     def obey(self, request: dict[str, Any]) -> Progress:
         """Do one thing.
@@ -68,7 +68,7 @@ class Worker:
         match request["name"]:
             case "begin":
                 plan = events_from_json(request["plan"])
-                self._computations[number] = Computation(RunConfig(**request["config"]), plan)
+                self._computations[number] = LocalRunner(RunConfig(**request["config"]), plan)
             case "copy":
                 plan = events_from_json(request["plan"])
                 self._computations[number] = self._computations[request["original"]].copy(request["step"], plan)

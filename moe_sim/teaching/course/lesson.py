@@ -12,8 +12,8 @@ from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import History
 
-Depth = Literal["beginner", "practitioner", "expert"]
-DEPTHS: tuple[Depth, ...] = ("beginner", "practitioner", "expert")
+Level = Literal["beginner", "practitioner", "expert"]
+DEPTHS: tuple[Level, ...] = ("beginner", "practitioner", "expert")
 Paragraphs = tuple[str, ...]
 
 
@@ -42,7 +42,7 @@ class Lesson:
     tab: str
     """Which view of the dashboard's second row to open."""
     look_for: Paragraphs
-    story: dict[Depth, Paragraphs]
+    story: dict[Level, Paragraphs]
     hint: str
     knobs: tuple[str, ...]
     """The knobs that the student may move. Any other one that is not as `start` and `plan` have it fails the check."""

@@ -1,4 +1,4 @@
-// From a trace's `meta` (see moe_sim/charts/__init__.py) to the arrays it shows now.
+// From a trace's `meta` (see moe_sim/charts/page.py) to the arrays it shows now.
 
 const MOST_POINTS = 400;
 
@@ -94,7 +94,7 @@ function square(letters, columns) {
   return rows;
 }
 
-// Under each bar the expert's number and its share, as moe_sim/charts/main.py has it; where bars are narrow only a mark
+// Under each bar the expert's number and its share, as moe_sim/charts/overview.py has it; where bars are narrow only a mark
 // under dead ones.
 function barLabels(store, { palette, dead_share }, width) {
   const limit = store.steps >= HORIZON ? dead_share / store.numExperts : -1;

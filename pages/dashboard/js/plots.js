@@ -3,7 +3,7 @@
 const NARROW = 640;
 const QUIET_INTERVAL = 350; // ms between two drawings of a chart over time
 const LOG_AXES = ["imbalance", "task_and_balance_loss"];
-const RUNS = "ABCD"; // as moe_sim.variants.NAMES
+const RUNS = "ABCD"; // as moe_sim.config.run_plan.NAMES
 const AXIS_TOPS = [5, 10, 20, 30, 50, 75, 104];
 
 class Plot {

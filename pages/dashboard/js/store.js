@@ -2,7 +2,7 @@
 
 const HORIZON = 20; // steps, as moe_sim.metrics.SMOOTHING_HORIZON
 const COARSE = 10; // steps in a row of the coarse table
-const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // as moe_sim.messages.LETTERS
+const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // as moe_sim.server.messages.LETTERS
 
 class Store {
   constructor(numExperts, signalNames) {
@@ -64,7 +64,7 @@ class Store {
     });
   }
 
-  // The same average as `smooth` in moe_sim/charts/main.py: exponential, horizon 20 steps, bias-corrected.
+  // The same average as `smooth` in moe_sim/charts/overview.py: exponential, horizon 20 steps, bias-corrected.
   extendSmoothed(name) {
     const column = this.rows[name];
     const average = (this.smoothed[name] ??= []);
@@ -105,7 +105,7 @@ class Store {
   }
 }
 
-// Shares as moe_sim.messages._letter_pairs writes them.
+// Shares as moe_sim.server.messages._letter_pairs writes them.
 function letterPairs(text) {
   const shares = [];
   for (let i = 0; i < text.length; i += 2)

@@ -107,7 +107,7 @@ function table({ head, rows }) {
 }
 
 // The words that readers of the level may not know, underlined where they come first, with their meaning on hover and
-// focus; as pages/reading.py has it.
+// focus; as pages/text/prose.py has it.
 class Terms {
   constructor(terms) {
     this.terms = terms;

@@ -14,7 +14,7 @@ from moe_sim import Event
 from moe_sim.live import computed_run
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners import pool
-from moe_sim.live.runners.pool import Pool, RemoteComputation
+from moe_sim.live.runners.pool import Pool, RemoteRunner
 from tests.live.test_computed_run import alone, assert_same_numbers
 from tests.support.inspecting import eventually, small_config
 
@@ -46,20 +46,20 @@ def workers(two_processes: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
     return two_processes
 
 
-def computed_by(run: LiveRun) -> RemoteComputation:
-    computing = run._trajectory._computing
-    assert isinstance(computing, RemoteComputation)
-    return computing
+def computed_by(run: LiveRun) -> RemoteRunner:
+    runner = run._computed._runner
+    assert isinstance(runner, RemoteRunner)
+    return runner
 
 
 @pytest.mark.usefixtures("workers")
 @pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"router_noise": "gaussian", "balancing": "bias"}])
 def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict[str, Any]) -> None:
     run = LiveRun(small_config(**knobs), PLAN)
-    assert run.lane > 0
-    run.take_steps(25)
+    assert run.worker > 0
+    run.advance_by(25)
     run.update(z_loss_coef=0.5)
-    run.take_steps(15)
+    run.advance_by(15)
     assert_same_numbers(run.history, alone(small_config(**knobs), {**MOVES, 25: {"z_loss_coef": 0.5}}, 40))
     assert run.probe.step == 40
 
@@ -67,31 +67,31 @@ def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict
 @pytest.mark.usefixtures("workers")
 def test_runs_are_spread_over_the_processes_and_share_what_is_the_same() -> None:
     runs = [LiveRun(small_config(seed=seed)) for seed in range(6)]
-    assert sorted(run.lane for run in runs) == [1, 1, 1, 2, 2, 2]
-    assert LiveRun(small_config(seed=3))._trajectory is runs[3]._trajectory
+    assert sorted(run.worker for run in runs) == [1, 1, 1, 2, 2, 2]
+    assert LiveRun(small_config(seed=3))._computed is runs[3]._computed
 
 
 @pytest.mark.usefixtures("workers")
 def test_a_viewer_who_moves_a_knob_goes_on_in_the_same_process_from_a_copy() -> None:
     leader, run = LiveRun(small_config(), PLAN), LiveRun(small_config(), PLAN)
-    leader.take_steps(120)
-    run.take_steps(105)
+    leader.advance_by(120)
+    run.advance_by(105)
     run.update(z_loss_coef=0.5)
-    assert run.lane == leader.lane
-    run.take_steps(10)
+    assert run.worker == leader.worker
+    run.advance_by(10)
     assert_same_numbers(run.history, alone(small_config(), {**MOVES, 105: {"z_loss_coef": 0.5}}, 115))
 
 
 def test_a_killed_process_costs_no_run_its_numbers_and_another_one_comes(workers: Pool) -> None:
     run, hands = LiveRun(small_config(), PLAN), LiveRun(small_config(seed=2))
-    run.take_steps(20)
-    hands.take_steps(20)
+    run.advance_by(20)
+    hands.advance_by(20)
     hands.update(aux_loss_coef=0.4)
     for worker in workers.processes:
         os.kill(worker.pid, signal.SIGKILL)
-    run.take_steps(20)
+    run.advance_by(20)
     hands.update(z_loss_coef=0.1)
-    hands.take_steps(20)
+    hands.advance_by(20)
     assert_same_numbers(run.history, alone(small_config(), MOVES, 40))
     both = {20: {"aux_loss_coef": 0.4, "z_loss_coef": 0.1}}
     assert_same_numbers(hands.history, alone(small_config(seed=2), both, 40))
@@ -106,14 +106,14 @@ def test_an_error_in_a_process_ends_that_run_only(workers: Pool) -> None:
     broken.train()
     broken.advance()
     assert broken.state == "failed"
-    sound.take_steps(5)
+    sound.advance_by(5)
     assert sound.steps_done == 5
     assert len(workers.processes) == 2
 
 
 def test_a_run_that_nobody_has_any_more_is_forgotten_by_its_process(workers: Pool) -> None:
     for seed in range(30):
-        LiveRun(small_config(seed=seed)).take_steps(1)
+        LiveRun(small_config(seed=seed)).advance_by(1)
     del seed
     assert sum(len(worker.handles) for worker in workers.processes) <= 2
 
@@ -123,11 +123,11 @@ def test_a_run_that_began_here_moves_to_a_process_while_it_is_young(monkeypatch:
     with monkeypatch.context() as patch:
         patch.setattr(computed_run, "shared_pool", Pool)
         young, old = LiveRun(small_config(), PLAN), LiveRun(small_config(seed=2))
-        young.take_steps(20)
-        old.take_steps(310)
-    young.take_steps(20)
-    old.take_steps(1)
-    assert (young.lane > 0, old.lane) == (True, 0)
+        young.advance_by(20)
+        old.advance_by(310)
+    young.advance_by(20)
+    old.advance_by(1)
+    assert (young.worker > 0, old.worker) == (True, 0)
     assert_same_numbers(young.history, alone(small_config(), MOVES, 40))
 
 

@@ -1,0 +1,63 @@
+"""Figures as slides: large, light, titled, with the small print that reproduces them."""
+
+from __future__ import annotations
+
+from moe_sim import Event, History, RunConfig, Trainer
+from moe_sim.charts.overview import routing_map
+from moe_sim.charts.scene import Scene
+from moe_sim.charts.slides import shown_figures, slide_figure, small_print
+from moe_sim.cli.run import scene_of
+from tests.support.exported import train
+
+
+def test_the_small_print_says_which_run_it_is(moved: Scene) -> None:
+    assert small_print(moved, "https://lab.example/?v=1") == (
+        "num_experts=4 · seed=3 · moved 20:aux_loss_coef=0.1;20:capacity_factor=1 · step 40 · https://lab.example/?v=1"
+    )
+    assert small_print(scene_of(Trainer(RunConfig()))) == "default configuration · seed=0 · step 0"
+
+
+def test_the_small_print_of_a_run_with_many_moves_stays_short(moved: Scene) -> None:
+    history = History(RunConfig())
+    for step in range(50):
+        history.record_event(Event(step, {"aux_loss_coef": step / 100}))
+    words = small_print(Scene(history, moved.config, moved.probe, moved.task))
+    assert "and 44 more" in words
+    assert len(words) < 250
+
+
+def test_a_slide_is_large_light_titled_and_marked(moved: Scene) -> None:
+    for name, figure in shown_figures(moved).items():
+        before = figure.to_json()
+        slide = slide_figure(figure, moved, "https://lab.example/?a=1&b=<b>")
+        assert figure.to_json() == before
+        layout = slide.layout
+        assert (layout.width, layout.height, layout.paper_bgcolor) == (1600, 900, "#ffffff")
+        assert layout.title.text == figure.layout.title.text
+        assert layout.title.subtitle.text == figure.layout.meta["caption"]
+        print_ = layout.annotations[-1]
+        assert "step 40" in print_.text
+        assert "a=1&amp;b=&lt;b&gt;" in print_.text
+        sizes = [layout.font.size, layout.title.font.size, layout.title.subtitle.font.size, layout.legend.font.size]
+        sizes += [note.font.size for note in layout.annotations[:-1]]
+        for axis in (layout.xaxis, layout.yaxis, *([layout.yaxis2] if "yaxis2" in before else [])):
+            sizes += [axis.title.font.size, axis.tickfont.size]
+        assert min(sizes) >= 22, name
+        marks = [note.text for note in layout.annotations if "α 0 → 0.1" in note.text]
+        assert len(marks) == bool(figure.layout.meta["time"])
+
+
+def test_marks_on_a_slide_take_turns_and_stay_inside() -> None:
+    moves = {10: {"aux_loss_coef": 0.1}, 12: {"top_k": 2}, 38: {"noise_std": 1.0}}
+    scene = scene_of(train({}, 40, moves))
+    slide = slide_figure(shown_figures(scene)["imbalance"], scene)
+    marks = [note for note in slide.layout.annotations if "→" in note.text]
+    assert len({mark.yshift for mark in marks}) == 3
+    assert [mark.xanchor for mark in marks] == ["left", "left", "right"]
+
+
+def test_lines_of_experts_are_named_on_a_slide_and_the_map_is_not_crowded(moved: Scene) -> None:
+    figures = shown_figures(moved)
+    assert slide_figure(figures["utilization_over_time"], moved).layout.showlegend
+    assert not slide_figure(figures["imbalance"], moved).layout.showlegend
+    assert slide_figure(routing_map(moved), moved).data[0].marker.size > routing_map(moved).data[0].marker.size
