@@ -1,1 +1,1 @@
-"""What the teaching pages say, and how they check what a student did."""
+"""Texts of the teaching pages, and the checks of what a student did."""

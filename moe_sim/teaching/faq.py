@@ -1,6 +1,6 @@
-"""Questions that are asked again and again, with an answer for each kind of reader.
+"""Frequently asked questions, with an answer for each level of reader.
 
-Numbers are those of the project's tables (README.md): the Topics task, eight experts, ten seeds.
+Numbers come from the tables in README.md: the Topics task, eight experts, ten seeds.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from moe_sim.teaching.other_names import KNOB_NAMES, METRICS
 
 @dataclass(frozen=True)
 class Entry:
-    """A question and its answers, each complete in itself."""
+    """A question and its answers. Each answer is complete in itself."""
 
     key: str
     question: str
     answers: dict[Level, str] = field(hash=False)
     terms: tuple[str, ...]
-    """Names in `moe_sim.teaching.terms` to read on."""
+    """Further reading: names in `moe_sim.teaching.terms`."""
 
 
 _NAMES = dict(KNOB_NAMES)
@@ -30,51 +30,51 @@ FAQ: tuple[Entry, ...] = (
         "what-is-collapse", "What is expert collapse?",
         by_level(
             "One or two experts get nearly all tokens, and the others stop learning because they are never used.",
-            "A loop: an expert that happens to get more tokens gets more gradient, improves faster, and is preferred "
-            "more. The usual line is one expert above half of the tokens. It is silent: the task loss goes on "
-            "falling.",
-            "A positive feedback between load and gradient, with the router's argmax as the amplifier. How strong it "
-            "is depends on the data: on the Topics task all ten seeds end with one expert taking everything at α = 0, "
-            "and none does once the direction that all tokens share is taken away (largest load 0.32 on average).",
+            "A feedback loop: an expert that happens to get more tokens gets more gradient, improves faster, and is "
+            "preferred more. The usual definition is one expert with more than half of the tokens. It is silent: the "
+            "task loss keeps falling.",
+            "Positive feedback between load and gradient, amplified by the router's argmax. Its strength depends on "
+            "the data: on the Topics task all ten seeds end with one expert taking everything at α = 0, and none does "
+            "once the direction that all tokens share is removed (largest load 0.32 on average).",
         ),
         ("collapse", "feedback loop", "shared direction"),
     ),
     Entry(
         "is-uniform-ideal", "Is perfectly uniform routing the ideal?",
         by_level(
-            "No. Experts should all be in use, but they need not be equal. Up to twice as much for the busiest as for "
-            "the idlest is fine.",
+            "No. All experts should be in use, but they need not be equal. It is fine if the busiest gets up to twice "
+            "as much as the idlest.",
             "If code is a tenth of the data, its expert should get a tenth of the tokens. On the Topics task the task "
             "loss is lowest for α from 0.01 to 0.1, where the busiest expert still has one and a half to two times "
             "its even share.",
-            "Uniform load is compatible with routing that ignores the token. At α = 10 the largest load is 0.13 and "
-            "specialization 0.36, at α = 0.1 they are 0.19 and 0.68; task loss 2.498 against 2.281. Look at router "
-            "entropy and specialization beside load.",
+            "Routing that ignores the token also gives a uniform load. At α = 10 the largest load is 0.13 and "
+            "specialization 0.36; at α = 0.1 they are 0.19 and 0.68. Task loss is 2.498 against 2.281. Read router "
+            "entropy and specialization alongside load.",
         ),
         ("healthy band", "over-balanced", "specialization"),
     ),
     Entry(
         "which-alpha", "Which α should I start with?",
         by_level(
-            "0.01. If one expert still takes more than half of the tokens, raise it two or three times.",
+            "0.01. If one expert still takes more than half of the tokens, raise it two- to threefold.",
             "0.01 to 0.1 is the usual range. Raise it while experts are dead; lower it when the load is even and the "
             "task loss has stopped falling. On the Topics task 0.01 leaves 0.8 of 8 experts dead on average, 0.03 "
             "leaves 0.2, 0.1 none.",
-            "α is a ratio of gradients on the router, so it depends on the scale of your task loss and on the "
-            "convention: at top-2, 0.01 in the huggingface convention is 0.02 in per_choice. Switch it on from the "
-            "start: at step 1000 the task loss is 1.954 with α = 0.1 from step 0, 2.263 from step 400, and 2.391 "
+            "α sets a ratio of gradients on the router, so the right value depends on the scale of your task loss and "
+            "on the convention: at top-2, 0.01 in the huggingface convention is 0.02 in per_choice. Turn it on from "
+            "the start: at step 1000 the task loss is 1.954 with α = 0.1 from step 0, 2.263 from step 400, and 2.391 "
             "without.",
         ),
         ("α", "convention", "load-balancing loss"),
     ),
     Entry(
-        "does-it-cost-quality", "Does the balancing loss cost quality?",
+        "does-it-cost-quality", "Does the load-balancing loss cost quality?",
         by_level(
-            "A little of it helps, too much of it hurts.",
+            "A little helps, too much hurts.",
             "On the Topics task the task loss falls from 2.473 at α = 0 to 2.230 at α = 0.01 and rises again to 2.498 "
-            "at α = 10. That is one task: balance does not always lower task loss, so watch both.",
-            "It costs where its gradient opposes the task's, which the cosine of the two on the router shows. The "
-            "most even mechanisms are not the best here: the importance loss and Sinkhorn have the lowest task loss "
+            "at α = 10. That is one task. Balance does not always lower task loss, so watch both.",
+            "It costs quality where its gradient opposes the task's, as the cosine of the two on the router shows. The "
+            "most even mechanisms are not the best here. The importance loss and Sinkhorn have the lowest task loss "
             "(both 2.214) with largest loads of 0.21 and 0.19, the selection bias 2.248 with 0.13.",
         ),
         ("load-balancing loss", "cosine", "over-balanced"),
@@ -82,38 +82,38 @@ FAQ: tuple[Entry, ...] = (
     Entry(
         "when-capacity", "When should I use a capacity factor?",
         by_level(
-            "When memory or time per expert must have a limit. It does not replace balancing.",
-            "With expert parallelism a step takes as long as its busiest expert, and the limit bounds that. Balance "
-            "first: a factor of 1 drops 66\u00a0% of the tokens at α = 0, and 18\u00a0% at α = 0.03.",
-            "The factor that drops nothing is MaxVio + 1, so measure it first. Where overflow is rerouted instead of "
-            "dropped, a factor of 1 balances even without a loss: the largest load falls from 0.50 to 0.28, since the "
-            "others get tokens to learn from. Inference here has no limit, so compare both.",
+            "When memory or time per expert must be limited. It does not replace balancing.",
+            "With expert parallelism a step takes as long as its busiest expert, and the capacity bounds that time. "
+            "Balance first: a factor of 1 drops 66\u00a0% of the tokens at α = 0, and 18\u00a0% at α = 0.03.",
+            "A factor of MaxVio + 1 drops nothing, so measure MaxVio first. If overflow is rerouted instead of "
+            "dropped, a factor of 1 balances even without a loss: the largest load falls from 0.50 to 0.28, because "
+            "the other experts get tokens to learn from. Inference has no capacity limit here, so compare both.",
         ),
         ("capacity factor", "dropped token", "reroute", "expert parallelism"),
     ),
     Entry(
-        "loss-near-one", "Why is my balancing loss near 1 though one expert takes everything?",
+        "loss-near-one", "Why is my load-balancing loss near 1 although one expert takes everything?",
         by_level(
-            "Because the loss mixes where tokens went with how much the router wanted it. If it has hardly any "
-            "preference, the loss is about 1 whatever happens. Look at the load.",
-            "E · Σ f·P: with tiny logits P is nearly 1/E for all, and the sum over f is 1. So the loss is about 1.004 "
-            "while the argmax sends 99.8\u00a0% to one expert. A value below 1 is possible too: f = (0.6, 0.4) and P "
-            "= (0.31, 0.69) give 0.924.",
+            "Because the loss combines where tokens went with how strongly the router wanted it. If the router has "
+            "hardly any preference, the loss is about 1 whatever happens. Look at the load.",
+            "E · Σ f·P: with tiny logits P is nearly 1/E for every expert, and f sums to 1. So the loss is about 1.004 "
+            "while the argmax sends 99.8\u00a0% to one expert. A value below 1 is possible too: f = (0.6, 0.4) and P = "
+            "(0.31, 0.69) give 0.924.",
             "E·Σ f·P is 1 + E·Σ (f − 1/E)(P − 1/E): a flat P makes it 1 for any f, and deviations of opposite sign "
-            "bring it below 1. Early in training a flat P is the usual state. Also check the convention before "
-            "comparing: at top-2 the huggingface value is 2 at balance.",
+            "push it below 1. A flat P is normal early in training. Also check the convention before comparing: at "
+            "top-2 the huggingface value is 2 at balance.",
         ),
         ("load-balancing loss", "load", "importance", "convention"),
     ),
     Entry(
         "top-k-and-collapse", "Does a larger top-k prevent collapse?",
         by_level(
-            "It softens it: with top-2 at least two experts stay in use. It costs more work per token.",
-            "No expert can get more than 1/k of the choices, and runners-up get gradient too. Without balance top-2 "
+            "It softens it: with top-2 at least two experts stay in use. The price is more work per token.",
+            "No expert can get more than 1/k of the choices, and runners-up get gradient too. Without balancing, top-2 "
             "still ends with two experts taking over. Judge by the share of choices against 1/E, never against k/E.",
-            "The line of collapse has to move with k and E, or balanced routing crosses it: at E = 4, k = 2 each "
-            "expert sees half of the tokens when all are alike. Here it lies three sevenths of the way from 1/E to "
-            "1/k, at most twice the even share.",
+            "The collapse threshold has to move with k and E, or balanced routing crosses it: at E = 4, k = 2 each "
+            "expert sees half of the tokens at balance. Here it lies three sevenths of the way from 1/E to 1/k, and "
+            "never above twice the even share.",
         ),
         ("top-k", "collapse", "healthy band"),
     ),
@@ -123,33 +123,33 @@ FAQ: tuple[Entry, ...] = (
             "Not on the task of this app. It spreads early choices, but the loop is stronger.",
             "Ten seeds at α = 0: the largest load is 0.92 with Gaussian noise of σ = 1/8, 1.00 with σ = 1, 0.95 with "
             "learned noise and 0.98 with jitter. That is this task, not a law.",
-            "Noise shuffles experts within about σ of each other, and logits grow beyond any fixed σ. It has another "
-            "use: the load loss needs it, because it turns counts into probabilities that have a gradient.",
+            "Noise shuffles experts whose logits lie within about σ of each other, and logits grow beyond any fixed σ. "
+            "It has another use: the load loss needs it to turn counts into probabilities, which have a gradient.",
         ),
         ("router noise", "noisy top-k", "load loss"),
     ),
     Entry(
         "which-mechanism", "Which balancing mechanism should I choose?",
         by_level(
-            "Begin with the load-balancing loss at α = 0.01 to 0.1. It is simple, common, and works here.",
-            "Losses change the router itself and hold in inference. The selection bias needs no loss and is the most "
-            "even of those that keep every token (largest load 0.13), if its rate fits the scores. Expert choice is "
-            "exactly even but leaves 18\u00a0% of the tokens without an expert here.",
-            "Decide by what you must not lose. The same routing in inference: a loss or the bias, not expert choice "
-            "or Sinkhorn, whose busiest expert gets 0.29 when tokens come one by one. No interference with the task's "
-            "gradient: the bias. The lowest task loss here, 2.214, is that of the importance loss and of Sinkhorn, "
-            "within a standard deviation of the load-balancing loss at α = 0.03 (2.239).",
+            "Start with the load-balancing loss at α = 0.01 to 0.1. It is simple, common, and works here.",
+            "Losses change the router itself, and their effect lasts in inference. The selection bias needs no loss "
+            "and is the most even mechanism that keeps every token (largest load 0.13), if its rate fits the scores. "
+            "Expert choice is exactly even but leaves 18\u00a0% of the tokens without an expert here.",
+            "It depends on what you cannot give up. For the same routing in inference, take a loss or the bias, not "
+            "expert choice or Sinkhorn, whose busiest expert gets 0.29 when tokens come one by one. To leave the "
+            "task's gradient alone, take the bias. The importance loss and Sinkhorn have the lowest task loss here, "
+            "2.214, within a standard deviation of the load-balancing loss at α = 0.03 (2.239).",
         ),
         ("balancing mechanism", "selection bias", "expert choice", "Sinkhorn"),
     ),
     Entry(
         "what-changes-at-inference", "What changes at inference?",
         by_level(
-            "Nothing is learned any more, so imbalance does less harm. But new data can overload an expert that was "
+            "The model no longer learns, so imbalance does less harm. But new data can overload an expert that was "
             "fine.",
-            "No noise, no capacity limit here, and each token is routed by itself. Mechanisms that compare the tokens "
-            "of a batch fall back on the router's own top-k: under Sinkhorn the largest load is 0.19 in training and "
-            "0.29 in inference.",
+            "There is no noise and, here, no capacity limit, and each token is routed by itself. Mechanisms that "
+            "compare the tokens of a batch fall back on the router's own top-k: under Sinkhorn the largest load is "
+            "0.19 in training and 0.29 in inference.",
             "A loss that balanced training batches promises nothing about other data: freeze a run and shift the "
             "topics to see load follow them. Under expert choice the task loss rises from 2.286 in training to 2.347 "
             "in inference, under Sinkhorn from 2.214 to 2.273.",
@@ -159,26 +159,27 @@ FAQ: tuple[Entry, ...] = (
     Entry(
         "too-late", "Can a collapsed router be rescued?",
         by_level(
-            "Yes. Raise α, and the dead experts come back within some 50 steps. The time they lost stays lost.",
-            "Late rescues balance as well as early ones, but task loss keeps the scar: at step 1000 it is 1.954 with "
-            "α = 0.1 from the start, 2.154 from step 200 and 2.263 from step 400.",
-            "Not if the router is saturated: beyond a gap of some 15 between logits hardly any gradient passes the "
-            "softmax, and α is powerless. Then only a restart helps, with a router z-loss or a lower learning rate.",
+            "Yes. Raise α, and the dead experts come back within about 50 steps. The time they lost stays lost.",
+            "Late rescues balance as well as early ones, but the task loss never catches up: at step 1000 it is 1.954 "
+            "with α = 0.1 from the start, 2.154 from step 200 and 2.263 from step 400.",
+            "Not if the router is saturated: beyond a gap of about 15 between logits hardly any gradient passes "
+            "through the softmax, and α has no effect. Then only a restart helps, with a router z-loss or a lower "
+            "learning rate.",
         ),
         ("collapse", "α", "saturation"),
     ),
     Entry(
         "my-own-logs", "How do I see collapse in my own training logs?",
         by_level(
-            "Look for the number of tokens for each expert. One large and many near zero is collapse. The task loss "
+            "Look for the number of tokens per expert. One large value and many near zero mean collapse. The task loss "
             "will not tell you.",
             "Look for a maximum over a mean, which is 1 at balance and E when one expert has everything: "
-            f"{_METRICS['max / mean'].elsewhere}. {_METRICS['max violation'].elsewhere} is one less.",
+            f"{_METRICS['max / mean'].elsewhere}. {_METRICS['max violation'].elsewhere} is that minus 1.",
             "Know what is counted before you compare: all choices or first choices, before or after capacity, divided "
-            f"by k or not, sample or population deviation. The knob is {_NAMES['α (aux_loss_coef)']}. "
-            f"{_METRICS['load entropy'].elsewhere}. A balance loss alone proves nothing.",
+            f"by k or not, sample or population standard deviation. The knob is {_NAMES['α (aux_loss_coef)']}. "
+            f"{_METRICS['load entropy'].elsewhere}. A load-balancing loss alone proves nothing.",
         ),
         ("load", "MaxVio", "convention"),
     ),
 )  # fmt: skip
-"""In the order in which they come up."""
+"""In the order in which readers tend to ask."""

@@ -1,4 +1,4 @@
-"""For whom a text is written: beginner, practitioner or expert."""
+"""The reader a text is written for: beginner, practitioner or expert."""
 
 from __future__ import annotations
 
@@ -12,5 +12,5 @@ LEVELS: tuple[Level, ...] = get_args(Level)
 
 
 def by_level(beginner: str, practitioner: str, expert: str) -> dict[Level, str]:
-    """One text for each kind of reader."""
+    """Returns one text per level."""
     return {"beginner": beginner, "practitioner": practitioner, "expert": expert}

@@ -1,4 +1,4 @@
-"""The balancing losses taken apart for given loads f and importances P, without any tokens."""
+"""The parts of the load-balancing loss for given load f and importance P, without tokens."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from moe_sim import metrics
 
 @dataclass(frozen=True)
 class Anatomy:
-    """What E·Σ f·P is made of. Arrays are (E,)."""
+    """The parts of E·Σ f·P. Arrays are (E,)."""
 
     terms: NDArray[np.float64]
     """f_i·P_i."""
     loss: float
     """E·Σ f·P, per choice."""
     gradient: NDArray[np.float64]
-    """∂loss/∂P_i = E·f_i. f has none: it comes from an argmax."""
+    """∂loss/∂P_i = E·f_i. f comes from an argmax and has no gradient."""
     huggingface: float
-    """The same routing as transformers counts it: K times as large."""
+    """The same routing in the convention of transformers: K times as large."""
     importance_loss: float
     """CV² of P."""
     load_cv_squared: float
-    """CV² of f, which nothing can minimize by gradient."""
+    """CV² of f, which has no gradient."""
     imbalance_ratio: float
 
 
 def dissect(load: ArrayLike, importance: ArrayLike, top_k: int = 1) -> Anatomy:
-    """Take the load-balancing loss apart.
+    """Compute the parts of the load-balancing loss, E·Σ f·P (Fedus et al. 2021).
 
     Args:
-        load: (E,) f, brought to a sum of 1.
-        importance: (E,) P, brought to a sum of 1.
+        load: (E,) f, rescaled to total 1.
+        importance: (E,) P, rescaled to total 1.
         top_k: K, for the convention of transformers.
 
     Raises:
-        ValueError: unless both have the same length, at least 2, nothing negative and a sum above 0.
+        ValueError: unless both have the same length of at least 2, no negative or non-finite values and a sum above 0.
     """
     f, p = (_shares(values) for values in (load, importance))
     if f.shape != p.shape or len(f) < 2:
@@ -60,7 +60,7 @@ def dissect(load: ArrayLike, importance: ArrayLike, top_k: int = 1) -> Anatomy:
 def _shares(values: ArrayLike) -> NDArray[np.float64]:
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or not np.isfinite(array).all() or (array < 0).any() or array.sum() <= 0:
-        raise ValueError("shares must be numbers from 0 on, and not all of them 0")
+        raise ValueError("shares must be one-dimensional, finite, not negative and not all 0")
     return array / array.sum()
 
 
@@ -72,7 +72,7 @@ def contribution(*, task_loss: float, balance_loss: float, alpha: float) -> floa
 
 
 class Example(NamedTuple):
-    """A pair of f and P worth looking at."""
+    """A pair of f and P with something to show."""
 
     title: str
     load: tuple[float, ...]
@@ -82,11 +82,12 @@ class Example(NamedTuple):
 
 EXAMPLES: dict[str, Example] = {
     "balanced": Example(
-        "Balanced", (0.25,) * 4, (0.25,) * 4, "All alike: the loss is 1. That is not its smallest possible value."
+        "Balanced", (0.25,) * 4, (0.25,) * 4, "All shares are equal and the loss is 1. That is not its smallest "
+                                              "possible value."
     ),
     "below-one": Example(
         "Below 1", (0.6, 0.4), (0.31, 0.69),
-        "1.0 is not a floor: where f and P lean opposite ways the sum is smaller, here 0.924.",
+        "1.0 is not a floor: where f and P lean in opposite directions the loss is smaller, here 0.924.",
     ),
     "hidden-collapse": Example(
         "Near 1, collapsed", (0.998, 0.001, 0.0005, 0.0005), (0.251, 0.25, 0.2498, 0.2492),
@@ -95,12 +96,12 @@ EXAMPLES: dict[str, Example] = {
     ),
     "why-not-variance": Example(
         "Why not the variance of P", (1.0, 0.0, 0.0, 0.0), (0.251, 0.2497, 0.2497, 0.2497),
-        "CV² of P is close to 0 and would be content, yet every token's argmax is expert 1. f sees what P hides, and "
-        "aims the push at expert 1 alone.",
+        "CV² of P is close to 0 and reports no problem, yet every token's argmax is expert 1. f shows what P hides, "
+        "and aims the push at expert 1 alone.",
     ),
     "collapsed": Example(
         "Collapsed", (0.97, 0.01, 0.01, 0.01), (0.91, 0.03, 0.03, 0.03),
-        "One expert takes everything and the router is sure of it: the loss nears E, and it presses on one P.",
+        "One expert takes everything and the router is sure of it. The loss approaches E and pushes down a single P.",
     ),
 }  # fmt: skip
-"""In the order in which they are offered."""
+"""In display order."""

@@ -1,4 +1,4 @@
-"""The same quantity under other names: what other tools call what is measured and set here."""
+"""Names that other tools give to the metrics and knobs of this app."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from moe_sim import metrics
 
 @dataclass(frozen=True)
 class Metric:
-    """A load statistic, with its names elsewhere."""
+    """A load statistic and its names in other tools."""
 
     name: str
     formula: str
     balanced: str
     elsewhere: str
     compute: Callable[[np.ndarray], float]
-    """From (E,) the load."""
+    """Computes it from the (E,) load."""
 
 
 def _sample_cv(load: np.ndarray) -> float:
@@ -28,7 +28,7 @@ def _sample_cv(load: np.ndarray) -> float:
 
 
 METRICS = (
-    Metric("imbalance ratio", "max f / min f", "1", "the ratio most texts quote; ∞ when an expert got nothing",
+    Metric("imbalance ratio", "max f / min f", "1", "the ratio most texts quote; ∞ if an expert got nothing",
            lambda load: float(metrics.imbalance_ratio(load))),
     Metric("max violation", "E·max f − 1", "0", "DeepSeek: MaxVio",
            lambda load: float(metrics.max_violation(load))),
@@ -45,7 +45,7 @@ METRICS = (
     Metric("expert-parallel efficiency", "1 / (E·max f)", "1", "the inverse of max / mean",
            lambda load: float(metrics.parallel_efficiency(load))),
 )  # fmt: skip
-"""In the order in which they are shown."""
+"""In display order."""
 
 KNOB_NAMES = (
     ("α (aux_loss_coef)", "Megatron-LM moe_aux_loss_coeff · transformers router_aux_loss_coef · NeMo aux_loss_coeff"),
@@ -54,4 +54,4 @@ KNOB_NAMES = (
     ("top-k (top_k)", "Megatron-LM moe_router_topk · transformers num_experts_per_tok · NeMo n_activated_experts"),
     ("renormalize", "NeMo norm_topk_prob; Mixtral always does"),
 )
-"""Knobs and what they are called elsewhere."""
+"""Knobs and their names in other tools."""

@@ -18,7 +18,7 @@ from moe_sim.config.codec import events_from_text, events_to_text, from_query, t
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
 from moe_sim.teaching.course import LESSONS, lesson, playing
-from moe_sim.teaching.course.lesson import DEPTHS, Criterion, Lesson, passed
+from moe_sim.teaching.course.lesson import Criterion, Lesson, passed
 from moe_sim.teaching.course.measures import (
     dead,
     first_even_stretch,
@@ -29,6 +29,7 @@ from moe_sim.teaching.course.measures import (
     token_share,
 )
 from moe_sim.teaching.course.playing import play, reference
+from moe_sim.teaching.level import LEVELS
 from tests.support.runs import run_of
 
 pytestmark = pytest.mark.xdist_group("long runs")
@@ -190,15 +191,15 @@ def test_lessons_have_different_names_and_open_views_that_exist() -> None:
 
 
 def words(one: Lesson) -> list[str]:
-    told = [paragraph for depth in DEPTHS for paragraph in one.story[depth]]
+    told = [paragraph for level in LEVELS for paragraph in one.story[level]]
     return [one.title, one.goal, one.hint, *one.look_for, *told]
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_every_text_is_there_at_every_depth_and_short(slug: str) -> None:
+def test_every_text_is_there_for_every_level_and_short(slug: str) -> None:
     one = lesson(slug)
-    assert tuple(one.story) == DEPTHS
-    assert all(one.story[depth] for depth in DEPTHS)
+    assert tuple(one.story) == LEVELS
+    assert all(one.story[level] for level in LEVELS)
     assert 3 <= len(one.look_for) <= 5
     assert re.search(r"\d", one.goal)
     assert re.search(r"\d{4}[),;]", " ".join(one.story["expert"])), "an expert is told a paper"

@@ -121,21 +121,21 @@ def test_only_proportions_matter(both: tuple[np.ndarray, np.ndarray], scale: flo
 
 
 @pytest.mark.parametrize(
-    ("load", "importance", "words"),
+    ("load", "importance", "message"),
     [
         ([1], [1], "at least 2"),
         ([0.5, 0.5], [0.2, 0.3, 0.5], "same number"),
-        ([0, 0], [0.5, 0.5], "not all of them 0"),
-        ([0.5, 0.5], [0.0, 0.0], "not all of them 0"),
-        ([-0.5, 1.5], [0.5, 0.5], "from 0 on"),
-        ([0.5, math.nan], [0.5, 0.5], "numbers"),
-        ([0.5, 0.5], [math.inf, 0.5], "numbers"),
+        ([0, 0], [0.5, 0.5], "not all 0"),
+        ([0.5, 0.5], [0.0, 0.0], "not all 0"),
+        ([-0.5, 1.5], [0.5, 0.5], "not negative"),
+        ([0.5, math.nan], [0.5, 0.5], "finite"),
+        ([0.5, 0.5], [math.inf, 0.5], "finite"),
         ([[0.5, 0.5]], [[0.5, 0.5]], "shares"),
         ([], [], "shares"),
     ],
 )
-def test_what_are_no_shares_is_refused_with_a_sentence(load: list, importance: list, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+def test_invalid_shares_are_refused_with_a_clear_message(load: list, importance: list, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         dissect(load, importance)
 
 

@@ -1,4 +1,4 @@
-"""All lessons in one tuple."""
+"""The catalogue of lessons."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from moe_sim.teaching.course.routing import CAPACITY, TOP_K
 LESSONS: tuple[Lesson, ...] = (
     WATCH, WHY, RESCUE, CHOOSE, TOO_LATE, CAPACITY, TOP_K, NOISE, Z_LOSS, MECHANISMS, TEXT, SHIFTED,
 )  # fmt: skip
-"""All lessons, in their order."""
+"""In course order."""
 
 
 def lesson(slug: str) -> Lesson:
-    """The lesson of that name.
+    """Returns the lesson with this slug.
 
     Raises:
-        KeyError: if there is none.
+        KeyError: if there is no such lesson.
     """
     return {one.slug: one for one in LESSONS}[slug]

@@ -1,4 +1,4 @@
-"""Lessons 1 to 3: a router collapses, why it does, and how α brings its experts back."""
+"""Lessons 1 to 3: a router collapses, why it does, and how α brings the experts back."""
 
 from __future__ import annotations
 
@@ -22,29 +22,31 @@ from moe_sim.teaching.course.measures import (
 )
 
 LEFT_ALONE = 50
-"""Steps that a router is left alone before its rescue."""
+"""Minimum steps without balancing before the rescue."""
 
 
-def _watched(history: History, config: RunConfig) -> list[Criterion]:
-    share, gone, num_experts = token_share(history), dead(history), config.num_experts
+def _watch_criteria(history: History, config: RunConfig) -> list[Criterion]:
+    share, num_dead, num_experts = token_share(history), dead(history), config.num_experts
     return [
         enough_steps(history, 200),
         Criterion("One expert takes more than 90\u00a0% of the tokens.", share > 0.9, percent(share)),
         Criterion(
-            "At least six of eight experts are dead.", gone >= 0.75 * num_experts, f"{number(gone, 0)} of {num_experts}"
+            "At least six of eight experts are dead.",
+            num_dead >= 0.75 * num_experts,
+            f"{number(num_dead, 0)} of {num_experts}",
         ),
     ]
 
 
-def _after_watching(history: History, config: RunConfig) -> Paragraphs:
+def _watch_conclusion(history: History, config: RunConfig) -> Paragraphs:
     task_loss = history.column("task_loss")
     share = history.column("smoothed_load").max(1)
-    since = int(np.argmax(share > 0.9)) + 1
+    first_above = int(np.argmax(share > 0.9)) + 1
     return (
-        f"At step {since} one expert had more than 90\u00a0% of the tokens for the first time. The model pays for "
+        f"At step {first_above} one expert first had more than 90\u00a0% of the tokens. The model pays for "
         f"{config.num_experts} experts and uses {config.num_experts - int(history.last('dead_experts'))}.",
-        f"All the while the task loss fell, from {task_loss[0]:.2f} to {mean(history, 'task_loss'):.2f}. Nothing in "
-        "that curve says that something is wrong, so look at the load.",
+        f"Meanwhile the task loss fell from {task_loss[0]:.2f} to {mean(history, 'task_loss'):.2f}. Nothing in that "
+        "curve shows a problem, so look at the load.",
     )
 
 
@@ -57,46 +59,52 @@ WATCH = Lesson(
     knobs=(),
     look_for=(
         "The routing map turns one colour.",
-        "All bars of expert utilization but one shrink to nothing and are labelled dead.",
-        "The imbalance ratio goes to ∞.",
-        "The task loss falls as if all were well.",
+        "In Expert utilization all bars but one shrink to nothing and are labelled dead.",
+        "The imbalance ratio rises to ∞.",
+        "The task loss keeps falling as if nothing were wrong.",
     ),
     story={
         "beginner": (
             "Eight small networks, the experts, share the work. For each piece of data, a token, a router picks the "
-            "one expert that shall deal with it.",
-            "Nobody tells the router to be fair. Press Train and see how soon it has a favourite.",
+            "one expert that will handle it.",
+            "Nothing tells the router to be fair. Press Train and see how soon it has a favourite.",
         ),
         "practitioner": (
             "The router is one linear map with a softmax, trained by the task loss alone. Each token goes to its most "
             "probable expert, and that expert's output is weighted by its probability.",
-            "Collapse is a failure that the loss curve hides. Log the share of tokens of each expert; an expert with "
-            "less than a tenth of an even share, averaged over some 20 steps, is called dead here.",
+            "The loss curve hides the collapse, so log each expert's share of the tokens. Here an expert with less "
+            "than a tenth of an even share, averaged over about 20 steps, is called dead.",
         ),
         "expert": (
             "y = p_e(x) · E_e(x) with e = argmax p(x), p = softmax(x W). There is no balancing term, and the kept "
             "weight is not renormalized: with k = 1 it would be the constant 1 and the router would get no task "
             "gradient.",
-            "Shazeer et al. (2017) describe the same end: the gate settles on a few experts and reinforces itself. The "
-            "lever in this task is the direction that all tokens share, which makes the first routing lopsided.",
+            "Shazeer et al. (2017) describe the same outcome: the gate settles on a few experts and reinforces itself. "
+            "The cause in this task is the direction that all tokens share, which makes the first routing lopsided.",
         ),
     },
-    hint="Press Train and move nothing. It takes a few seconds.",
-    criteria=_watched,
-    conclude=_after_watching,
+    hint="Press Train and change nothing. It takes a few seconds.",
+    criteria=_watch_criteria,
+    conclude=_watch_conclusion,
     intended_steps=250,
 )
 
 
-def _in_the_loop(history: History, config: RunConfig) -> list[Criterion]:
+def _loop_criteria(history: History, config: RunConfig) -> list[Criterion]:
     share = token_share(history)
-    pull, way = (_median_over_largest(history, name) for name in ("grad_norm", "weight_distance"))
+    gradient_ratio, distance_ratio = (_median_over_largest(history, name) for name in ("grad_norm", "weight_distance"))
     return [
         enough_steps(history, 200),
         Criterion("One expert takes more than 40\u00a0% of the tokens.", share > 0.4, percent(share)),
-        Criterion("The median expert's gradient is below 5\u00a0% of the largest.", pull < 0.05, percent(pull)),
         Criterion(
-            "The median expert's weights have come less than half as far as the furthest.", way < 0.5, percent(way)
+            "The median expert's gradient is below 5\u00a0% of the largest.",
+            gradient_ratio < 0.05,
+            percent(gradient_ratio),
+        ),
+        Criterion(
+            "The median expert's weights have moved less than half as far as the furthest expert's.",
+            distance_ratio < 0.5,
+            percent(distance_ratio),
         ),
     ]
 
@@ -106,7 +114,7 @@ def _median_over_largest(history: History, name: str) -> float:
     return float(np.median(values) / values.max()) if values.max() > 0 else np.nan
 
 
-def _after_the_loop(history: History, config: RunConfig) -> Paragraphs:
+def _loop_conclusion(history: History, config: RunConfig) -> Paragraphs:
     first, second = np.sort(history.column("load")[0])[::-1][:2]
     gradient = per_expert(history, "grad_norm")
     return (
@@ -126,68 +134,72 @@ WHY = Lesson(
     knobs=(),
     start={"shared_direction": 1.0},
     look_for=(
-        "Token share: who is ahead after the first ten steps?",
-        "Gradient norm: the lines of experts without tokens end, because there is nothing to draw at 0.",
+        "Token share: which expert is ahead after the first ten steps?",
+        "Gradient norm: the lines of experts without tokens end, because a log axis cannot show 0.",
         "Distance covered: idle experts stand still while busy ones move on.",
     ),
     story={
         "beginner": (
-            "Think of two experts that begin alike, but by chance one gets 27\u00a0% of the tokens and the other "
+            "Think of two experts that start alike, but by chance one gets 27\u00a0% of the tokens and the other "
             "23\u00a0%. The first has more to practise on, gets better, and is chosen more often.",
-            "The others get less and less practice. They are not bad by nature; they are bad because nobody asks them.",
+            "The others get less and less practice. They are not bad by nature, but for lack of practice.",
         ),
         "practitioner": (
-            "Token share → gradient → improvement → token share. The four charts of this view show one turn of the "
-            "loop each. An expert's gradient comes only from the tokens it was sent: none sent, none learned.",
-            "Here the tokens have less in common than by default, so that the race takes a little longer. With the "
-            "default, one expert has more than half of the tokens in the very first step.",
+            "Token share → gradient → improvement → token share. Each of the four charts of this view shows one stage "
+            "of the loop. An expert's gradient comes only from the tokens it is sent: without tokens it learns "
+            "nothing.",
+            "Here the tokens have less in common than by default, so the race takes a little longer. With the default, "
+            "one expert has more than half of the tokens in the very first step.",
         ),
         "expert": (
             "For y = p_e E_e and g = ∂L/∂y, the router's gradient is ∂L/∂z_j = p_e (δ_ej − p_j) ⟨g, E_e(x)⟩: as soon "
             "as the chosen expert helps, ⟨g, E_e⟩ < 0, descent raises z_e and lowers every other logit.",
-            "No expert that was not chosen appears in that formula, so nothing can show it to be better. That is why a "
-            "balancing term has to come from elsewhere (Shazeer et al. 2017; Fedus et al. 2021).",
+            "Experts that were not chosen do not appear in that formula, so nothing can show that they would be "
+            "better. That is why the push towards balance has to come from elsewhere (Shazeer et al. 2017; Fedus et "
+            "al. 2021).",
         ),
     },
-    hint="Press Train, move nothing, and keep the view Feedback loop open.",
-    criteria=_in_the_loop,
-    conclude=_after_the_loop,
+    hint="Press Train, change nothing, and keep the view Feedback loop open.",
+    criteria=_loop_criteria,
+    conclude=_loop_conclusion,
     intended_steps=200,
 )
 
 
-def _rescued(history: History, config: RunConfig) -> list[Criterion]:
-    move = first_move(history, "aux_loss_coef")
-    at = move.step if move is not None else len(history)
-    alone = history.initial_config.aux_loss_coef == 0 and at >= LEFT_ALONE
+def _rescue_criteria(history: History, config: RunConfig) -> list[Criterion]:
+    rescue = first_move(history, "aux_loss_coef")
+    at = rescue.step if rescue is not None else len(history)
+    left_alone = history.initial_config.aux_loss_coef == 0 and at >= LEFT_ALONE
     share = token_share(history, at)
-    even = None if move is None else first_even_stretch(history, at, 2 / config.num_experts)
+    even_by = None if rescue is None else first_even_stretch(history, at, 2 / config.num_experts)
     return [
         Criterion(
             f"At α = 0 for at least {LEFT_ALONE} steps, one expert takes more than half of the tokens.",
-            alone and share > 0.5,
+            left_alone and share > 0.5,
             f"{percent(share)} at step {at}",
         ),
-        Criterion("Then α is raised.", alone and move is not None, "not yet" if move is None else f"at step {at}"),
         Criterion(
-            "After that come 20 steps in a row without a dead expert and with none above twice its even share.",
-            alone and even is not None,
-            f"{number(dead(history), 0)} dead now" if even is None else f"by step {even}",
+            "Then α is raised.", left_alone and rescue is not None, "not yet" if rescue is None else f"at step {at}"
+        ),
+        Criterion(
+            "Then, for 20 steps in a row, no expert is dead and none is above twice its even share.",
+            left_alone and even_by is not None,
+            f"{number(dead(history), 0)} dead now" if even_by is None else f"by step {even_by}",
         ),
     ]
 
 
-def _after_the_rescue(history: History, config: RunConfig) -> Paragraphs:
-    move = first_move(history, "aux_loss_coef")
-    at = 0 if move is None else move.step
-    even = first_even_stretch(history, at, 2 / config.num_experts)
-    took = "All experts came back" if even is None else f"All experts came back within {even - at} steps"
+def _rescue_conclusion(history: History, config: RunConfig) -> Paragraphs:
+    rescue = first_move(history, "aux_loss_coef")
+    at = 0 if rescue is None else rescue.step
+    even_by = first_even_stretch(history, at, 2 / config.num_experts)
+    took = "All experts came back" if even_by is None else f"All experts came back within {even_by - at} steps"
     return (
         f"{took}. The busiest had {percent(token_share(history, at))} of the tokens and has "
         f"{percent(token_share(history))} now; task loss was {number(mean(history, 'task_loss', at))} and is "
         f"{number(mean(history, 'task_loss'))}.",
-        "Keep on training for a while: after a rescue an expert may fall silent once more before it has found its "
-        "tokens, and specialization grows long after the load is even.",
+        "Keep training for a while. After a rescue an expert may go dead once more before it finds its tokens, and "
+        "specialization keeps growing long after the load is even.",
     )
 
 
@@ -199,34 +211,35 @@ RESCUE = Lesson(
     tab="why",
     knobs=("aux_loss_coef",),
     look_for=(
-        "The marker on the time axes where you moved α.",
+        "The marker on the time axes where you changed α.",
         "The routing map breaks from one colour into territories.",
-        "Load f and importance P: the busiest expert's P is pressed down first, and its f follows.",
-        "Task loss may stand still for a moment: the experts that come back know nothing yet.",
+        "Load f and importance P: the busiest expert's P is pushed down first, and its f follows.",
+        "Task loss may pause for a moment: the experts that come back know nothing yet.",
     ),
     story={
         "beginner": (
-            "α is the weight of a second wish: besides doing the task well, spread the work. At 0 the wish counts for "
+            "α is the weight of a second goal: besides doing the task well, spread the work. At 0 that goal counts for "
             "nothing.",
-            "Wait until one expert has nearly everything, then move α to 0.1. You can do that while it trains.",
+            "Wait until one expert has nearly everything, then set α to 0.1. You can do that while it trains.",
         ),
         "practitioner": (
-            "The load-balancing loss multiplies, for every expert, the share of tokens that it got with the mean "
-            "probability that the router gives it, and adds these up. The busier an expert, the harder its "
-            "probability is pressed down.",
-            "A router that has collapsed can be rescued while its logits are still small: with the usual α the first "
-            "signs show within some 30 steps.",
+            "For each expert, the load-balancing loss multiplies its share of the tokens by the mean probability that "
+            "the router gives it. The loss is the sum of these products times E. The busier an expert, the harder its "
+            "probability is pushed down.",
+            "A router that has collapsed can be rescued while its logits are still small: with a usual α the first "
+            "experts come back within about 30 steps.",
         ),
         "expert": (
-            "L = E · Σ fᵢ Pᵢ (Fedus et al. 2021). f comes from an argmax and is a constant to the gradient; for one "
-            "token ∂L/∂z_j = (E/T) p_j (f_j − Σ fᵢ pᵢ), which is negative for every expert below its share.",
-            "1 is the value at balance but neither a floor, as f = (0.6, 0.4) with P = (0.31, 0.69) gives 0.924, nor a "
-            "proof: with nearly uniform P the loss is near 1 however lopsided f is. Judge by the load.",
+            "L = E · Σ fᵢ Pᵢ (Fedus et al. 2021). f comes from an argmax, so the gradient treats it as a constant. For "
+            "one token ∂L/∂z_j = (E/T) p_j (f_j − Σ fᵢ pᵢ), which is negative for every expert whose load is below Σ "
+            "fᵢ pᵢ.",
+            "1 is the value at balance, but neither a floor nor a proof: f = (0.6, 0.4) with P = (0.31, 0.69) gives "
+            "0.924, and with a nearly uniform P the loss is near 1 however lopsided f is. Judge by the load.",
         ),
     },
-    hint="Train to about step 100, then move Load-balancing coefficient α to 0.1 without a reset.",
-    criteria=_rescued,
-    conclude=_after_the_rescue,
+    hint="Train to about step 100, then set Load-balancing coefficient α to 0.1 without a reset.",
+    criteria=_rescue_criteria,
+    conclude=_rescue_conclusion,
     intended=(Event(100, {"aux_loss_coef": 0.1}),),
     intended_steps=200,
 )

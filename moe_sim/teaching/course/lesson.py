@@ -1,25 +1,24 @@
-"""What a lesson of the course is: data, and a check that reads a student's own run."""
+"""The definition of a lesson: its texts, and a check of the student's own run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from moe_sim.config.codec import format_value
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import History
+from moe_sim.teaching.level import Level
 
-Level = Literal["beginner", "practitioner", "expert"]
-DEPTHS: tuple[Level, ...] = ("beginner", "practitioner", "expert")
 Paragraphs = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Criterion:
-    """One line of a goal: what is asked, whether the run does it, and the run's own number."""
+    """One requirement of a goal, whether the run meets it, and the run's own value."""
 
     text: str
     met: bool
@@ -27,73 +26,73 @@ class Criterion:
 
 
 def passed(criteria: list[Criterion]) -> bool:
-    """Whether a lesson is done: every one of its criteria is met, and there is one at least."""
+    """Whether a lesson is passed: it has at least one criterion and all are met."""
     return bool(criteria) and all(criterion.met for criterion in criteria)
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """A goal to reach in a live run, with what to look at, what it means, and how to tell that it was reached."""
+    """A goal to reach in a live run, with explanations and the check that it was reached."""
 
     slug: str
     title: str
     goal: str
-    """One sentence with the numbers that `check` asks for."""
+    """States the numbers that `check` requires."""
     tab: str
-    """Which view of the dashboard's second row to open."""
+    """The view to open in the dashboard's second row."""
     look_for: Paragraphs
     story: dict[Level, Paragraphs]
     hint: str
     knobs: tuple[str, ...]
-    """The knobs that the student may move. Any other one that is not as `start` and `plan` have it fails the check."""
+    """The knobs that the student may change. The check fails if any other knob differs from `start` and `plan`."""
     criteria: Callable[[History, RunConfig], list[Criterion]]
-    """The lesson's own criteria, from a history of any length and the configuration in force."""
+    """Computes the lesson's criteria from a history of any length and the current configuration."""
     conclude: Callable[[History, RunConfig], Paragraphs]
-    """What the run has shown, in the run's own numbers."""
+    """Explains what the run has shown, with the run's own numbers."""
     intended_steps: int
-    """After so many steps the intended actions have met every criterion."""
+    """The number of steps after which the intended actions have met every criterion."""
     start: dict[str, Any] = field(default_factory=dict)
-    """What differs from the defaults at step 0; the seed is given apart."""
+    """Differences from the defaults at step 0, without the seed."""
     plan: tuple[Event, ...] = ()
-    """Knobs that move by themselves."""
+    """Planned changes."""
     intended_start: dict[str, Any] = field(default_factory=dict)
-    """What a good student changes before step 1."""
+    """Changes that a good student makes before step 1."""
     intended: tuple[Event, ...] = ()
-    """What a good student does on the way."""
+    """Changes that a good student makes during the run."""
 
     def config(self, seed: int = 0) -> RunConfig:
         """The configuration at step 0."""
         return RunConfig(seed=seed, **self.start)
 
     def intended_config(self, seed: int = 0) -> RunConfig:
-        """The configuration at step 0 once a good student has prepared it."""
+        """The configuration at step 0 with the intended changes."""
         return RunConfig(seed=seed, **{**self.start, **self.intended_start})
 
     def intended_plan(self) -> tuple[Event, ...]:
-        """Everything that happens in the intended run, in order of steps. Once a knob was moved by hand, its planned
-        moves are off, as they are on the dashboard."""
+        """All changes of the intended run, in order of steps. As on the dashboard, changing a knob by hand cancels its
+        later planned changes."""
         by_hand = {name: event.step for event in reversed(self.intended) for name in event.changes}
         by_hand |= dict.fromkeys(self.intended_start, 0)
         kept = (e for e in self.plan if all(e.step < by_hand.get(name, e.step + 1) for name in e.changes))
         return tuple(sorted((*kept, *self.intended), key=lambda event: event.step))
 
     def check(self, history: History, config: RunConfig) -> list[Criterion]:
-        """Judge a student's run. Never raises, whatever the run is and however short.
+        """Check a student's run. Never raises, however unusual or short the run is.
 
         Args:
-            history: what the run has done so far.
-            config: the configuration in force now.
+            history: the run so far.
+            config: the current configuration.
 
         Returns:
-            The lesson's criteria; before them one that is not met, if the run is not the lesson's.
+            The lesson's criteria, preceded by an unmet one if the run does not have the lesson's setup.
         """
-        return [*self._other_set_up(history), *self.criteria(history, config)]
+        return [*self._setup_mismatch(history), *self.criteria(history, config)]
 
     def debrief(self, history: History, config: RunConfig) -> Paragraphs:
-        """What it means, with the numbers of this run. For a run that has passed; empty before its first step."""
+        """Explains a run that has passed, with its own numbers. Empty before the first step."""
         return self.conclude(history, config) if len(history) else ()
 
-    def _other_set_up(self, history: History) -> list[Criterion]:
+    def _setup_mismatch(self, history: History) -> list[Criterion]:
         allowed: dict[str, set[Any]] = {name: {value} for name, value in self.config().model_dump().items()}
         for event in self.plan:
             for name, value in event.changes.items():
@@ -101,8 +100,8 @@ class Lesson:
         free = {"seed", *self.knobs}
         used = list(history.initial_config.model_dump().items())
         used += [change for event in history.events for change in event.changes.items()]
-        strange = {name: value for name, value in used if name not in free and value not in allowed[name]}
-        if not strange:
+        unexpected = {name: value for name, value in used if name not in free and value not in allowed[name]}
+        if not unexpected:
             return []
-        words = ", ".join(f"{KNOBS[name].label} is {format_value(value)}" for name, value in strange.items())
-        return [Criterion("The run has the lesson's own set-up: start the lesson anew.", False, words)]
+        differences = ", ".join(f"{KNOBS[name].label} is {format_value(value)}" for name, value in unexpected.items())
+        return [Criterion("This lesson needs its own setup. Press Start this lesson.", False, differences)]

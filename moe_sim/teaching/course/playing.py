@@ -1,4 +1,4 @@
-"""Runs that nobody watches: scripted actions, and the reference run of a comparison."""
+"""Runs in the foreground: scripted runs, and the reference run that a student's is compared with."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from moe_sim.trainer.trainer import Trainer
 
 
 def play(config: RunConfig, plan: tuple[Event, ...], steps: int) -> Trainer:
-    """Train with knobs that move at their steps, as a student would move them.
+    """Train a run with planned changes, applied as a student would make them.
 
     Args:
         config: the configuration at step 0.
-        plan: moves in order of steps.
-        steps: how many to do; fewer if the run diverges.
+        plan: changes in order of steps.
+        steps: how many to train; fewer are done if the run diverges.
     """
     trainer = Trainer(config)
     for event in plan:
@@ -30,9 +30,9 @@ def play(config: RunConfig, plan: tuple[Event, ...], steps: int) -> Trainer:
 
 @lru_cache(maxsize=64)
 def reference(seed: int, steps: int = 600, aux_loss_coef: float = 0.03, raised_at: int = 0) -> float:
-    """Task loss, mean of the last 20 steps, of a second run that the student does not see: the defaults of the topics
-    task, α = 0 up to a step and `aux_loss_coef` from there on. It is trained when first asked for, which takes about
-    2 ms a step, and its loss is kept.
+    """The task loss of a second run that the student does not see, mean of its last 20 steps. The run has the defaults
+    of the Topics task, with α = 0 until step `raised_at` and `aux_loss_coef` from there on. The first call trains it,
+    about 2 ms per step; the loss is cached.
     """
     plan = (Event(raised_at, {"aux_loss_coef": aux_loss_coef}),)
     return mean(play(RunConfig(seed=seed), plan, steps).history, "task_loss")
