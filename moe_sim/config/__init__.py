@@ -1,4 +1,4 @@
-"""What a run is to be: its configuration, the knobs as data, planned events, presets, and all of it as text."""
+"""The configuration of a run: `RunConfig`, the knobs as data, planned changes, presets, and their text form."""
 
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS, THRESHOLDS, Knob

@@ -1,7 +1,7 @@
-"""RunConfig as text: one codec for whatever puts a run into a line.
+"""The text codec for configurations, shared by links, exports and the command line.
 
-A query string always carries every knob (`v=1&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
-Thresholds of the diagnosis, which no run depends on, are in it only where they were moved.
+A query string always holds every knob (`v=1&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
+Diagnosis thresholds do not affect a run, so the query string holds only those that differ from the default.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ def format_value(value: Any) -> str:
     if value is True:
         return "on"
     if isinstance(value, float):
-        return repr(value + 0.0).removesuffix(".0")  # + 0.0: there is no −0
+        return repr(value + 0.0).removesuffix(".0")  # + 0.0 turns −0 into 0
     return str(value)
 
 
 def parse_value(name: str, text: str) -> Any:
-    """The value that `text` stands for, not validated: `RunConfig` does that.
+    """Parses a knob's text without validating the value; `RunConfig` does that.
 
     Raises:
         KeyError: if there is no such knob.
@@ -51,30 +51,32 @@ def to_query(config: RunConfig) -> dict[str, str]:
 
 
 def from_query(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
-    """Read a configuration from query parameters, however broken they are.
+    """Reads a configuration from query parameters, valid or not.
 
     Unknown keys are ignored. A bad value falls back to the default.
 
     Returns:
-        The configuration and one sentence for each value that was refused, naming key and range.
+        The configuration, and one sentence per invalid value, with its key and range.
     """
     values = {name: parse_value(name, text) for name, text in query.items() if name in KNOBS}
-    return _lenient(RunConfig, values, KNOBS)
+    return _with_defaults_for_invalid(RunConfig, values, KNOBS)
 
 
 def thresholds_to_query(thresholds: Thresholds) -> dict[str, str]:
-    """The thresholds that are not at their default, as text."""
+    """The thresholds that differ from the default, as text."""
     return {name: format_value(value) for name, value in thresholds if value != THRESHOLDS[name].default}
 
 
 def thresholds_from_query(query: Mapping[str, str]) -> tuple[Thresholds, list[str]]:
-    """Read thresholds from query parameters, as `from_query` reads a configuration."""
+    """Reads thresholds from query parameters, like `from_query`."""
     values = {name: text.strip() for name, text in query.items() if name in THRESHOLDS}
-    return _lenient(Thresholds, values, THRESHOLDS)
+    return _with_defaults_for_invalid(Thresholds, values, THRESHOLDS)
 
 
-def _lenient(model: type[Model], values: dict[str, Any], knobs: Mapping[str, Knob]) -> tuple[Model, list[str]]:
-    """Bad values fall back to the default, with a sentence for each."""
+def _with_defaults_for_invalid(
+    model: type[Model], values: dict[str, Any], knobs: Mapping[str, Knob]
+) -> tuple[Model, list[str]]:
+    """Replaces invalid values with the default and adds a sentence for each."""
     notices: list[str] = []
     while True:
         try:
@@ -86,22 +88,22 @@ def _lenient(model: type[Model], values: dict[str, Any], knobs: Mapping[str, Kno
 
 
 def events_to_text(events: tuple[Event, ...]) -> str:
-    """Planned events as one query value: `400:aux_loss_coef=0.1;600:top_k=2`."""
+    """Planned changes as one query value: `400:aux_loss_coef=0.1;600:top_k=2`."""
     return ";".join(
         f"{event.step}:{name}={format_value(value)}" for event in events for name, value in event.changes.items()
     )
 
 
 def events_from_text(text: str, config: RunConfig, most: int = MOST_EVENTS) -> tuple[tuple[Event, ...], list[str]]:
-    """Read what `events_to_text` wrote, however broken it is.
+    """Reads the text of `events_to_text`, valid or not.
 
     Args:
         text: the query value.
-        config: the configuration before the first event; each event must leave it valid.
-        most: so many moves count.
+        config: the configuration before the first event; it must be valid after each event.
+        most: the maximum number of changes that are read.
 
     Returns:
-        The events in order of steps, and one sentence for each part that was refused.
+        The events in order of steps, and one sentence per invalid part.
     """
     changes, notices = changes_from_text(text, most=most)
     events = []
@@ -118,28 +120,28 @@ def events_from_text(text: str, config: RunConfig, most: int = MOST_EVENTS) -> t
 def changes_from_text(
     text: str, *, structural_at_start: bool = False, most: int = MOST_EVENTS
 ) -> tuple[tuple[Event, ...], list[str]]:
-    """Read the form of events, but not whether a run could have these values; they may still be text.
+    """Checks only the form of events. The values are not validated and may still be text.
 
     Args:
         text: the query value.
-        structural_at_start: whether a structural knob may change after 0 steps.
-        most: so many moves count.
+        structural_at_start: whether a structural knob may change at step 0.
+        most: the maximum number of changes that are read.
 
     Returns:
-        The events in order of steps, and one sentence for each part that was refused.
+        The events in order of steps, and one sentence per invalid part.
     """
     changes: dict[int, dict[str, Any]] = {}
     notices: list[str] = []
     parts = text.split(";") if text else []
     if len(parts) > most:
-        notices.append(f"The link has {len(parts)} events; only the first {most} count.")
+        notices.append(f"The link has {len(parts)} events; only the first {most} are used.")
     for part in parts[:most]:
         number, _, assignment = part.partition(":")
         name, equals, value = assignment.partition("=")
         is_step = number.isascii() and number.isdigit() and len(number) <= 6
-        can_move = name in KNOBS and (KNOBS[name].live or (structural_at_start and number.strip("0") == ""))
-        if is_step and equals and can_move:
+        can_change = name in KNOBS and (KNOBS[name].live or (structural_at_start and number.strip("0") == ""))
+        if is_step and equals and can_change:
             changes.setdefault(int(number), {})[name] = parse_value(name, value)
         else:
-            notices.append(f"The event {part[:40]!r} is not of the form step:knob=value with a knob that acts live.")
+            notices.append(f"The event {part[:40]!r} is not of the form step:knob=value with a live knob.")
     return tuple(Event(step, changes[step]) for step in sorted(changes)), notices

@@ -1,4 +1,4 @@
-"""Ready-made comparisons: how the other runs depart from the first one."""
+"""Comparison presets: how the other runs differ from the baseline."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ MOST_SEEDS = 1 + int(KNOBS["seed"].maximum or 0)
 
 @dataclass(frozen=True)
 class ComparisonPreset:
-    """Two to four runs. `changes` is what differs from the defaults in all of them."""
+    """Two to four runs. `changes` is what differs from the defaults in all of them; the first run is the baseline."""
 
     label: str
     description: str
     departures: tuple[tuple[Event, ...], ...] = ()
-    """For each run but the first one."""
+    """What each of the other runs changes."""
     changes: dict[str, Any] = field(default_factory=dict)
     more_seeds: int = 0
-    """Further runs that are the first one with other seeds."""
+    """The number of additional runs that repeat the baseline with other seeds."""
 
     def plans(self, seed: int = 0) -> tuple[RunPlan, ...]:
-        """The runs."""
+        """Returns the runs, the baseline first."""
         base = RunPlan(RunConfig(seed=seed, **self.changes))
         seeds = ((seed + number) % MOST_SEEDS for number in range(1, self.more_seeds + 1))
         departures = (*self.departures, *(_from_start(seed=other) for other in seeds))
@@ -37,8 +37,8 @@ def _from_start(**changes: Any) -> tuple[Event, ...]:
     return (Event(0, changes),)
 
 
-def _late(step: int, **changes: Any) -> tuple[Event, ...]:
-    """As the defaults have it until that step."""
+def _from_step(step: int, **changes: Any) -> tuple[Event, ...]:
+    """The defaults until `step`, then these changes."""
     return (Event(0, {name: KNOBS[name].default for name in changes}), Event(step, changes))
 
 
@@ -48,24 +48,25 @@ COMPARISONS: dict[str, ComparisonPreset] = {
         (_from_start(aux_loss_coef=0.01), _from_start(aux_loss_coef=0.1), _from_start(aux_loss_coef=10.0)),
     ),
     "early-and-late": ComparisonPreset(
-        "Early and late", "α = 0.1 from the start, from step 100, from step 400: what a late rescue costs.",
-        (_late(100, aux_loss_coef=0.1), _late(400, aux_loss_coef=0.1), _from_start(aux_loss_coef=0.0)),
+        "Early and late", "α = 0.1 from the start, from step 100, from step 400 and never: the cost of a late rescue.",
+        (_from_step(100, aux_loss_coef=0.1), _from_step(400, aux_loss_coef=0.1), _from_start(aux_loss_coef=0.0)),
         {"aux_loss_coef": 0.1},
     ),
     "mechanisms": ComparisonPreset(
-        "Mechanisms", "The load-balancing loss, a selection bias, expert choice and Sinkhorn, each as usual.",
+        "Mechanisms",
+        "The load-balancing loss, a selection bias, expert choice and Sinkhorn, each at its usual strength.",
         (_from_start(balancing="bias"), _from_start(balancing="expert_choice"), _from_start(balancing="sinkhorn")),
         {"aux_loss_coef": 0.1},
     ),
     "capacity": ComparisonPreset(
-        "Capacity", "No limit, a capacity factor of 1 that drops, and one that reroutes; α = 0.",
+        "Capacity", "No limit, a capacity factor of 1 that drops, and one that reroutes, α = 0.",
         (_from_start(capacity_factor=1.0), _from_start(capacity_factor=1.0, overflow="reroute")),
     ),
     "top-k": ComparisonPreset(
-        "Top-k", "One, two and four experts for each token, α = 0.", (_from_start(top_k=2), _from_start(top_k=4)),
+        "Top-k", "One, two and four experts per token, α = 0.", (_from_start(top_k=2), _from_start(top_k=4)),
     ),
     "another-seed": ComparisonPreset(
-        "Is it chance?", "The same configuration with three more seeds: they all collapse, onto other experts.",
+        "Is it chance?", "The same configuration with three more seeds: all collapse, each onto different experts.",
         more_seeds=3,
     ),
 }  # fmt: skip

@@ -4,4 +4,4 @@ from __future__ import annotations
 
 
 class InvalidInput(Exception):
-    """The message is the sentence that the user gets."""
+    """Invalid input; the message is shown to the user."""

@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Event:
-    """Live knobs moved after `step` steps were done."""
+    """Live knobs changed after `step` steps."""
 
     step: int
     changes: dict[str, Any]

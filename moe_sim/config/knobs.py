@@ -1,4 +1,4 @@
-"""The knobs of `RunConfig` and the lines of `Thresholds` as data, for whatever shows, reads or checks them."""
+"""The knobs of `RunConfig` and the fields of `Thresholds` as data, for display, parsing and checks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from moe_sim.config.thresholds import Thresholds
 
 @dataclass(frozen=True)
 class Knob:
-    """What the outside world needs to know of one field of a model."""
+    """One field of a model: its label, help, bounds and choices."""
 
     name: str
     label: str
@@ -30,12 +30,12 @@ class Knob:
     stops: tuple[Any, ...] = ()
     step: float | None = None
     task: str | None = None
-    """The only task for which the knob means something; None where it always does."""
+    """The only task that uses the knob; None if every task does."""
     optional: bool = False
 
     @property
     def allowed(self) -> str:
-        """The allowed values, as words that complete “… must be”."""
+        """The allowed values, worded to follow “must be”."""
         if self.choices:
             return "one of " + ", ".join(self.choices)
         if self.kind is bool:
@@ -60,15 +60,14 @@ def _read_knobs(model: type[BaseModel]) -> dict[str, Knob]:
 
 
 KNOBS: dict[str, Knob] = _read_knobs(RunConfig)
-"""Every knob by its name, in the order of `RunConfig`."""
+"""Every knob by name, in the order of `RunConfig`."""
 
 THRESHOLDS: dict[str, Knob] = _read_knobs(Thresholds)
-"""Every threshold of the diagnosis by its name."""
+"""Every diagnosis threshold by name."""
 
 
 def problems(error: ValidationError) -> dict[str, str]:
-    """What is wrong with each refused value, as one sentence each, from a failed `RunConfig(...)` or
-    `Thresholds(...)`."""
+    """Returns one sentence per invalid value of a failed `RunConfig(...)` or `Thresholds(...)`, by field name."""
     sentences = {}
     for item in error.errors(include_url=False):
         name = str(item["loc"][0]) if item["loc"] else item.get("ctx", {}).get("knob", "configuration")
@@ -83,16 +82,16 @@ def problems(error: ValidationError) -> dict[str, str]:
 
 
 def live_changes(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Which of these live knobs would not be what they are.
+    """Returns those changes that differ from the current values.
 
     Raises:
-        ValueError: for a structural or unknown knob, naming it, and for a value that is not allowed.
+        ValueError: for an unknown or structural knob, which the message names, or an invalid value.
     """
     for name in changes:
         if name not in KNOBS:
             raise ValueError(f"there is no knob named {name!r}")
         if not KNOBS[name].live:
-            raise ValueError(f"{name} is structural: it needs a new run and cannot change in a running one")
+            raise ValueError(f"{name} is structural: it cannot change during a run")
     after = config.replace(**changes)
     return {name: getattr(after, name) for name in changes if getattr(after, name) != getattr(config, name)}
 
@@ -105,5 +104,5 @@ SHORT_NAMES = {
 
 
 def short_name(name: str) -> str:
-    """A knob's name where there is little room."""
+    """A knob's name for tight spaces: the short one if there is one, else its label."""
     return SHORT_NAMES.get(name, KNOBS[name].label)

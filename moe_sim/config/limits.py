@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 MOST_STEPS = 100_000
-"""Steps of a run that can still be exported and opened again."""
+"""The longest run, in steps, that can be exported and reopened."""

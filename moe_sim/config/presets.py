@@ -1,4 +1,4 @@
-"""Ready-made situations: a configuration and what happens to it on the way."""
+"""Presets: a configuration and its planned changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MECHANISM: Kind = "mechanism"
 
 @dataclass(frozen=True)
 class Preset:
-    """A named starting point. `config` holds what differs from the defaults, `plan` the knobs that move on the way."""
+    """A named starting point. `changes` holds what differs from the defaults, `plan` the planned changes."""
 
     label: str
     description: str
@@ -24,7 +24,7 @@ class Preset:
     kind: Kind = SCENARIO
 
     def config(self, seed: int = 0) -> RunConfig:
-        """The whole configuration at step 0."""
+        """Returns the complete configuration at step 0."""
         return RunConfig(seed=seed, **self.changes)
 
 
@@ -33,40 +33,40 @@ def _mechanism(label: str, description: str, **changes: Any) -> Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "collapse": Preset("Collapse", "No balancing loss: one expert takes nearly every token within seconds."),
+    "collapse": Preset("Collapse", "No load-balancing loss: one expert takes nearly every token within seconds."),
     "healthy": Preset("Healthy", "α = 0.03 from the start: every expert stays in use.", {"aux_loss_coef": 0.03}),
     "too-much-alpha": Preset(
         "Too much α",
-        "α = 10: perfectly even, and the router no longer tells the topics apart.",
+        "α = 10: perfectly even, but the router no longer tells the topics apart.",
         {"aux_loss_coef": 10.0},
     ),
     "too-late": Preset(
         "Too late",
-        "α is raised to 0.1 only at step 400: the experts come back, the lost steps do not.",
+        "α rises to 0.1 only at step 400: the experts come back, the lost steps do not.",
         plan=(Event(400, {"aux_loss_coef": 0.1}),),
     ),
     "tight-capacity": Preset(
         "Tight capacity",
-        "No balancing loss but a capacity factor of 1: the cap balances by throwing tokens away.",
+        "No load-balancing loss, but a capacity factor of 1: the cap balances by dropping tokens.",
         {"capacity_factor": 1.0},
     ),
-    "top-2": Preset("Top-2", "Two experts for each token and no balancing loss: two experts take over.", {"top_k": 2}),
+    "top-2": Preset("Top-2", "Two experts per token, no load-balancing loss: two experts take over.", {"top_k": 2}),
     "diverging-router": Preset(
         "Diverging router",
-        "The learning rate jumps to 0.1 for 50 steps: router logits run away, and not even α = 0.1 brings the router "
-        "back. Reset, set the router z-loss coefficient to 1, and the same jump does no harm.",
+        "The learning rate jumps to 0.1 for 50 steps: router logits explode, and not even α = 0.1 brings the router "
+        "back. Reset, set the router z-loss coefficient to 1, and the same jump does little harm.",
         {"aux_loss_coef": 0.1},
         (Event(100, {"learning_rate": 0.1}), Event(150, {"learning_rate": 0.003})),
     ),
     "distribution-shift": Preset(
         "Distribution shift",
-        "A healthy router is frozen at step 400, and at step 450 the rare topics become the common ones.",
+        "A healthy router is frozen at step 400. At step 450, rare topics become common.",
         {"aux_loss_coef": 0.03},
         (Event(400, {"frozen": True}), Event(450, {"topic_skew": 2.0, "topic_shift": 8})),
     ),
     "text": Preset(
         "Text",
-        "Real text in four domains, predicting the next character: who takes arithmetic?",
+        "Predict the next character of real text in four domains. Which expert takes arithmetic?",
         {"task": "text", "aux_loss_coef": 0.01, "batch_tokens": 512, "expert_hidden_size": 48},
     ),
     "load-balancing-loss": _mechanism("Load-balancing loss", "Switch's E·Σ f·P at α = 0.1.", aux_loss_coef=0.1),
@@ -79,11 +79,11 @@ PRESETS: dict[str, Preset] = {
     "importance-and-load": _mechanism(
         "Importance and load", "V-MoE's mean of both at α = 0.1.", balancing="importance_and_load", aux_loss_coef=0.1
     ),
-    "bias": _mechanism("Selection bias", "No loss: a bias for selection, moved by 0.01 a step.", balancing="bias"),
+    "bias": _mechanism("Selection bias", "No loss: a selection bias that moves by 0.01 per step.", balancing="bias"),
     "expert-choice": _mechanism("Expert choice", "Each expert picks its tokens.", balancing="expert_choice"),
     "sinkhorn": _mechanism("Sinkhorn", "Selection from doubly normalized scores.", balancing="sinkhorn"),
     "noise-alone": _mechanism(
-        "Noise alone", "Gaussian noise of σ = 1 and no balancing: here it does not prevent collapse.",
+        "Noise alone", "Gaussian noise with σ = 1, no balancing: it does not prevent collapse here.",
         router_noise="gaussian", noise_std=1.0,
     ),
 }  # fmt: skip

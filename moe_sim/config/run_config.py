@@ -1,7 +1,7 @@
-"""RunConfig: every knob of a run, once, with its bounds, its help and whether it acts live.
+"""RunConfig: the one definition of every knob, with its bounds, its help and whether it is live.
 
-The sidebar, the address bar, the command line and the tests are made from `moe_sim.config.knobs.KNOBS`, which is read
-off `RunConfig`. To add a knob, add a field here.
+The sidebar, the address bar, the command line and the tests use `moe_sim.config.knobs.KNOBS`, which is built from
+`RunConfig`. To add a knob, add a field here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ OPTIMIZER = "Optimizer and size"
 
 
 def knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
-    """A field with what `moe_sim.config.knobs.Knob` tells about it; `ge` and `le` are its bounds."""
+    """A pydantic field with the data of `moe_sim.config.knobs.Knob`; `ge` and `le` are its bounds."""
     bounds = {key: extra.pop(key) for key in ("ge", "le") if key in extra}
     return Field(
         default,
@@ -31,11 +31,11 @@ def knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra
 
 
 class RunConfig(BaseModel):
-    """Everything that determines a run, with the set-up that collapses as the default.
+    """Everything that determines a run. The defaults collapse.
 
     Raises:
-        ValueError: (pydantic's ValidationError) for an unknown knob, a value out of its bounds, `top_k` above
-            `num_experts`, or `renormalize` with `top_k=1`. `moe_sim.config.knobs.problems` puts it into sentences.
+        ValueError: (pydantic's ValidationError) for an unknown knob, a value out of bounds, `top_k` above
+            `num_experts`, or `renormalize` with `top_k=1`. `moe_sim.config.knobs.problems` turns it into sentences.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -43,7 +43,7 @@ class RunConfig(BaseModel):
     aux_loss_coef: float = knob(
         0.0,
         "Load-balancing coefficient α",
-        "Weight of the balancing loss in the total loss. 0 leaves the router to itself.",
+        "Weight of the load-balancing loss in the total loss. 0 leaves the router to itself.",
         group=MAIN,
         live=True,
         ge=0,
@@ -55,18 +55,16 @@ class RunConfig(BaseModel):
     ] = knob(
         "load_balancing",
         "Balancing mechanism",
-        "A loss that α weighs, or another way to select experts. The tab Mechanism tells what it does in this run.",
+        "A loss weighted by α, or another way to select experts. The Mechanism tab shows what it does in this run.",
         group=MAIN,
         live=True,
     )
     num_experts: int = knob(8, "Experts", "E, the number of experts in the layer.", group=MAIN, live=False, ge=2, le=64)
-    top_k: int = knob(
-        1, "Top-k", "K, the number of experts that each token is sent to.", group=MAIN, live=True, ge=1, le=8
-    )
+    top_k: int = knob(1, "Top-k", "K, the number of experts each token is sent to.", group=MAIN, live=True, ge=1, le=8)
     capacity_factor: float | None = knob(
         None,
         "Capacity factor",
-        "Each expert takes at most ⌈factor · T · K / E⌉ token choices a step; the rest are dropped. Off: no limit.",
+        "Each expert takes at most ⌈factor · T · K / E⌉ token choices per step; the rest are dropped. Off: no limit.",
         group=MAIN,
         live=True,
         ge=0.25,
@@ -76,7 +74,7 @@ class RunConfig(BaseModel):
     convention: Literal["per_choice", "first_choice", "huggingface"] = knob(
         "per_choice",
         "Convention of the load-balancing loss",
-        "What f counts under top-k: all choices / (T·K), first choices / T, or all choices / T as transformers does.",
+        "What f counts under top-k: all choices / (T·K), first choices / T, or all choices / T as in transformers.",
         group=BALANCING,
         live=True,
     )
@@ -103,7 +101,7 @@ class RunConfig(BaseModel):
     renormalize: bool = knob(
         False,
         "Renormalize the kept weights",
-        "Scale the K combine weights of a token to sum to 1. Needs top-k of 2 or more: with one expert the weight "
+        "Scale a token's K combine weights to sum to 1. Needs top-k of 2 or more: with one expert the weight "
         "would always be 1 and the router would get no task gradient.",
         group=CAPACITY,
         live=True,
@@ -117,23 +115,24 @@ class RunConfig(BaseModel):
     )
     drop_order: Literal["position", "probability"] = knob(
         "position",
-        "Who overflows",
-        "Over capacity: later tokens (position) or the pairs with the lowest combine weight (probability).",
+        "Drop order",
+        "Pairs dropped first over capacity: those of later tokens (position) or those with the lowest combine weight "
+        "(probability).",
         group=CAPACITY,
         live=True,
     )
     router_noise: Literal["none", "jitter", "gaussian", "learned"] = knob(
         "none",
         "Router noise",
-        "In training: multiply the router's input by U(1−ε, 1+ε) (jitter), or add N(0, σ²) to its logits, σ as set or "
-        "learned as softplus(x·W). The load loss always brings Gaussian noise.",
+        "In training, multiply the router's input by U(1−ε, 1+ε) (jitter), or add N(0, σ²) to its logits, with σ fixed "
+        "(gaussian) or learned as softplus(x·W) (learned). The load loss always adds Gaussian noise.",
         group=NOISE,
         live=True,
     )
     noise_std: float = knob(
         0.125,
         "Noise strength",
-        "ε of the jitter (at most 1 acts) or σ of the Gaussian noise.",
+        "ε of the jitter (capped at 1) or σ of the Gaussian noise.",
         group=NOISE,
         live=True,
         ge=0,
@@ -143,24 +142,24 @@ class RunConfig(BaseModel):
     task: Literal["topics", "text"] = knob(
         "topics",
         "Task",
-        "Topics: synthetic tokens, a teacher network for each topic. Text: the next character of real text.",
+        "Topics: synthetic tokens, one teacher network per topic. Text: predict the next character of real text.",
         group=TASK,
         live=False,
     )
     seed: int = knob(
         0,
         "Seed",
-        "Fixes the data, their order and the initial weights.",
+        "Determines the data, their order and the initial weights.",
         group=TASK,
         live=False,
         ge=0,
         le=2**31 - 1,
     )
-    num_topics: int = knob(12, "Topics", "How many topics.", group=TASK, live=False, ge=2, le=32, task="topics")
+    num_topics: int = knob(12, "Topics", "The number of topics.", group=TASK, live=False, ge=2, le=32, task="topics")
     topic_skew: float = knob(
         0.5,
         "Topic skew",
-        "Topic frequencies follow Zipf's law with this exponent. 0: all alike.",
+        "Topic frequencies follow Zipf's law with this exponent. 0: all equal.",
         group=TASK,
         live=True,
         ge=0,
@@ -170,8 +169,8 @@ class RunConfig(BaseModel):
     )
     topic_shift: int = knob(
         0,
-        "Topic order",
-        "By how many places the order of the topics by frequency is turned: 0 makes topic 1 the most frequent one.",
+        "Topic rotation",
+        "Rotate the frequency ranking of the topics by this many places. At 0, topic 1 is the most frequent.",
         group=TASK,
         live=True,
         ge=0,
@@ -181,8 +180,8 @@ class RunConfig(BaseModel):
     shared_direction: float = knob(
         2.0,
         "Shared direction",
-        "Length, in √width, of the direction that all tokens have in common. It is the lever of collapse: at 0 "
-        "nothing collapses.",
+        "Length, in units of √width, of a component that all tokens share. It drives the collapse: at 0, nothing "
+        "collapses.",
         group=TASK,
         live=False,
         ge=0,
@@ -193,8 +192,8 @@ class RunConfig(BaseModel):
     domain_mix: Literal["usual", "even", "reversed", "code", "arithmetic"] = knob(
         "usual",
         "Domain mix",
-        "Shares of prose, code, names and arithmetic: .4/.3/.2/.1 (usual), all alike (even), the other way round "
-        "(reversed), or .7 of one and .1 of each other.",
+        "Shares of prose, code, names and arithmetic: 0.4/0.3/0.2/0.1 (usual), all equal (even), the usual ones in "
+        "reverse (reversed), or 0.7 for one and 0.1 for each other (code, arithmetic).",
         group=TASK,
         live=True,
         task="text",
@@ -222,7 +221,7 @@ class RunConfig(BaseModel):
     frozen: bool = knob(
         False,
         "Freeze",
-        "Stop all updates and go on routing.",
+        "Stop learning, keep routing.",
         group=OPTIMIZER,
         live=True,
     )
@@ -238,7 +237,7 @@ class RunConfig(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_combinations(self) -> Self:
         if self.top_k > self.num_experts:
             raise PydanticCustomError(
                 "knobs",
@@ -255,5 +254,5 @@ class RunConfig(BaseModel):
         return self
 
     def replace(self, **changes: Any) -> RunConfig:
-        """The same configuration with some knobs changed, validated anew."""
+        """Returns a validated copy with these changes."""
         return RunConfig(**{**self.model_dump(), **changes})

@@ -1,4 +1,4 @@
-"""Where a diagnosis draws its lines. Tools disagree about them, so a visitor may move them; no run depends on them."""
+"""The diagnosis thresholds. Tools disagree about them, so visitors may change them; no run depends on them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ GROUP = "Diagnosis thresholds"
 
 
 class Thresholds(BaseModel):
-    """The lines that `diagnosis.diagnose` draws; the defaults are the definitions on which most texts agree.
+    """The thresholds of `diagnosis.diagnose`. The defaults are the definitions most texts agree on.
 
     Raises:
-        ValueError: (pydantic's ValidationError) for an unknown threshold or a value out of its bounds.
+        ValueError: (pydantic's ValidationError) for an unknown threshold or a value out of bounds.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -21,7 +21,7 @@ class Thresholds(BaseModel):
     collapse_share: float = knob(
         0.5,
         "Collapsed above a token share of",
-        "One expert with more of the tokens than this: the usual definition of collapse is one half.",
+        "One expert takes more than this share of the tokens. The usual definition of collapse is one half.",
         group=GROUP,
         live=True,
         ge=0.1,
@@ -31,7 +31,7 @@ class Thresholds(BaseModel):
     dead_share: float = knob(
         0.1,
         "Dead below a share of",
-        "In multiples of 1/E. Here 0.1; some tools call an expert dead only when it got nothing at all (0).",
+        "In multiples of 1/E. Default 0.1; some tools call an expert dead only if it gets no tokens at all (0).",
         group=GROUP,
         live=True,
         ge=0,
@@ -62,7 +62,7 @@ class Thresholds(BaseModel):
     many_dropped: float = knob(
         0.2,
         "Dropping tokens above a fraction of",
-        "Token choices over capacity. Large training runs aim at a few percent.",
+        "Token choices over capacity. Large training runs aim for a few percent.",
         group=GROUP,
         live=True,
         ge=0,
@@ -72,7 +72,7 @@ class Thresholds(BaseModel):
     undecided_entropy: float = knob(
         0.95,
         "Undecided above a router entropy of",
-        "A router whose normalized entropy is above this hardly tells tokens apart.",
+        "Above this normalized entropy, a router hardly tells tokens apart.",
         group=GROUP,
         live=True,
         ge=0.5,
@@ -82,7 +82,7 @@ class Thresholds(BaseModel):
     large_logits: float = knob(
         15.0,
         "Saturated above a router logit of",
-        "A gap of 15 between two logits is a probability of e⁻¹⁵ ≈ 3·10⁻⁷: hardly any gradient comes through.",
+        "A gap of 15 between two logits means a probability of e⁻¹⁵ ≈ 3·10⁻⁷: hardly any gradient gets through.",
         group=GROUP,
         live=True,
         ge=5,

@@ -1,4 +1,4 @@
-"""Configurations, planned events and thresholds as text: there and back again, and never an exception."""
+"""Configurations, planned changes and thresholds as text: round trips, and never an exception."""
 
 from __future__ import annotations
 
@@ -76,27 +76,27 @@ def test_unknown_keys_are_ignored() -> None:
         ("renormalize", "maybe", ["on", "off"]),
     ],
 )
-def test_a_bad_value_falls_back_with_a_sentence_naming_key_and_range(key: str, text: str, limits: list[str]) -> None:
+def test_an_invalid_value_falls_back_with_a_sentence_with_key_and_range(key: str, text: str, limits: list[str]) -> None:
     config, notices = from_query({key: text, "seed": "7"})
     assert config == RunConfig(seed=7)
     assert len(notices) == 1
     assert all(part in notices[0] for part in [key, text, *limits])
 
 
-def test_each_bad_value_gets_its_own_sentence_and_the_good_ones_stay() -> None:
+def test_each_invalid_value_gets_its_own_sentence_and_valid_ones_stay() -> None:
     config, notices = from_query({"num_experts": "1", "top_k": "0", "seed": "3", "task": "text"})
     assert config == RunConfig(seed=3, task="text")
     assert len(notices) == 2
 
 
-def test_more_choices_than_experts_fall_back_to_the_default_number_of_choices() -> None:
+def test_more_choices_than_experts_fall_back_to_the_default_top_k() -> None:
     config, notices = from_query({"num_experts": "4", "top_k": "5"})
     assert config == RunConfig(num_experts=4)
     assert len(notices) == 1
 
 
-def test_one_correction_may_need_another() -> None:
-    # top_k = 99 falls back to 1, and then renormalize has nothing to renormalize.
+def test_one_correction_may_require_another() -> None:
+    # top_k = 99 falls back to 1, and with top_k = 1 renormalize is invalid.
     config, notices = from_query({"top_k": "99", "renormalize": "on"})
     assert config == RunConfig()
     assert len(notices) == 2
@@ -112,7 +112,7 @@ def test_hostile_values_never_raise_and_never_make_long_sentences(key: str, text
 
 
 @given(query=st.dictionaries(st.sampled_from([*KNOBS, "v", "x"]), st.text(st.characters(exclude_categories=()))))
-def test_any_text_at_all_gives_a_valid_configuration(query: dict[str, str]) -> None:
+def test_any_text_gives_a_valid_configuration(query: dict[str, str]) -> None:
     config, _ = from_query(query)
     assert from_query(to_query(config)) == (config, [])
 
@@ -127,17 +127,17 @@ def test_any_text_at_all_gives_a_valid_configuration(query: dict[str, str]) -> N
         max_size=8,
     )
 )
-def test_planned_events_survive_the_address_bar(plan: dict[int, dict[str, object]]) -> None:
+def test_planned_changes_survive_the_address_bar(plan: dict[int, dict[str, object]]) -> None:
     events = tuple(Event(step, plan[step]) for step in sorted(plan))
     assert events_from_text(events_to_text(events), RunConfig()) == (events, [])
 
 
-def test_events_read_as_step_knob_and_value() -> None:
+def test_events_are_written_as_step_knob_and_value() -> None:
     events = (Event(400, {"aux_loss_coef": 0.1}), Event(600, {"top_k": 2}))
     assert events_to_text(events) == "400:aux_loss_coef=0.1;600:top_k=2"
 
 
-def test_events_are_sorted_and_moves_at_the_same_step_are_one_event() -> None:
+def test_events_are_sorted_and_changes_at_the_same_step_are_one_event() -> None:
     events, notices = events_from_text("600:top_k=2;400:aux_loss_coef=1;600:z_loss_coef=0.1", RunConfig())
     assert events == (Event(400, {"aux_loss_coef": 1.0}), Event(600, {"top_k": 2, "z_loss_coef": 0.1}))
     assert notices == []
@@ -153,7 +153,7 @@ def test_no_text_is_no_events() -> None:
      "9999999:top_k=2", "400:aux_loss_coef=nan", ":=", "4.5:top_k=2", "400:top_k=" + "9" * 5000],
     ids=lambda part: ascii(part[:20]),
 )  # fmt: skip
-def test_a_bad_event_is_refused_with_a_sentence_and_the_others_stay(part: str) -> None:
+def test_an_invalid_event_is_rejected_with_a_sentence_and_the_others_stay(part: str) -> None:
     events, notices = events_from_text(f"{part};7:aux_loss_coef=1", RunConfig())
     assert events == (Event(7, {"aux_loss_coef": 1.0}),)
     assert len(notices) == 1
@@ -172,19 +172,19 @@ def test_a_later_event_may_build_on_an_earlier_one() -> None:
     assert (events_to_text(events), notices) == (text, [])
 
 
-def test_an_event_that_an_earlier_one_makes_impossible_is_refused() -> None:
+def test_an_event_that_an_earlier_one_makes_invalid_is_rejected() -> None:
     events, notices = events_from_text("50:top_k=1;100:renormalize=on", RunConfig(top_k=2))
     assert events == (Event(50, {"top_k": 1}),)
     assert "step 100" in notices[0]
 
 
-def test_more_events_than_a_link_may_have_are_cut_with_a_notice() -> None:
+def test_events_beyond_the_limit_of_a_link_are_ignored_with_a_notice() -> None:
     events, notices = events_from_text(";".join(f"{step}:aux_loss_coef=1" for step in range(150)), RunConfig())
     assert len(events) == 100
     assert "150 events" in notices[0]
 
 
-def test_there_is_no_negative_zero() -> None:
+def test_negative_zero_is_written_as_zero() -> None:
     assert format_value(RunConfig(aux_loss_coef=-0.0).aux_loss_coef) == "0"
 
 
@@ -200,24 +200,24 @@ def test_thresholds_survive_the_address_bar(moved: dict[str, float]) -> None:
 
 
 @given(moved=thresholds)
-def test_only_moved_thresholds_are_in_the_address(moved: dict[str, float]) -> None:
+def test_only_changed_thresholds_are_in_the_address(moved: dict[str, float]) -> None:
     query = thresholds_to_query(Thresholds(**moved))
     assert set(query) == {name for name, value in moved.items() if value != THRESHOLDS[name].default}
     assert query == {name: format_value(moved[name]) for name in query}
 
 
-def test_nothing_is_in_the_address_while_no_threshold_was_moved() -> None:
+def test_default_thresholds_are_not_in_the_address() -> None:
     assert thresholds_to_query(Thresholds()) == {}
     assert thresholds_from_query({}) == (Thresholds(), [])
 
 
-def test_a_threshold_reads_as_a_number() -> None:
+def test_a_threshold_is_written_as_a_number() -> None:
     lines = Thresholds(collapse_share=0.9, large_logits=30)
     assert thresholds_to_query(lines) == {"collapse_share": "0.9", "large_logits": "30"}
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)
-def test_a_bad_threshold_falls_back_with_a_sentence_naming_key_and_range(name: str) -> None:
+def test_an_invalid_threshold_falls_back_with_a_sentence_with_key_and_range(name: str) -> None:
     line, other = THRESHOLDS[name], "dead_share" if name != "dead_share" else "many_dropped"
     for text in ("many", "nan", "1e999", "", format_value(line.maximum + 1), "off"):
         lines, notices = thresholds_from_query({name: text, other: "0.3"})

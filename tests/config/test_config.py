@@ -1,4 +1,4 @@
-"""RunConfig: every knob has what the page needs to draw it, and nothing that is not allowed gets in."""
+"""RunConfig: every knob has what the page needs to show it, and invalid values are rejected."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTRACT_BOUNDS = {
 
 
 @pytest.mark.parametrize("name", KNOBS)
-def test_every_knob_has_a_label_a_help_and_limits(name: str) -> None:
+def test_every_knob_has_a_label_help_and_bounds(name: str) -> None:
     knob = KNOBS[name]
     assert knob.label
     assert knob.group
@@ -48,12 +48,12 @@ def test_no_two_knobs_share_a_label() -> None:
 
 
 @pytest.mark.parametrize("name", CONTRACT_BOUNDS)
-def test_the_bounds_are_those_of_the_contract(name: str) -> None:
+def test_the_bounds_match_the_contract(name: str) -> None:
     assert (KNOBS[name].minimum, KNOBS[name].maximum) == CONTRACT_BOUNDS[name]
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-def test_both_bounds_are_allowed_and_what_lies_beyond_is_not(name: str) -> None:
+def test_both_bounds_are_valid_and_values_beyond_them_are_not(name: str) -> None:
     knob = KNOBS[name]
     others = {"num_experts": 8} if name == "top_k" else {}
     beyond = 1 if knob.kind is int else 1e-6 * knob.maximum
@@ -66,13 +66,13 @@ def test_both_bounds_are_allowed_and_what_lies_beyond_is_not(name: str) -> None:
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_numbers_that_are_not_finite_are_refused(name: str, value: float) -> None:
+def test_numbers_that_are_not_finite_are_rejected(name: str, value: float) -> None:
     with pytest.raises(ValidationError):
         RunConfig(**{name: value})
 
 
 @pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.stops])
-def test_every_stop_of_a_slider_is_allowed_and_the_default_is_one_of_them(name: str) -> None:
+def test_every_stop_of_a_slider_is_valid_and_the_default_is_one_of_them(name: str) -> None:
     knob = KNOBS[name]
     for stop in knob.stops:
         assert getattr(RunConfig(**{name: stop}), name) == stop
@@ -82,7 +82,7 @@ def test_every_stop_of_a_slider_is_allowed_and_the_default_is_one_of_them(name: 
 
 
 @pytest.mark.parametrize("name", [name for name in NUMBERS if KNOBS[name].kind is float])
-def test_a_slider_can_stand_at_the_default_and_at_the_end(name: str) -> None:
+def test_a_slider_can_be_set_to_the_default_and_to_its_end(name: str) -> None:
     knob = KNOBS[name]
     if not knob.stops:
         assert knob.step, "a number needs stops or a step"
@@ -91,14 +91,14 @@ def test_a_slider_can_stand_at_the_default_and_at_the_end(name: str) -> None:
             assert stops == pytest.approx(round(stops))
 
 
-def test_every_mechanism_can_be_chosen_and_every_particular_knob_is_one_that_acts_live() -> None:
+def test_every_mechanism_can_be_chosen_and_every_particular_knob_is_live() -> None:
     assert set(KNOBS["balancing"].choices) == set(METHODS)
     assert {"aux_loss_coef", "bias_rate", "convention"} == PARTICULAR_KNOBS
     assert all(KNOBS[name].live for name in PARTICULAR_KNOBS)
 
 
 @pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.task])
-def test_a_knob_that_belongs_to_a_task_belongs_to_one_that_exists(name: str) -> None:
+def test_a_knob_of_a_task_names_an_existing_task(name: str) -> None:
     assert KNOBS[name].task in TASKS
 
 
@@ -108,7 +108,7 @@ def test_the_data_of_both_tasks_can_be_shifted_live_and_a_run_can_be_frozen() ->
     assert RunConfig().frozen is False
 
 
-def test_the_defaults_are_the_set_up_that_collapses() -> None:
+def test_the_defaults_are_the_setup_that_collapses() -> None:
     config = RunConfig()
     assert (config.task, config.num_experts, config.top_k, config.batch_tokens) == ("topics", 8, 1, 256)
     assert (config.aux_loss_coef, config.capacity_factor, config.balancing) == (0, None, "load_balancing")
@@ -131,11 +131,11 @@ def test_sizes_are_structural_and_coefficients_are_live() -> None:
     ["balancing", "convention", "bias_rate", "overflow", "router_noise", "frozen", "topic_skew", "topic_shift",
      "domain_mix"],
 )  # fmt: skip
-def test_mechanisms_the_data_and_freezing_are_live(name: str) -> None:
+def test_knobs_of_mechanisms_data_and_freezing_are_live(name: str) -> None:
     assert KNOBS[name].live
 
 
-def test_a_knob_of_one_task_says_so() -> None:
+def test_knobs_of_a_single_task_name_it() -> None:
     of_task = {name: knob.task for name, knob in KNOBS.items() if knob.task is not None}
     assert of_task == {
         "num_topics": "topics",
@@ -146,14 +146,14 @@ def test_a_knob_of_one_task_says_so() -> None:
     }
 
 
-def test_a_configuration_cannot_be_changed_in_place() -> None:
+def test_a_configuration_is_immutable() -> None:
     config = RunConfig()
     with pytest.raises(ValidationError):
         config.top_k = 2
     assert config.top_k == 1
 
 
-def test_replace_gives_a_new_validated_configuration() -> None:
+def test_replace_returns_a_new_validated_configuration() -> None:
     config = RunConfig(seed=7)
     assert config.replace(top_k=2) == RunConfig(seed=7, top_k=2)
     assert config.top_k == 1
@@ -161,7 +161,7 @@ def test_replace_gives_a_new_validated_configuration() -> None:
         config.replace(top_k=9)
 
 
-def test_more_choices_than_experts_are_refused() -> None:
+def test_more_choices_than_experts_are_rejected() -> None:
     assert RunConfig(num_experts=4, top_k=4).top_k == 4
     with pytest.raises(ValidationError) as caught:
         RunConfig(num_experts=4, top_k=5)
@@ -169,7 +169,7 @@ def test_more_choices_than_experts_are_refused() -> None:
     assert sentence == ("Top-k (top_k) must be from 1 to 4, the number of experts (num_experts), not 5.")
 
 
-def test_renormalizing_a_single_choice_is_refused() -> None:
+def test_renormalizing_a_single_choice_is_rejected() -> None:
     # The only weight would always be 1, and the router would have no task gradient.
     assert RunConfig(top_k=2, renormalize=True).renormalize
     with pytest.raises(ValidationError) as caught:
@@ -177,14 +177,14 @@ def test_renormalizing_a_single_choice_is_refused() -> None:
     assert list(problems(caught.value)) == ["renormalize"]
 
 
-def test_unknown_knobs_are_refused_by_name() -> None:
+def test_unknown_knobs_are_rejected_by_name() -> None:
     with pytest.raises(ValidationError) as caught:
         RunConfig(alpha=0.1)
     assert "'alpha'" in problems(caught.value)["alpha"]
 
 
 @pytest.mark.parametrize("name", KNOBS)
-def test_a_refused_value_gets_one_sentence_naming_knob_and_range(name: str) -> None:
+def test_an_invalid_value_gets_one_sentence_with_knob_and_range(name: str) -> None:
     knob = KNOBS[name]
     with pytest.raises(ValidationError) as caught:
         RunConfig(**{name: "nonsense"})

@@ -1,4 +1,4 @@
-"""Ready-made situations: each is valid, does what its words say, and can be linked to."""
+"""Presets: each is valid, does what its description says, and survives a link."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_a_preset_is_a_valid_configuration_that_keeps_the_seed(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_says_only_what_differs_from_the_defaults(name: str) -> None:
+def test_a_preset_lists_only_what_differs_from_the_defaults(name: str) -> None:
     assert all(value != KNOBS[knob].default for knob, value in PRESETS[name].changes.items())
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_plan_moves_live_knobs_only_and_survives_the_address_bar(name: str) -> None:
+def test_a_plan_changes_live_knobs_only_and_survives_the_address_bar(name: str) -> None:
     preset = PRESETS[name]
     config = preset.config()
     for event in preset.plan:
@@ -52,18 +52,18 @@ def test_every_preset_trains(name: str) -> None:
     assert np.isfinite(history.column("task_loss")).all()
 
 
-def test_names_fit_into_an_address_and_labels_are_all_different() -> None:
+def test_names_are_url_safe_and_labels_are_unique() -> None:
     assert all(re.fullmatch(r"[a-z0-9-]+", name) for name in PRESETS)
     assert len({preset.label for preset in PRESETS.values()}) == len(PRESETS)
     assert all(preset.description.endswith((".", "?")) for preset in PRESETS.values())
 
 
 def test_no_two_presets_are_the_same() -> None:
-    situations = [(preset.config(), preset.plan) for preset in PRESETS.values()]
-    assert all(situations.count(situation) == 1 for situation in situations)
+    runs = [(preset.config(), preset.plan) for preset in PRESETS.values()]
+    assert all(runs.count(run) == 1 for run in runs)
 
 
-def test_there_is_a_collapse_a_rescue_and_a_text() -> None:
+def test_there_are_presets_for_collapse_balance_late_rescue_and_text() -> None:
     assert PRESETS["collapse"].config() == RunConfig()
     assert PRESETS["healthy"].config().aux_loss_coef == 0.03
     assert PRESETS["too-late"].plan[0].step == 400
@@ -71,7 +71,7 @@ def test_there_is_a_collapse_a_rescue_and_a_text() -> None:
 
 
 def follow(name: str, seed: int, steps: int, **over: Any) -> Trainer:
-    """A preset with its plan, as the live page does it."""
+    """Runs a preset with its plan, as the live page does."""
     return run_of(PRESETS[name].config(seed).replace(**over), steps, PRESETS[name].plan)
 
 
@@ -79,7 +79,7 @@ def test_a_preset_is_a_scenario_or_a_mechanism() -> None:
     assert {preset.kind for preset in PRESETS.values()} == {SCENARIO, MECHANISM}
     assert next(iter(PRESETS)) == "collapse"
     kinds = [preset.kind for preset in PRESETS.values()]
-    assert kinds == sorted(kinds, key=(SCENARIO, MECHANISM).index), "each kind stands together"
+    assert kinds == sorted(kinds, key=(SCENARIO, MECHANISM).index), "presets are grouped by kind"
 
 
 def test_there_is_a_preset_for_every_mechanism() -> None:
@@ -113,7 +113,7 @@ def test_noise_alone_does_not_prevent_collapse(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_jump_of_the_learning_rate_leaves_a_saturated_router_that_alpha_does_not_bring_back(seed: int) -> None:
+def test_a_learning_rate_jump_saturates_the_router_beyond_the_help_of_alpha(seed: int) -> None:
     # At step 300, seeds 0 to 2: 7, 5, 5 dead; largest logit (mean of 20 steps) 34, 23, 22.
     trainer = follow("diverging-router", seed, 300)
     assert trainer.config.aux_loss_coef == 0.1
@@ -140,7 +140,7 @@ def shifted(seed: int) -> tuple[History, tuple[dict[str, np.ndarray], ...]]:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_in_the_distribution_shift_no_weight_moves_after_step_400(seed: int) -> None:
+def test_in_the_distribution_shift_no_weight_changes_after_step_400(seed: int) -> None:
     history, kept = shifted(seed)
     assert len(kept) == 4
     for later in kept[1:]:
@@ -152,9 +152,9 @@ def test_in_the_distribution_shift_no_weight_moves_after_step_400(seed: int) -> 
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_shift_of_the_data_unbalances_a_frozen_router_that_was_fine(seed: int) -> None:
+def test_a_data_shift_unbalances_a_healthy_frozen_router(seed: int) -> None:
     # Largest load in inference, seeds 0 to 2: at most 0.287, 0.211, 0.234 in steps 300-450; 0.467, 0.637, 0.352 after
-    # the shift (the same at every look: nothing learns, and the held-out tokens are the same): 1.6, 3.0 and 1.5 times.
+    # the shift (constant: nothing learns, and the held-out tokens stay the same), 1.6, 3.0 and 1.5 times as much.
     history, _ = shifted(seed)
     largest = history.column("eval_load").max(1)
     before, after = largest[309:450:10], largest[459:480:10]
@@ -162,7 +162,7 @@ def test_a_shift_of_the_data_unbalances_a_frozen_router_that_was_fine(seed: int)
     assert (after == after[0]).all()
     assert after.min() > 1.3 * before.max()
     assert after.min() > 0.3 > before.max()
-    # Inference gets worse with it: 2.48 → 2.61, 2.43 → 2.64, 2.47 → 2.56 nats.
+    # The task loss in inference rises too: 2.48 → 2.61, 2.43 → 2.64, 2.47 → 2.56 nats.
     task_loss = history.column("eval_task_loss")
     assert task_loss[459] > task_loss[449] + 0.05
 

@@ -1,4 +1,4 @@
-"""Runs to be compared: how one departs from another and back again, in data and in words."""
+"""Run plans: differences between them as data, as text and in words."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.inspecting import keep_batches, small_config, weights
 from tests.support.strategies import LIVE, configs, plans, values
 
 LAST = 8
-"""No drawn run moves a knob after that step."""
+"""No generated plan changes a knob after this step."""
 OTHER: dict[str, Any] = {
     "aux_loss_coef": 0.3, "balancing": "bias", "num_experts": 6, "top_k": 3, "capacity_factor": 1.0,
     "convention": "huggingface", "bias_rate": 0.5, "z_loss_coef": 0.1, "renormalize": True, "overflow": "reroute",
@@ -39,11 +39,11 @@ OTHER: dict[str, Any] = {
     "topic_skew": 2.0, "topic_shift": 3, "shared_direction": 0.5, "domain_mix": "even", "batch_tokens": 96,
     "learning_rate": 0.1, "frozen": True, "expert_hidden_size": 12,
 }  # fmt: skip
-"""For each knob but the task, a value that a small run with k = 2 does not have."""
+"""For each knob except the task, a value that differs from a small run with k = 2."""
 
 
 def value_after(plan: RunPlan, name: str, steps: int) -> Any:
-    """What a knob is after so many steps, by doing one move after the other."""
+    """The value of a knob after this many steps, by applying one event after the other."""
     value = getattr(plan.config, name)
     for event in plan.events:
         if event.step <= steps and name in event.changes:
@@ -63,27 +63,25 @@ def apart(name: str) -> tuple[RunPlan, RunPlan]:
 
 
 @given(plan=plans())
-def test_a_course_holds_each_value_from_the_step_at_which_it_came(plan: RunPlan) -> None:
+def test_a_course_lists_each_value_with_the_step_it_starts_at(plan: RunPlan) -> None:
     for name in KNOBS:
         course = plan.course(name)
         steps = [step for step, _ in course]
         assert steps[0] == 0
         assert steps == sorted(set(steps))
-        assert all(one[1] != other[1] for one, other in pairwise(course)), "a move moves something"
+        assert all(one[1] != other[1] for one, other in pairwise(course)), "a change changes the value"
         for done in range(LAST):
             (*_, (_, held)) = [one for one in course if one[0] <= done]
             assert held == value_after(plan, name, done)
 
 
 @given(base=plans(), other=plans())
-def test_a_run_that_departs_by_the_difference_is_the_other_run(base: RunPlan, other: RunPlan) -> None:
+def test_applying_the_difference_to_the_base_gives_the_other_plan(base: RunPlan, other: RunPlan) -> None:
     assert courses(base.changed(changes_between(base, other))) == courses(other)
 
 
 @given(data=st.data(), config=configs())
-def test_the_same_with_runs_that_start_alike_and_differ_only_in_what_moves(
-    data: st.DataObject, config: RunConfig
-) -> None:
+def test_the_same_holds_for_plans_that_differ_only_in_their_events(data: st.DataObject, config: RunConfig) -> None:
     base, other = (data.draw(plans(st.just(config))) for _ in range(2))
     changes = changes_between(base, other)
     assert courses(base.changed(changes)) == courses(other)
@@ -99,14 +97,14 @@ def test_the_difference_survives_a_link(base: RunPlan, other: RunPlan) -> None:
 
 
 @given(base=plans(), other=plans())
-def test_only_what_differs_is_in_the_difference(base: RunPlan, other: RunPlan) -> None:
+def test_the_difference_contains_only_what_differs(base: RunPlan, other: RunPlan) -> None:
     named = {name for event in changes_between(base, other) for name in event.changes}
     assert named == {name for name in KNOBS if base.course(name) != other.course(name)}
     assert changes_between(base, base) == ()
 
 
 @given(base=plans(), name=st.sampled_from(LIVE), step=st.integers(0, LAST), data=st.data())
-def test_a_change_holds_from_its_step_on_and_touches_nothing_else(
+def test_a_change_holds_from_its_step_on_and_affects_nothing_else(
     base: RunPlan, name: str, step: int, data: st.DataObject
 ) -> None:
     value = data.draw(values(KNOBS[name]))
@@ -128,20 +126,20 @@ def test_a_structural_knob_can_differ_from_the_start_but_not_later() -> None:
         base.changed([Event(5, {"num_experts": 4})])
 
 
-def test_a_value_that_does_not_go_with_the_others_at_some_step_is_refused() -> None:
+def test_a_value_that_conflicts_with_another_at_some_step_is_rejected() -> None:
     base = RunPlan(RunConfig(top_k=2), (Event(10, {"renormalize": True}),))
     with pytest.raises(ValidationError):
         base.changed([Event(0, {"top_k": 1})])
     with pytest.raises(ValidationError):
         base.changed([Event(0, {"aux_loss_coef": 99})])
-    assert base.changed([Event(0, {"top_k": 1}), Event(10, {"renormalize": False})]).plan == ()
+    assert base.changed([Event(0, {"top_k": 1}), Event(10, {"renormalize": False})]).events == ()
 
 
-def test_a_link_may_rest_on_what_the_first_run_does_later() -> None:
+def test_a_link_may_build_on_a_later_change_of_the_base() -> None:
     base = RunPlan(RunConfig(), (Event(10, {"top_k": 2}),))
     other, notices = run_plan_from_text(base, "20:renormalize=on")
     assert notices == []
-    assert other.plan == (Event(10, {"top_k": 2}), Event(20, {"renormalize": True}))
+    assert other.events == (Event(10, {"top_k": 2}), Event(20, {"renormalize": True}))
 
 
 @pytest.mark.parametrize(
@@ -158,7 +156,7 @@ def test_a_link_may_rest_on_what_the_first_run_does_later() -> None:
         ("9999999:top_k=2", (), ["9999999:top_k=2"]),
     ],
 )
-def test_a_broken_link_keeps_what_can_be_kept_and_says_what_cannot(
+def test_a_broken_link_keeps_its_valid_parts_and_reports_the_rest(
     text: str, kept: tuple[Event, ...], words: list[str]
 ) -> None:
     base = RunPlan(RunConfig())
@@ -170,7 +168,7 @@ def test_a_broken_link_keeps_what_can_be_kept_and_says_what_cannot(
 
 
 @given(text=st.text("0159:;=,.-abc_ αnan", max_size=40) | st.text(max_size=20))
-def test_no_text_whatever_is_more_than_refused(text: str) -> None:
+def test_no_text_raises_an_error(text: str) -> None:
     plan, notices = run_plan_from_text(RunPlan(RunConfig()), text)
     assert isinstance(plan, RunPlan)
     assert all(sentence.endswith(".") for sentence in notices)
@@ -199,7 +197,7 @@ def same_weights(one: RunConfig, other: RunConfig) -> bool:
 
 @pytest.mark.parametrize("task", ["topics", "text"])
 @pytest.mark.parametrize("name", OTHER)
-def test_exactly_the_named_knobs_decide_data_and_initial_weights(name: str, task: str) -> None:
+def test_exactly_the_listed_knobs_determine_data_and_initial_weights(name: str, task: str) -> None:
     base = small_config(task=task, top_k=2)
     other = base.replace(**{name: OTHER[name]})
     assert other != base
@@ -208,13 +206,13 @@ def test_exactly_the_named_knobs_decide_data_and_initial_weights(name: str, task
     assert same_weights(base, other) == (name not in WEIGHT_KNOBS or not matters)
 
 
-def test_every_knob_was_looked_at_and_the_task_decides_both() -> None:
+def test_every_knob_is_covered_and_the_task_determines_data_and_weights() -> None:
     assert {*OTHER, "task"} == set(KNOBS)
     assert "task" in DATA_KNOBS & WEIGHT_KNOBS
     assert not same_weights(small_config(), small_config(task="text"))
 
 
-def test_data_knobs_that_move_later_change_the_data_from_there() -> None:
+def test_a_later_change_of_a_data_knob_changes_the_data_from_there() -> None:
     for name in DATA_KNOBS & set(LIVE):
         task = KNOBS[name].task or "topics"
         one, other = (Trainer(small_config(task=task)) for _ in range(2))
@@ -230,9 +228,9 @@ def test_data_knobs_that_move_later_change_the_data_from_there() -> None:
     ("course", "words"),
     [
         (((0, 0.0),), "0"),
-        (((0, None), (7, 1.25)), "off, from step 7 on 1.25"),
-        (((0, False), (10, True), (20, False)), "off, from step 10 on on, from step 20 on off"),
-        (((0, "load_balancing"), (100, "expert_choice")), "load balancing, from step 100 on expert choice"),
+        (((0, None), (7, 1.25)), "off, then 1.25 from step 7"),
+        (((0, False), (10, True), (20, False)), "off, then on from step 10, then off from step 20"),
+        (((0, "load_balancing"), (100, "expert_choice")), "load balancing, then expert choice from step 100"),
     ],
 )
 def test_a_course_in_words(course: tuple[tuple[int, Any], ...], words: str) -> None:
@@ -245,22 +243,26 @@ SAME = "They have the same data and the same initial weights."
 @pytest.mark.parametrize(
     ("plans", "words"),
     [
-        ([{0: {"aux_loss_coef": 0.03}}], f"A and B differ only in aux_loss_coef (0 against 0.03). {SAME}"),
+        ([{0: {"aux_loss_coef": 0.03}}], f"A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03. {SAME}"),
         ([{100: {"aux_loss_coef": 0.1}}],
-         f"A and B differ only in aux_loss_coef (0 against 0, from step 100 on 0.1). {SAME}"),
+         f"A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.1 from step 100. {SAME}"),
         ([{0: {"aux_loss_coef": 0.03}}, {0: {"aux_loss_coef": 1.0}}],
-         f"A, B and C differ only in aux_loss_coef (A 0; B 0.03; C 1). {SAME}"),
+         f"A, B and C differ only in aux_loss_coef. A: α = 0. B: α = 0.03. C: α = 1. {SAME}"),
         ([{0: {"top_k": 2}}, {}, {0: {"balancing": "bias"}}],
-         "A, B, C and D differ only in balancing (A load balancing; B load balancing; C load balancing; D bias) and "
-         f"top_k (A 1; B 2; C 1; D 1). {SAME}"),
+         "A, B, C and D differ only in balancing and top_k. A: balancing = load balancing; k = 1. "
+         "B: balancing = load balancing; k = 2. C: balancing = load balancing; k = 1. D: balancing = bias; k = 1. "
+         f"{SAME}"),
         ([{0: {"num_experts": 4}}],
-         "A and B differ only in num_experts (8 against 4). They have the same data and other initial weights."),
+         "A and B differ only in num_experts. A: Experts = 8. B: Experts = 4. They have the same data and different "
+         "initial weights."),
         ([{0: {"batch_tokens": 64}}],
-         "A and B differ only in batch_tokens (256 against 64). They have other data and the same initial weights."),
+         "A and B differ only in batch_tokens. A: Tokens per step = 256. B: Tokens per step = 64. They have different "
+         "data and the same initial weights."),
         ([{0: {"seed": 3}}],
-         "A and B differ only in seed (0 against 3). They have other data and other initial weights."),
-        ([{}], "A and B do not differ: the same run 2 times."),
-        ([{}, {}], "A, B and C do not differ: the same run 3 times."),
+         "A and B differ only in seed. A: Seed = 0. B: Seed = 3. They have different data and different initial "
+         "weights."),
+        ([{}], "A and B are identical. Change something in B."),
+        ([{}, {}], "A, B and C are identical. Change something in B or C."),
     ],
 )  # fmt: skip
 def test_the_difference_is_spelled_out(plans: list[dict[int, dict[str, Any]]], words: str) -> None:
@@ -269,17 +271,17 @@ def test_the_difference_is_spelled_out(plans: list[dict[int, dict[str, Any]]], w
     assert difference_in_words([base, *others]) == words
 
 
-def test_what_tells_a_run_from_the_others_is_short() -> None:
+def test_a_run_is_described_by_the_knobs_that_distinguish_it() -> None:
     base = RunPlan(RunConfig())
     later = base.changed([Event(100, {"aux_loss_coef": 0.1}), Event(0, {"top_k": 2})])
     assert plan_in_words(base, [base, later]) == "α 0, k 1"
-    assert plan_in_words(later, [base, later]) == "α 0, from step 100 on 0.1, k 2"
+    assert plan_in_words(later, [base, later]) == "α 0, then 0.1 from step 100, k 2"
     assert plan_in_words(base, [base, base]) == "the same"
 
 
 @pytest.mark.parametrize("name", ["task", *OTHER])
-def test_one_knob_apart_is_named_by_its_knob_and_its_data_and_weights_told(name: str) -> None:
+def test_the_difference_in_one_knob_names_it_and_says_whether_data_and_weights_differ(name: str) -> None:
     words = difference_in_words(apart(name))
-    assert words.startswith(f"A and B differ only in {name} (")
-    assert ("other data" in words) == (name in DATA_KNOBS)
-    assert ("other initial weights" in words) == (name in WEIGHT_KNOBS)
+    assert words.startswith(f"A and B differ only in {name}. A: ")
+    assert ("different data" in words) == (name in DATA_KNOBS)
+    assert ("different initial weights" in words) == (name in WEIGHT_KNOBS)

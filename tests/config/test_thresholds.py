@@ -1,4 +1,4 @@
-"""The lines of the diagnosis: each can be drawn, read and moved within bounds, and none is a knob of the run."""
+"""The diagnosis thresholds: each can be set within its bounds, and none is a knob of the run."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def test_the_thresholds_are_the_fields_of_the_model() -> None:
     assert list(THRESHOLDS) == list(Thresholds.model_fields)
 
 
-def test_the_usual_lines_are_those_that_the_texts_agree_on() -> None:
+def test_the_defaults_are_the_definitions_most_texts_agree_on() -> None:
     # Collapse: one expert above half of the tokens. Dead: below 0.1/E. Healthy: max/min up to 2:1 around 1/E, so from
-    # half to twice of it.
+    # half of it to twice.
     lines = Thresholds()
     assert (lines.collapse_share, lines.dead_share) == (0.5, 0.1)
     assert (lines.healthy_low, lines.healthy_high) == (0.5, 2)
@@ -24,21 +24,21 @@ def test_the_usual_lines_are_those_that_the_texts_agree_on() -> None:
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)
-def test_every_threshold_has_a_slider_that_can_stand_at_its_default(name: str) -> None:
+def test_every_threshold_has_a_slider_that_can_be_set_to_its_default(name: str) -> None:
     line = THRESHOLDS[name]
     assert line.group == GROUP
-    assert line.live, "no threshold may start a run anew"
+    assert line.live, "no threshold may restart a run"
     assert line.label
     assert line.help.endswith(".")
     assert line.kind is float
-    assert line.minimum < line.default < line.maximum, "it must be possible to move it both ways"
+    assert line.minimum < line.default < line.maximum, "it must be adjustable in both directions"
     for value in (line.default, line.maximum):
         stops = (value - line.minimum) / line.step
         assert stops == pytest.approx(round(stops)), f"{value} lies between two stops"
 
 
 def test_a_threshold_and_a_knob_share_neither_name_nor_label() -> None:
-    # They share the address bar and the sidebar.
+    # Both are in the address bar and the sidebar.
     assert not set(THRESHOLDS) & set(KNOBS)
     labels = [knob.label for knob in (*KNOBS.values(), *THRESHOLDS.values())]
     assert len(set(labels)) == len(labels)
@@ -46,7 +46,7 @@ def test_a_threshold_and_a_knob_share_neither_name_nor_label() -> None:
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)
-def test_both_bounds_are_allowed_and_what_lies_beyond_is_not(name: str) -> None:
+def test_both_bounds_are_valid_and_values_beyond_them_are_not(name: str) -> None:
     line = THRESHOLDS[name]
     for value in (line.minimum, line.maximum):
         assert getattr(Thresholds(**{name: value}), name) == value
@@ -56,7 +56,7 @@ def test_both_bounds_are_allowed_and_what_lies_beyond_is_not(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", THRESHOLDS)
-def test_a_refused_value_gets_one_sentence_naming_threshold_and_range(name: str) -> None:
+def test_an_invalid_value_gets_one_sentence_with_threshold_and_range(name: str) -> None:
     line = THRESHOLDS[name]
     with pytest.raises(ValidationError) as caught:
         Thresholds(**{name: "nonsense"})
@@ -66,14 +66,14 @@ def test_a_refused_value_gets_one_sentence_naming_threshold_and_range(name: str)
         assert words in sentences[name]
 
 
-def test_unknown_thresholds_are_refused() -> None:
+def test_unknown_thresholds_are_rejected() -> None:
     with pytest.raises(ValidationError) as caught:
         Thresholds(dead_shares=0.1)
     assert "'dead_shares'" in problems(caught.value)["dead_shares"]
 
 
-def test_thresholds_cannot_be_changed_in_place_and_can_stand_in_a_key() -> None:
-    # The stream keeps what it has encoded under keys that hold the thresholds.
+def test_thresholds_are_immutable_and_hashable() -> None:
+    # The stream caches encoded messages under keys that contain the thresholds.
     lines = Thresholds()
     with pytest.raises(ValidationError):
         lines.dead_share = 0
@@ -81,5 +81,5 @@ def test_thresholds_cannot_be_changed_in_place_and_can_stand_in_a_key() -> None:
     assert hash(Thresholds(dead_share=0.2)) != hash(lines)
 
 
-def test_the_healthy_band_holds_the_uniform_share_however_it_is_moved() -> None:
+def test_the_healthy_band_always_contains_the_uniform_share() -> None:
     assert THRESHOLDS["healthy_low"].maximum <= 1 <= THRESHOLDS["healthy_high"].minimum
