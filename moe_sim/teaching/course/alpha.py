@@ -114,8 +114,8 @@ def _too_late_conclusion(history: History, config: RunConfig) -> Paragraphs:
     loss = mean(history, "task_loss", LATE_JUDGED_AT)
     return (
         f"You raised α at step {0 if rescue is None else rescue.step}. At step {LATE_JUDGED_AT} task loss is "
-        f"{number(loss)}, {percent(1 - loss / late_loss)} below the {number(late_loss)} of the same run rescued at step "
-        f"{LATE}.",
+        f"{number(loss)}, {percent(1 - loss / late_loss)} below the {number(late_loss)} of the same run rescued at "
+        f"step {LATE}.",
         f"Your max/min at that step is {number(ratio(history, LATE_JUDGED_AT))}, and a late rescue evens out the load "
         "just as well. The load does not remember the collapse, but the experts do: steps without tokens are lost for "
         "them.",

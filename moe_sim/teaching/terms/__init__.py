@@ -1,4 +1,4 @@
-"""Every term that the app uses, explained for three kinds of readers, and where a text uses it."""
+"""The glossary: every term of the app, explained for three levels of reader, and a search for terms in a text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Terms for the losses that balance a router."""
+"""Terms for balancing losses."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from moe_sim.teaching.terms.term import Term, other_names
 TERMS = (
     Term(
         "load-balancing loss", ("balance loss", "balancing loss", "auxiliary loss", "aux loss"), "beginner",
-        "A penalty for uneven routing that is added to the task loss, with weight α.",
+        "A penalty for uneven routing, added to the task loss with weight α.",
         by_level(
             "It grows when the router prefers experts that are already busy, so training pushes tokens towards the "
             "others. At perfect balance it is 1.",
-            "E · Σ f_i P_i, from the Switch Transformer. f aims the push at the experts that are really overloaded, P "
-            "carries the gradient. 1 at balance, E/k with all tokens on the same k experts.",
+            "E · Σ f_i P_i, from the Switch Transformer. f aims the push at the experts that are actually overloaded, "
+            "P carries the gradient. 1 at balance, E/k with all tokens on the same k experts.",
             "1 is neither a floor nor a proof: f = (0.6, 0.4) with P = (0.31, 0.69) gives 0.924, and with tiny logits "
-            "one expert takes 99.8\u00a0% at a loss of 1.004. Always read it beside the load.",
+            "one expert takes 99.8\u00a0% at a loss of 1.004. Always read it together with the load.",
         ),
         formula="E · Σ f_i P_i", see=("α", "load", "importance", "convention"),
     ),
     Term(
         "α", ("load-balancing coefficient", "aux_loss_coef", "balancing coefficient"), "beginner",
-        "How much the balancing loss counts beside the task loss.",
+        "The weight of the load-balancing loss relative to the task loss.",
         by_level(
-            "At 0 the router is left alone; the larger α, the harder it is pushed towards even loads. 0.01 to 0.1 is "
-            "the usual range.",
-            "Too small and nothing changes, too large and routing is even whatever the token says. With a task loss of "
-            "2.0 and a balance loss of 1.0, α = 0.01 adds 0.5\u00a0% to the total.",
+            "At 0 nothing balances the router; the larger α, the harder it is pushed towards even loads. 0.01 to 0.1 "
+            "is the usual range.",
+            "Too small and nothing changes; too large and routing is even but ignores the token. With a task loss of "
+            "2.0 and a load-balancing loss of 1.0, α = 0.01 adds 0.5\u00a0% to the total.",
             "What counts is the ratio of gradients on the router, not of losses, so the right α depends on the scale "
             "of the task's gradient. The convention of the loss scales it too: huggingface at top-2 pushes twice as "
             "hard.",
@@ -36,14 +36,14 @@ TERMS = (
     ),
     Term(
         "convention", ("convention of the load-balancing loss", "conventions"), "practitioner",
-        "What f counts under top-k; three ways are in use, and they give different numbers for the same routing.",
+        "How f is counted under top-k: three ways are in use, and they give different numbers for the same routing.",
         by_level(
             "Tools count differently when a token has several experts, so a balanced router shows 1 in one tool and 2 "
             "in another. Compare numbers only within one convention.",
             "per_choice: all choices over T·K, 1 at balance. first_choice: first choices over T, 1 at balance. "
             "huggingface: all choices over T, k at balance.",
             "At E = 8, k = 2 with all tokens on the same two experts: 4, 4 (if P is one half on both and all first "
-            "choices agree) and 8. first_choice does not see second choices at all.",
+            "choices agree) and 8. first_choice ignores second choices.",
         ),
         see=("per_choice", "first_choice", "huggingface", "load-balancing loss"),
     ),
@@ -51,10 +51,10 @@ TERMS = (
         "per_choice", ("per choice",), "expert",
         "The convention that counts all choices over T·K: the balanced value is 1 for any k.",
         by_level(
-            "The way of counting that this app uses unless you change it. Even routing gives 1.",
+            "The default of this app. Even routing gives 1.",
             "f sums to 1. The loss is 1 at balance and E/k with all tokens on the same k experts.",
-            "Used by Megatron-LM, OLMo-core, MegaBlocks, and DeepSpeed for k > 2. The recorded balance loss is always "
-            "this one, whatever is being optimized, so that runs compare.",
+            "Used by Megatron-LM, OLMo-core, MegaBlocks, and DeepSpeed for k > 2. The recorded load-balancing loss "
+            "always uses this convention, whatever is being optimized, so that runs are comparable.",
         ),
         formula="f_i = choices of i / (T·K)", see=("convention", "load"),
     ),
@@ -62,8 +62,8 @@ TERMS = (
         "first_choice", ("first choice",), "expert",
         "The expert that a token prefers; also the convention that counts only these.",
         by_level(
-            "With top-2 a token has a first and a second choice. Some tools count only the first ones.",
-            "f is first choices over T. The loss is 1 at balance, and second choices may be as lopsided as they like.",
+            "With top-2 a token has a first and a second choice. Some tools count only first choices.",
+            "f is first choices over T. The loss is 1 at balance, however lopsided the second choices are.",
             "Used by DeepSpeed for k ≤ 2, Tutel, V-MoE and ST-MoE. For k = 1 all three conventions agree.",
         ),
         formula="f_i = first choices of i / T", see=("convention", "top-k"),
@@ -72,45 +72,46 @@ TERMS = (
         "huggingface", ("Hugging Face convention",), "expert",
         "The convention that counts all choices over T, without dividing by k: the balanced value is k.",
         by_level(
-            "In this way of counting even top-2 routing shows 2, not 1. Nothing is wrong with it.",
+            "In this convention even top-2 routing gives 2, not 1. That is no error.",
             "f sums to k. The loss is k at balance and E with all tokens on the same k experts.",
-            "Used by transformers, Mixtral's among them. It is k times per_choice, so the same α pushes k times as "
+            "Used by transformers, including for Mixtral. It is k times per_choice, so the same α pushes k times as "
             "hard.",
         ),
         formula="f_i = choices of i / T", see=("convention", "α"),
     ),
     Term(
         "importance loss", (), "practitioner",
-        "A penalty for uneven router preference, whatever the resulting choices are.",
+        "A penalty for uneven router preference, whatever the actual choices.",
         by_level(
-            "It asks the router to like all experts equally on average. It never looks at where tokens really went.",
+            "It pushes the router to prefer all experts equally on average. It ignores where tokens actually went.",
             "The squared coefficient of variation of the importance (Shazeer et al. 2017). 0 at balance.",
-            "Smooth, but it can be satisfied by a P that is nearly uniform under an argmax that is not: p = 0.251 "
-            "against three times 0.2497 has a CV² of 5·10⁻⁶ and sends every token to the first expert.",
+            "Smooth, but a nearly uniform P satisfies it even if the argmax is lopsided: p = 0.251 against three times "
+            "0.2497 has a CV² of 5·10⁻⁶, yet sends every token to the first expert.",
         ),
         formula="CV² of Σ over tokens of p_i", see=("importance", "load loss", "argmax"),
     ),
     Term(
         "load loss", ("smooth load",), "expert",
-        "A penalty for uneven load, made smooth by asking how likely each choice is under noise.",
+        "A penalty for uneven load, made smooth by counting how likely each choice is under noise.",
         by_level(
-            "Counting tokens gives no direction to improve in. This loss asks how nearly each expert was chosen, "
-            "which does.",
-            "With Gaussian noise on the logits, the probability that an expert is among the chosen if its noise is "
-            "drawn again; then CV² of its sum over tokens.",
+            "Token counts have no gradient. This loss measures how close each expert came to being chosen, which has "
+            "one.",
+            "With Gaussian noise on the logits, take the probability that an expert is chosen if its noise is drawn "
+            "again; then CV² of its sum over tokens.",
             "Φ((z_i − threshold_i)/σ) with the k-th largest noisy logit among the others as threshold (Shazeer et al. "
-            "2017; V-MoE takes σ = 1/E). A σ that is large beside the logits costs task loss, since choices become a "
-            "matter of luck.",
+            "2017; V-MoE takes σ = 1/E). A σ that is large compared with the logits costs task loss, since choices "
+            "become random.",
         ),
         formula="CV² of Σ over tokens of Φ((z_i − threshold_i) / σ)", see=("noisy top-k", "importance loss", "load CV"),
     ),
     Term(
         "z-loss", ("router z-loss", "z_loss_coef"), "expert",
-        "A penalty on large router logits that keeps the softmax able to change its mind.",
+        "A penalty on large router logits that keeps the router able to learn.",
         by_level(
-            "It keeps the router's scores small, so that it stays teachable. It does not balance anything by itself.",
+            "It keeps the router's scores small, so that the router can still change. It does not balance anything by "
+            "itself.",
             "Mean over tokens of logsumexp(z)², from ST-MoE; 0.001 is the usual coefficient.",
-            "Adding a constant to all logits changes no probability but changes this loss, so it also fixes their "
+            "Adding a constant to all logits changes no probability but does change this loss, so it also fixes their "
             "level. In the scenario Diverging router a coefficient of 1 from the start keeps the router from "
             "saturating.",
         ),
@@ -118,4 +119,4 @@ TERMS = (
         see=("logits", "saturation", "divergence"),
     ),
 )  # fmt: skip
-"""In the order in which one would learn them."""
+"""In learning order."""

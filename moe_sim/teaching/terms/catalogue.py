@@ -1,4 +1,4 @@
-"""All terms in one tuple."""
+"""The catalogue of terms."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from moe_sim.teaching.terms.term import Term
 TERMS: tuple[Term, ...] = (
     LAYER + MEASURES + COLLAPSE + BALANCE + MECHANISMS + CAPACITY + SYSTEMS + LEARNING + DATA
 )  # fmt: skip
-"""Subject by subject, in the order in which one would learn them."""
+"""By subject, in learning order."""
 
 _BY_NAME = {term.name: term for term in TERMS}
 
 
 def by_name(name: str) -> Term:
-    """The term of this name.
+    """Returns the term with this name.
 
     Raises:
-        KeyError: if there is none.
+        KeyError: if there is no such term.
     """
     return _BY_NAME[name]

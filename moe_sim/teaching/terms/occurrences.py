@@ -1,4 +1,4 @@
-"""Where a text uses a term, so that a page can underline it there."""
+"""Finds the terms in a text, so that a page can underline them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from moe_sim.teaching.terms.term import Term, is_symbol
 
 
 def find(text: str, level: Level) -> list[tuple[int, int, Term]]:
-    """The terms that a text should underline for readers of a level.
+    """Finds the terms to underline in a text for readers of one level.
 
-    The longest name wins: “load-balancing loss” holds no occurrence of “load”. Words match in any case, with or without
-    a plural ending, and with a space for a hyphen or the other way round; symbols match exactly. Nothing matches inside
-    a word or a compound with a hyphen.
+    The longest name wins: “load-balancing loss” contains no occurrence of “load”. Words match in any case, with or
+    without a plural ending, and with spaces and hyphens exchanged; symbols match exactly. Nothing matches inside a word
+    or a hyphenated compound.
 
     Args:
         text: plain text.
-        level: whom it is shown to.
+        level: the level of the reader.
 
     Returns:
-        (start, end, term) in the order of the text, without overlaps, only the first occurrence of each term.
+        (start, end, term) in text order, without overlaps, only the first occurrence of each term.
     """
     pattern, terms = _pattern()
     found, seen = [], set()
@@ -36,7 +36,7 @@ def find(text: str, level: Level) -> list[tuple[int, int, Term]]:
 
 @lru_cache(maxsize=1)
 def _pattern() -> tuple[re.Pattern[str], list[Term]]:
-    """One alternative for each name, longest first, and the term of each."""
+    """Returns a pattern with one group per name, longest first, and the term of each group."""
     names = sorted(((name, term) for term in TERMS for name in term.names), key=lambda item: -len(item[0]))
     alternatives = "|".join(f"({_alternative(name)})" for name, _ in names)
     return re.compile(rf"(?<![\w-])(?:{alternatives})(?!\w|-\w)"), [term for _, term in names]

@@ -1,4 +1,4 @@
-"""Terms for what routing means to machines."""
+"""Terms for devices, batches and steps."""
 
 from __future__ import annotations
 
@@ -8,34 +8,34 @@ from moe_sim.teaching.terms.term import Term, other_names
 TERMS = (
     Term(
         "expert parallelism", ("expert-parallel",), "practitioner",
-        "Each expert lives on a device of its own, and tokens travel to it.",
+        "Each expert has its own device, and tokens are sent to it.",
         by_level(
-            "Large models put experts on different machines. Everyone then waits for the machine with the most to do.",
-            "A step takes as long as its most loaded expert. Imbalance costs time even where it does not cost quality.",
-            "The model used here counts choices per device and nothing else: no communication, no fixed costs. It is "
-            "the part of the time that balance can change.",
+            "Large models put experts on different machines. All of them then wait for the busiest one.",
+            "A step takes as long as its most loaded expert. Imbalance costs time even if it does not cost quality.",
+            "The cost model here counts only choices per device, without communication or fixed costs. That is the "
+            "part of the step time that balance can change.",
         ),
         see=("efficiency", "step time", "capacity"),
     ),
     Term(
         "efficiency", ("expert-parallel efficiency", "parallel efficiency"), "practitioner",
-        "The share of the devices' time that is spent working rather than waiting for the busiest one.",
+        "The share of time that devices spend working rather than waiting for the busiest one.",
         by_level(
-            "1 means that nobody waits. With one expert doing everything on eight devices it is one eighth.",
-            "Mean load over largest load, with one expert per device.",
-            "1/(MaxVio + 1), of the load that was asked for. With a capacity factor a step never takes longer than "
-            "about factor times the balanced one; dropped tokens are the price.",
+            "1 means that no device waits. With eight devices and one expert doing everything it is one eighth.",
+            "Mean load divided by largest load, with one expert per device.",
+            "1/(MaxVio + 1), computed from the demand. With a capacity factor a step never takes longer than about "
+            "factor times a balanced one, at the price of dropped tokens.",
         ),
         formula="1 / (E · max f)", elsewhere=other_names("expert-parallel efficiency"),
         see=("expert parallelism", "MaxVio", "step time"),
     ),
     Term(
         "step time", ("modelled step time", "modelled time"), "expert",
-        "How long a step would take with one expert per device, in units of a balanced step.",
+        "The modelled duration of a step with one expert per device, in units of a balanced step.",
         by_level(
             "2 means that a step takes twice as long as it would with the work spread evenly.",
-            "The largest share of pairs that one expert computes, times E. Dropped pairs cost no time.",
-            "E · max of the processed shares: after capacity, unlike MaxVio, which counts what was asked for.",
+            "The largest share of token choices that one expert computes, times E. Dropped choices cost no time.",
+            "E · max of the processed shares, counted after capacity; MaxVio counts the demand instead.",
         ),
         formula="E · max processed share", see=("efficiency", "MaxVio"),
     ),
@@ -43,23 +43,23 @@ TERMS = (
         "batch", ("batch size",), "beginner",
         "The tokens that are processed together in one step.",
         by_level(
-            "The network looks at a few hundred tokens, learns a little, and takes the next ones.",
-            "f and P are taken over one batch. A small batch makes a noisy f, and with it a noisy push.",
-            "The balancing loss balances batches, not the data set: if a batch holds one kind of text only, even load "
-            "within it works against specialization.",
+            "The network looks at a few hundred tokens, learns a little, and moves on to the next ones.",
+            "f and P are computed per batch. A small batch gives a noisy f and so a noisy push.",
+            "The load-balancing loss balances batches, not the data set: if a batch contains only one kind of text, an "
+            "even load within it works against specialization.",
         ),
         see=("token", "step", "routing variance"),
     ),
     Term(
         "step", ("training step",), "beginner",
-        "One round of training: look at a batch, compare, correct all weights a little.",
+        "One round of training: predict a batch, measure the loss, correct all weights a little.",
         by_level(
-            "Every step makes the network a tiny bit better on what it has just seen. A few hundred suffice to see "
-            "a router collapse.",
+            "Each step makes the network slightly better on what it has just seen. A few hundred are enough to see a "
+            "router collapse.",
             "Forward through router and experts, loss, gradients, one update by Adam.",
-            "Settings that act live are read at the start of a step, so a step belongs to one configuration.",
+            "Live knobs are read at the start of a step, so each step has exactly one configuration.",
         ),
         see=("batch", "Adam", "seed"),
     ),
 )  # fmt: skip
-"""In the order in which one would learn them."""
+"""In learning order."""

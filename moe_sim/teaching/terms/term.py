@@ -1,4 +1,4 @@
-"""What a term is, and whom it is explained to."""
+"""The definition of a glossary term, and the readers it is explained to."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from moe_sim.teaching.level import LEVELS, Level
 from moe_sim.teaching.other_names import KNOB_NAMES, METRICS
 
 LONGEST_SYMBOL = 2
-"""Characters. A name up to this long is a symbol of a formula: α, f, P, CV."""
+"""Characters. A name of at most this length is a formula symbol: α, f, P, CV."""
 
 
 @dataclass(frozen=True)
 class Term:
-    """A word of the field. Texts are plain; formulas are plain Unicode too."""
+    """A glossary term. Texts and formulas are plain Unicode."""
 
     name: str
     aliases: tuple[str, ...]
-    """Other words and symbols for the same thing. Plurals need no alias; a symbol is matched in its exact case."""
+    """Other words and symbols for the term. Plurals need no alias; symbols are case-sensitive."""
     level: Level
-    """The most experienced reader for whom a page underlines the term; those beyond know it."""
+    """The most experienced reader for whom a page underlines the term. More experienced readers know it."""
     short: str
-    """One sentence, for hovering."""
+    """One sentence, for the tooltip."""
     deep: dict[Level, str] = field(hash=False)
-    """The explanation for each kind of reader, each complete in itself."""
+    """One explanation per level, each complete in itself."""
     formula: str = ""
     elsewhere: str = ""
-    """What other tools call it."""
+    """Names in other tools."""
     see: tuple[str, ...] = ()
     """Names of related terms."""
 
@@ -41,15 +41,15 @@ class Term:
 
 
 def is_symbol(name: str) -> bool:
-    """Whether a name is a symbol of a formula rather than a word."""
+    """Whether a name is a formula symbol rather than a word."""
     return len(name) <= LONGEST_SYMBOL
 
 
 def other_names(entry: str) -> str:
-    """What `moe_sim.teaching.other_names` says about the names of a load statistic or knob in other tools.
+    """Returns the names of a load statistic or knob in other tools, from `moe_sim.teaching.other_names`.
 
     Raises:
-        KeyError: if it does not know the entry.
+        KeyError: if there is no such entry.
     """
     return _OTHER_NAMES[entry]
 
