@@ -1,4 +1,4 @@
-"""Questions about expert collapse; many take their numbers and pictures from runs made while the reader waits."""
+"""Questions about expert collapse. Many take their numbers and charts from runs trained on demand."""
 
 from __future__ import annotations
 

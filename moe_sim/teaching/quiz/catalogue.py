@@ -1,4 +1,4 @@
-"""All questions in one tuple."""
+"""The catalogue of questions."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from moe_sim.teaching.quiz.question import Question
 QUESTIONS: tuple[Question, ...] = (
     *BEGINNER, *PRACTITIONER, *EXPERT, *FROM_LOADS, *FROM_CURVES, *FROM_ARITHMETIC, *FROM_ROUTING,
 )  # fmt: skip
-"""Fixed ones first."""
+"""Fixed questions first."""
 
 _BY_KEY = {question.key: question for question in QUESTIONS}
 
 
 def by_key(key: str) -> Question:
-    """The question of this key.
+    """Returns the question with this key.
 
     Raises:
-        KeyError: if there is none.
+        KeyError: if there is no such question.
     """
     return _BY_KEY[key]

@@ -6,8 +6,8 @@ from moe_sim.teaching.quiz.question import Option, Question, Sheet
 
 QUESTIONS = (
     Question("all-on-two", "expert", ("convention", "huggingface"), Sheet(
-        "E = 8, top-2, and all tokens go to the same two experts with P of one half each. What is the loss in the "
-        "huggingface convention?",
+        "E = 8, top-2, and all tokens go to the same two experts with P of one half each. What is the load-balancing "
+        "loss in the huggingface convention?",
         Option("8", "f counts all choices over T: 1 on both. 8 · (½ + ½) = 8 = E."),
         (
             Option("4", "That is per_choice, E/k: there f is one half on both."),
@@ -23,20 +23,20 @@ QUESTIONS = (
                "large."),
         (
             Option("0.01", "The same α would push half as hard."),
-            Option("0.005", "The other way round: per_choice is the smaller number."),
+            Option("0.005", "That is the wrong direction: the per_choice value is the smaller one."),
             Option("0.08", "That is α · E; the factor between the two is k."),
         ),
     )),
     Question("renormalize-one", "expert", ("renormalize", "combine weight"), Sheet(
-        "Why is renormalizing the kept weights refused for top-1?",
+        "Why is renormalizing the kept weights not allowed for top-1?",
         Option("The weight would be the constant 1, and the router would lose its task gradient",
-               "p/p = 1 for any p: nothing that the router does would change the task loss, but for the choice itself, "
-               "which has no gradient."),
+               "p/p = 1 for any p: the router could change the task loss only through the choice itself, which has no "
+               "gradient."),
         (
             Option("It would divide by zero", "The largest probability is at least 1/E."),
             Option("It would unbalance the loads", "It changes weights, not choices."),
             Option("Mixtral does not do it",
-                   "It is the other way round: Mixtral does, with more than one expert per token."),
+                   "Mixtral does renormalize, with two experts per token."),
         ),
     )),
     Question("bias-where", "expert", ("selection bias", "combine weight"), Sheet(
@@ -45,49 +45,49 @@ QUESTIONS = (
                "The combine weight stays the router's own probability, so the bias distorts no output and needs no "
                "gradient."),
         (
-            Option("In the logits before the softmax, so in the weights too", "Then it would distort the outputs."),
+            Option("In the logits before the softmax, so in the weights too", "That would distort the outputs."),
             Option("In the loss, weighted by α",
                    "There is no loss: the bias moves by the sign of the excess after each step."),
-            Option("In the capacity of each expert", "Capacity is the same for all."),
+            Option("In the capacity of each expert", "Capacity is the same for all experts."),
         ),
     )),
     Question("gaming-p", "expert", ("importance loss", "argmax"), Sheet(
-        "P = (0.251, 0.2497, 0.2497, 0.2497) for every token. What are importance loss and load?",
+        "P = (0.251, 0.2497, 0.2497, 0.2497) for every token. What are the importance loss and the load?",
         Option("The loss is nearly 0, and one expert has all the load",
-               "CV² of P is 5·10⁻⁶, and the argmax is always the first expert: preference is not load."),
+               "CV² of P is 5·10⁻⁶, yet the argmax is always the first expert: preference is not load."),
         (
             Option("The loss is nearly 0, and the load is even",
-                   "The argmax does not draw lots: the largest always wins."),
-            Option("The loss is large, since one expert has everything", "It never looks at where tokens went."),
+                   "The argmax is not random: the largest value always wins."),
+            Option("The loss is large, since one expert has everything", "It ignores where tokens went."),
         ),
     )),
     Question("alpha-is-powerless", "expert", ("saturation", "z-loss"), Sheet(
-        "Router logits have run up to 40 and most experts are dead. α = 0.1 changes nothing. Why?",
-        Option("Probabilities are 0 or 1, so hardly any gradient passes the softmax",
+        "Router logits have grown to 40 and most experts are dead. α = 0.1 changes nothing. Why?",
+        Option("Probabilities are 0 or 1, so hardly any gradient passes through the softmax",
                "A gap of 15 is a probability of 3·10⁻⁷. A z-loss from the start would have kept the logits small."),
         (
-            Option("α is too small", "Any multiple of next to nothing is next to nothing."),
-            Option("The balance loss is near 1 here", "It is large. Its gradient is what is missing."),
-            Option("Dead experts have no weights left", "They have those they started with."),
+            Option("α is too small", "Any multiple of almost nothing is almost nothing."),
+            Option("The load-balancing loss is near 1 here", "It is large. What is missing is its gradient."),
+            Option("Dead experts have no weights left", "They still have their initial weights."),
         ),
     )),
     Question("expert-choice-price", "expert", ("expert choice", "unserved token"), Sheet(
         "Expert choice is perfectly even. What did it cost on the Topics task?",
         Option("About 18\u00a0% of the tokens had no expert, and inference was not even",
-               "18 ± 3\u00a0% unserved; routed one by one the busiest expert got 0.29 of the tokens. Means of ten "
-               "seeds."),
+               "18 ± 3\u00a0% were unserved; with tokens routed one by one the busiest expert got 0.29 of them. Means "
+               "of ten seeds."),
         (
-            Option("Nothing: it is balanced by construction", "The experts are; the tokens are not."),
-            Option("Half of the experts died", "Each picks equally many tokens, so none can."),
+            Option("Nothing: it is balanced by construction", "The experts are balanced, the tokens are not."),
+            Option("Half of the experts died", "Each picks equally many tokens, so none can die."),
         ),
     )),
     Question("noise-alone", "expert", ("noisy top-k", "router noise"), Sheet(
-        "Gaussian router noise of σ = 1 and α = 0 on the Topics task, ten seeds. What came out?",
-        Option("One expert takes everything on all of them",
-               "That is this task, not a law. Noise shuffles experts within "
-                                                            "about σ of each other, and the gap grows beyond it."),
+        "Gaussian router noise of σ = 1 and α = 0 on the Topics task, ten seeds. What was the result?",
+        Option("One expert takes everything on all ten",
+               "That is this task, not a law. Noise shuffles experts whose logits lie within about σ of each other, "
+               "and the gap grows beyond that."),
         (
-            Option("Loads stay even, since noise explores", "It explores at the start; the loop wins."),
+            Option("Loads stay even, since noise explores", "It explores at the start, but the feedback loop wins."),
             Option("About half of the seeds collapse", "All ten did."),
         ),
     )),

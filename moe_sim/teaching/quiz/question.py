@@ -1,4 +1,4 @@
-"""What a question is, and how it is put to somebody."""
+"""The definition of a question, and how to draw one."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Literal
 from moe_sim.teaching.level import Level
 
 ATTEMPTS = 40
-"""Seeds that are tried before a question gives up: none has needed more than a few."""
+"""Seeds to try before giving up. No question has needed more than a few."""
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Plain numbers to be drawn beside a text: bars for loads, one per expert, or a line over steps."""
+    """Numbers for a small chart: one bar per expert, or a line over steps."""
 
     kind: Literal["bars", "line"]
     values: tuple[float, ...]
     label: str
-    """What the numbers are, with their unit."""
+    """The quantity and its unit."""
     reference: float | None = None
-    """Where a dotted line helps the eye: the even share."""
+    """The height of a dotted line, usually the even share."""
 
 
 @dataclass(frozen=True)
 class Option:
-    """One answer to choose."""
+    """One possible answer."""
 
     text: str
     explanation: str
-    """Why it is right, or why not."""
+    """Why it is right or wrong."""
     plot: Plot | None = None
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A question with its numbers filled in, its options not yet shuffled."""
+    """A question with its numbers filled in and its options not yet shuffled."""
 
     text: str
     right: Option
@@ -46,12 +46,12 @@ class Sheet:
 
 
 Compose = Callable[[random.Random, int], Sheet | None]
-"""Random choices, the seed for runs → a sheet; None where what came out does not make the question."""
+"""Takes a random generator and the seed for runs; returns None if the result does not suit the question."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A question for readers of a level. Fixed ones hold their sheet, drawn ones know how to make one."""
+    """A question for one level. A fixed question has a sheet, a drawn one a function that composes it."""
 
     key: str
     level: Level
@@ -61,39 +61,39 @@ class Question:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether its numbers come from computing."""
+        """Whether its numbers are computed when it is drawn."""
         return not isinstance(self.sheet, Sheet)
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """A question as it is shown."""
+    """A question as shown to the reader."""
 
     question: Question
     seed: int
     text: str
     plots: tuple[Plot, ...]
-    """Pictures that belong to the question itself."""
+    """Charts of the question itself."""
     options: tuple[Option, ...]
     right: int
     """Index of the right option."""
 
 
 def draw(question: Question, seed: int) -> Drawn:
-    """Put a question: the same seed gives the same numbers, options and order.
+    """Draw a question. The same seed gives the same numbers, options and order.
 
     Args:
         question: one of `QUESTIONS`.
-        seed: 0 or more. Where what a seed gives does not show what the question is about, the next one is tried.
+        seed: 0 or more. If the result of a seed does not suit the question, the next seed is tried.
 
     Raises:
-        LookupError: if none of `ATTEMPTS` seeds makes the question.
+        LookupError: if none of `ATTEMPTS` seeds suits the question.
     """
     for attempt in range(ATTEMPTS):
-        chance = random.Random(f"{question.key} {seed} {attempt}")
-        sheet = question.sheet if isinstance(question.sheet, Sheet) else question.sheet(chance, seed + attempt)
+        rng = random.Random(f"{question.key} {seed} {attempt}")
+        sheet = question.sheet if isinstance(question.sheet, Sheet) else question.sheet(rng, seed + attempt)
         if sheet is not None:
             options = [sheet.right, *sheet.wrong]
-            chance.shuffle(options)
+            rng.shuffle(options)
             return Drawn(question, seed, sheet.text, sheet.plots, tuple(options), options.index(sheet.right))
-    raise LookupError(f"no seed from {seed} to {seed + ATTEMPTS - 1} makes the question {question.key!r}")
+    raise LookupError(f"no seed from {seed} to {seed + ATTEMPTS - 1} suits the question {question.key!r}")

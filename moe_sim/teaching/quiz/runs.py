@@ -1,4 +1,4 @@
-"""The short runs that questions are drawn from, kept once made."""
+"""The short runs that questions are drawn from, cached."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from moe_sim.history.history import History
 from moe_sim.trainer.trainer import Trainer
 
 STEPS = 120
-"""Enough for a router to collapse or to settle; some 0.3 s of one idle core."""
+"""Enough for a router to collapse or settle; about 0.3 s on an idle core."""
 RESCUE_STEPS, RESCUE_ALPHA = 220, 0.1
 RUN_SEEDS = 40
-"""So many different runs of a kind exist, so that a class does not train the machine hot."""
+"""Seeds per configuration. A small number lets a class share cached runs."""
 AVERAGED = 20
-"""Steps over which a curve is averaged at its end."""
+"""Steps at the end of a curve over which it is averaged."""
 
 LOPSIDED: dict[str, Any] = {}
 WEAK: dict[str, Any] = {"aux_loss_coef": 0.003}
@@ -31,22 +31,22 @@ SINKHORN: dict[str, Any] = {"balancing": "sinkhorn"}
 
 @dataclass(frozen=True)
 class Run:
-    """What questions need of a run: plain numbers, nothing that grows with the network."""
+    """The numbers of a run that questions need. Nothing in it grows with the network."""
 
     config: RunConfig
     """At the end of the run."""
     state: str
     """`diagnosis.diagnose` at the end."""
     load: tuple[float, ...]
-    """Smoothed, at the end: one share of the choices for each expert."""
+    """Smoothed, at the end: each expert's share of the choices."""
     processed: tuple[float, ...]
-    """Mean over the last steps."""
+    """Mean over the last `AVERAGED` steps."""
     preferred: tuple[float, ...]
-    """The same of the load that the router's own top-k would give."""
+    """Load from the router's own top-k, mean over the last `AVERAGED` steps."""
     inference_load: tuple[float, ...]
-    """Held-out tokens, each by itself, after the last step."""
+    """Held-out tokens, each routed by itself, after the last step."""
     busiest: tuple[float, ...]
-    """The largest load at every step."""
+    """The largest load of each step."""
     task_loss: tuple[float, ...]
     balance_loss: tuple[float, ...]
     router_entropy: float
@@ -54,12 +54,12 @@ class Run:
 
 
 def run(seed: int, changes: dict[str, Any], steps: int = STEPS) -> Run:
-    """A run of the Topics task with some knobs changed; trained on the first call."""
+    """Returns a run of the Topics task with some knobs changed. The first call trains it."""
     return _run(seed % RUN_SEEDS, tuple(sorted(changes.items())), steps, None)
 
 
 def rescued_run(seed: int, at: int) -> Run:
-    """A run without balance until `at` steps are done, then with α = `RESCUE_ALPHA`."""
+    """Returns a run without balancing for `at` steps, then with α = `RESCUE_ALPHA`."""
     return _run(seed % RUN_SEEDS, (), RESCUE_STEPS, at)
 
 

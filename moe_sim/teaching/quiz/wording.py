@@ -1,4 +1,4 @@
-"""Numbers in words, and sheets made of numbers."""
+"""Formatting of numbers, and helpers to build sheets."""
 
 from __future__ import annotations
 
@@ -9,35 +9,35 @@ import numpy as np
 from moe_sim.teaching.quiz.question import Option, Plot, Sheet
 
 Answer = tuple[str, str]
-"""The text of an option and why it is right or wrong."""
+"""An option's text and explanation."""
 MOST_WRONG = 3
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """0.125 → 13\u00a0%, or 12.5\u00a0% with one digit."""
+    """Formats a share: 0.125 → 12\u00a0%, or 12.5\u00a0% with one digit."""
     return f"{100 * share:.{digits}f}\u00a0%"
 
 
 def listed(values: Iterable[float], digits: int = 0) -> str:
-    """Numbers with commas between them."""
+    """Formats numbers as a comma-separated list."""
     return ", ".join(f"{value:.{digits}f}" for value in values)
 
 
 def bars(shares: Iterable[float] | np.ndarray, label: str, even: float | None = None) -> Plot:
-    """Shares as bars in percent, with a line at the even share."""
+    """A bar chart of shares in percent, with a line at the even share."""
     return Plot(
         "bars", tuple(round(100 * float(share), 1) for share in shares), label, None if even is None else 100 * even
     )
 
 
 def line(values: Iterable[float] | np.ndarray, label: str, reference: float | None = None) -> Plot:
-    """A curve over steps."""
+    """A line chart over steps."""
     return Plot("line", tuple(round(float(value), 4) for value in values), label, reference)
 
 
 def sheet_of(text: str, right: Answer, wrong: Iterable[Answer], *plots: Plot) -> Sheet | None:
-    """A sheet of options that all differ: wrong ones that read like an earlier one are left out, and at most three are
-    kept. None if fewer than two remain."""
+    """Returns a sheet of distinct options: skips wrong ones whose text repeats an earlier one and keeps at most three.
+    None if fewer than two remain."""
     taken: set[str] = {right[0]}
     kept: list[Option] = []
     for answer in wrong:
