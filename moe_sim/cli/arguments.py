@@ -1,19 +1,19 @@
-"""Parses command-line words and defines the exit codes."""
+"""Parses command-line arguments and defines the exit codes."""
 
 from __future__ import annotations
 
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 
-FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-"""Exit codes: runs that failed, arguments that cannot be, and Ctrl-C."""
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+"""Exit codes: failed runs, an error before or outside a run, Ctrl-C."""
 
 
 def split_assignments(words: list[str]) -> dict[str, str]:
-    """`name=text` words by the knob they name.
+    """The texts of `name=text` arguments by knob.
 
     Raises:
-        InvalidInput: if a word is not of that form or there is no such knob.
+        InvalidInput: if an argument is not of that form or names an unknown knob.
     """
     texts = {}
     for word in words:
@@ -27,10 +27,10 @@ def split_assignments(words: list[str]) -> dict[str, str]:
 
 
 def read_whole_number(option: str, text: str, highest: int) -> int:
-    """The number after an option, from 1 on.
+    """The whole number after an option.
 
     Raises:
-        InvalidInput: if it is none, or larger than `highest`.
+        InvalidInput: if the text is not a whole number from 1 to `highest`.
     """
     if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= highest):
         raise InvalidInput(f"{option} must be a whole number from 1 to {highest:,}, not {text[:40]!r}.")

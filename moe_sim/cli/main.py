@@ -1,7 +1,7 @@
-"""`python -m moe_sim …`: runs and their exports without a browser page.
+"""`python -m moe_sim …`: trains and exports runs without a browser page.
 
-A command is one `Command` in `COMMANDS`: its arguments and what it does. What is wrong with the arguments ends it with
-one sentence and exit code 2, before anything was computed.
+Each command is a `Command` in `COMMANDS`: its arguments and its function. Invalid arguments end it with one sentence
+and exit code 2 before anything is computed.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from moe_sim.trainer.trainer import Trainer
 
 @dataclass(frozen=True)
 class Command:
-    """One word after `python -m moe_sim`."""
+    """A subcommand of `python -m moe_sim`."""
 
     name: str
     help: str
     run: Callable[[argparse.Namespace], int | None]
-    """Does it; may return an exit code other than 0."""
+    """Runs the command; may return an exit code other than 0."""
     add_arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Do what the arguments say.
+    """Run the command line.
 
     Returns:
-        The exit code: 0, 1 if runs of a sweep failed, 2 after a sentence about wrong arguments, or 130 after Ctrl-C.
+        The exit code: 0, 1 if runs of a sweep failed, 2 after an error message, or 130 after Ctrl-C.
     """
     try:
         arguments, rest = _parser().parse_known_args(argv)
@@ -63,12 +63,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One sentence instead of a page of usage."""
-        raise InvalidInput(f"{message[0].upper()}{message[1:]}; {self.prog} --help tells more.")
+        """Report one sentence instead of the full usage."""
+        raise InvalidInput(f"{message[0].upper()}{message[1:]}; see {self.prog} --help.")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="python -m moe_sim", description="Runs of Expert Collapse Lab on the command line.")
+    parser = _Parser(prog="python -m moe_sim", description="Expert Collapse Lab on the command line.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for command in COMMANDS:
         own = commands.add_parser(command.name, help=command.help, description=command.help, allow_abbrev=False)
@@ -78,10 +78,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _take_knobs(arguments: argparse.Namespace, rest: list[str]) -> None:
-    """name=value may also stand after options, where argparse leaves it over."""
+    """Accept name=value after options too, where argparse does not parse it."""
     for word in rest:
         if word.startswith("-") or "knobs" not in arguments:
-            raise InvalidInput(f"{arguments.command} does not understand {word[:40]!r}.")
+            raise InvalidInput(f"{arguments.command} does not accept {word[:40]!r}.")
         arguments.knobs.append(word)
 
 
@@ -90,47 +90,49 @@ WRITERS: dict[str, Callable[[Trainer], str]] = {
     ".csv": lambda trainer: run_to_csv(trainer.history),
     ".html": lambda trainer: run_to_html(scene_of(trainer), diverged=trainer.diverged),
 }
-"""What a file with that ending is to hold."""
+"""Export functions by file suffix."""
 
 
 def _train_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
     parser.add_argument("--out", action="append", default=[], metavar="FILE",
-                        help=f"where to write the run ({', '.join(WRITERS)}); may be given several times")  # fmt: skip
+                        help=f"write the run to this file ({', '.join(WRITERS)}); repeatable")  # fmt: skip
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    plan = read_plan(arguments)
+    plan, steps = read_plan(arguments)
     paths = [Path(name) for name in arguments.out]
     for path in paths:
         if path.suffix.lower() not in WRITERS:
             raise InvalidInput(f"{str(path)[-40:]!r} must end in one of {', '.join(WRITERS)}.")
         check_writable(path)
     trainer = Trainer(plan.config)
-    follow(plan, trainer)
+    follow(plan, trainer, steps)
     texts = {path: WRITERS[path.suffix.lower()](trainer) for path in paths}
     for path, text in texts.items():
         write_whole(path, text.encode())
         if path.suffix.lower() == ".json" and len(text) > LARGEST_TEXT:
-            print(f"{path} is too large to be opened again; .csv has the same numbers.", file=sys.stderr)
+            print(f"{path} is too large to reopen in the app; a .csv file holds the same numbers.", file=sys.stderr)
     print(summary(trainer))
 
 
 def _figures_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_arguments(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="where the pictures go; made if it is not there")
+    parser.add_argument("--out", required=True, metavar="DIR", help="output directory; created if missing")
     parser.add_argument("--format", default=",".join(FORMATS), metavar="svg,png", help="default: both")
-    parser.add_argument("--only", metavar="NAME,NAME", help="only these figures; default: all that the page would show")
+    parser.add_argument(
+        "--only", metavar="NAME,NAME", help="draw only these figures; default: all that the page would show"
+    )
 
 
 def _figures(arguments: argparse.Namespace) -> None:
-    plan, directory = read_plan(arguments), Path(arguments.out)
+    (plan, steps), directory = read_plan(arguments), Path(arguments.out)
     formats = _choose(arguments.format, FORMATS, "format")
     trainer = Trainer(plan.config)
     only = arguments.only and _choose(arguments.only, tuple(page_figures(scene_of(trainer), "light")), "figure")
     browser = find_browser()
     make_directory(directory)
-    follow(plan, trainer)
+    follow(plan, trainer, steps)
     scene = scene_of(trainer)
     figures = page_figures(scene, "light") if only else shown_figures(scene)
     slides = {name: slide_figure(figures[name], scene) for name in only or figures}
@@ -148,27 +150,29 @@ def _choose(text: str, offered: tuple[str, ...], noun: str) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for word in chosen:
         if word not in offered:
-            raise InvalidInput(f"There is no {noun} {word[:40]!r}; there are {', '.join(offered)}.")
+            raise InvalidInput(f"There is no {noun} {word[:40]!r}; choose from {', '.join(offered)}.")
     return chosen
 
 
 def _presets(arguments: argparse.Namespace) -> None:
     for name, preset in PRESETS.items():
         start = " ".join(f"{knob}={format_value(value)}" for knob, value in preset.changes.items())
-        plan = f"--events '{events_to_text(preset.plan)}'" if preset.plan else ""
-        print(f"{name:20} {preset.label}: {preset.description}\n{'':20} {f'{start} {plan}'.strip() or 'the defaults'}")
+        events = f"--events '{events_to_text(preset.plan)}'" if preset.plan else ""
+        print(
+            f"{name:20} {preset.label}: {preset.description}\n{'':20} {f'{start} {events}'.strip() or 'the defaults'}"
+        )
 
 
 def _knobs(arguments: argparse.Namespace) -> None:
     for name, knob in KNOBS.items():
-        acts = "acts on a running run" if knob.live else "needs a new run"
-        print(f"{name}={format_value(knob.default)}\n    {knob.label}: {knob.help}\n    {knob.allowed}; {acts}")
+        applies = "can change during a run" if knob.live else "needs a new run"
+        print(f"{name}={format_value(knob.default)}\n    {knob.label}: {knob.help}\n    {knob.allowed}; {applies}")
 
 
 COMMANDS = (
-    Command("train", "Do a whole run and write it to files.", _train, _train_arguments),
-    Command("figures", "Do a whole run and draw its figures for slides.", _figures, _figures_arguments),
-    Command("sweep", "Do a grid of runs, on several cores or machines.", sweep, add_sweep_arguments),
-    Command("presets", "List the scenarios.", _presets),
-    Command("knobs", "List the knobs with their bounds.", _knobs),
+    Command("train", "Train a run and write it to files.", _train, _train_arguments),
+    Command("figures", "Train a run and draw its figures for slides.", _figures, _figures_arguments),
+    Command("sweep", "Train a grid of runs on several cores or machines.", sweep, add_sweep_arguments),
+    Command("presets", "List the presets.", _presets),
+    Command("knobs", "List the knobs and their allowed values.", _knobs),
 )

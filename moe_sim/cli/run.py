@@ -1,11 +1,10 @@
-"""A whole run from the words of a command line: configuration, planned events, number of steps."""
+"""Plans and trains one run from the command line: configuration, planned changes, number of steps."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,11 +15,11 @@ from moe_sim.charts.scene import Scene
 from moe_sim.cli.arguments import read_whole_number, split_assignments
 from moe_sim.config.codec import events_from_text, events_to_text, parse_value
 from moe_sim.config.errors import InvalidInput
-from moe_sim.config.events import Event
 from moe_sim.config.knobs import problems
 from moe_sim.config.limits import MOST_STEPS
 from moe_sim.config.presets import PRESETS, Preset
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.run_plan import RunPlan
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.series import recent_mean
 from moe_sim.trainer.trainer import Trainer
@@ -29,27 +28,20 @@ DEFAULT_STEPS = 600
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("knobs", nargs="*", metavar="name=value", help="knobs at step 0, as `knobs` lists them")
-    parser.add_argument("--preset", metavar="NAME", help="start from a scenario of `presets` and follow its plan")
+    parser.add_argument("knobs", nargs="*", metavar="name=value", help="values at step 0; `knobs` lists the knobs")
+    parser.add_argument("--preset", metavar="NAME", help="start from one of `presets`, with its planned changes")
     parser.add_argument("--events", action="append", default=[], metavar="STEP:NAME=VALUE",
-                        help="move a live knob after so many steps; several with ; between them")  # fmt: skip
-    parser.add_argument("--steps", default=str(DEFAULT_STEPS), metavar="N", help=f"default: {DEFAULT_STEPS}")
+                        help="change a live knob after STEP steps; separate several changes with ;")  # fmt: skip
+    parser.add_argument(
+        "--steps", default=str(DEFAULT_STEPS), metavar="N", help=f"number of steps; default: {DEFAULT_STEPS}"
+    )
 
 
-@dataclass(frozen=True)
-class Plan:
-    """A run that is to be."""
-
-    config: RunConfig
-    events: tuple[Event, ...]
-    steps: int
-
-
-def read_plan(arguments: argparse.Namespace) -> Plan:
-    """Preset, knobs, events and steps of a command that runs something.
+def read_plan(arguments: argparse.Namespace) -> tuple[RunPlan, int]:
+    """The plan and the number of steps that the arguments describe.
 
     Raises:
-        InvalidInput: with a sentence on the first thing that is wrong.
+        InvalidInput: on the first problem.
     """
     steps, preset = read_steps(arguments.steps), read_preset(arguments.preset)
     values = {name: parse_value(name, text) for name, text in split_assignments(arguments.knobs).items()}
@@ -58,37 +50,37 @@ def read_plan(arguments: argparse.Namespace) -> Plan:
     events, notices = events_from_text(";".join(filter(None, [events_to_text(planned), *arguments.events])), config)
     late = {event.step for event in events if event.step >= steps} - {event.step for event in planned}
     if late:
-        notices.append(f"The event at step {min(late)} would never act: the run ends after step {steps}.")
+        notices.append(f"The change planned at step {min(late)} would never happen: the run ends after step {steps}.")
     if notices:
         raise InvalidInput(notices[0])
-    return Plan(config, events, steps)
+    return RunPlan(config, events), steps
 
 
 def read_steps(text: str) -> int:
     """The number after `--steps`.
 
     Raises:
-        InvalidInput: if it is none, or more than a run may have.
+        InvalidInput: if it is not a whole number from 1 to `MOST_STEPS`.
     """
     return read_whole_number("--steps", text, MOST_STEPS)
 
 
 def read_preset(name: str | None) -> Preset | None:
-    """The scenario after `--preset`, if there is one.
+    """The preset named after `--preset`, if any.
 
     Raises:
-        InvalidInput: if there is no such scenario.
+        InvalidInput: if there is no such preset.
     """
     if name is not None and name not in PRESETS:
-        raise InvalidInput(f"There is no preset {name[:40]!r}; there are {', '.join(PRESETS)}.")
+        raise InvalidInput(f"There is no preset {name[:40]!r}; choose from {', '.join(PRESETS)}.")
     return None if name is None else PRESETS[name]
 
 
 def configuration(values: Mapping[str, object]) -> RunConfig:
-    """A configuration of these values.
+    """The configuration with these knob values.
 
     Raises:
-        InvalidInput: with a sentence on the first that cannot be.
+        InvalidInput: on the first invalid value.
     """
     try:
         return RunConfig(**values)  # type: ignore[arg-type]
@@ -97,32 +89,34 @@ def configuration(values: Mapping[str, object]) -> RunConfig:
 
 
 def progress(total: int, verb: str, unit: str, done: int = 0) -> Any:
-    """A progress bar on stderr, moved by its `update()`; a line every few seconds where nobody watches. `done` of the
-    total were there before."""
+    """A progress bar on stderr, advanced by its `update()`; without a terminal, a line every few seconds.
+
+    `done` of the total were finished before.
+    """
     interval = 0.1 if sys.stderr.isatty() else 5
     return tqdm(total=total, initial=done, desc=verb, unit=f" {unit}", file=sys.stderr, mininterval=interval)
 
 
-def follow(plan: Plan, trainer: Trainer) -> None:
-    """Do the whole run with a progress bar on stderr; it ends early if it diverges."""
+def follow(plan: RunPlan, trainer: Trainer, steps: int) -> None:
+    """Train the whole run with a progress bar on stderr; it ends early if it diverges."""
     torch.set_num_threads(1)  # as on the page: the same configuration gives the same numbers
-    moves = {event.step: event.changes for event in plan.events}
-    with progress(plan.steps, "training", "steps") as bar:
-        for done in range(plan.steps):
-            if done in moves:
-                trainer.update(**moves[done])
+    planned = {event.step: event.changes for event in plan.events}
+    with progress(steps, "training", "steps") as bar:
+        for step in range(steps):
+            if step in planned:
+                trainer.update(**planned[step])
             if trainer.step() is None:
                 break
             bar.update()
 
 
 def scene_of(trainer: Trainer) -> Scene:
-    """What there is to draw of a trainer's run as it is now."""
+    """The scene to draw of a trainer's run at its current step."""
     return Scene(trainer.history, trainer.config, trainer.probe(), trainer.task)
 
 
 def summary(trainer: Trainer) -> str:
-    """The diagnosis and the main numbers in one line."""
+    """The diagnosis and the main metrics in one line."""
     history, config = trainer.history, trainer.config
     state = diagnose(history, config, diverged=trainer.diverged)
     numbers = [f"step {len(history)}"]

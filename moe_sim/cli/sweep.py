@@ -1,4 +1,4 @@
-"""`python -m moe_sim sweep …`: a grid of runs on the command line."""
+"""`python -m moe_sim sweep …`: trains a grid of runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from moe_sim.cli.arguments import EXIT_INTERRUPTED, read_whole_number, split_assignments
-from moe_sim.cli.arguments import FAILED as RUNS_FAILED
+from moe_sim.cli.arguments import EXIT_FAILED, EXIT_INTERRUPTED, read_whole_number, split_assignments
 from moe_sim.cli.run import DEFAULT_STEPS, configuration, progress, read_preset, read_steps
 from moe_sim.config.codec import format_value
 from moe_sim.config.errors import InvalidInput
@@ -25,28 +24,28 @@ MOST_WORKERS = 1000
 
 
 def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `sweep` takes."""
+    """Add the arguments of `sweep`."""
     parser.add_argument("knobs", nargs="*", metavar="name=values",
-                        help="values with commas between them, or ranges: 2..8, 0..1:5, 0.001..1:4:log")  # fmt: skip
-    parser.add_argument("--preset", metavar="NAME", help="other knobs as in a scenario of `presets`, without its plan")
-    parser.add_argument("--seeds", metavar="N", help=f"runs of each combination; default: {DEFAULT_SEEDS}")
-    parser.add_argument("--steps", default=str(DEFAULT_STEPS), metavar="N", help=f"default: {DEFAULT_STEPS}")
-    parser.add_argument("--engine", metavar="|".join(ENGINES), help="default: dask if MOE_SIM_DASK is set, else loky")
-    parser.add_argument("--workers", metavar="N", help="processes of loky; default: one for each core")
+                        help="comma-separated values or ranges: 2..8, 0..1:5, 0.001..1:4:log")  # fmt: skip
+    parser.add_argument("--preset", metavar="NAME", help="take the other knobs from one of `presets`, without its planned changes")
+    parser.add_argument("--seeds", metavar="N", help=f"seeds per combination; default: {DEFAULT_SEEDS}")
+    parser.add_argument("--steps", default=str(DEFAULT_STEPS), metavar="N", help=f"steps per run; default: {DEFAULT_STEPS}")
+    parser.add_argument("--engine", metavar="|".join(ENGINES), help="where to train; default: dask if MOE_SIM_DASK is set, else loky")
+    parser.add_argument("--workers", metavar="N", help="loky worker processes; default: one per core")
     parser.add_argument("--out", action="append", default=[], metavar="FILE",
-                        help="where the rows go (.parquet, .csv); the first FILE's rows are not run again")  # fmt: skip
-    parser.add_argument("--histories", metavar="DIR", help="keep each run as JSON, named by the column run")
+                        help="output table (.parquet, .csv), repeatable; skips runs in the first FILE")  # fmt: skip
+    parser.add_argument("--histories", metavar="DIR", help="also write each run as JSON, named by the column run")
 
 
 def sweep(arguments: argparse.Namespace) -> int:
-    """Do what is missing of a grid; a table of means over seeds goes to stdout.
+    """Train the missing runs of a grid and print a table of means over seeds.
 
     Returns:
         The exit code: 0, 1 if runs failed, 130 after Ctrl-C.
 
     Raises:
-        InvalidInput, EngineError, NotASweepError, CannotWriteError: with a sentence, before anything is computed or
-            when the engine or the disk fails. Rows finished by then are kept.
+        InvalidInput, EngineError, NotASweepError, CannotWriteError: before anything is computed, or when the engine or
+            the disk fails. Finished rows are kept.
     """
     grid, engine = read_grid(arguments), _read_engine(arguments)
     cells = grid.cells()
@@ -57,7 +56,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     store, copies = (stores[0], stores[1:]) if stores else (None, [])
     histories = Histories(Path(arguments.histories)) if arguments.histories else None
     for reason, count in reasons.items():
-        print(f"{count} {'run is' if count == 1 else 'runs are'} left out. {reason}", file=sys.stderr)
+        print(f"{count} invalid {'run' if count == 1 else 'runs'} skipped. {reason}", file=sys.stderr)
     work = Sweep(cells, engine, store, histories)
     interrupted = False
     with progress(work.total, "sweeping", "runs", work.done) as bar:
@@ -73,17 +72,17 @@ def sweep(arguments: argparse.Namespace) -> int:
     for row in failed:
         print(f"Failed: {_changed_knobs(row)} steps={row['steps']}: {row['error']}", file=sys.stderr)
     if interrupted:
-        goes_on = "The same command goes on from here." if store else "Without --out they are all lost."
-        print(f"Interrupted: {work.total - work.done} of {work.total} runs are left. {goes_on}", file=sys.stderr)
+        hint = "Run the same command again to continue." if store else "Without --out, the results are lost."
+        print(f"Interrupted: {work.total - work.done} of {work.total} runs left. {hint}", file=sys.stderr)
         return EXIT_INTERRUPTED
-    return RUNS_FAILED if failed else 0
+    return EXIT_FAILED if failed else 0
 
 
 def read_grid(arguments: argparse.Namespace) -> Grid:
-    """The grid that the arguments ask for.
+    """The grid that the arguments describe.
 
     Raises:
-        InvalidInput: with a sentence on the first thing that is wrong.
+        InvalidInput: on the first problem.
     """
     steps, preset = read_steps(arguments.steps), read_preset(arguments.preset)
     axes = {name: parse_values(name, text) for name, text in split_assignments(arguments.knobs).items()}

@@ -1,4 +1,4 @@
-"""Workers of a Dask cluster. TLS, timeouts and the like are set where Dask itself is configured."""
+"""Runs a sweep on a Dask cluster. TLS, timeouts and the like belong in Dask's own configuration."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from distributed import Client
 
 PATIENCE = 10
-"""Seconds for the scheduler to answer and for its first worker to be there."""
+"""Timeout in seconds for the scheduler to answer and for its first worker to appear."""
 
 
 @dataclass(frozen=True)
 class Dask(Engine):
-    """A cluster that somebody else started."""
+    """A cluster that the operator runs."""
 
     address: str
-    """Of the scheduler. It is the operator's to know: no message repeats it."""
+    """The scheduler's address. Only the operator may know it, so no message repeats it."""
     name: str = "dask"
 
     def open(self, cancelled: Callable[[], bool]) -> Session:
@@ -50,17 +50,17 @@ class _DaskSession(Session):
 
         self._client, self._killed_worker = client, KilledWorker
         self._stop = Event(client=client)
-        self.executor = client.get_executor(pure=False)  # pure calls that are equal would be done once
+        self.executor = client.get_executor(pure=False)  # Dask would run equal pure calls only once
         self.window = 2 * sum(client.nthreads().values())
         self.stopped = self._stop.is_set
 
     def stop(self) -> None:
-        # Cancelling forgets what waits; what runs goes on until it looks at the event.
+        # Shutdown drops queued calls; running ones continue until they check the event.
         try:
             self._stop.set()
             self.executor.shutdown(wait=False)
         except (OSError, RuntimeError):
-            pass  # the scheduler is gone, and with it whoever would wait for the runs
+            pass  # the scheduler is gone, so nothing waits for the runs
         finally:
             self._client.close()
 
@@ -72,15 +72,15 @@ class _DaskSession(Session):
 
 
 def torch_version() -> str:
-    """Asked of each worker; that it can answer shows that it has this program."""
+    """The torch version of a worker. An answer also shows that the worker has this program."""
     return str(torch.__version__)
 
 
 def _check_workers(client: Client) -> None:
-    """See that there are workers, and that each would compute the same numbers as this machine.
+    """Check that there are workers, and that each computes the same numbers as this machine.
 
     Raises:
-        EngineError: if not.
+        EngineError: if there are none, or one lacks this program or has another torch version.
     """
     try:
         client.wait_for_workers(1, timeout=PATIENCE)
@@ -88,7 +88,7 @@ def _check_workers(client: Client) -> None:
         raise EngineError("The Dask cluster has no workers.") from None
     try:
         versions = set(client.run(torch_version).values())
-    except Exception as error:  # whatever importing this program raised over there
+    except Exception as error:  # whatever the import raised on the worker
         raise EngineError(f"A worker of the Dask cluster cannot import moe_sim ({sentence_of(error)}).") from None
     if versions != {torch_version()}:
         there = ", ".join(sorted(versions))

@@ -1,4 +1,4 @@
-"""A sweep: hands runs to an engine, takes their rows, and survives what happens to workers."""
+"""Runs a sweep: submits runs to an engine, collects their rows, and survives crashed workers."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.store import Histories, Store
 from moe_sim.sweep.worker import FAILED, HISTORY, STOPPED, Row, StopFlag, failed_row, run_cell, sentence_of
 
-ENDED_ITS_WORKER = "it ended its worker process"
+ENDED_ITS_WORKER = "the run crashed its worker process"
 LOOK_INTERVAL = 0.1
-"""Seconds between two looks whether the sweep was cancelled."""
+"""Seconds between checks whether the sweep was cancelled."""
 
 Work = Callable[[Cell, StopFlag, bool], Row]
 OnRow = Callable[[Row], None]
 
 
 class Sweep:
-    """Some runs, each done once. One thread calls `run`; any thread may cancel it and read how far it is.
+    """A set of runs, each computed once. One thread calls `run`; any thread may cancel it and read its progress.
 
-    When a worker dies, the runs that were in its executor are done again, one at a time; one that ends a worker all
-    alone is reported as failed and the others go on.
+    When a worker dies, the runs in its executor are retried one at a time. If a run crashes its worker on its own, it
+    is reported as failed and the rest continue.
 
     Args:
-        cells: the runs; equal ones count once.
-        engine: what computes them.
-        store: keeps the rows as they come; runs that it has are not done again.
-        histories: keeps whole runs; one that it has not is done again.
-        work: does one run in a worker and must be importable there.
+        cells: the runs; duplicates count once.
+        engine: computes the runs.
+        store: saves rows as they arrive; runs that it already has are skipped.
+        histories: saves whole runs; a run missing here is repeated.
+        work: computes one run in a worker; must be importable there.
     """
 
     def __init__(
@@ -55,53 +55,53 @@ class Sweep:
 
     @property
     def total(self) -> int:
-        """Runs that there are to be."""
+        """Number of runs."""
         return len(self._cells)
 
     @property
     def done(self) -> int:
-        """Runs that have a row, also a failed one or one from an earlier time."""
+        """Number of rows so far, including failed runs and rows from earlier sweeps."""
         return len(self._rows)
 
     @property
     def failed(self) -> int:
-        """Rows of runs that failed."""
+        """Number of failed runs."""
         return sum(row["status"] == FAILED for row in self.rows)
 
     @property
     def rows(self) -> list[Row]:
-        """The rows so far: first those from an earlier time, then in the order in which they came."""
+        """The rows so far: first those from earlier sweeps, then new ones in order of arrival."""
         with self._lock:
             return list(self._rows.values())
 
     @property
     def seconds_left(self) -> float | None:
-        """By the pace since `run` was called; None before its first row."""
+        """Estimate from the pace since `run` was called; None before its first row."""
         done, started = len(self._rows), self._started
         if started is None or done == self._resumed:
             return None
         return (time.monotonic() - started) / (done - self._resumed) * (self.total - done)
 
     def cancel(self) -> None:
-        """Stop the workers and let `run` return. Rows that are there stay; what was in flight is lost."""
+        """Stop the workers and make `run` return. Finished rows stay; runs in flight are lost."""
         self._cancelled.set()
 
     def run(self, on_row: OnRow | None = None) -> list[Row]:
-        """Do what is missing. Called once.
+        """Compute the missing runs. Can be called once.
 
         Args:
-            on_row: gets each new row, in this thread.
+            on_row: called with each new row, in this thread.
 
         Returns:
             The rows in the order of the cells: all of them, unless the sweep was cancelled.
 
         Raises:
-            EngineError: if the engine cannot work (any more).
-            CannotWriteError: if results cannot be kept.
-            KeyboardInterrupt: after Ctrl-C; the workers are stopped then, and the rows kept.
+            EngineError: if the engine fails.
+            CannotWriteError: if results cannot be saved.
+            KeyboardInterrupt: after Ctrl-C; the workers have been stopped and the rows saved.
         """
         if self.state != "ready":
-            raise RuntimeError("a sweep runs once")
+            raise RuntimeError("a sweep can run only once")
         self.state, self._started = "running", time.monotonic()
         try:
             self._run_missing(on_row or (lambda row: None))
@@ -133,11 +133,11 @@ class Sweep:
                 suspects.extend(ended)
 
     def _run_session(self, suspects: deque[Cell], queue: deque[Cell], on_row: OnRow) -> tuple[list[Cell], bool]:
-        """Do the suspects one at a time and then the queue, until there are no more or a worker has ended.
+        """Run the suspects one at a time, then the queue, until both are empty or a worker dies.
 
         Returns:
-            What was in flight when its worker ended, no longer among the suspects or in the queue; and whether it was
-            there alone.
+            The cells in flight when their worker died, removed from the suspects and the queue; and whether they ran
+            one at a time.
         """
         session = self._engine.open(self._cancelled.is_set)
         given, in_flight, ended = len(suspects) + len(queue), dict[Future[Row], Cell](), list[Cell]()
@@ -156,7 +156,7 @@ class Sweep:
                     else:
                         self._take(cell, row, on_row)
             if not healthy and len(suspects) + len(queue) == given:
-                raise EngineError("The worker processes end as soon as they are started.")
+                raise EngineError("The worker processes exit as soon as they start.")
         except BaseException:
             session.stop()
             raise
@@ -167,8 +167,8 @@ class Sweep:
         return ended, alone
 
     def _hand_out(self, session: Session, source: deque[Cell], in_flight: dict[Future[Row], Cell], most: int) -> bool:
-        """Give the executor runs until it has `most`. False if it is broken, which shows only here where the worker
-        that ended had nothing to do."""
+        """Submit runs until `most` are in flight. False if the executor is broken; only here does the death of an idle
+        worker show."""
         while source and len(in_flight) < most:
             try:
                 future = session.executor.submit(self._work, source[0], session.stopped, self._histories is not None)
@@ -178,7 +178,7 @@ class Sweep:
         return True
 
     def _take(self, cell: Cell, row: Row, on_row: OnRow) -> None:
-        """Keep a row, durably before anybody hears of it."""
+        """Save a row to disk before reporting it."""
         history = row.pop(HISTORY, None)
         if self._histories and history is not None:
             self._histories.keep(cell, history)
@@ -190,9 +190,9 @@ class Sweep:
 
 
 def _row_of(session: Session, cell: Cell, future: Future[Row]) -> Row | None:
-    """What came of a run; None if it has to be done again because its worker ended."""
+    """The row of a run; None if the run must be retried because its worker died."""
     if future.cancelled():
-        return None  # not by us: the scheduler has lost it
+        return None  # by the scheduler, which lost the run; not by us
     error = future.exception()
     if error is None:
         row = future.result()

@@ -1,4 +1,4 @@
-"""What a sweep needs of whatever computes it: an executor, and a way to end it."""
+"""The interface of engines, which compute sweeps: an executor, and a way to stop it."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from moe_sim.sweep.worker import StopFlag
 
 
 class EngineError(Exception):
-    """The engine cannot work. The message is a sentence for the user."""
+    """The engine cannot run. The message is a sentence for the user."""
 
 
 class Session(ABC):
-    """An executor that is open."""
+    """An open executor."""
 
     executor: Executor
     window: int
-    """Runs to hand out at a time: few, so that little is in flight when a worker dies."""
+    """Most runs in flight; few, so that little is lost when a worker dies."""
     stopped: StopFlag
-    """Goes to the workers with each run."""
+    """Sent to the workers with each run."""
 
     @abstractmethod
     def stop(self) -> None:
-        """End it now: a moment later no worker computes any more, whatever it was at."""
+        """Stop now: within moments no worker computes any more."""
 
     @abstractmethod
     def close(self) -> None:
-        """End it when nothing is left to do."""
+        """Shut down after the last run."""
 
     def worker_ended(self, error: BaseException) -> bool:
-        """Whether a future has this exception because its worker ended, and not because of the run itself."""
+        """Whether a future has this exception because its worker died, not because of the run itself."""
         return isinstance(error, BrokenExecutor)
 
 
@@ -44,19 +44,19 @@ class Engine(ABC):
 
     @abstractmethod
     def open(self, cancelled: Callable[[], bool]) -> Session:
-        """Start what computes.
+        """Start the workers.
 
         Args:
-            cancelled: becomes true in the driver's process when the sweep is cancelled.
+            cancelled: returns True, in the driver's process, once the sweep is cancelled.
 
         Raises:
-            EngineError: if that is not possible, with a sentence that says why.
+            EngineError: if the workers cannot be started.
         """
 
 
 @dataclass(frozen=True)
 class InProcess(Engine):
-    """Any executor whose workers are threads of this process, or its caller."""
+    """Any executor that computes in threads of this process, or in the calling thread."""
 
     name: str
     make: Callable[[], Executor]
@@ -79,10 +79,10 @@ class _InProcessSession(Session):
 
 
 class SerialExecutor(Executor):
-    """Does each call when it is submitted."""
+    """Runs each call when it is submitted."""
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """The call is over when this returns; a Ctrl-C in it goes to the caller."""
+        """Run the call before returning; Ctrl-C during the call reaches the caller."""
         future: Future[Any] = Future()
         try:
             future.set_result(fn(*args, **kwargs))

@@ -1,4 +1,4 @@
-"""How long a sweep will take, from a few steps of a few of its runs."""
+"""Estimates the duration of a sweep from a few steps of a few of its runs."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from moe_sim.sweep.grid import Cell
 from moe_sim.trainer.trainer import Trainer
 
 SAMPLES = 3
-"""So many runs, evenly spread over the sweep, are tried."""
+"""Number of runs sampled, spread evenly over the sweep."""
 WARM_UP, TIMED = 2, 6
-"""Steps of each."""
+"""Steps of each sampled run: untimed, then timed."""
 
 
 def estimated_seconds(cells: Sequence[Cell], workers: int) -> float:
-    """Seconds that all cells will take on so many workers, by the time that a few of them need here."""
+    """Seconds that all cells will take on `workers` workers, extrapolated from a few runs timed here."""
     if not cells:
         return 0.0
     count = min(SAMPLES, len(cells))

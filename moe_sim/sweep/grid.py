@@ -1,4 +1,4 @@
-"""Which runs a sweep has: every combination of values, each with several seeds."""
+"""The runs of a sweep: every combination of values, each with several seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from moe_sim.config.run_config import RunConfig
 MOST_RUNS = 100_000
 MOST_IN_RANGE = 1000
 DIGITS = 3
-"""Significant digits of the numbers that a range is cut into, so that links and tables stay short."""
+"""Significant digits of the numbers in a range, so that links and tables stay short."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Cell:
 
     @property
     def run(self) -> str:
-        """A short name of the run, the same wherever the same run is asked for."""
+        """A short name; equal runs have equal names everywhere."""
         return hashlib.sha256(self.key.encode()).hexdigest()[:12]
 
 
@@ -47,14 +47,14 @@ class Grid:
     """Every combination of the values of some knobs × seeds.
 
     Raises:
-        InvalidInput: if the seeds or the number of runs cannot be.
+        InvalidInput: if the seeds, the steps or the number of runs are out of range.
     """
 
     base: RunConfig
     axes: dict[str, tuple[Any, ...]]
-    """Values by knob; they stand in for the base's."""
+    """Values by knob; they replace the base's."""
     seeds: int
-    """How many, from the base's seed on; 1 where the seed is an axis."""
+    """Number of seeds, counting up from the base's; 1 if the seed is an axis."""
     steps: int
 
     def __post_init__(self) -> None:
@@ -69,7 +69,7 @@ class Grid:
             raise InvalidInput(f"That would be {runs:,} runs; a sweep has at most {MOST_RUNS:,}.")
 
     def cells(self) -> tuple[Cell, ...]:
-        """Every run that can be, each once; the seeds of a combination stand together."""
+        """Every valid run, each once; the seeds of a combination are adjacent."""
         cells = {}
         for combination, _ in self._combinations():
             for config in self._seeded(combination) if combination else ():
@@ -78,7 +78,7 @@ class Grid:
         return tuple(cells.values())
 
     def left_out(self) -> dict[str, int]:
-        """How many runs cannot be, by the sentence that says why not: a top-k above the number of experts, for one."""
+        """Number of invalid runs by reason, such as a top-k above the number of experts."""
         reasons = Counter(reason for _, reason in self._combinations() if reason)
         return {reason: count * self.seeds for reason, count in reasons.items()}
 
@@ -90,16 +90,16 @@ class Grid:
                 yield None, next(iter(problems(error).values()))
 
     def _seeded(self, config: RunConfig) -> Iterator[RunConfig]:
-        """The combination with each of the seeds, which `__post_init__` has checked."""
+        """The combination with each seed; `__post_init__` has checked their range."""
         return (config.model_copy(update={"seed": config.seed + i}) for i in range(self.seeds))
 
 
 def parse_values(name: str, text: str) -> tuple[Any, ...]:
-    """The values of a knob that a text lists: `0,0.01,0.1`, and ranges `2..8` (whole numbers, all of them), `0..1:5`
-    (so many, evenly spaced) and `0.001..1:4:log` (geometric).
+    """Parse a list of values of a knob: `0,0.01,0.1`, and ranges `2..8` (all whole numbers), `0..1:5` (5 values, evenly
+    spaced) and `0.001..1:4:log` (geometric).
 
     Raises:
-        InvalidInput: with a sentence that names the knob and what is allowed.
+        InvalidInput: naming the knob and what is allowed.
     """
     if name not in KNOBS:
         raise InvalidInput(f"There is no knob named {name[:40]!r}.")
@@ -129,14 +129,14 @@ def _parse_part(name: str, part: str) -> list[Any]:
 
 
 def _spread(name: str, part: str, low: float, high: float, how: list[str]) -> list[float]:
-    """So many numbers from `low` to `high`."""
+    """Evenly or geometrically spaced numbers from `low` to `high`."""
     count, *scale = how
     if not (count.isascii() and count.isdigit() and len(count) <= 4 and 2 <= int(count) <= MOST_IN_RANGE):
         raise InvalidInput(f"{_what(name)} needs 2 to {MOST_IN_RANGE} values in its range, not {count[:40]!r}.")
     if scale not in ([], ["log"]):
         raise InvalidInput(f"{_what(name)} has a range {part[:40]!r}, not LOW..HIGH:COUNT or LOW..HIGH:COUNT:log.")
     if scale and low <= 0:
-        raise InvalidInput(f"{_what(name)} has a range spaced by log, so it must begin above 0, not at {low:g}.")
+        raise InvalidInput(f"{_what(name)} has a logarithmic range, which must start above 0, not at {low:g}.")
     shares = [i / (int(count) - 1) for i in range(int(count))]
     if scale:
         return [low * (high / low) ** share for share in shares]
@@ -148,7 +148,7 @@ def _rounded(name: str, number: float) -> float | int:
 
 
 def _valid(name: str, text: str) -> Any:
-    """One value, as `RunConfig` reads it. The knobs beside it are such that every value of any other knob fits."""
+    """One value, as `RunConfig` reads it. The other knobs are set so that every value of this one is allowed."""
     try:
         config = RunConfig(**{"num_experts": 64, "top_k": 2, name: parse_value(name, text)})
     except ValidationError as error:

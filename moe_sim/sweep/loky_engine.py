@@ -1,4 +1,4 @@
-"""Worker processes on this machine, by loky."""
+"""Runs a sweep in worker processes on this machine, with loky."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from moe_sim.sweep.engine import Engine, Session
 from moe_sim.sweep.worker import never
 
 NICENESS = 5
-"""Workers give way to whatever else runs here: a live page stays smooth beside them."""
+"""Workers yield to everything else on this machine, so a live page stays smooth."""
 WATCH_INTERVAL = 0.5
-"""Seconds between two looks whether the driver is still there."""
+"""Seconds between checks that the driver is still alive."""
 
 
 @dataclass(frozen=True)
 class Loky(Engine):
-    """loky does not import the main module anew in each worker, as spawned and forked pools do: Streamlit's would run
-    the page."""
+    """Unlike other process pools, loky does not import the main module in each worker; Streamlit's runs the page."""
 
     workers: int
     name: str = "loky"
@@ -33,7 +32,7 @@ class Loky(Engine):
 
 class _LokySession(Session):
     def __init__(self, workers: int) -> None:
-        from loky import ProcessPoolExecutor  # here, because a page that sweeps nothing does without
+        from loky import ProcessPoolExecutor  # imported here: a page without a sweep does not need it
 
         self.executor = self._pool = ProcessPoolExecutor(
             max_workers=workers,
@@ -42,7 +41,7 @@ class _LokySession(Session):
             env={"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
         )
         self.window = 2 * workers
-        self.stopped = never  # `stop` does not ask
+        self.stopped = never  # `stop` kills the workers instead
 
     def stop(self) -> None:
         self._pool.shutdown(kill_workers=True)
@@ -52,8 +51,11 @@ class _LokySession(Session):
 
 
 def prepare_worker(driver: int) -> None:
-    """Called once in each worker, with the process id of the driver: stay in the background, leave Ctrl-C to the
-    driver, and do not outlive it."""
+    """Set up a worker: low priority, Ctrl-C left to the driver, exit when the driver exits.
+
+    Args:
+        driver: its process id.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(os, "nice"):
         os.nice(NICENESS)

@@ -1,4 +1,4 @@
-"""What is read off a sweep's table: its measures in words, its axes, means over seeds, the Pareto front."""
+"""Reads a sweep's table: its measures and their labels, axes, means over seeds, the Pareto front."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Axes = Mapping[str, Sequence[Any]]
-"""The values of each knob that a sweep goes through, in their order."""
+"""The values of each swept knob, in order."""
 
 
 @dataclass(frozen=True)
 class Measure:
-    """One number of a run's end, as it is shown."""
+    """How one of a run's final metrics is shown."""
 
     label: str
     note: str
-    """How it was taken."""
+    """How it was measured."""
     digits: int = 2
     factor: float = 1
-    """The shown number is so many times the one in the table."""
+    """The shown number divided by the one in the table."""
     unit: str = ""
     log: bool = False
     better_low: bool = False
-    """Whether less of it is better, without a doubt."""
+    """Whether lower is always better."""
 
     @property
     def title(self) -> str:
@@ -41,7 +41,7 @@ class Measure:
         return f"{self.label}, {self.unit}" if self.unit else self.label
 
     def text(self, shown: float) -> str:
-        """A shown number in words; nothing for NaN."""
+        """A shown number as text; empty for NaN."""
         if math.isnan(shown):
             return ""
         if math.isinf(shown):
@@ -57,7 +57,7 @@ MEASURES: dict[str, Measure] = {
     "task_loss": Measure("Task loss", _MEAN, 3, better_low=True),
     "eval_task_loss": Measure("Task loss, held-out", _MEAN, 3, better_low=True),
     "max_load": Measure("Largest load", _SMOOTHED, 0, 100, "%", better_low=True),
-    "eval_max_load": Measure("Largest load, held-out", "when it was last looked at", 0, 100, "%", better_low=True),
+    "eval_max_load": Measure("Largest load, held-out", "at the last evaluation", 0, 100, "%", better_low=True),
     "imbalance_ratio": Measure("Imbalance ratio max/min", _SMOOTHED, log=True, better_low=True),
     "dead_experts": Measure("Dead experts", _SMOOTHED, 1, better_low=True),
     "specialization": Measure("Specialization", _SMOOTHED),
@@ -66,24 +66,24 @@ MEASURES: dict[str, Measure] = {
     "router_entropy": Measure("Router entropy", _MEAN),
     "dropped_fraction": Measure("Dropped", _MEAN, 1, 100, "%", better_low=True),
     "unserved_fraction": Measure("Unserved tokens", _MEAN, 1, 100, "%", better_low=True),
-    "first_dead_step": Measure("First dead expert at step", "of the runs in which one died", 0),
+    "first_dead_step": Measure("First dead expert at step", "over the runs in which one died", 0),
 }
 """Measures by their columns."""
 
 
 @dataclass(frozen=True)
 class Group:
-    """The runs of one combination of axis values; they differ in the seed."""
+    """The runs of one combination of axis values, which differ in the seed."""
 
     settings: Mapping[str, Any]
     runs: pd.DataFrame
 
     def shown(self, name: str) -> np.ndarray:
-        """(runs,) a measure as it is shown; NaN where a run has none."""
+        """(runs,) a measure in shown units; NaN where a run has none."""
         return shown(self.runs, name)
 
     def mean(self, name: str) -> float:
-        """The mean of the runs that have the measure; NaN if none has, ∞ if one is."""
+        """The mean over the runs that have the measure; NaN if none has it, ∞ if one is ∞."""
         values = self.shown(name)
         values = values[~np.isnan(values)]
         return float(values.mean()) if len(values) else math.nan
@@ -96,17 +96,17 @@ class Group:
 
 
 def shown(frame: pd.DataFrame, name: str) -> np.ndarray:
-    """(rows,) a measure as it is shown; NaN where a row has none."""
+    """(rows,) a measure in shown units; NaN where a row has none."""
     return MEASURES[name].factor * frame[name].to_numpy(dtype=float, na_value=np.nan)
 
 
 def complete(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of runs that came to their end."""
+    """The rows of runs that finished."""
     return frame[frame["status"] == "done"]
 
 
 def counted(frame: pd.DataFrame) -> str:
-    """How many runs there are to show, and how many were left out for which reason, in words."""
+    """The number of runs shown, and of those left out by reason, as text."""
     status = [str(word) for word in frame["status"]]
     done = status.count("done")
     words = f"{done:,} run" + "s" * (done != 1)
@@ -115,14 +115,14 @@ def counted(frame: pd.DataFrame) -> str:
 
 
 def plain(name: str, value: Any) -> Any:
-    """A cell of a knob's column as the knob has it: None for off, and no numpy."""
+    """A cell of a knob's column as a plain Python value; None for off."""
     knob = KNOBS[name]
     missing = value is None or value != value
     return None if missing and knob.optional else knob.kind(value)
 
 
 def axes_of(frame: pd.DataFrame) -> dict[str, tuple[Any, ...]]:
-    """The knobs, but for the seed, of which a table has several values, each with its values in order."""
+    """The knobs other than the seed that take several values in a table, with their sorted values."""
     axes = {}
     for name in KNOBS:
         values = {plain(name, value) for value in frame[name].unique()} if name != "seed" else set()
@@ -132,13 +132,13 @@ def axes_of(frame: pd.DataFrame) -> dict[str, tuple[Any, ...]]:
 
 
 def _rank(name: str, value: Any) -> float:
-    """Where a value stands among those of its knob; off, no limit, comes last."""
+    """Sort key of a knob's value; off, meaning no limit, comes last."""
     choices = KNOBS[name].choices
     return choices.index(value) if choices else math.inf if value is None else float(value)
 
 
 def groups(frame: pd.DataFrame, axes: Axes) -> list[Group]:
-    """The runs of a table by combination, in the order of the axes; combinations without a run are not there."""
+    """The runs of a table by combination, in the order of the axes; combinations without a run are omitted."""
     rows: dict[tuple[Any, ...], list[int]] = {}
     columns = [[plain(name, value) for value in frame[name]] for name in axes]
     for row, values in enumerate(zip(*columns, strict=True) if columns else [()] * len(frame)):
@@ -150,7 +150,7 @@ def groups(frame: pd.DataFrame, axes: Axes) -> list[Group]:
 
 
 def restricted(frame: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
-    """The rows in which each of these knobs has that value."""
+    """The rows in which each of these knobs has the given value."""
     keep = np.ones(len(frame), dtype=bool)
     for name, value in values.items():
         keep &= np.array([plain(name, cell) == value for cell in frame[name]], dtype=bool)
@@ -158,23 +158,23 @@ def restricted(frame: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def in_words(values: Mapping[str, Any]) -> str:
-    """A combination in short words: `α 0.03, experts 8`."""
+    """A combination as short text: `α 0.03, experts 8`."""
     return ", ".join(f"{short_label(name)} {format_value(value).replace('_', ' ')}" for name, value in values.items())
 
 
 def short_label(name: str) -> str:
-    """A knob's name for small places."""
+    """A knob's name for tight spaces."""
     return {"aux_loss_coef": "α", "num_experts": "experts", "top_k": "k"}.get(name, KNOBS[name].label.lower())
 
 
 def pareto_front(first: np.ndarray, second: np.ndarray) -> list[int]:
-    """The points that no other one beats: it is at most as large in both and smaller in one.
+    """The points that no other point beats, that is, no other is at most as large in both and smaller in one.
 
     Args:
         first, second: (n,) coordinates, ∞ allowed; a point with NaN is never on the front.
 
     Returns:
-        Their indices, by rising `first`, then by rising `second`.
+        Their indices, sorted by `first`, then by `second`.
     """
     front: list[int] = []
     lowest = None

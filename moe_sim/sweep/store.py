@@ -1,4 +1,4 @@
-"""Where a sweep keeps its results: a table that is complete or not there, and a journal until it is."""
+"""Saves the results of a sweep: in a journal while it runs, then in a table written all at once."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from moe_sim.sweep.worker import DIVERGED, DONE, Row
 
 
 class Store:
-    """The rows of a file, by run. What was added is on disk when `add` returns, in a journal beside the file, also if
-    this process is killed; `finish` makes the file of it. One sweep at a time may use a file.
+    """The rows of a file, by run. `add` appends each row to a journal beside the file, which survives the death of this
+    process; `finish` writes the file. Only one sweep at a time may use a file.
 
     Raises:
-        NotASweepError: if the file or its journal is something else; it stays as it is.
-        CannotWriteError: if results could not be kept there.
+        NotASweepError: if the file or its journal holds something else; it is left unchanged.
+        CannotWriteError: if results could not be saved there.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,24 +38,24 @@ class Store:
             self._rows = {_cell_of(row).key: row for row in kept}
         except ValidationError:
             raise NotASweepError(
-                f"{path} is not a table of this program's sweeps: a configuration cannot be."
+                f"{path} is not a table written by this program's sweeps: it has an invalid configuration."
             ) from None
 
     @property
     def rows(self) -> list[Row]:
-        """All rows, also those of other grids."""
+        """All rows, including those of other grids."""
         return list(self._rows.values())
 
     def row(self, cell: Cell) -> Row | None:
-        """The row of a run that has been done; None if it has not, or failed."""
+        """The row of a finished run; None if it is missing or failed."""
         row = self._rows.get(cell.key)
         return row if row and row["status"] in (DONE, DIVERGED) else None
 
     def add(self, row: Row) -> None:
-        """Keep a row, in place of an older one of the same run.
+        """Save a row, replacing an older one of the same run.
 
         Raises:
-            CannotWriteError: if that cannot be.
+            CannotWriteError: if it cannot be written.
         """
         try:
             with self.journal.open("ab") as journal:
@@ -65,14 +65,14 @@ class Store:
         self._rows[_cell_of(row).key] = row
 
     def include(self, rows: Iterable[Row]) -> None:
-        """Take rows that another store has kept; they are on disk here only after `finish`."""
+        """Add rows that another store has saved; they reach this disk file only with `finish`."""
         self._rows |= {_cell_of(row).key: row for row in rows}
 
     def finish(self, cells: Collection[Cell]) -> None:
-        """Write the file whole: rows of other grids first, as they stood, then those of `cells` in their order.
+        """Write the whole file: rows of other grids first, in their old order, then those of `cells` in order.
 
         Raises:
-            CannotWriteError: if it cannot be written; the journal stays then.
+            CannotWriteError: if it cannot be written; the journal is kept.
         """
         of_grid = {cell.key for cell in cells}
         first = [row for key, row in self._rows.items() if key not in of_grid]
@@ -81,10 +81,10 @@ class Store:
 
 
 class Histories:
-    """A directory with one run as JSON for each cell, named by the column `run`; each opens in the app.
+    """A directory of runs as JSON, one per cell, named by the column `run`; each opens in the app.
 
     Raises:
-        CannotWriteError: if nothing can be written there.
+        CannotWriteError: if the directory is not writable.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -92,7 +92,7 @@ class Histories:
         self._directory = directory
 
     def has(self, cell: Cell) -> bool:
-        """Whether a run's file is there."""
+        """Whether a run's file exists."""
         return self._path(cell).exists()
 
     def keep(self, cell: Cell, document: str) -> None:
@@ -108,8 +108,8 @@ class Histories:
 
 
 def _read_journal(path: Path) -> list[Row]:
-    """The rows of a journal. A last line that was cut off by the end of its process is cut off the file, too, so that
-    the next row begins a line."""
+    """The rows of a journal. An incomplete last line, left by a process that died, is removed from the file, so that
+    the next row starts a new line."""
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     try:
@@ -117,7 +117,7 @@ def _read_journal(path: Path) -> list[Row]:
     except ValueError:
         rows = [{}]
     if not all(isinstance(row, dict) and set(row) == set(DTYPES) for row in rows):
-        raise NotASweepError(f"{path} is not the journal of a sweep of this program.")
+        raise NotASweepError(f"{path} is not a journal written by this program's sweeps.")
     if len(whole) < len(content):
         with path.open("r+b") as journal:
             journal.truncate(len(whole))

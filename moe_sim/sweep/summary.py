@@ -1,4 +1,4 @@
-"""What a sweep shows, as a short table of text: one line a combination, means over its seeds."""
+"""Formats a sweep as a short text table: one line per combination, with means over its seeds."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def summary_text(rows: Sequence[Row], axes: Sequence[str]) -> str:
     """Mean ± standard deviation over the runs that did not fail, by combination.
 
     Args:
-        rows: of the sweep.
-        axes: the knobs that tell combinations apart.
+        rows: the sweep's rows.
+        axes: the knobs that distinguish the combinations.
     """
     combinations: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""Rows of a sweep as a table: typed columns, in Parquet or CSV."""
+"""Rows of a sweep as a table with typed columns, in Parquet or CSV."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ DTYPES: dict[str, str] = {
     "status": "str",
     "error": "str",
 }
-"""pandas dtype by column. A capacity factor that is off is an empty cell, as is whatever a run has no value for."""
+"""pandas dtype by column. Missing values are empty cells, and so is a capacity factor of off."""
 
 MOST_ROWS = 1_000_000
-"""Rows of a table that is still read."""
+"""Rows of the largest table that is read."""
 
 _NULLABLE = {
     name for name, dtype in DTYPES.items() if dtype in ("Int64", "str") or (name in KNOBS and KNOBS[name].optional)
@@ -46,20 +46,20 @@ _NULLABLE = {
 
 
 def rows_to_frame(rows: Sequence[Row]) -> pd.DataFrame:
-    """One row a run, with the columns of `DTYPES`."""
+    """One table row per run, with the columns of `DTYPES`."""
     import pandas as pd  # here, because it takes half a second to load
 
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in DTYPES.items()})
 
 
 def frame_to_rows(frame: pd.DataFrame) -> list[Row]:
-    """The way back, in plain Python values."""
+    """The inverse of `rows_to_frame`, in plain Python values."""
     columns = {name: _plain(name, frame[name]) for name in DTYPES}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def write_table(rows: Sequence[Row], path: Path) -> None:
-    """Write a table whole, in the format that the name ends in.
+    """Write a whole table in the format given by the file's suffix.
 
     Raises:
         CannotWriteError: if it cannot be written.
@@ -71,7 +71,7 @@ def table_bytes(rows: Sequence[Row], ending: str) -> bytes:
     """The content of a file with one of `ENDINGS`."""
     frame = rows_to_frame(rows)
     if ending == ".csv":
-        from moe_sim.history.to_csv import frame_to_csv  # here, because it brings the drawing of figures with it
+        from moe_sim.history.to_csv import frame_to_csv
 
         return frame_to_csv(frame).encode()
     buffer = io.BytesIO()
@@ -80,33 +80,33 @@ def table_bytes(rows: Sequence[Row], ending: str) -> bytes:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """A table that `write_table` wrote.
+    """Read a table that `write_table` wrote.
 
     Raises:
-        NotASweepError: if the file is something else.
+        NotASweepError: if the file holds something else.
     """
     try:
         return table_from(path.read_bytes(), path.suffix.lower(), foreign=False)
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise NotASweepError(f"{path} is not a table that can be read: {error.strerror}.") from None
+        raise NotASweepError(f"{path} cannot be read: {error.strerror}.") from None
     except NotASweepError as error:
-        raise NotASweepError(f"{path} is not a table of this program's sweeps: {error}.") from None
+        raise NotASweepError(f"{path} is not a table written by this program's sweeps: {error}.") from None
 
 
 def table_from(content: bytes, ending: str, most_rows: int = MOST_ROWS, *, foreign: bool = True) -> pd.DataFrame:
-    """A table out of the content of a file with one of `ENDINGS`.
+    """Parse a table from the content of a file with one of `ENDINGS`.
 
     Args:
         content: the file.
-        ending: its kind.
-        most_rows: a file of more is not unpacked.
-        foreign: whether somebody else may have made it, who is not to reach this process.
+        ending: its suffix.
+        most_rows: a file with more rows is rejected before it is unpacked.
+        foreign: whether the file is untrusted; if so, Parquet is parsed in a separate process.
 
     Raises:
-        NotASweepError: if it is something else, in words that complete “It is not one: …”; `TooManyRowsError` for more
-            rows.
+        NotASweepError: if it is something else; the message completes “It is not a table: …”. `TooManyRowsError` if it
+            has too many rows.
     """
     import pandas as pd
 
@@ -121,11 +121,11 @@ def table_from(content: bytes, ending: str, most_rows: int = MOST_ROWS, *, forei
             columns = {name: _values(name, columns[name]) for name in names}
         return pd.DataFrame({name: pd.Series(columns[name], dtype=DTYPES[name]) for name in names})
     except (TypeError, ValueError, OverflowError, KeyError):
-        raise NotASweepError("its columns hold something else") from None
+        raise NotASweepError("its columns hold unexpected values") from None
 
 
 def _values(name: str, cells: Sequence[str]) -> list[Any]:
-    """What the cells of a CSV file stand for."""
+    """Parse the cells of a CSV column."""
     from moe_sim.history.to_csv import unescape
 
     readers: dict[str, Callable[[str], Any]] = {

@@ -1,7 +1,7 @@
-"""Bytes → columns of a sweep's table, for files from anywhere: little is unpacked before it is known to be small.
+"""Parses the columns of a sweep's table from untrusted files; little is unpacked before it is known to be small.
 
-pyarrow can still end the process it is in: some broken Parquet files make it call `abort`. A server therefore has them
-read by `columns_of_foreign_parquet`, in a process of their own, which runs this file and nothing else of ours.
+pyarrow can still crash its process: some broken Parquet files make it call `abort`. A server therefore reads them with
+`columns_of_foreign_parquet`, in a separate process that runs this file and nothing else of ours.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
     from pyarrow.parquet import FileMetaData
 
 LARGEST_FOOTER = 1_000_000
-"""Bytes of what a Parquet file says of itself; of ours some 30,000."""
+"""Bytes of a Parquet file's footer; ours have about 30,000."""
 MOST_PARTS = 1_000
-"""Columns, row groups or levels that a Parquet file may say it has."""
+"""Columns, row groups or levels that a Parquet file may declare."""
 LARGEST_UNPACKED = 200_000_000
-"""Bytes that the columns may come to, by the file's own account."""
+"""Unpacked size of all columns in bytes, as the file declares it."""
 CODECS = {"SNAPPY", "UNCOMPRESSED"}
-"""Ours is the first. Others make a thousand times as much of a byte, and a file may lie about how much it will be."""
+"""Our files use the first. Other codecs can expand a byte a thousandfold, and a file may lie about its size."""
 LONGEST_CELL = 400
-"""Characters of a text."""
+"""Bytes of a text cell in a Parquet file."""
 LONGEST_LINE = 20_000
-"""Characters of a line of CSV."""
+"""Bytes of a line of CSV."""
 LARGEST_PROCESS = 4_000_000_000
-"""Bytes of address space for reading a foreign Parquet file. Most of it is never used."""
+"""Bytes of address space for the process that reads a foreign Parquet file. Most of it is never used."""
 PATIENCE = 20.0
-"""Seconds for reading a foreign Parquet file; a large one takes two."""
+"""Timeout in seconds for reading a foreign Parquet file; a large one takes two."""
 
 Columns = Mapping[str, Sequence[Any]]
 
@@ -42,7 +42,7 @@ _one_at_a_time = Lock()
 
 
 class NotASweepError(Exception):
-    """A file is not what a sweep wrote. The message is a sentence for the user, or how one ends."""
+    """A file was not written by a sweep. The message is a sentence for the user, or the end of one."""
 
 
 class TooManyRowsError(NotASweepError):
@@ -58,21 +58,21 @@ def columns_of_parquet(content: bytes, names: Sequence[str], texts: Sequence[str
     Args:
         content: the file.
         names: the columns to read.
-        texts: those of them that hold texts. One that stands in many rows is unpacked once.
-        most_rows: a file of more is not unpacked.
+        texts: those of them that hold texts; a text repeated in many rows is unpacked once.
+        most_rows: a file with more rows is rejected before it is unpacked.
 
     Returns:
-        The cells of each column, None for one that is empty. What the file says about pandas is not looked at.
+        The cells of each column, None where empty. The file's pandas metadata is ignored.
 
     Raises:
-        NotASweepError: if it is not such a file, lacks a column, or would be too large unpacked; `TooManyRowsError` for
-            more rows.
+        NotASweepError: if it is something else, lacks a column, or would be too large unpacked; `TooManyRowsError` if
+            it has too many rows.
     """
-    import pyarrow as pa  # here, because it takes a while to load
+    import pyarrow as pa  # imported here: it loads slowly
     from pyarrow import parquet
 
     if not 0 < int.from_bytes(content[-8:-4], "little") <= LARGEST_FOOTER:
-        raise NotASweepError("it does not end as a Parquet file does")
+        raise NotASweepError("it does not end like a Parquet file")
     try:
         opened = partial(
             parquet.ParquetFile, pa.BufferReader(content), arrow_extensions_enabled=False,
@@ -85,11 +85,11 @@ def columns_of_parquet(content: bytes, names: Sequence[str], texts: Sequence[str
         table = file.read(columns=list(names))
         return {name: _unpacked(table.column(name)).to_pylist() for name in names}
     except (pa.ArrowException, OSError, ValueError, KeyError):
-        raise NotASweepError("it is no Parquet file that can be read") from None
+        raise NotASweepError("it is not a readable Parquet file") from None
 
 
 def columns_of_foreign_parquet(content: bytes, names: Sequence[str], texts: Sequence[str], most_rows: int) -> Columns:
-    """`columns_of_parquet` in a process of its own, which may run out of time or memory or end as it likes."""
+    """Run `columns_of_parquet` in a separate process, with limits on its time and memory; it may crash."""
     request = json.dumps({"names": names, "texts": texts, "most_rows": most_rows})
     try:
         with _one_at_a_time:
@@ -97,7 +97,7 @@ def columns_of_foreign_parquet(content: bytes, names: Sequence[str], texts: Sequ
                                   timeout=PATIENCE, check=True)  # fmt: skip
         answer = json.loads(done.stdout)
     except (subprocess.SubprocessError, ValueError):
-        raise NotASweepError("it is no Parquet file that can be read") from None
+        raise NotASweepError("it is not a readable Parquet file") from None
     if answer.get("too_many_rows"):
         raise TooManyRowsError(most_rows)
     if "refused" in answer:
@@ -106,7 +106,7 @@ def columns_of_foreign_parquet(content: bytes, names: Sequence[str], texts: Sequ
 
 
 def _see_that_it_is_small(metadata: FileMetaData, most_rows: int) -> None:
-    """By what the file says of itself, before anything is unpacked."""
+    """Check the sizes that the file declares, before anything is unpacked."""
     groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
     if max(metadata.num_rows, sum(group.num_rows for group in groups)) > most_rows:
         raise TooManyRowsError(most_rows)
@@ -114,7 +114,7 @@ def _see_that_it_is_small(metadata: FileMetaData, most_rows: int) -> None:
     if sum(chunk.total_uncompressed_size for chunk in chunks) > LARGEST_UNPACKED:
         raise NotASweepError("it is too large unpacked")
     if not {chunk.compression for chunk in chunks} <= CODECS:
-        raise NotASweepError("it is packed in a way that is not ours")
+        raise NotASweepError("it uses another compression than ours")
 
 
 def _see_that_they_are_there(names: Sequence[str], found: Sequence[str]) -> None:
@@ -122,11 +122,11 @@ def _see_that_they_are_there(names: Sequence[str], found: Sequence[str]) -> None
     if missing:
         raise NotASweepError(f"it has no column {missing[0]}")
     if len(set(found)) < len(found):
-        raise NotASweepError("it has a column twice")
+        raise NotASweepError("it has a duplicate column")
 
 
 def _unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """A column of plain values; each text is written out only once it is known to be short."""
+    """A column of plain values; texts are expanded only once they are known to be short."""
     import pyarrow as pa
     from pyarrow import compute
 
@@ -139,13 +139,13 @@ def _unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 def columns_of_csv(content: bytes, names: Sequence[str], most_rows: int) -> Columns:
-    """Read some columns of a CSV file in which every line is a row.
+    """Read some columns of a CSV file with one row per line.
 
     Returns:
         The cells of each column as text.
 
     Raises:
-        NotASweepError: if it is not such a file, or lacks a column; `TooManyRowsError` for more rows.
+        NotASweepError: if it is something else or lacks a column; `TooManyRowsError` if it has too many rows.
     """
     lines = content.removesuffix(b"\n").split(b"\n", most_rows + 1)
     if len(lines) > most_rows + 1:
@@ -153,7 +153,7 @@ def columns_of_csv(content: bytes, names: Sequence[str], most_rows: int) -> Colu
     header, *rows = [_cells(line.removesuffix(b"\r")) for line in lines]
     _see_that_they_are_there(names, header)
     if {len(row) for row in rows} - {len(header)}:
-        raise NotASweepError("its lines are not of one length")
+        raise NotASweepError("its lines have different numbers of cells")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
     return {name: columns.get(name, ()) for name in names}
 
@@ -164,11 +164,11 @@ def _cells(line: bytes) -> list[str]:
     try:
         return next(csv.reader([line.decode("utf-8")], strict=True), [])
     except (csv.Error, UnicodeDecodeError):
-        raise NotASweepError("it is no CSV file that can be read") from None
+        raise NotASweepError("it is not a readable CSV file") from None
 
 
 def _answer() -> None:
-    """What `columns_of_foreign_parquet` asks of the process that it starts."""
+    """Serve `columns_of_foreign_parquet`, in the process that it starts."""
     request = json.loads(sys.argv[1])
     try:
         _limit_memory()
@@ -181,7 +181,7 @@ def _answer() -> None:
 
 
 def _limit_memory() -> None:
-    """Where the system can do that."""
+    """Limit the address space where the system supports it."""
     if sys.platform != "win32":
         import resource
 

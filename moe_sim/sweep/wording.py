@@ -1,4 +1,4 @@
-"""A sweep in words: the command that does it, values to begin with, time left."""
+"""Text for sweeps: the command line, suggested values, durations."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from moe_sim.sweep.grid import Grid
 
 MOST_SUGGESTED = 7
 DECADES = "0,0.001,0.01,0.03,0.1,1,10"
-"""Of α: what it does differs by powers of ten."""
+"""Suggested α: it takes powers of ten to see a difference."""
 
 
 def command_of(grid: Grid, out: str = "sweep.parquet") -> str:
-    """The command line that does a sweep."""
+    """The command line that runs a sweep."""
     base = grid.base.model_dump()
     moved = {name: value for name, value in base.items() if name not in grid.axes and value != KNOBS[name].default}
     texts = {name: format_value(value) for name, value in moved.items() if name != "seed"}
@@ -28,12 +28,12 @@ def command_of(grid: Grid, out: str = "sweep.parquet") -> str:
 
 
 def values_in_words(values: Sequence[Any]) -> str:
-    """Values as the command line takes them."""
+    """Values in the command line's format."""
     return ",".join(format_value(value) for value in values)
 
 
 def suggested_values(knob: Knob) -> str:
-    """Values of a knob that a first sweep may go through."""
+    """Values of a knob for a first sweep."""
     if knob.name == "aux_loss_coef":
         return DECADES
     if knob.choices:
@@ -50,7 +50,7 @@ def suggested_values(knob: Knob) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A span of time in round words."""
+    """A duration in round numbers."""
     if seconds < 10:
         return "a few seconds"
     if seconds < 90:

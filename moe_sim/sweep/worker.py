@@ -1,4 +1,4 @@
-"""What a worker does: one run of a sweep, from its configuration to a row of plain values."""
+"""Runs in a worker: trains one run of a sweep and returns a row of plain values."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from moe_sim.trainer.trainer import Trainer
 Row = dict[str, Any]
 """`run`, every knob by its name, `steps`, the fields of `FinalMetrics`, `status` and `error`."""
 StopFlag = Callable[[], bool]
-"""True once the run is to end before its time."""
+"""Returns True once the run should stop early."""
 
 DONE, DIVERGED, FAILED, STOPPED = "done", "diverged", "failed", "stopped"
 HISTORY = "history"
-"""Key of the run as JSON in a row that is on its way from the worker; no column of the table."""
+"""Key of the run as JSON in a row sent by a worker; not a column of the table."""
 POLL_INTERVAL = 0.25
-"""Seconds between two looks at the stop flag, which may be a question to another machine."""
+"""Seconds between checks of the stop flag, which may have to ask another machine."""
 
 
 def never() -> bool:
-    """The stop flag of a run that nobody stops."""
+    """A stop flag that is never set."""
     return False
 
 
 def run_cell(cell: Cell, stopped: StopFlag = never, with_history: bool = False) -> Row:
-    """Do one run.
+    """Train one run.
 
     Args:
         cell: the run.
-        stopped: asked every now and then; a run that is stopped gives a row with status "stopped".
+        stopped: polled during training; a stopped run gives a row with status "stopped".
         with_history: add the whole run as JSON under `HISTORY`.
 
     Returns:
-        The run's row. It holds nothing that differs between two times or machines alike. An exception makes a row with
-        status "failed" and its sentence.
+        The run's row, the same whenever and wherever the run is repeated on an identical machine. An exception gives a
+        row with status "failed" and an error message.
     """
     try:
         with _one_torch_thread():
@@ -57,17 +57,17 @@ def run_cell(cell: Cell, stopped: StopFlag = never, with_history: bool = False) 
 
 
 def failed_row(cell: Cell, sentence: str) -> Row:
-    """The row of a run that has no result."""
+    """The row of a run without a result."""
     return _fill(cell, asdict(final_metrics(History(cell.config), diverged=False)), FAILED, sentence)
 
 
 def sentence_of(error: BaseException) -> str:
-    """One line on an exception."""
+    """An exception in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
 
 
 def _train(trainer: Trainer, steps: int, stopped: StopFlag) -> bool:
-    """All steps, or as many as there are before it diverges. False if it was stopped."""
+    """Train all steps, or until the run diverges. False if it was stopped."""
     next_look = time.monotonic()
     for _ in range(steps):
         if time.monotonic() >= next_look:
@@ -90,14 +90,14 @@ def _fill(cell: Cell, outcome: Row, status: str, error: str | None) -> Row:
 
 
 def _document(trainer: Trainer) -> str:
-    from moe_sim.history.to_json import run_to_json  # here, because it brings the drawing of figures with it
+    from moe_sim.history.to_json import run_to_json
 
     return run_to_json(trainer.history, trainer.probe())
 
 
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
-    """As on the page: the same configuration gives the same numbers. Runs are done side by side instead."""
+    """Use one torch thread, as the page does, for equal numbers; it is the runs that are parallel."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,4 +1,4 @@
-"""`python -m moe_sim`: the numbers of a trainer, a sentence for what cannot be, and files that are whole or absent."""
+"""`python -m moe_sim`: the numbers of a trainer, a sentence for invalid arguments, no incomplete files."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
-    """The command as a user would give it."""
+    """Run the command as a user would."""
     return subprocess.run(
         [sys.executable, "-W", "error", "-m", "moe_sim", *words], cwd=ROOT, capture_output=True, text=True, timeout=120
     )
@@ -43,7 +43,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def browser(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The browser that tests/run.sh found; Playwright's own where there is no other."""
+    """The browser that tests/run.sh found, or else Playwright's own."""
     path = os.environ.get("CHROME") or next(filter(None, map(shutil.which, images.BROWSERS)), None)
     if path is None:
         with sync_playwright() as playwright:
@@ -52,8 +52,8 @@ def browser(monkeypatch: pytest.MonkeyPatch) -> str:
     return path
 
 
-def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
-    """The one sentence on stderr with which a command line is refused."""
+def rejection(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one sentence on stderr that rejects a command line."""
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -79,7 +79,7 @@ def test_a_run_has_the_numbers_of_a_trainer_to_the_last_digit(tmp_path: Path) ->
     assert f"step 30, task loss {trainer.history.column('task_loss')[-20:].mean():.3f}" in lines[0]
 
 
-def test_every_kind_of_file_is_written_in_one_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_run_writes_every_kind_of_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     paths = [tmp_path / name for name in ("a.json", "b.csv", "c.HTML")]
     assert main(["train", "--steps", "12", *(word for path in paths for word in ("--out", str(path)))]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "b.csv", "c.HTML"]
@@ -93,12 +93,12 @@ def test_every_kind_of_file_is_written_in_one_go(tmp_path: Path, capsys: pytest.
     assert capsys.readouterr().out.startswith("Starting.")
 
 
-def test_without_a_file_there_is_still_the_line_of_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_file_the_summary_is_still_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", "--steps", "1", "num_experts=4"]) == 0
     assert "dead experts" in capsys.readouterr().out
 
 
-def test_a_file_that_was_there_is_replaced_and_keeps_its_link(tmp_path: Path) -> None:
+def test_an_existing_file_is_replaced_and_its_symlink_kept(tmp_path: Path) -> None:
     real, link = tmp_path / "real.csv", tmp_path / "run.csv"
     real.write_text("old")
     link.symlink_to(real)
@@ -107,7 +107,7 @@ def test_a_file_that_was_there_is_replaced_and_keeps_its_link(tmp_path: Path) ->
     assert real.read_text().startswith("step,")
 
 
-def test_events_are_followed(tmp_path: Path) -> None:
+def test_planned_changes_are_applied(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     words = ["--events", "5:aux_loss_coef=0.03;7:top_k=2", "--events", "5:capacity_factor=off", "capacity_factor=2"]
     assert main(["train", "--steps", "12", "--out", str(path), *words]) == 0
@@ -121,14 +121,14 @@ def test_events_are_followed(tmp_path: Path) -> None:
     assert path.read_text() == run_to_json(trainer.history, trainer.probe())
 
 
-@pytest.mark.parametrize("own", [(), ("seed=3", "--events", "110:top_k=2", "--events", "150:learning_rate=0.01")])
-def test_the_plan_of_a_preset_is_followed_and_may_be_added_to(own: tuple[str, ...], tmp_path: Path) -> None:
+@pytest.mark.parametrize("added", [(), ("seed=3", "--events", "110:top_k=2", "--events", "150:learning_rate=0.01")])
+def test_the_plan_of_a_preset_is_applied_and_can_be_extended(added: tuple[str, ...], tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    words = ["train", "--preset", "diverging-router", "--steps", "160", "--out", str(path), *own]
+    words = ["train", "--preset", "diverging-router", "--steps", "160", "--out", str(path), *added]
     assert main(words) == 0
     history, _ = run_from_json(path.read_text())
-    assert history.initial_config == PRESETS["diverging-router"].config(3 if own else 0)
-    if own:
+    assert history.initial_config == PRESETS["diverging-router"].config(3 if added else 0)
+    if added:
         assert events_to_text(history.events) == "100:learning_rate=0.1;110:top_k=2;150:learning_rate=0.01"
     else:
         assert history.events == PRESETS["diverging-router"].plan
@@ -155,58 +155,58 @@ def test_a_diverged_run_says_so_and_writes_what_there_is(tmp_path: Path, capsys:
     assert "Diverged." in paths[1].read_text()
 
 
-# What cannot be
+# Invalid arguments
 
-REFUSED = {
+REJECTED = {
     "no command": ([], "command"),
     "no such command": (["fly"], "fly"),
-    "an unknown option": (["train", "--fast"], "train does not understand '--fast'"),
-    "a knob where none belongs": (["presets", "seed=1"], "'seed=1'"),
+    "an unknown option": (["train", "--fast"], "train does not accept '--fast'"),
+    "a knob where none is accepted": (["presets", "seed=1"], "'seed=1'"),
     "an option without a value": (["train", "--steps"], "--steps"),
     "no equals sign": (["train", "seed"], "'seed' is not of the form name=value"),
     "an unknown knob": (["train", "alpha=1"], "no knob named 'alpha'"),
     "a bad value": (["train", "num_experts=99"], "from 2 to 64, not '99'"),
     "a bad value after an option": (["train", "--steps", "3", "aux_loss_coef=nan"], "from 0 to 10"),
-    "knobs that do not go together": (["train", "num_experts=2", "top_k=3"], "from 1 to 2"),
-    "an unknown preset": (["train", "--preset", "doom"], "no preset 'doom'; there are collapse, healthy"),
-    "an event of no form": (["train", "--events", "soon"], "'soon' is not of the form step:knob=value"),
+    "knobs that contradict each other": (["train", "num_experts=2", "top_k=3"], "from 1 to 2"),
+    "an unknown preset": (["train", "--preset", "doom"], "no preset 'doom'; choose from collapse, healthy"),
+    "a malformed event": (["train", "--events", "soon"], "'soon' is not of the form step:knob=value"),
     "an event of a structural knob": (["train", "--events", "5:seed=1"], "with a knob that acts live"),
     "an event out of bounds": (["train", "--events", "5:top_k=9"], "Event at step 5"),
-    "an event too late": (["train", "--steps", "9", "--events", "9:top_k=2"], "step 9 would never act"),
-    "an event that a preset forbids": (["train", "--preset", "top-2", "--events", "5:renormalize=maybe"], "on or off"),
+    "an event too late": (["train", "--steps", "9", "--events", "9:top_k=2"], "step 9 would never happen"),
+    "a bad event beside a preset": (["train", "--preset", "top-2", "--events", "5:renormalize=maybe"], "on or off"),
     "no steps": (["train", "--steps", "0"], "from 1 to 100,000, not '0'"),
     "too many steps": (["train", "--steps", "100001"], "from 1 to 100,000"),
     "half a step": (["train", "--steps", "1.5"], "from 1 to 100,000"),
-    "foreign digits": (["train", "--steps", "٣"], "from 1 to 100,000"),
+    "non-ASCII digits": (["train", "--steps", "٣"], "from 1 to 100,000"),
     "an endless number": (["train", "--steps", "9" * 5000], "from 1 to 100,000"),
     "an unknown suffix": (["train", "--out", "run.pickle"], "'run.pickle' must end in one of .json, .csv, .html"),
     "no suffix": (["train", "--out", "run"], "must end in one of"),
     "a directory that is not there": (["train", "--out", "/no/such/run.json"], "/no/such/run.json: No such file"),
-    "a place where nothing can be written": (["train", "--out", "/proc/run.json"], "Cannot write /proc/run.json"),
-    "figures to nowhere": (["figures"], "--out"),
+    "a directory that is not writable": (["train", "--out", "/proc/run.json"], "Cannot write /proc/run.json"),
+    "figures without a directory": (["figures"], "--out"),
     "figures into a file": (["figures", "--out", "/proc/version/x"], "Cannot write /proc/version/x"),
-    "an unknown format": (["figures", "--out", "x", "--format", "gif"], "no format 'gif'; there are svg, png"),
-    "an unknown figure": (["figures", "--out", "x", "--only", "utilization,pie"], "no figure 'pie'; there are"),
+    "an unknown format": (["figures", "--out", "x", "--format", "gif"], "no format 'gif'; choose from svg, png"),
+    "an unknown figure": (["figures", "--out", "x", "--only", "utilization,pie"], "no figure 'pie'; choose from"),
     "a figure that the task lacks": (["figures", "task=text", "--out", "x", "--only", "routing_map"], "no figure"),
 }
 
 
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_is_one_sentence(
+@pytest.mark.parametrize("name", REJECTED)
+def test_invalid_arguments_get_one_sentence(
     name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, browser: str
 ) -> None:
-    words, expected = REFUSED[name]
+    words, expected = REJECTED[name]
     monkeypatch.chdir(tmp_path)
-    assert expected in refusal(capsys, *words)
+    assert expected in rejection(capsys, *words)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_directory_cannot_be_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.json").mkdir()
-    assert "it is a directory" in refusal(capsys, "train", "--out", str(tmp_path / "run.json"))
+    assert "it is a directory" in rejection(capsys, "train", "--out", str(tmp_path / "run.json"))
 
 
-def test_exit_codes_and_sentences_reach_the_shell() -> None:
+def test_exit_codes_and_messages_reach_the_shell() -> None:
     done = run("train", "alpha=1")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "There is no knob named 'alpha'; `python -m moe_sim knobs` lists them.\n"
@@ -217,8 +217,8 @@ def test_exit_codes_and_sentences_reach_the_shell() -> None:
 # Ctrl-C
 
 
-def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
-    # A shell that starts tests in the background lets its children ignore Ctrl-C.
+def test_ctrl_c_exits_130_and_leaves_no_file(tmp_path: Path) -> None:
+    # In a shell's background job, child processes ignore Ctrl-C.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "from moe_sim.cli.main import main; sys.exit(main())"
     words = ["train", "--steps", "100000", "--out", str(tmp_path / "run.json"), "--out", str(tmp_path / "run.html")]
@@ -235,7 +235,7 @@ def test_ctrl_c_exits_130_and_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[Callable[[float], None]]:
-    """Press Ctrl-C so many seconds from now."""
+    """Returns a function that presses Ctrl-C after some seconds."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     timers: list[threading.Timer] = []
 
@@ -250,10 +250,10 @@ def ctrl_c() -> Iterator[Callable[[float], None]]:
 
 
 class Session:
-    """A browser that is slow, and that complains about its own end when it is cut short, as kaleido's does."""
+    """A slow browser that, like kaleido's, raises its own error when it is cancelled."""
 
     def __init__(self, starting: float = 0.0, drawing: float = 0.0) -> None:
-        self.starting, self.drawing, self.cut_short = starting, drawing, False
+        self.starting, self.drawing, self.cancelled = starting, drawing, False
 
     async def __aenter__(self) -> Session:
         await self.wait(self.starting)
@@ -267,15 +267,15 @@ class Session:
         try:
             await asyncio.sleep(seconds)
         except asyncio.CancelledError:
-            self.cut_short = True
-            raise BrowserFailedError("cut short") from None
+            self.cancelled = True
+            raise BrowserFailedError("cancelled") from None
 
     async def __aexit__(self, *error: object) -> None:
         await asyncio.sleep(self.drawing)
 
 
 @pytest.mark.parametrize(("starting", "drawing"), [(60.0, 0.0), (0.0, 0.5)])
-def test_ctrl_c_is_not_the_browsers_fault_and_cuts_no_drawing_short(
+def test_ctrl_c_is_not_reported_as_a_browser_error_and_cancels_no_drawing(
     starting: float, drawing: float, ctrl_c: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     session = Session(starting, drawing)
@@ -284,10 +284,10 @@ def test_ctrl_c_is_not_the_browsers_fault_and_cuts_no_drawing_short(
     ctrl_c(0.2)
     with pytest.raises(KeyboardInterrupt):
         images.draw(drawings, ("png",), "chromium", lambda name, picture: None)
-    assert session.cut_short == (starting > 0)
+    assert session.cancelled == (starting > 0)
 
 
-def test_ctrl_c_while_a_figure_is_drawn_leaves_whole_ones_only(
+def test_ctrl_c_during_drawing_leaves_only_complete_figures(
     tmp_path: Path,
     browser: str,
     ctrl_c: Callable[[float], None],
@@ -311,7 +311,7 @@ def test_ctrl_c_while_a_figure_is_drawn_leaves_whole_ones_only(
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
 
 
-def test_a_file_whose_writing_is_interrupted_stays_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_write_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "run.json"
     path.write_text("old")
 
@@ -325,7 +325,7 @@ def test_a_file_whose_writing_is_interrupted_stays_as_it_was(tmp_path: Path, mon
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("run.json", "old")]
 
 
-def test_a_full_disk_is_a_sentence(
+def test_a_full_disk_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def full(self: Path, content: bytes) -> int:
@@ -337,7 +337,7 @@ def test_a_full_disk_is_a_sentence(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_is_readable_as_other_files_are(tmp_path: Path) -> None:
+def test_a_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
     write_whole(tmp_path / "one", b"x")
     (tmp_path / "other").write_bytes(b"x")
     assert (tmp_path / "one").stat().st_mode == (tmp_path / "other").stat().st_mode
@@ -359,18 +359,18 @@ def test_presets_and_knobs_are_listed_in_full(capsys: pytest.CaptureFixture[str]
         assert knob.allowed in out
 
 
-def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_command_has_a_help_page(capsys: pytest.CaptureFixture[str]) -> None:
     for command in COMMANDS:
-        with pytest.raises(SystemExit) as left:
+        with pytest.raises(SystemExit) as exited:
             main([command.name, "--help"])
-        assert left.value.code == 0
+        assert exited.value.code == 0
         assert command.help in capsys.readouterr().out
 
 
 # Figures
 
 
-def test_figures_are_pictures_of_1600_by_900(tmp_path: Path, browser: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_figures_are_1600_by_900_images(tmp_path: Path, browser: str, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "new" / "pictures"
     words = ["figures", "--preset", "too-late", "--steps", "12", "--out", str(out), "num_experts=4"]
     assert main([*words, "--only", "utilization, imbalance"]) == 0
@@ -384,31 +384,31 @@ def test_figures_are_pictures_of_1600_by_900(tmp_path: Path, browser: str, capsy
     for path in out.glob("*.svg"):
         drawing = ElementTree.parse(path).getroot()
         assert (drawing.get("width"), drawing.get("height")) == ("1600", "900")
-        words_in_it = " ".join("".join(text.itertext()) for text in drawing.iter("{http://www.w3.org/2000/svg}text"))
-        assert "num_experts=4 · seed=0 · step 12" in words_in_it
-        assert "http" not in words_in_it
+        text_in_it = " ".join("".join(text.itertext()) for text in drawing.iter("{http://www.w3.org/2000/svg}text"))
+        assert "num_experts=4 · seed=0 · step 12" in text_in_it
+        assert "http" not in text_in_it
 
 
-def test_all_figures_are_drawn_where_none_is_named(tmp_path: Path, browser: str, monkeypatch: Any) -> None:
+def test_without_names_all_figures_are_drawn(tmp_path: Path, browser: str, monkeypatch: Any) -> None:
     drawn: dict[str, Any] = {}
     monkeypatch.setattr("moe_sim.cli.main.draw", lambda slides, formats, browser, keep: drawn.update(slides))
     assert main(["figures", "--steps", "1", "--out", str(tmp_path), "--format", "png"]) == 0
     assert {"routing_map", "feedback_share", *PAGE_FIGURES} - set(drawn) == {"selection_bias"}
 
 
-def test_figures_without_a_browser_are_a_sentence_and_no_run(
+def test_figures_without_a_browser_give_a_sentence_before_any_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.delenv("BROWSER_PATH", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
     words = ["figures", "--steps", "100000", "--out", str(tmp_path / "pictures")]
-    assert "none is on the PATH: install one" in refusal(capsys, *words)
+    assert "none is on the PATH: install one" in rejection(capsys, *words)
     monkeypatch.setenv("BROWSER_PATH", "/no/such/browser")
-    assert "BROWSER_PATH names /no/such/browser" in refusal(capsys, *words)
+    assert "BROWSER_PATH names /no/such/browser" in rejection(capsys, *words)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_browser_that_does_not_work_is_a_sentence(
+def test_a_broken_browser_is_reported_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("BROWSER_PATH", shutil.which("false") or "")

@@ -1,4 +1,4 @@
-"""`python -m moe_sim sweep`: files, resuming, interrupts, and a sentence for what cannot be."""
+"""`python -m moe_sim sweep`: files, resuming, interrupts, and a sentence for invalid arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SERIAL = ("--engine", "serial", "--steps", "5")
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
-    """The configurations that are trained in this process."""
+    """The configurations trained in this process, as they are trained."""
     configs: list[RunConfig] = []
 
     class Counted(Trainer):
@@ -40,7 +40,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
     return configs
 
 
-def test_a_grid_is_run_written_and_summed_up(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_grid_is_trained_saved_and_summarized(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files = tmp_path / "a.parquet", tmp_path / "b.csv"
     words = ["sweep", "aux_loss_coef=0,0.1", *SMALL, "num_experts=2,4", "--seeds", "2", *SERIAL]
     assert main([*words, *(word for file in files for word in ("--out", str(file)))]) == 0
@@ -60,7 +60,7 @@ def test_a_grid_is_run_written_and_summed_up(tmp_path: Path, capsys: pytest.Capt
     assert sorted(file.name for file in tmp_path.iterdir()) == ["a.parquet", "b.csv"]
 
 
-def test_the_same_command_again_runs_only_what_is_missing(tmp_path: Path, trained: list[RunConfig]) -> None:
+def test_repeating_a_command_trains_only_the_missing_runs(tmp_path: Path, trained: list[RunConfig]) -> None:
     words = ["sweep", *SMALL, *SERIAL, "--out", str(tmp_path / "s.parquet")]
     assert main([*words, "num_experts=2,4"]) == 0
     assert len(trained) == 6
@@ -71,7 +71,7 @@ def test_the_same_command_again_runs_only_what_is_missing(tmp_path: Path, traine
     assert len(read_table(tmp_path / "s.parquet")) == 10
 
 
-def test_presets_seeds_and_histories(tmp_path: Path) -> None:
+def test_presets_seed_lists_and_histories_work_together(tmp_path: Path) -> None:
     words = ["sweep", *SMALL, "--preset", "healthy", "seed=5,9", *SERIAL, "--out", str(tmp_path / "s.csv")]
     assert main([*words, "--histories", str(tmp_path / "runs")]) == 0
     table = read_table(tmp_path / "s.csv")
@@ -81,9 +81,9 @@ def test_presets_seeds_and_histories(tmp_path: Path) -> None:
         assert (history.initial_config.seed, len(history)) == (row.seed, 5)
 
 
-def test_combinations_that_cannot_be_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_skipped_combinations_are_reported_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sweep", *SMALL, "num_experts=2,4", "top_k=1,4", "--seeds", "2", *SERIAL]) == 0
-    assert "2 runs are left out. Top-k (top_k) must be from 1 to 2" in capsys.readouterr().err
+    assert "2 invalid runs skipped. Top-k (top_k) must be from 1 to 2" in capsys.readouterr().err
 
 
 def test_failed_runs_are_listed_with_their_configuration(
@@ -103,7 +103,7 @@ def test_failed_runs_are_listed_with_their_configuration(
     assert len(out.splitlines()) == 2
 
 
-def test_an_interrupt_saves_and_says_what_is_left(
+def test_an_interrupt_saves_the_rows_and_reports_the_remaining_runs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, trained: list[RunConfig]
 ) -> None:
     words = ["sweep", *SMALL, "num_experts=2,4", *SERIAL, "--out", str(tmp_path / "s.parquet")]
@@ -120,14 +120,14 @@ def test_an_interrupt_saves_and_says_what_is_left(
     with monkeypatch.context() as patch:
         patch.setattr(Sweep, "run", interrupted)
         assert main(words) == 130
-    assert "4 of 6 runs are left. The same command goes on from here." in capsys.readouterr().err
+    assert "4 of 6 runs left. Run the same command again to continue." in capsys.readouterr().err
     assert len(read_table(tmp_path / "s.parquet")) == 2
     trained.clear()
     assert main(words) == 0
     assert len(trained) == 4
 
 
-def test_a_driver_that_is_killed_takes_its_workers_along_and_the_rest_is_done_later(
+def test_a_killed_driver_takes_its_workers_along_and_the_sweep_can_be_resumed(
     tmp_path: Path, trained: list[RunConfig]
 ) -> None:
     path = tmp_path / "s.parquet"
@@ -149,10 +149,10 @@ def test_a_driver_that_is_killed_takes_its_workers_along_and_the_rest_is_done_la
     assert sorted(read_table(path)["seed"]) == list(range(20))
 
 
-def test_ctrl_c_ends_a_real_sweep_with_its_workers(tmp_path: Path) -> None:
+def test_ctrl_c_stops_a_real_sweep_and_its_workers(tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     words = ["sweep", *SMALL, "--steps", "300", "--seeds", "200", "--workers", "1", "--out", str(path)]
-    # A shell that starts tests in the background lets its children ignore Ctrl-C.
+    # In a shell's background job, child processes ignore Ctrl-C.
     code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
     code += "from moe_sim.cli.main import main; sys.exit(main())"
     driver = subprocess.Popen(
@@ -183,14 +183,14 @@ def test_ctrl_c_ends_a_real_sweep_with_its_workers(tmp_path: Path) -> None:
         (["--workers", "-1"], "--workers must be a whole number from 1 to 1,000, not '-1'."),
         (["--workers", "2", "--engine", "serial"], "Only the engine loky takes a number of workers, not serial."),
         (["--engine", "ray"], "There is no engine 'ray'; there are serial, loky, dask."),
-        (["--preset", "x"], "There is no preset 'x'"),
+        (["--preset", "x"], "There is no preset 'x'; choose from"),
         (["--out", "x.xlsx"], "'x.xlsx' must end in one of .parquet, .csv."),
         (["seed=1,2", "--seeds", "2"], "Give either values for seed or a number of seeds, not both."),
         (["aux_loss_coef=0..1:1000", "seed=0..999"], "That would be 1,000,000 runs; a sweep has at most 100,000."),
-        (["--events", "5:top_k=2"], "sweep does not understand '--events'."),
+        (["--events", "5:top_k=2"], "sweep does not accept '--events'."),
     ],
 )
-def test_what_cannot_be_is_one_sentence(
+def test_invalid_arguments_get_one_sentence(
     words: list[str], sentence: str, capsys: pytest.CaptureFixture[str], trained: list[RunConfig]
 ) -> None:
     assert main(["sweep", *words]) == 2
@@ -201,9 +201,9 @@ def test_what_cannot_be_is_one_sentence(
     assert not trained
 
 
-def test_a_file_that_is_no_sweep_is_left_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_not_a_sweep_is_left_unchanged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "thesis.csv"
     path.write_text("chapter,words\n1,5000\n")
     assert main(["sweep", *SMALL, *SERIAL, "--out", str(path)]) == 2
-    assert "is not a table of this program's sweeps" in capsys.readouterr().err
+    assert "is not a table written by this program's sweeps" in capsys.readouterr().err
     assert path.read_text() == "chapter,words\n1,5000\n"

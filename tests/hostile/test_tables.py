@@ -1,4 +1,4 @@
-"""Whatever table somebody opens: a table or one sentence, soon, in little memory, and the server lives on."""
+"""Every uploaded table gives a table or one sentence, quickly, in little memory, and the server survives."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tests.support.hostile import assert_sentence, spoiled
 from tests.support.sweep_rows import table
 
 PATIENCE = 20.0
-"""Seconds in which the worst file is answered, on a machine that has other things to do."""
+"""Time limit in seconds for the worst file, on a loaded machine."""
 LARGEST_MEMORY = 400_000_000
-"""Bytes of Python's memory that the worst file takes for a while: ten times its size."""
+"""Peak of Python's memory in bytes for the worst file: ten times its size."""
 NAMES, TEXTS = tuple(DTYPES), tuple(name for name, dtype in DTYPES.items() if dtype == "str")
 
 
@@ -38,7 +38,7 @@ PARQUET, CSV = (table_bytes(frame_to_rows(FRAME), ending) for ending in (".parqu
 
 
 def table_or_sentence(name: str, content: bytes) -> bool:
-    """Whether the bytes were taken for a table."""
+    """Whether the bytes were accepted as a table."""
     try:
         frame = opened_table(name, content)
     except InvalidInput as error:
@@ -48,10 +48,10 @@ def table_or_sentence(name: str, content: bytes) -> bool:
     return True
 
 
-def test_a_thousand_spoiled_tables_give_a_table_or_a_sentence() -> None:
+def test_a_thousand_corrupted_tables_give_a_table_or_a_sentence() -> None:
     random = np.random.default_rng(2)
-    taken = sum(table_or_sentence("a.csv", spoiled(CSV, random)) for _ in range(1_000))
-    assert 0 < taken < 700
+    accepted = sum(table_or_sentence("a.csv", spoiled(CSV, random)) for _ in range(1_000))
+    assert 0 < accepted < 700
 
 
 def parquet(content: pa.Table, **options: Any) -> bytes:
@@ -61,7 +61,7 @@ def parquet(content: pa.Table, **options: Any) -> bytes:
 
 
 def with_errors(texts: pa.Array) -> pa.Table:
-    """A good table but for the texts of its errors."""
+    """A valid table with these texts in its column `error`."""
     content = pa.Table.from_pandas(pd.concat([FRAME] * (len(texts) // len(FRAME) + 1))[: len(texts)])
     return content.set_column(content.schema.get_field_index("error"), "error", texts)
 
@@ -75,27 +75,27 @@ def nested(depth: int) -> pa.Table:
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "a kilobyte that would be thirty megabytes": (
-        lambda: parquet(with_errors(pa.array(["x" * 30_000_000])), compression="zstd"), "packed in a way"
+        lambda: parquet(with_errors(pa.array(["x" * 30_000_000])), compression="zstd"), "another compression"
     ),
     "one long word in all rows": (
         lambda: parquet(with_errors(pa.array(["x" * 10**5] * 1_000)), store_schema=False),
         "texts that are too long",
     ),
-    "twenty thousand columns": (lambda: parquet(pa.table({f"c{i}": [1] for i in range(20_000)})), "does not end as"),
-    "two thousand columns": (lambda: parquet(pa.table({f"c{i}": [1] for i in range(2_000)})), "can be read"),
-    "two thousand row groups": (lambda: parquet(pa.table({"a": [1] * 2_000}), row_group_size=1), "can be read"),
+    "twenty thousand columns": (lambda: parquet(pa.table({f"c{i}": [1] for i in range(20_000)})), "does not end like"),
+    "two thousand columns": (lambda: parquet(pa.table({f"c{i}": [1] for i in range(2_000)})), "not a readable"),
+    "two thousand row groups": (lambda: parquet(pa.table({"a": [1] * 2_000}), row_group_size=1), "not a readable"),
     "sixty levels": (lambda: parquet(nested(60)), "no column run"),
     "a million rows of nothing": (lambda: parquet(pa.table({"a": pa.nulls(1_000_000)})), "more than 20,000 rows"),
     "a list in each cell": (lambda: parquet(with_errors(pa.array([["x"]]))), "no column error"),
     "a column twice": (
         lambda: parquet(pa.table([*with_errors(pa.array(["x"])).columns, pa.array([1])], names=[*NAMES, "run"])),
-        "twice",
+        "duplicate column",
     ),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_table_that_would_grow_is_refused_before_it_is_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_rejected_before_it_is_unpacked(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     make, reason = BOMBS[name]
     content, before = make(), pa.total_allocated_bytes()
     if reason != "texts that are too long":
@@ -105,22 +105,22 @@ def test_a_table_that_would_grow_is_refused_before_it_is_unpacked(name: str, mon
     assert pa.total_allocated_bytes() - before < 30_000_000
 
 
-def test_a_table_that_says_itself_that_it_is_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_table_that_declares_a_large_size_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(untrusted_files, "LARGEST_UNPACKED", 2_000_000)
-    for length, refused in ((1_990_000, "too long"), (2_000_000, "too large unpacked")):
-        with pytest.raises(NotASweepError, match=refused):
+    for length, reason in ((1_990_000, "too long"), (2_000_000, "too large unpacked")):
+        with pytest.raises(NotASweepError, match=reason):
             columns_of_parquet(parquet(with_errors(pa.array(["x" * length]))), NAMES, TEXTS, 20_000)
 
 
-def test_what_a_file_says_about_pandas_is_not_looked_at() -> None:
-    for about in (b"[" * 200_000, b'{"index_columns": 7}', b"\xff", b'{"columns": [{"metadata": "x"}]}'):
-        content = parquet(with_errors(pa.array(["no"])).replace_schema_metadata({b"pandas": about}))
+def test_the_pandas_metadata_of_a_file_is_ignored() -> None:
+    for metadata in (b"[" * 200_000, b'{"index_columns": 7}', b"\xff", b'{"columns": [{"metadata": "x"}]}'):
+        content = parquet(with_errors(pa.array(["no"])).replace_schema_metadata({b"pandas": metadata}))
         assert len(table_from(content, ".parquet", 20_000, foreign=False)) == 1
 
 
 def breaking() -> bytes:
-    """A table whose footer says of columns of texts that they hold switches. Asked about such a column, pyarrow 26
-    calls `abort`."""
+    """A table whose footer declares its text columns to be boolean. Asked about such a column, pyarrow 26 calls
+    `abort`."""
     content = PARQUET.replace(b"\x15\x0c\x25", b"\x15\x00\x25")
     assert content != PARQUET
     return content
@@ -129,18 +129,18 @@ def breaking() -> bytes:
 @pytest.mark.parametrize(
     "make",
     [lambda: PARQUET[:-1], lambda: PARQUET[:1000] + PARQUET[1100:], lambda: bytes(range(256)) * 40, breaking],
-    ids=["cut off", "a part missing", "noise", "one that ends its reader"],
+    ids=["cut off", "a part missing", "noise", "one that crashes its reader"],
 )
-def test_a_broken_table_gets_a_sentence_and_the_process_lives_on(make: Callable[[], bytes]) -> None:
+def test_a_broken_table_gets_a_sentence_and_the_process_survives(make: Callable[[], bytes]) -> None:
     assert not table_or_sentence("a.parquet", make())
 
 
-def test_a_foreign_table_that_is_none_of_the_bad_opens_as_it_is() -> None:
+def test_a_valid_uploaded_table_opens_unchanged() -> None:
     pd.testing.assert_frame_equal(opened_table("a.parquet", PARQUET), FRAME)
     pd.testing.assert_frame_equal(opened_table("a.csv", CSV), FRAME)
 
 
-def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_takes_too_long_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(untrusted_files, "PATIENCE", 0.01)
     start = time.perf_counter()
     with pytest.raises(InvalidInput, match="is not a table"):
@@ -148,13 +148,13 @@ def test_a_reader_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch) 
     assert time.perf_counter() - start < PATIENCE
 
 
-def test_foreign_parquet_never_reaches_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[Any] = []
+def test_foreign_parquet_is_never_parsed_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    requests: list[Any] = []
     monkeypatch.setattr(pq, "ParquetFile", lambda *args, **options: pytest.fail("read here"))
-    monkeypatch.setattr(subprocess, "run", lambda *args, **options: asked.append(args) or pytest.fail("asked"))
+    monkeypatch.setattr(subprocess, "run", lambda *args, **options: requests.append(args) or pytest.fail("asked"))
     with pytest.raises(pytest.fail.Exception, match="asked"):
         opened_table("a.parquet", PARQUET)
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 HEADER = CSV.partition(b"\n")[0] + b"\n"
@@ -168,7 +168,7 @@ HEADER = CSV.partition(b"\n")[0] + b"\n"
      b"\xff" * 10**6, HEADER + b"9" * 10**6, "\ufeff".encode() + CSV, b" " * 20_000_001],
     ids=range(17),
 )  # fmt: skip
-def test_a_csv_file_that_is_no_table_or_would_grow_is_refused_soon_and_in_little_memory(content: bytes) -> None:
+def test_an_invalid_or_oversized_csv_file_is_rejected_quickly_and_in_little_memory(content: bytes) -> None:
     tracemalloc.start()
     start = time.perf_counter()
     try:
@@ -179,7 +179,7 @@ def test_a_csv_file_that_is_no_table_or_would_grow_is_refused_soon_and_in_little
         tracemalloc.stop()
 
 
-def test_of_too_many_lines_none_is_read() -> None:
+def test_a_csv_file_with_too_many_lines_is_rejected() -> None:
     with pytest.raises(InvalidInput, match=r"more than the 20,000 rows"):
         opened_table("a.csv", HEADER + CSV.split(b"\n")[1] * 1 + b"\n" * 20_001)
     assert len(columns_of_csv(HEADER + b"".join([CSV.split(b"\n")[1] + b"\n"] * 3), NAMES, 3)["run"]) == 3
@@ -191,19 +191,19 @@ def test_of_too_many_lines_none_is_read() -> None:
      "x" * 9999 + ".csv", "<img src=x onerror=alert(1)>.csv", "a.csv/", "\ud800.csv", "CON.csv", "\u202egnp.csv"],
     ids=range(15),
 )  # fmt: skip
-def test_a_files_name_is_only_words(name: str) -> None:
+def test_a_hostile_file_name_gets_a_short_message(name: str) -> None:
     with pytest.raises(InvalidInput) as error:
         opened_table(name, PARQUET)
     assert len(str(error.value)) < LONGEST_NAME + 100
 
 
-def test_a_table_of_more_megabytes_than_are_looked_at_is_refused_by_its_size() -> None:
+def test_a_table_of_too_many_megabytes_is_rejected_by_its_size() -> None:
     with pytest.raises(InvalidInput, match=f"too large: at most {LARGEST_UPLOAD} MB"):
         opened_table("a.csv", b" " * (LARGEST_UPLOAD * 1_000_000 + 1))
 
 
 @pytest.mark.parametrize("number", [-1.0, -np.inf, 1e101, -1e308])
-def test_a_table_with_numbers_that_no_chart_can_have_is_refused(number: float) -> None:
+def test_a_table_with_numbers_that_no_chart_can_show_is_rejected(number: float) -> None:
     for name in MEASURES:
         frame = FRAME.copy()
         if DTYPES[name] == "float64":
@@ -212,7 +212,7 @@ def test_a_table_with_numbers_that_no_chart_can_have_is_refused(number: float) -
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_every_view_of_a_table_with_strange_numbers_can_be_drawn(seed: int) -> None:
+def test_every_view_of_a_table_with_extreme_numbers_can_be_drawn(seed: int) -> None:
     random, frame = np.random.default_rng(seed), FRAME.copy()
     for name in MEASURES:
         numbers = [0, 1, 2**62] if DTYPES[name] == "Int64" else [np.nan, np.inf, 1e100, 5e-324, 0.0, -0.0, 1.0]

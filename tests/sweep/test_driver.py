@@ -1,4 +1,4 @@
-"""The driver on executors of this process: each run once, whatever happens, and a count that holds."""
+"""The driver on in-process executors: each run is computed once, and the counts are right, whatever happens."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CELLS = small_grid(seeds=6).cells()
 
 
 @pytest.mark.parametrize("engine", [SERIAL, THREADS], ids=lambda engine: engine.name)
-def test_every_run_is_done_once_and_delivered_once(engine: InProcess) -> None:
+def test_every_run_is_computed_once_and_delivered_once(engine: InProcess) -> None:
     delivered: list[Row] = []
     sweep = Sweep(CELLS, engine)
     rows = sweep.run(delivered.append)
@@ -35,13 +35,13 @@ def test_every_run_is_done_once_and_delivered_once(engine: InProcess) -> None:
     assert plain(sweep.rows) == plain(delivered)
 
 
-def test_cells_that_are_the_same_run_count_once() -> None:
+def test_duplicate_cells_count_once() -> None:
     sweep = Sweep([*CELLS[:2], *CELLS[:2]], SERIAL)
     assert sweep.total == 2
     assert len(sweep.run()) == 2
 
 
-def test_progress_is_told_while_it_runs() -> None:
+def test_progress_is_reported_during_the_sweep() -> None:
     sweep = Sweep(CELLS, SERIAL)
     assert (sweep.state, sweep.done, sweep.total, sweep.seconds_left) == ("ready", 0, 6, None)
     seen: list[tuple[str, int, float | None]] = []
@@ -52,7 +52,7 @@ def test_progress_is_told_while_it_runs() -> None:
     assert (sweep.state, sweep.failed) == ("finished", 0)
 
 
-def test_the_time_left_follows_the_pace_of_this_run_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_time_left_follows_the_pace_of_this_sweep_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = Store(tmp_path / "sweep.csv")
     for cell in CELLS[:2]:
         store.add(run_cell(cell))
@@ -76,7 +76,7 @@ def test_a_sweep_runs_only_once() -> None:
         sweep.run()
 
 
-def test_what_is_there_already_is_not_done_again(tmp_path: Path) -> None:
+def test_finished_runs_are_not_repeated(tmp_path: Path) -> None:
     path = tmp_path / "sweep.parquet"
     Sweep(CELLS[:4], SERIAL, Store(path)).run()
     sweep, delivered = Sweep(CELLS, SERIAL, Store(path)), list[Row]()
@@ -87,7 +87,7 @@ def test_what_is_there_already_is_not_done_again(tmp_path: Path) -> None:
     assert plain(Store(path).rows) == plain(rows)
 
 
-def test_a_run_whose_history_is_missing_is_done_again(tmp_path: Path) -> None:
+def test_a_run_whose_history_is_missing_is_repeated(tmp_path: Path) -> None:
     path, histories = tmp_path / "sweep.parquet", Histories(tmp_path / "runs")
     Sweep(CELLS[:3], SERIAL, Store(path), histories).run()
     files = sorted((tmp_path / "runs").iterdir())
@@ -99,7 +99,7 @@ def test_a_run_whose_history_is_missing_is_done_again(tmp_path: Path) -> None:
     assert sorted((tmp_path / "runs").iterdir()) == files
 
 
-def test_an_exception_that_is_not_the_workers_own_fails_one_run() -> None:
+def test_an_exception_outside_the_run_fails_only_that_run() -> None:
     def tripping(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
         if cell.config.seed == POISON_SEED:
             raise TypeError("cannot send this")
@@ -113,26 +113,26 @@ def test_an_exception_that_is_not_the_workers_own_fails_one_run() -> None:
 
 
 @pytest.mark.parametrize("engine", [SERIAL, THREADS], ids=lambda engine: engine.name)
-def test_a_run_that_ends_its_worker_twice_is_reported_alone_and_the_others_complete(engine: InProcess) -> None:
+def test_only_a_run_that_crashes_its_worker_twice_is_reported_and_the_rest_complete(engine: InProcess) -> None:
     attempts: Counter[int] = Counter()
 
     def fragile(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
         seed = cell.config.seed
         attempts[seed] += 1
-        if seed == POISON_SEED or (seed == 2 and attempts[seed] == 1):  # seed 2 only goes down with it
+        if seed == POISON_SEED or (seed == 2 and attempts[seed] == 1):  # seed 2 is only collateral damage
             raise BrokenExecutor("a worker is gone")
         return run_cell(cell)
 
     delivered: list[Row] = []
     rows = Sweep(CELLS, engine, work=fragile).run(delivered.append)
     assert [(row["seed"], row["error"]) for row in rows] == [
-        (seed, "it ended its worker process" if seed == POISON_SEED else None) for seed in range(6)
+        (seed, "the run crashed its worker process" if seed == POISON_SEED else None) for seed in range(6)
     ]
     assert len(delivered) == 6
     assert attempts == {0: 1, 1: 1, 2: 2, 3: 2, 4: 1, 5: 1}
 
 
-def test_a_worker_that_ends_while_it_has_nothing_to_do_costs_nothing() -> None:
+def test_an_idle_worker_that_dies_costs_no_run() -> None:
     class ShortLived(SerialExecutor):
         calls = 0
 
@@ -146,18 +146,18 @@ def test_a_worker_that_ends_while_it_has_nothing_to_do_costs_nothing() -> None:
     assert plain(rows) == plain(run_cell(cell) for cell in CELLS)
 
 
-def test_an_executor_that_breaks_at_once_ends_the_sweep_with_a_sentence() -> None:
+def test_an_executor_that_breaks_at_once_ends_the_sweep_with_an_error() -> None:
     class Broken(SerialExecutor):
         def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
             raise BrokenExecutor("no")
 
     sweep = Sweep(CELLS, InProcess("broken", Broken))
-    with pytest.raises(EngineError, match=r"end as soon as they are started\.$"):
+    with pytest.raises(EngineError, match=r"exit as soon as they start\.$"):
         sweep.run()
     assert sweep.state == "cancelled"
 
 
-def test_cancelling_from_another_thread_ends_a_run_in_the_middle(tmp_path: Path) -> None:
+def test_cancelling_from_another_thread_interrupts_a_run(tmp_path: Path) -> None:
     store = Store(tmp_path / "sweep.parquet")
     cells = [CELLS[0], Cell(SMALL, ENDLESS_STEPS)]
     sweep = Sweep(cells, SERIAL, store)
@@ -202,7 +202,7 @@ def test_a_sweep_cancelled_before_it_runs_does_nothing() -> None:
     assert sweep.state == "cancelled"
 
 
-def test_an_interrupt_keeps_what_is_there(tmp_path: Path) -> None:
+def test_an_interrupt_keeps_the_finished_rows(tmp_path: Path) -> None:
     store = Store(tmp_path / "sweep.csv")
 
     def interrupted(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:

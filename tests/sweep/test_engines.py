@@ -1,4 +1,4 @@
-"""Real worker processes and a real Dask scheduler: the same rows, and nothing lost when workers die."""
+"""Real worker processes and a real Dask scheduler: the same rows, and none lost when workers die."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from tests.support.sweeping import POISON_SEED, first_two_short, loky_workers, p
 TWO_HUNDRED = small_grid(seeds=10, steps=2, aux_loss_coef=(0.0, 0.01, 0.1, 1.0), num_experts=(2, 3, 4, 8, 16)).cells()
 SOME = small_grid(seeds=12, steps=40).cells()
 QUIET = 0.2
-"""Share of a core below which a process does not train."""
+"""Share of a core below which a process is not training."""
 
 
 @contextmanager
 def as_main(module: ModuleType) -> Iterator[None]:
-    """Workers that are spawned run the main module anew; where pages were tested before, that is a page's script."""
+    """Replace the main module, which spawned workers run again: after page tests it is a page's script."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "__main__", module)
         yield
@@ -40,7 +40,7 @@ def as_main(module: ModuleType) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    """A scheduler with two worker processes. A run whose worker dies is not passed on to the next one."""
+    """A scheduler with two worker processes. It does not retry a run whose worker died."""
     settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "critical"}
     with (
         as_main(ModuleType("__main__")),
@@ -54,7 +54,7 @@ def cluster() -> Iterator[LocalCluster]:
 
 @pytest.fixture(autouse=True)
 def dask_address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only tests with a cluster have its address."""
+    """Set the cluster's address only for tests that use a cluster."""
     monkeypatch.delenv(ADDRESS_VARIABLE, raising=False)
     if "cluster" in request.fixturenames or request.node.name.endswith("[dask]"):
         monkeypatch.setenv(ADDRESS_VARIABLE, request.getfixturevalue("cluster").scheduler_address)
@@ -62,13 +62,13 @@ def dask_address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 @cache
 def serial_rows(cells: tuple[Cell, ...]) -> list[str]:
-    """What the runs give one after the other."""
+    """The rows of the runs, computed one after another."""
     return plain(Sweep(cells, engine_named("serial")).run())
 
 
-def lone(name: str) -> Engine:
-    """With one process where a number can be given: starting one costs a second or two of a core. Another run waits
-    for it all the same and goes down with it."""
+def single_worker(name: str) -> Engine:
+    """An engine with one process where that can be set, since each takes a second or two to start. A second run is in
+    flight all the same and dies with it."""
     return engine_named(name, 1 if name == "loky" else None)
 
 
@@ -78,8 +78,8 @@ def dask_workers(cluster: LocalCluster) -> list[psutil.Process]:
         return [psutil.Process(pid) for pid in client.run(os.getpid).values()]
 
 
-def worked(process: psutil.Process) -> float:
-    """Seconds of a core that it has had so far. On a machine with other things to do these come slowly."""
+def cpu_seconds(process: psutil.Process) -> float:
+    """CPU seconds that a process has used so far; on a loaded machine they grow slowly."""
     times = process.cpu_times()
     return times.user + times.system
 
@@ -92,7 +92,7 @@ def is_busy(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("name", ["loky", "dask"])
-def test_two_hundred_runs_are_each_done_once_and_equal_row_for_row(name: str) -> None:
+def test_two_hundred_runs_are_each_computed_once_and_equal_row_for_row(name: str) -> None:
     delivered: list[Row] = []
     sweep = Sweep(TWO_HUNDRED, engine_named(name, 2 if name == "loky" else None))
     rows = sweep.run(delivered.append)
@@ -103,7 +103,7 @@ def test_two_hundred_runs_are_each_done_once_and_equal_row_for_row(name: str) ->
 
 
 @pytest.mark.parametrize("name", ["loky", "dask"])
-def test_a_worker_that_is_killed_in_the_middle_loses_nothing(name: str, request: pytest.FixtureRequest) -> None:
+def test_killing_a_worker_during_a_sweep_loses_nothing(name: str, request: pytest.FixtureRequest) -> None:
     killed: list[int] = []
 
     def kill_one(row: Row) -> None:
@@ -112,17 +112,17 @@ def test_a_worker_that_is_killed_in_the_middle_loses_nothing(name: str, request:
             killed.append(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
 
-    rows = Sweep(SOME, lone(name)).run(kill_one)
+    rows = Sweep(SOME, single_worker(name)).run(kill_one)
     assert killed
     assert plain(rows) == serial_rows(SOME)
 
 
 @pytest.mark.parametrize("name", ["loky", "dask"])
-def test_a_configuration_that_kills_its_worker_is_reported_alone(name: str) -> None:
+def test_only_the_run_that_crashes_its_worker_is_reported(name: str) -> None:
     delivered: list[Row] = []
-    rows = Sweep(SOME, lone(name), work=poisoned).run(delivered.append)
+    rows = Sweep(SOME, single_worker(name), work=poisoned).run(delivered.append)
     [failed] = [row for row in rows if row["status"] == "failed"]
-    assert (failed["seed"], failed["error"]) == (POISON_SEED, "it ended its worker process")
+    assert (failed["seed"], failed["error"]) == (POISON_SEED, "the run crashed its worker process")
     assert len(delivered) == len(SOME)
     others = [text for text, cell in zip(serial_rows(SOME), SOME, strict=True) if cell.config.seed != POISON_SEED]
     assert plain(row for row in rows if row["seed"] != POISON_SEED) == others
@@ -134,11 +134,11 @@ def test_no_worker_is_busy_two_seconds_after_cancelling(name: str, request: pyte
     sweep = Sweep(first_two_short(), engine_named(name))
     thread = threading.Thread(target=sweep.run)
     thread.start()
-    assert until(lambda: sweep.done == 2, 60)  # before that, workers of loky are busy with imports
+    assert until(lambda: sweep.done == 2, 60)  # before that, loky workers are busy importing
     workers = workers or loky_workers()
     assert len(workers) == 2
-    before = {worker: worked(worker) for worker in workers}
-    assert until(lambda: all(worked(worker) - before[worker] > 0.5 for worker in workers), 60)
+    before = {worker: cpu_seconds(worker) for worker in workers}
+    assert until(lambda: all(cpu_seconds(worker) - before[worker] > 0.5 for worker in workers), 60)
     sweep.cancel()
     assert until(lambda: not any(is_busy(worker) for worker in workers), 2)
     thread.join(60)
@@ -146,7 +146,7 @@ def test_no_worker_is_busy_two_seconds_after_cancelling(name: str, request: pyte
     assert sweep.done <= 2
 
 
-def test_workers_give_way_and_leave_interrupts_to_the_driver() -> None:
+def test_workers_have_low_priority_and_leave_interrupts_to_the_driver() -> None:
     nice: list[int] = []
 
     def interrupt(row: Row) -> None:
@@ -159,7 +159,7 @@ def test_workers_give_way_and_leave_interrupts_to_the_driver() -> None:
     assert min(nice) >= min(psutil.Process().nice() + NICENESS, 19)
 
 
-def test_the_engine_is_dask_where_the_operator_has_set_a_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_default_engine_is_dask_if_the_operator_set_a_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
     assert default_engine().name == "loky"
     monkeypatch.setenv(ADDRESS_VARIABLE, "tcp://127.0.0.1:8786")
     assert default_engine().name == "dask"
@@ -169,11 +169,11 @@ def test_the_engine_is_dask_where_the_operator_has_set_a_scheduler(monkeypatch: 
     ("name", "workers", "words"),
     [
         ("dask", None, "MOE_SIM_DASK"),
-        ("ray", None, "there are serial, loky, dask"),
+        ("ray", None, "serial, loky, dask"),
         ("serial", 2, "Only the engine loky"),
     ],
 )
-def test_an_engine_that_cannot_be_gets_a_sentence(name: str, workers: int | None, words: str) -> None:
+def test_an_invalid_engine_gets_a_sentence(name: str, workers: int | None, words: str) -> None:
     with pytest.raises(EngineError, match=words):
         engine_named(name, workers)
 
@@ -195,13 +195,15 @@ def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPat
             Sweep(SOME, engine_named("dask")).run()
 
 
-def test_another_torch_on_the_workers_gets_a_sentence(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_torch_version_on_the_workers_gets_a_sentence(
+    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("moe_sim.sweep.dask_engine.torch.__version__", "1.0")
     with pytest.raises(EngineError, match=r"workers have torch .*, this machine has 1\.0"):
         Sweep(SOME, engine_named("dask")).run()
 
 
-def test_without_distributed_there_is_a_sentence_on_how_to_get_it(
+def test_without_distributed_a_sentence_says_how_to_install_it(
     cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)

@@ -1,4 +1,4 @@
-"""Which runs a sweep has, and how values and ranges are written."""
+"""The runs of a sweep, and how values and ranges are written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_every_combination_has_every_seed_once() -> None:
     assert sorted(runs) == [(a, e, s, 600) for a in (0.0, 0.01) for e in (8, 16, 32) for s in (0, 1, 2)]
 
 
-def test_seeds_count_from_the_bases() -> None:
+def test_seeds_count_up_from_the_base() -> None:
     cells = Grid(DEFAULT.replace(seed=40), {}, 3, 10).cells()
     assert [cell.config.seed for cell in cells] == [40, 41, 42]
 
@@ -35,7 +35,7 @@ def test_the_seed_can_be_an_axis_of_its_own() -> None:
         grid(2, seed=(7, 3))
 
 
-def test_combinations_that_cannot_be_are_left_out_and_counted_with_the_reason() -> None:
+def test_invalid_combinations_are_skipped_and_counted_by_reason() -> None:
     wide = grid(5, num_experts=(2, 4), top_k=(1, 2, 4))
     assert len(wide.cells()) == 5 * 5
     [(reason, count)] = wide.left_out().items()
@@ -44,7 +44,7 @@ def test_combinations_that_cannot_be_are_left_out_and_counted_with_the_reason() 
     assert "num_experts" in reason
 
 
-def test_a_switch_that_does_not_fit_is_left_out_too() -> None:
+def test_a_switch_that_does_not_fit_is_skipped_too() -> None:
     both = grid(renormalize=(False, True), top_k=(1, 2))
     assert [(c.config.renormalize, c.config.top_k) for c in both.cells()] == [(False, 1), (False, 2), (True, 2)]
     assert list(both.left_out().values()) == [1]
@@ -54,23 +54,23 @@ def test_a_value_given_twice_is_one_run() -> None:
     assert len(grid(2, num_experts=(8, 8)).cells()) == 2
 
 
-def test_more_runs_than_the_limit_are_refused_before_they_are_made() -> None:
+def test_more_runs_than_the_limit_are_rejected_before_they_are_created() -> None:
     with pytest.raises(InvalidInput, match="at most 100,000"):
         grid(1, aux_loss_coef=tuple(i / 1000 for i in range(1000)), bias_rate=tuple(i / 1000 for i in range(101)))
 
 
 @pytest.mark.parametrize(("seeds", "steps"), [(0, 1), (1, 0)])
-def test_a_sweep_without_seeds_or_steps_is_refused(seeds: int, steps: int) -> None:
+def test_a_sweep_without_seeds_or_steps_is_rejected(seeds: int, steps: int) -> None:
     with pytest.raises(InvalidInput, match="at least one"):
         grid(seeds, steps)
 
 
-def test_seeds_beyond_the_largest_are_refused() -> None:
+def test_seeds_beyond_the_largest_are_rejected() -> None:
     with pytest.raises(InvalidInput, match="last seed"):
         Grid(DEFAULT.replace(seed=2**31 - 1), {}, 2, 1)
 
 
-def test_the_key_tells_apart_whatever_changes_the_result() -> None:
+def test_the_key_differs_whenever_the_result_may_differ() -> None:
     others = [Cell(DEFAULT.replace(**{name: value}), 600) for name, value in (("seed", 1), ("aux_loss_coef", 0.01))]
     keys = [cell.key for cell in (Cell(DEFAULT, 600), Cell(DEFAULT, 601), *others)]
     assert len(set(keys)) == 4
@@ -79,7 +79,7 @@ def test_the_key_tells_apart_whatever_changes_the_result() -> None:
 
 
 @pytest.mark.parametrize("name", KNOBS)
-def test_every_value_that_a_knob_may_have_can_be_listed(name: str) -> None:
+def test_every_allowed_value_of_a_knob_can_be_listed(name: str) -> None:
     knob = KNOBS[name]
     ends = () if knob.minimum is None else (knob.kind(knob.minimum), knob.kind(knob.maximum))
     switch = (True, False) if knob.kind is bool else ()
@@ -108,7 +108,7 @@ def test_every_value_that_a_knob_may_have_can_be_listed(name: str) -> None:
         ("learning_rate", "1e-3", (0.001,)),
     ],
 )
-def test_values_and_ranges_are_read(name: str, text: str, values: tuple[object, ...]) -> None:
+def test_values_and_ranges_are_parsed(name: str, text: str, values: tuple[object, ...]) -> None:
     read = parse_values(name, text)
     assert read == values
     assert [type(value) for value in read] == [type(value) for value in values]
@@ -128,7 +128,7 @@ def test_values_and_ranges_are_read(name: str, text: str, values: tuple[object, 
         ("aux_loss_coef", "0..1:1", "needs 2 to 1000 values"),
         ("aux_loss_coef", "0..1:1001", "needs 2 to 1000 values"),
         ("aux_loss_coef", "0..1:٣", "needs 2 to 1000 values"),
-        ("aux_loss_coef", "0..1:3:log", "must begin above 0, not at 0"),
+        ("aux_loss_coef", "0..1:3:log", "must start above 0, not at 0"),
         ("aux_loss_coef", "0..1:3:lin", "LOW..HIGH:COUNT:log"),
         ("aux_loss_coef", "0..1:3:log:log", "LOW..HIGH:COUNT:log"),
         ("capacity_factor", "off..2:3", "does not go from a lower to a higher number"),
@@ -138,16 +138,14 @@ def test_values_and_ranges_are_read(name: str, text: str, values: tuple[object, 
         ("nothing", "1", "no knob named 'nothing'"),
     ],
 )
-def test_what_cannot_be_read_gets_a_sentence_with_the_knob_and_what_is_allowed(
-    name: str, text: str, words: str
-) -> None:
+def test_invalid_text_gets_a_sentence_with_the_knob_and_what_is_allowed(name: str, text: str, words: str) -> None:
     with pytest.raises(InvalidInput) as refusal:
         parse_values(name, text)
     assert words in str(refusal.value)
 
 
 @given(st.sampled_from(sorted(KNOBS)), st.text("0123456789.,:-+eloginfa ", max_size=20))
-def test_no_text_makes_it_stumble(name: str, text: str) -> None:
+def test_any_text_is_parsed_or_rejected(name: str, text: str) -> None:
     try:
         values = parse_values(name, text)
     except InvalidInput:
@@ -157,7 +155,7 @@ def test_no_text_makes_it_stumble(name: str, text: str) -> None:
 
 
 @given(st.floats(1e-4, 1), st.floats(1, 10), st.integers(2, 20))
-def test_a_geometric_range_has_steady_ratios_up_to_rounding(low: float, high: float, count: int) -> None:
+def test_a_geometric_range_has_constant_ratios_up_to_rounding(low: float, high: float, count: int) -> None:
     values = parse_values("aux_loss_coef", f"{low}..{high}:{count}:log")
     for i, value in enumerate(values if len(values) == count else ()):
         assert value == pytest.approx(low * (high / low) ** (i / (count - 1)), rel=5.1e-3)

@@ -1,4 +1,4 @@
-"""What is read off a sweep's table follows its definitions: means over seeds, axes in order, the Pareto front."""
+"""Statistics of a sweep's table follow their definitions: means over seeds, axes in order, the Pareto front."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tests.support.sweep_rows import ALPHAS, row_of, table
 COORDINATE = st.one_of(st.integers(0, 4).map(float), st.just(math.inf), st.just(math.nan))
 
 
-def test_every_measure_is_a_column_of_the_outcome() -> None:
+def test_every_measure_is_a_final_metric() -> None:
     assert set(MEASURES) <= set(FinalMetrics.__dataclass_fields__)
 
 
 @given(st.lists(st.tuples(COORDINATE, COORDINATE), max_size=12))
-def test_the_front_is_exactly_what_no_other_point_beats(points: list[tuple[float, float]]) -> None:
+def test_the_front_holds_exactly_the_points_that_no_other_beats(points: list[tuple[float, float]]) -> None:
     def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
         return one[0] <= other[0] and one[1] <= other[1] and one != other
 
@@ -41,7 +41,7 @@ def test_the_front_is_exactly_what_no_other_point_beats(points: list[tuple[float
 
 
 @given(st.lists(st.floats(0, 5), min_size=1, max_size=6))
-def test_a_group_has_the_mean_and_the_population_deviation_of_its_seeds(losses: list[float]) -> None:
+def test_a_group_has_the_mean_and_the_population_standard_deviation_of_its_seeds(losses: list[float]) -> None:
     grid = Grid(RunConfig(), {"top_k": (2,)}, seeds=len(losses), steps=600)
     rows = [row_of(cell, task_loss=loss) for cell, loss in zip(grid.cells(), losses, strict=True)]
     (group,) = groups(rows_to_frame(rows), grid.axes)
@@ -60,7 +60,7 @@ def test_one_infinite_ratio_makes_the_mean_infinite_and_leaves_no_deviation() ->
     assert math.isnan(group.std("imbalance_ratio"))
 
 
-def test_runs_that_never_had_a_dead_expert_do_not_count_in_when_the_first_one_died() -> None:
+def test_runs_without_a_dead_expert_do_not_count_towards_the_step_of_the_first_death() -> None:
     cells = Grid(RunConfig(), {"top_k": (1,)}, seeds=3, steps=600).cells()
     steps = (20, None, 40)
     rows = [row_of(cell, first_dead_step=step) for cell, step in zip(cells, steps, strict=True)]
@@ -76,7 +76,7 @@ def test_loads_are_shown_in_percent() -> None:
     assert MEASURES["task_loss"].text(math.nan) == ""
 
 
-def test_axes_are_found_in_any_order_of_rows_and_their_values_sorted() -> None:
+def test_axes_are_found_whatever_the_row_order_and_their_values_sorted() -> None:
     axes = {
         "aux_loss_coef": (0.0, 0.01, 1.0), "balancing": ("load_balancing", "importance", "none"),
         "capacity_factor": (0.5, 2.0, None), "renormalize": (False, True), "top_k": (2, 4),
@@ -88,7 +88,7 @@ def test_axes_are_found_in_any_order_of_rows_and_their_values_sorted() -> None:
     assert all(len(group.runs) == 2 for group in groups(frame, found))
 
 
-def test_groups_come_in_the_order_of_the_axes_and_rows_of_other_values_are_left_out() -> None:
+def test_groups_follow_the_order_of_the_axes_and_omit_rows_with_other_values() -> None:
     frame = table({"aux_loss_coef": (0.0, 0.1), "top_k": (1, 2)})
     axes = {"top_k": (2, 1), "aux_loss_coef": (0.1,)}
     assert [group.settings for group in groups(frame, axes)] == [
@@ -103,7 +103,7 @@ def test_a_table_without_rows_has_no_axes_and_no_groups() -> None:
     assert counted(frame) == "0 runs"
 
 
-def test_a_value_is_held_fixed_off_among_them() -> None:
+def test_a_knob_can_be_held_fixed_at_any_value_including_off() -> None:
     frame = table({"capacity_factor": (1.0, None), "top_k": (1, 2)}, seeds=1)
     kept = restricted(frame, {"capacity_factor": None, "top_k": 2})
     assert len(kept) == 1
@@ -119,7 +119,7 @@ def test_runs_without_a_result_are_left_out_and_counted() -> None:
     assert counted(frame) == "1 run; left out: 1 diverged, 1 failed"
 
 
-def test_a_combination_is_named_in_short_words() -> None:
+def test_a_combination_is_named_in_short_form() -> None:
     settings = {"aux_loss_coef": 0.03, "num_experts": 8, "capacity_factor": None, "balancing": "expert_choice"}
     assert in_words(settings) == "α 0.03, experts 8, capacity factor off, balancing mechanism expert choice"
 
@@ -140,13 +140,13 @@ def test_the_suggested_values_of_every_knob_are_allowed_and_at_least_two(name: s
         (RunConfig(seed=7), 1, "aux_loss_coef=0,0.001,0.01 capacity_factor=1,off seed=7"),
     ],
 )  # fmt: skip
-def test_the_command_does_the_same_sweep(base: RunConfig, seeds: int, command: str) -> None:
+def test_the_command_runs_the_same_sweep(base: RunConfig, seeds: int, command: str) -> None:
     grid = Grid(base, {"aux_loss_coef": ALPHAS[:3], "capacity_factor": (1.0, None)}, seeds, steps=300)
-    said = command_of(grid)
-    assert said == f"python -m moe_sim sweep {command} --steps 300 --out sweep.parquet"
+    text = command_of(grid)
+    assert text == f"python -m moe_sim sweep {command} --steps 300 --out sweep.parquet"
     parser = argparse.ArgumentParser()
     add_sweep_arguments(parser)
-    again = read_grid(parser.parse_args(said.split()[4:]))
+    again = read_grid(parser.parse_args(text.split()[4:]))
     assert {cell.key for cell in again.cells()} == {cell.key for cell in grid.cells()}
 
 
@@ -154,5 +154,5 @@ def test_the_command_does_the_same_sweep(base: RunConfig, seeds: int, command: s
     ("seconds", "words"),
     [(3, "a few seconds"), (43, "about 45 s"), (200, "about 3 min"), (9000, "about 2.5 h")],
 )
-def test_time_is_told_in_round_numbers(seconds: float, words: str) -> None:
+def test_durations_are_rounded(seconds: float, words: str) -> None:
     assert duration(seconds) == words

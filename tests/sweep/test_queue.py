@@ -1,4 +1,4 @@
-"""Sweeps of visitors: one at a time, in the order in which they came, cancelled by their owner or when nobody looks."""
+"""Visitors' sweeps run one at a time, in order of arrival; their owner cancels them, or a timeout does."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from tests.support.inspecting import small_config
 from tests.support.sweep_rows import row_of
 
 
-class GivenSweep:
-    """Does as many runs as it is given leave to."""
+class GatedSweep:
+    """A sweep that completes a run for each permission it is given."""
 
-    made: list[GivenSweep]
+    made: list[GatedSweep]
 
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells, self.rows, self.seconds_left = list(cells), list[Row](), 7.0
-        self.running, self._leave, self._cancelled = threading.Event(), threading.Semaphore(0), threading.Event()
+        self.running, self._permits, self._cancelled = threading.Event(), threading.Semaphore(0), threading.Event()
         type(self).made.append(self)
 
     @property
     def done(self) -> int:
         return len(self.rows)
 
-    def give_leave(self, runs: int) -> None:
-        self._leave.release(runs)
+    def permit(self, runs: int) -> None:
+        self._permits.release(runs)
 
     def cancel(self) -> None:
         self._cancelled.set()
-        self._leave.release()
+        self._permits.release()
 
     def run(self) -> list[Row]:
         self.running.set()
         for cell in self.cells:
-            self._leave.acquire()
+            self._permits.acquire()
             if self._cancelled.is_set():
                 break
             self.rows.append(row_of(cell))
@@ -52,7 +52,7 @@ class GivenSweep:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for it, not for ever."""
+    """Wait for a condition, at most 20 s."""
     deadline, tick = time.monotonic() + 20, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
@@ -65,48 +65,48 @@ def cells_of(seeds: int, steps: int = 10) -> tuple[Cell, ...]:
 
 @pytest.fixture
 def queue() -> Iterator[SweepQueue]:
-    """One whose sweeps wait for leave."""
-    GivenSweep.made = []
-    queue = SweepQueue(start=GivenSweep)
+    """A queue of `GatedSweep`s."""
+    GatedSweep.made = []
+    queue = SweepQueue(start=GatedSweep)
     yield queue
     queue.stop()
     assert not [thread for thread in threading.enumerate() if thread.name in ("sweep", "sweeps")]
 
 
-def running(count: int) -> GivenSweep:
-    """The sweep that was started as the so-manieth."""
-    until(lambda: len(GivenSweep.made) == count and GivenSweep.made[-1].running.is_set())
-    return GivenSweep.made[-1]
+def running(count: int) -> GatedSweep:
+    """The last of `count` sweeps, once it runs."""
+    until(lambda: len(GatedSweep.made) == count and GatedSweep.made[-1].running.is_set())
+    return GatedSweep.made[-1]
 
 
-def test_a_sweep_starts_at_once_and_shows_its_rows_as_they_come(queue: SweepQueue) -> None:
-    sweep = queue.book(cells_of(2))
+def test_a_sweep_starts_at_once_and_shows_its_rows_as_they_arrive(queue: SweepQueue) -> None:
+    queued = queue.book(cells_of(2))
     sweep = running(1)
-    assert (sweep.state, sweep.total, sweep.done, sweep.rows) == ("running", 4, 0, [])
-    assert queue.ahead_of(sweep) == 0
-    sweep.give_leave(3)
-    until(lambda: sweep.done == 3)
-    assert [row["run"] for row in sweep.rows] == [cell.run for cell in cells_of(2)][:3]
-    assert sweep.seconds_left == 7.0
-    sweep.give_leave(1)
-    until(lambda: sweep.over)
-    assert (sweep.state, sweep.done) == ("finished", 4)
+    assert (queued.state, queued.total, queued.done, queued.rows) == ("running", 4, 0, [])
+    assert queue.ahead_of(queued) == 0
+    sweep.permit(3)
+    until(lambda: queued.done == 3)
+    assert [row["run"] for row in queued.rows] == [cell.run for cell in cells_of(2)][:3]
+    assert queued.seconds_left == 7.0
+    sweep.permit(1)
+    until(lambda: queued.over)
+    assert (queued.state, queued.done) == ("finished", 4)
 
 
-def test_who_asks_while_another_runs_stands_in_line_and_comes_next(queue: SweepQueue) -> None:
+def test_a_second_sweep_waits_in_the_queue_and_runs_next(queue: SweepQueue) -> None:
     first, second, third = (queue.book(cells_of(seeds)) for seeds in (1, 2, 3))
     sweep = running(1)
     assert [queue.ahead_of(sweep) for sweep in (first, second, third)] == [0, 1, 2]
     assert (second.state, second.done, second.seconds_left) == ("waiting", 0, None)
-    sweep.give_leave(2)
+    sweep.permit(2)
     assert running(2).cells == list(cells_of(2))
     assert [queue.ahead_of(sweep) for sweep in (first, second, third)] == [0, 0, 1]
     assert (first.state, second.state, third.state) == ("finished", "running", "waiting")
 
 
-def test_cancelling_keeps_what_is_done_and_lets_the_next_one_start(queue: SweepQueue) -> None:
+def test_cancelling_keeps_finished_rows_and_starts_the_next_sweep(queue: SweepQueue) -> None:
     first, second = queue.book(cells_of(2)), queue.book(cells_of(1))
-    running(1).give_leave(1)
+    running(1).permit(1)
     until(lambda: first.done == 1)
     first.cancel()
     until(lambda: first.over)
@@ -115,20 +115,20 @@ def test_cancelling_keeps_what_is_done_and_lets_the_next_one_start(queue: SweepQ
     assert second.state == "running"
 
 
-def test_who_leaves_the_line_does_not_disturb_the_others(queue: SweepQueue) -> None:
+def test_cancelling_a_waiting_sweep_does_not_disturb_the_others(queue: SweepQueue) -> None:
     first, second, third = (queue.book(cells_of(seeds)) for seeds in (1, 2, 3))
     sweep = running(1)
     second.cancel()
     until(lambda: second.over)
     assert (second.state, second.rows, queue.ahead_of(third)) == ("cancelled", [], 1)
     assert first.state == "running"
-    sweep.give_leave(2)
+    sweep.permit(2)
     assert running(2).cells == list(cells_of(3))
 
 
-def test_a_sweep_that_nobody_looks_at_is_cancelled_and_one_that_is_looked_at_goes_on() -> None:
-    GivenSweep.made = []
-    queue = SweepQueue(start=GivenSweep, patience=0.6)
+def test_a_sweep_that_nobody_watches_is_cancelled_and_a_watched_one_continues() -> None:
+    GatedSweep.made = []
+    queue = SweepQueue(start=GatedSweep, patience=0.6)
     watched, left = queue.book(cells_of(1)), queue.book(cells_of(2))
     try:
         until(lambda: watched.look() or left.over)
@@ -139,36 +139,36 @@ def test_a_sweep_that_nobody_looks_at_is_cancelled_and_one_that_is_looked_at_goe
         queue.stop()
 
 
-def test_only_what_is_missing_is_run_and_failed_runs_are_run_again(queue: SweepQueue) -> None:
+def test_only_missing_and_failed_runs_are_computed(queue: SweepQueue) -> None:
     cells = cells_of(2)
     statuses = ("done", "diverged", "failed")
     known = {cell.run: row_of(cell, status) for cell, status in zip(cells, statuses, strict=False)}
-    sweep = queue.book(cells, known)
+    queued = queue.book(cells, known)
     sweep = running(1)
     assert sweep.cells == list(cells[2:])
-    assert (sweep.done, sweep.total) == (2, 4)
-    sweep.give_leave(2)
-    until(lambda: sweep.over)
-    assert {row["run"] for row in sweep.rows} == {cell.run for cell in cells}
-    assert [row["status"] for row in sweep.rows] == ["done", "diverged", "done", "done"]
+    assert (queued.done, queued.total) == (2, 4)
+    sweep.permit(2)
+    until(lambda: queued.over)
+    assert {row["run"] for row in queued.rows} == {cell.run for cell in cells}
+    assert [row["status"] for row in queued.rows] == ["done", "diverged", "done", "done"]
 
 
-def test_a_sweep_that_is_too_large_is_refused_with_a_sentence() -> None:
-    queue = SweepQueue(start=GivenSweep, limits=Limits(runs=3, steps=100))
+def test_a_sweep_that_is_too_large_is_rejected_with_a_sentence() -> None:
+    queue = SweepQueue(start=GatedSweep, limits=Limits(runs=3, steps=100))
     with pytest.raises(InvalidInput, match=r"^4 runs are more than the 3 that a sweep on this page may have\.$"):
         queue.book(cells_of(2))
     with pytest.raises(InvalidInput, match="102 steps in all are more than the 100"):
         queue.book(cells_of(1, steps=51))
 
 
-def test_the_line_has_an_end(queue: SweepQueue) -> None:
-    bookings = [queue.book(cells_of(1)) for _ in range(20)]
+def test_the_queue_has_a_limit(queue: SweepQueue) -> None:
+    sweeps = [queue.book(cells_of(1)) for _ in range(20)]
     with pytest.raises(InvalidInput, match=r"Too many sweeps are waiting here; try again later\."):
         queue.book(cells_of(1))
-    assert len(bookings) == 20
+    assert len(sweeps) == 20
 
 
-def test_the_host_sets_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_operator_sets_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(RUNS, raising=False)
     monkeypatch.setenv(STEPS, "5000000")
     assert Limits.from_environment() == Limits(runs=1_000, steps=5_000_000)
@@ -177,15 +177,15 @@ def test_the_host_sets_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         Limits.from_environment()
 
 
-def test_a_sweep_that_cannot_run_says_why_and_the_next_one_has_its_turn(caplog: pytest.LogCaptureFixture) -> None:
-    GivenSweep.made = []
+def test_a_sweep_that_cannot_run_says_why_and_the_next_one_starts(caplog: pytest.LogCaptureFixture) -> None:
+    GatedSweep.made = []
     problems = iter([RuntimeError("The cluster does not answer."), None])
 
-    def start(cells: Sequence[Cell]) -> GivenSweep:
+    def start(cells: Sequence[Cell]) -> GatedSweep:
         problem = next(problems)
         if problem:
             raise problem
-        return GivenSweep(cells)
+        return GatedSweep(cells)
 
     queue = SweepQueue(start=start)
     broken, sound = queue.book(cells_of(1)), queue.book(cells_of(1))
@@ -197,9 +197,9 @@ def test_a_sweep_that_cannot_run_says_why_and_the_next_one_has_its_turn(caplog: 
     assert sound.state == "cancelled"
 
 
-def test_stopping_ends_all_and_takes_no_more() -> None:
-    GivenSweep.made = []
-    queue = SweepQueue(start=GivenSweep)
+def test_stopping_cancels_all_sweeps_and_accepts_no_more() -> None:
+    GatedSweep.made = []
+    queue = SweepQueue(start=GatedSweep)
     first, second = queue.book(cells_of(1)), queue.book(cells_of(1))
     running(1)
     queue.stop()
@@ -224,12 +224,12 @@ def test_real_runs_arrive_and_are_cancelled_within_two_seconds() -> None:
     queue.stop()
 
 
-def test_a_booking_can_be_cancelled_before_its_sweep_is_made() -> None:
-    GivenSweep.made = []
+def test_a_queued_sweep_can_be_cancelled_before_it_is_created() -> None:
+    GatedSweep.made = []
     sweep = QueuedSweep(cells_of(1), {})
     sweep.cancel()
-    sweep.work(GivenSweep)
-    assert (sweep.state, GivenSweep.made[0].running.is_set()) == ("cancelled", False)
+    sweep.work(GatedSweep)
+    assert (sweep.state, GatedSweep.made[0].running.is_set()) == ("cancelled", False)
 
 
 def test_the_estimate_grows_with_the_work_and_shrinks_with_the_workers() -> None:

@@ -1,4 +1,4 @@
-"""Rows ⇄ Parquet and CSV, and a store that loses nothing."""
+"""Rows to and from Parquet and CSV, and a store that loses nothing."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ CELLS = small_grid(seeds=4).cells()
 
 @pytest.fixture(scope="module")
 def rows() -> list[Row]:
-    """A usual one, one with a limit and numbers that are not finite, one that diverged, and one that failed."""
-    usual = run_cell(Cell(SMALL, 12))
+    """Rows of a typical run, of one with a capacity limit and non-finite numbers, of a diverged and of a failed run."""
+    typical = run_cell(Cell(SMALL, 12))
     limited = run_cell(Cell(SMALL.replace(capacity_factor=1.25, renormalize=True, top_k=2), 12))
     limited |= {"imbalance_ratio": math.inf, "specialization": math.nan, "first_dead_step": 7, "task_loss": 0.1 + 0.2}
     diverged = run_cell(Cell(SMALL.replace(learning_rate=1000), 300))
     failed = failed_row(Cell(SMALL.replace(seed=2**31 - 1), 12), "=2+2: 'quoted', and a comma")
-    return [usual, limited, diverged, failed]
+    return [typical, limited, diverged, failed]
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
-def test_rows_come_back_to_the_last_digit(rows: list[Row], ending: str, tmp_path: Path) -> None:
+def test_rows_survive_a_round_trip_to_the_last_digit(rows: list[Row], ending: str, tmp_path: Path) -> None:
     path = tmp_path / f"sweep{ending}"
     write_table(rows, path)
     assert plain(frame_to_rows(read_table(path))) == plain(rows)
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
-def test_columns_are_typed_whatever_is_in_them(rows: list[Row], ending: str, tmp_path: Path) -> None:
+def test_columns_keep_their_types_whatever_their_values(rows: list[Row], ending: str, tmp_path: Path) -> None:
     for some in (rows, rows[:1], rows[3:], []):
         path = tmp_path / f"sweep{ending}"
         write_table(some, path)
@@ -54,20 +54,20 @@ def test_columns_are_typed_whatever_is_in_them(rows: list[Row], ending: str, tmp
     assert DTYPES["first_dead_step"] == "Int64"
 
 
-def test_parquet_opens_elsewhere_with_its_types(rows: list[Row]) -> None:
+def test_pandas_opens_the_parquet_file_with_its_types(rows: list[Row]) -> None:
     frame = pd.read_parquet(io.BytesIO(table_bytes(rows, ".parquet")))
     assert frame["imbalance_ratio"][1] == math.inf
     assert frame["capacity_factor"].isna().tolist() == [True, False, True, True]
     assert frame["renormalize"].dtype == bool
 
 
-def test_a_spreadsheet_computes_nothing_in_the_csv(rows: list[Row]) -> None:
+def test_a_spreadsheet_finds_no_formula_in_the_csv(rows: list[Row]) -> None:
     text = table_bytes(rows, ".csv").decode()
     assert "\"'=2+2" in text or "'=2+2" in text
     assert ",=2+2" not in text
 
 
-def test_a_run_name_that_looks_like_a_number_stays_a_name(rows: list[Row], tmp_path: Path) -> None:
+def test_a_run_name_that_looks_like_a_number_stays_text(rows: list[Row], tmp_path: Path) -> None:
     path = tmp_path / "sweep.csv"
     write_table([{**rows[0], "run": "12e456789012"}, {**rows[1], "run": "000000000007"}], path)
     assert read_table(path)["run"].tolist() == ["12e456789012", "000000000007"]
@@ -83,7 +83,7 @@ def test_a_run_name_that_looks_like_a_number_stays_a_name(rows: list[Row], tmp_p
         ("a.csv", b"\xff\xfe\x00"),
     ],
 )
-def test_a_file_that_is_no_sweep_is_refused_and_stays(name: str, content: bytes, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_sweep_is_rejected_and_left_unchanged(name: str, content: bytes, tmp_path: Path) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(NotASweepError, match=r"is not a table .*\.$"):
@@ -92,31 +92,31 @@ def test_a_file_that_is_no_sweep_is_refused_and_stays(name: str, content: bytes,
     assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
-def test_a_table_with_other_things_in_its_columns_is_refused(rows: list[Row], tmp_path: Path) -> None:
+def test_a_table_with_unexpected_columns_or_values_is_rejected(rows: list[Row], tmp_path: Path) -> None:
     frame = rows_to_frame(rows[:1])
     path = tmp_path / "sweep.parquet"
     frame.assign(num_experts="many").to_parquet(path)
-    with pytest.raises(NotASweepError, match="hold something else"):
+    with pytest.raises(NotASweepError, match="hold unexpected values"):
         Store(path)
     frame.assign(num_experts=1000).to_parquet(path)
-    with pytest.raises(NotASweepError, match="configuration cannot be"):
+    with pytest.raises(NotASweepError, match="invalid configuration"):
         Store(path)
     frame.drop(columns="top_k").to_parquet(path)
     with pytest.raises(NotASweepError, match="no column top_k"):
         Store(path)
 
 
-def test_another_ending_is_refused(tmp_path: Path) -> None:
+def test_another_suffix_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(NotASweepError, match=r"must end in one of \.parquet, \.csv"):
         Store(tmp_path / "sweep.xlsx")
 
 
-def test_a_place_where_nothing_can_be_written_is_refused_at_once(tmp_path: Path) -> None:
+def test_a_path_that_is_not_writable_is_rejected_at_once(tmp_path: Path) -> None:
     with pytest.raises(CannotWriteError, match="Cannot write"):
         Store(tmp_path / "nowhere" / "sweep.parquet")
 
 
-def test_a_row_is_durable_as_soon_as_it_was_added(tmp_path: Path) -> None:
+def test_a_row_is_durable_as_soon_as_it_is_added(tmp_path: Path) -> None:
     path = tmp_path / "sweep.parquet"
     killed = Store(path)
     kept = [run_cell(cell) for cell in CELLS[:3]]
@@ -128,7 +128,7 @@ def test_a_row_is_durable_as_soon_as_it_was_added(tmp_path: Path) -> None:
     assert [again.row(cell) is not None for cell in CELLS] == [True, True, True, False]
 
 
-def test_a_line_that_was_cut_off_is_ignored_and_the_next_row_is_whole(tmp_path: Path) -> None:
+def test_an_incomplete_line_is_ignored_and_the_next_row_is_complete(tmp_path: Path) -> None:
     path = tmp_path / "sweep.csv"
     first, second, third = (run_cell(cell) for cell in CELLS[:3])
     store = Store(path)
@@ -162,7 +162,7 @@ def test_rows_of_other_grids_are_kept(tmp_path: Path) -> None:
     assert plain(Store(path).rows) == plain([other, run_cell(CELLS[0])])
 
 
-def test_a_run_that_failed_is_missing_and_its_new_row_takes_the_old_ones_place(tmp_path: Path) -> None:
+def test_a_failed_run_counts_as_missing_and_its_new_row_replaces_the_old_one(tmp_path: Path) -> None:
     store = Store(tmp_path / "sweep.csv")
     store.add(failed_row(CELLS[0], "no"))
     assert store.row(CELLS[0]) is None
@@ -171,18 +171,18 @@ def test_a_run_that_failed_is_missing_and_its_new_row_takes_the_old_ones_place(t
     assert [row["status"] for row in Store(store.path).rows] == ["done"]
 
 
-def test_a_run_that_diverged_is_not_done_again(tmp_path: Path) -> None:
+def test_a_diverged_run_is_not_repeated(tmp_path: Path) -> None:
     cell = Cell(SMALL.replace(learning_rate=1000), 300)
     store = Store(tmp_path / "sweep.csv")
     store.add(run_cell(cell))
     assert store.row(cell) is not None
 
 
-def test_a_journal_that_is_something_else_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_journal_is_rejected(tmp_path: Path) -> None:
     for content in ("shopping list\n", '{"run": 1}\n', "[]\n"):
         journal = tmp_path / "sweep.csv.partial"
         journal.write_text(content)
-        with pytest.raises(NotASweepError, match="not the journal"):
+        with pytest.raises(NotASweepError, match="not a journal"):
             Store(tmp_path / "sweep.csv")
         assert journal.read_text() == content
 
@@ -207,7 +207,7 @@ def test_each_line_of_the_journal_is_one_row(tmp_path: Path) -> None:
     assert json.loads(line)["seed"] == CELLS[0].config.seed
 
 
-def test_histories_are_files_that_the_app_opens_named_by_the_column_run(tmp_path: Path) -> None:
+def test_histories_are_files_named_by_the_column_run_that_the_app_opens(tmp_path: Path) -> None:
     histories = Histories(tmp_path / "deep" / "runs")
     row = run_cell(CELLS[0], with_history=True)
     assert not histories.has(CELLS[0])

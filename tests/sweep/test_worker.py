@@ -1,4 +1,4 @@
-"""One run in a worker: its row, what stops it, and what a failure looks like."""
+"""One run in a worker: its row, the stop flag, and failures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CELL = Cell(SMALL, 30)
 
 
 class Clock:
-    """A clock that moves on by so many seconds whenever it is looked at."""
+    """A clock that advances by `pace` seconds whenever it is read."""
 
     def __init__(self, pace: float) -> None:
         self.now, self.pace = 0.0, pace
@@ -29,7 +29,7 @@ class Clock:
         return self.now
 
 
-def test_a_row_has_the_configuration_the_outcome_and_how_it_ended() -> None:
+def test_a_row_has_the_configuration_the_final_metrics_and_the_status() -> None:
     row = run_cell(CELL)
     assert list(row) == ["run", *KNOBS, "steps", *(field.name for field in fields(FinalMetrics)), "status", "error"]
     assert {name: row[name] for name in KNOBS} == SMALL.model_dump()
@@ -50,7 +50,7 @@ def test_a_run_that_diverges_is_reported_as_such() -> None:
     assert row["steps_done"] < 500
 
 
-def test_the_history_comes_along_on_request_and_opens_again() -> None:
+def test_the_history_is_included_on_request_and_opens_again() -> None:
     assert HISTORY not in run_cell(CELL)
     row = run_cell(CELL, with_history=True)
     trainer = Trainer(SMALL)
@@ -71,28 +71,28 @@ def test_an_exception_in_a_run_becomes_a_row(monkeypatch: pytest.MonkeyPatch) ->
     assert row["dead_experts"] is None
 
 
-def test_a_run_ends_soon_after_the_flag_is_up_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_stops_soon_after_the_flag_is_set_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moe_sim.sweep.worker.time", Clock(0.01))
-    looks: list[bool] = []
+    checks: list[bool] = []
 
     def third_time() -> bool:
-        looks.append(len(looks) == 2)
-        return looks[-1]
+        checks.append(len(checks) == 2)
+        return checks[-1]
 
     row = run_cell(Cell(SMALL, ENDLESS_STEPS), third_time)
     assert row["status"] == "stopped"
     assert row["steps_done"] < 100
-    assert looks == [False, False, True]
+    assert checks == [False, False, True]
 
 
-def test_the_flag_is_looked_at_by_the_clock_and_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_flag_is_checked_by_the_clock_and_not_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moe_sim.sweep.worker.time", Clock(0.0))
-    looks: list[None] = []
-    run_cell(CELL, lambda: bool(looks.append(None)))
-    assert len(looks) == 1
+    checks: list[None] = []
+    run_cell(CELL, lambda: bool(checks.append(None)))
+    assert len(checks) == 1
 
 
-def test_a_run_uses_one_thread_and_gives_back_what_the_caller_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_uses_one_thread_and_restores_the_callers_setting(monkeypatch: pytest.MonkeyPatch) -> None:
     inside = []
 
     class Looking(Trainer):
