@@ -27,10 +27,16 @@ def add_sweep_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `sweep`."""
     parser.add_argument("knobs", nargs="*", metavar="name=values",
                         help="comma-separated values or ranges: 2..8, 0..1:5, 0.001..1:4:log")  # fmt: skip
-    parser.add_argument("--preset", metavar="NAME", help="take the other knobs from one of `presets`, without its planned changes")
+    parser.add_argument(
+        "--preset", metavar="NAME", help="take the other knobs from one of `presets`, without its planned changes"
+    )
     parser.add_argument("--seeds", metavar="N", help=f"seeds per combination; default: {DEFAULT_SEEDS}")
-    parser.add_argument("--steps", default=str(DEFAULT_STEPS), metavar="N", help=f"steps per run; default: {DEFAULT_STEPS}")
-    parser.add_argument("--engine", metavar="|".join(ENGINES), help="where to train; default: dask if MOE_SIM_DASK is set, else loky")
+    parser.add_argument(
+        "--steps", default=str(DEFAULT_STEPS), metavar="N", help=f"steps per run; default: {DEFAULT_STEPS}"
+    )
+    parser.add_argument(
+        "--engine", metavar="|".join(ENGINES), help="where to train; default: dask if MOE_SIM_DASK is set, else loky"
+    )
     parser.add_argument("--workers", metavar="N", help="loky worker processes; default: one per core")
     parser.add_argument("--out", action="append", default=[], metavar="FILE",
                         help="output table (.parquet, .csv), repeatable; skips runs in the first FILE")  # fmt: skip

@@ -1,5 +1,4 @@
-"""Whatever a browser claims that its buttons asked for: the visitor's own run stays a possible one, and other visitors'
-runs stay as they were."""
+"""Hostile button commands: the visitor's own run stays valid, and other visitors' runs stay unchanged."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ SMALL = {"num_experts": "4", "batch_tokens": "32", "expert_hidden_size": "4", "n
 
 
 def fingerprint(run: LiveRun) -> tuple[Any, ...]:
-    """All that anybody could change of a run that stands still."""
+    """Everything that a command could change in a paused run."""
     return (
         run.id, run.state, run.config, run.plan, run.budget, run.rate, run.thresholds, run.history.events,
         run.steps_done, run.forgotten, run.probe.step, run._single_steps,
@@ -39,7 +38,7 @@ def fingerprint(run: LiveRun) -> tuple[Any, ...]:
 
 @pytest.fixture
 def other() -> Iterator[LiveRun]:
-    """A run of somebody else, paused at step 3, that is shown in a lecture."""
+    """Another visitor's run, paused at step 3, for a lecture to show."""
     run = shared_scheduler().add(LiveRun(RunConfig(num_experts=4, batch_tokens=32)))
     run.advance_by(3)
     yield run
@@ -50,7 +49,7 @@ def runs_of(session: Session) -> tuple[LiveRun | Comparison, ...]:
     return session.run, session.comparison().run
 
 
-def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_alone(other: LiveRun) -> None:
+def test_two_thousand_hostile_commands_leave_valid_runs_and_no_trace_in_anybody_elses(other: LiveRun) -> None:
     random = np.random.default_rng(0)
     session = session_of(opened(**SMALL))
     before = fingerprint(other)
@@ -62,7 +61,7 @@ def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_a
             assert run.rate in RATES
             assert type(run.rate) is float
             assert run.budget <= MOST_STEPS + 1_000
-        if number % 100 == 0:  # or they train all the while
+        if number % 100 == 0:  # otherwise they train all the time
             for run in runs_of(session):
                 run.pause()
     assert session.view.tab in TABS
@@ -73,29 +72,29 @@ def test_two_thousand_hostile_commands_leave_possible_runs_and_everybody_elses_a
         shared_scheduler().remove(run)
 
 
-def test_two_thousand_hostile_deliveries_hold_few_commands_each_once() -> None:
+def test_two_thousand_hostile_deliveries_yield_few_commands_and_none_twice() -> None:
     random = np.random.default_rng(1)
     inbox, taken, board = Inbox("s"), 0, "a"
     for _ in range(2_000):
         board = str(random.choice(["a", "b", "", board, "x" * 50]))
         count = 30 if random.random() < 0.03 else random.integers(5)
-        told: Any = {"board": board, "session": "s", "commands": [command(random, ("x",)) for _ in range(count)]}
+        delivery: Any = {"board": board, "session": "s", "commands": [command(random, ("x",)) for _ in range(count)]}
         if random.random() < 0.3:
-            told = value(random) if random.random() < 0.5 else told | {"commands": value(random)}
-        fresh = inbox.fresh(told)
+            delivery = value(random) if random.random() < 0.5 else delivery | {"commands": value(random)}
+        fresh = inbox.fresh(delivery)
         assert len(fresh) <= MOST
         numbers = [one["number"] for one in fresh]
         assert numbers == sorted(set(numbers))
-        assert inbox.fresh(told) == [] or len(fresh) == MOST
+        assert inbox.fresh(delivery) == [] or len(fresh) == MOST
         obeyed = json.loads(json.dumps(inbox.obeyed))
         assert type(obeyed["last"]) is int
         assert 0 <= obeyed["last"] < LARGEST_NUMBER
         assert len(obeyed["board"]) <= 40
         taken += len(fresh)
-    assert taken > 500, "hardly anything was a command"
+    assert taken > 500, "hardly any command was valid"
 
 
-def test_a_run_is_extended_no_further_than_it_can_be_saved() -> None:
+def test_a_run_cannot_be_extended_beyond_what_can_be_saved() -> None:
     session = session_of(opened(**SMALL))
     session.run.budget = MOST_STEPS - 500
     for _ in range(5):
@@ -104,13 +103,13 @@ def test_a_run_is_extended_no_further_than_it_can_be_saved() -> None:
 
 
 def watching(other: LiveRun) -> tuple[AppTest, Session]:
-    """Somebody who follows a lecture that shows a run."""
+    """A visitor who follows a lecture on this run."""
     app = opened(follow=shared_lectures().begin(other))
     assert session_of(app).run is other
     return app, session_of(app)
 
 
-def test_who_knows_a_lecture_watches_it_and_whatever_they_do_changes_nothing_in_it(other: LiveRun) -> None:
+def test_nothing_that_a_viewer_of_a_lecture_does_changes_its_run(other: LiveRun) -> None:
     app, session = watching(other)
     before, random = fingerprint(other), np.random.default_rng(2)
     for _ in range(500):
@@ -128,7 +127,9 @@ def test_who_knows_a_lecture_watches_it_and_whatever_they_do_changes_nothing_in_
     assert fingerprint(other) == before
 
 
-def test_who_leaves_a_lecture_takes_nothing_of_it_along(other: LiveRun, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_viewer_who_leaves_a_lecture_loses_all_access_to_its_run(
+    other: LiveRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("pages.visitor.address.LAG", 0.0)
     before = fingerprint(other)
     for leave in (
@@ -149,17 +150,17 @@ def test_who_leaves_a_lecture_takes_nothing_of_it_along(other: LiveRun, monkeypa
     assert fingerprint(other) == before
 
 
-def test_the_id_of_another_run_in_an_address_opens_nothing(other: LiveRun) -> None:
+def test_the_id_of_another_run_in_a_link_opens_nothing(other: LiveRun) -> None:
     before = fingerprint(other)
     session = session_of(opened(**dict.fromkeys(("follow", "b", "c", "d", "events", "run_id", "run", "id"), other.id)))
     assert other not in (session.run, *session.comparison().run.members)
     assert fingerprint(other) == before
 
 
-def test_ids_are_of_128_random_bits(other: LiveRun) -> None:
+def test_ids_have_128_random_bits(other: LiveRun) -> None:
     ids = [LiveRun(RunConfig(num_experts=2, batch_tokens=32)).id for _ in range(20)]
     ids += [shared_lectures().begin(other) for _ in range(20)]
-    assert all(len(one) >= 22 for one in ids)  # 6 bits a letter
+    assert all(len(one) >= 22 for one in ids)  # 6 bits per character
     assert len({one[:6] for one in ids}) == len(ids)
     assert shared_lectures().get(other.id) is None
     assert shared_scheduler().get(shared_lectures().begin(other)) is None

@@ -1,4 +1,4 @@
-"""Whatever stands in an address, a valid run is read from it, soon, and few words are said about it."""
+"""Every link gives a valid run, quickly, with few and short notices."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from pages.visitor.view import view_from_query
 from tests.support.hostile import KEYS, TEXTS, links
 
 PATIENCE = 2.0
-"""Seconds in which the worst address of a megabyte is read; on a free machine it takes a tenth of that."""
+"""Time limit in seconds for the worst link of a megabyte; an idle machine takes a tenth of that."""
 MOST_NOTICES = len(KNOBS) + len(THRESHOLDS) + 4 + 4 * (MOST_EVENTS + 1)
 """One for each knob, threshold and part of the view, and for each event of four runs."""
 LONGEST_NOTICE = 600
 
 
 def read(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
-    """All that an address says, as the page reads it; whatever it says must give something that can be said again."""
+    """Parse a link as the page does; everything parsed must survive a round trip."""
     config, notices = from_query(query)
     assert from_query(to_query(config)) == (config, [])
     plan, refused = events_from_text(query.get("events", ""), config)
@@ -56,27 +56,27 @@ def read(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
     return config, notices
 
 
-def assert_few_words(notices: list[str]) -> None:
+def assert_few_short_notices(notices: list[str]) -> None:
     assert len(notices) <= MOST_NOTICES
     assert all(len(notice) <= LONGEST_NOTICE for notice in notices)
-    # Nothing that a browser's protocol cannot carry, or that turns the direction of writing.
+    # No lone surrogates, which no protocol carries, and no marks that reverse the text direction.
     assert all(notice.isprintable() for notice in notices)
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_thousand_hostile_addresses_each_give_a_valid_run_and_few_words(seed: int) -> None:
-    refused = 0
+def test_a_thousand_hostile_links_each_give_a_valid_run_and_few_notices(seed: int) -> None:
+    rejected = 0
     for query in links(seed, 1_000):
         _, notices = read(query)
-        assert_few_words(notices)
-        refused += bool(notices)
-    assert refused > 600, "hardly anything was hostile"
+        assert_few_short_notices(notices)
+        rejected += bool(notices)
+    assert rejected > 600, "hardly any link was hostile"
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_every_key_may_hold_every_text_that_has_broken_programs(key: str) -> None:
+def test_every_key_can_hold_every_hostile_text(key: str) -> None:
     for text in TEXTS:
-        assert_few_words(read({key: text})[1])
+        assert_few_short_notices(read({key: text})[1])
 
 
 @pytest.mark.parametrize(
@@ -85,16 +85,16 @@ def test_every_key_may_hold_every_text_that_has_broken_programs(key: str) -> Non
      "seed," * 200_000, "\x00" * 1_000_000, "1:top_k=" + "9" * 1_000_000, "e" + "\u0301" * 500_000],
     ids=lambda text: ascii(text[:12]),
 )  # fmt: skip
-def test_a_megabyte_in_any_key_is_read_at_once_and_answered_in_a_few_words(text: str) -> None:
+def test_a_megabyte_in_any_key_is_read_quickly_and_gives_short_notices(text: str) -> None:
     for key in ("aux_loss_coef", "seed", "task", "dead_share", "events", "b", "tab", "log", "hide", "follow"):
         start = time.perf_counter()
         _, notices = read({key: text})
         assert time.perf_counter() - start < PATIENCE, key
-        assert_few_words(notices)
+        assert_few_short_notices(notices)
         assert sum(map(len, notices)) < 30_000
 
 
-def test_as_many_events_as_there_may_be_in_all_runs_are_read_at_once() -> None:
+def test_the_maximum_number_of_events_in_all_runs_is_read_quickly() -> None:
     good = ";".join(f"{7 * i}:{name}" for i in range(50) for name in ("top_k=2", "aux_loss_coef=0.1"))
     bad = ";".join(f"{7 * i + 1}:top_k={99 if i % 2 else 3}" for i in range(200))
     start = time.perf_counter()
@@ -104,7 +104,7 @@ def test_as_many_events_as_there_may_be_in_all_runs_are_read_at_once() -> None:
 
 
 @pytest.mark.parametrize("task", ["topics", "text"])
-def test_the_dearest_run_that_a_link_can_ask_for_is_made_and_takes_a_step(task: str) -> None:
+def test_the_most_expensive_run_that_a_link_can_request_takes_a_step(task: str) -> None:
     query = {"task": task, "num_experts": "64", "top_k": "8", "batch_tokens": "2048", "expert_hidden_size": "256"}
     config, notices = read(query)
     assert notices == []
@@ -119,15 +119,15 @@ def test_the_dearest_run_that_a_link_can_ask_for_is_made_and_takes_a_step(task: 
      "9" * 1_000_000],
     ids=lambda text: ascii(text[:12]),
 )  # fmt: skip
-def test_a_list_of_values_for_a_sweep_is_refused_before_it_takes_long(text: str) -> None:
+def test_an_oversized_list_of_sweep_values_is_rejected_quickly(text: str) -> None:
     start = time.perf_counter()
     with pytest.raises(InvalidInput) as error:
         parse_values("aux_loss_coef", text)
     assert time.perf_counter() - start < 4 * PATIENCE
-    assert_few_words([str(error.value)])
+    assert_few_short_notices([str(error.value)])
 
 
-def test_a_list_of_values_has_at_most_as_many_as_there_may_be_runs() -> None:
+def test_a_list_of_values_is_limited_to_the_maximum_number_of_runs() -> None:
     assert len(parse_values("seed", f"0..{MOST_RUNS - 1}")) == MOST_RUNS
     with pytest.raises(InvalidInput, match=f"more than {MOST_RUNS:,} values"):
         parse_values("seed", f"0..{MOST_RUNS - 1},7")

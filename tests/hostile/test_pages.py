@@ -1,5 +1,4 @@
-"""The worst addresses on the pages themselves: a page and a few sentences, whatever is asked. Nobody fills the queue
-for slides."""
+"""The worst links on the real pages give a page and a few sentences; no run can fill the queue for slides."""
 
 from __future__ import annotations
 
@@ -29,8 +28,8 @@ WORST = {
     "every key, markup": dict.fromkeys(KEYS, '<img src=x onerror="window.hacked=1">'),
     "every key, nothing": dict.fromkeys(KEYS, ""),
     "every key, nul": dict.fromkeys(KEYS, "\x00"),
-    "events without end": dict.fromkeys(("events", "b", "c", "d"), "1:top_k=99;" * 90_000),
-    "four of the dearest runs": {
+    "endless events": dict.fromkeys(("events", "b", "c", "d"), "1:top_k=99;" * 90_000),
+    "four of the most expensive runs": {
         "num_experts": "64", "top_k": "8", "batch_tokens": "2048", "expert_hidden_size": "256", "b": "", "c": "",
         "d": "",
     },
@@ -39,7 +38,7 @@ WORST = {
 
 
 @pytest.mark.parametrize("name", WORST)
-def test_the_worst_addresses_open_every_page_that_reads_them(name: str) -> None:
+def test_the_worst_links_open_every_page_that_reads_them(name: str) -> None:
     app = opened(**WORST[name])
     assert len(app.warning) <= notices.MOST + 1
     assert sum(len(box.value) for box in app.warning) < 4_000
@@ -48,7 +47,7 @@ def test_the_worst_addresses_open_every_page_that_reads_them(name: str) -> None:
         assert len(app.warning) <= 2 * (notices.MOST + 1)
 
 
-def test_many_addresses_one_after_the_other_in_one_browser_open_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_links_opened_one_after_another_in_one_browser_all_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pages.visitor.address.LAG", 0.0)
     app = opened(num_experts="4", batch_tokens="32")
     small = {"batch_tokens": "32", "expert_hidden_size": "4", "autoplay": "0"}
@@ -64,12 +63,12 @@ def test_many_addresses_one_after_the_other_in_one_browser_open_each_time(monkey
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda text: ascii(text[:12]))
-def test_a_text_in_a_notice_is_written_so_that_markdown_makes_nothing_of_it(text: str) -> None:
-    written = escape_markdown(text)
-    assert len(written) <= 2 * len(text) + 10
-    assert "\n" not in written
-    # What is left unescaped begins nothing: no sign that opens markup stands without a backslash before it.
-    plain = written.replace("\\\\", "")
+def test_text_in_a_notice_is_escaped_so_that_markdown_renders_it_as_is(text: str) -> None:
+    escaped = escape_markdown(text)
+    assert len(escaped) <= 2 * len(text) + 10
+    assert "\n" not in escaped
+    # Every character that opens markup has a backslash before it.
+    plain = escaped.replace("\\\\", "")
     for mark in "`*[]$<>~#":
         assert plain.count(mark) == plain.count(f"\\{mark}")
     assert not re.search(r":[^\s\N{WORD JOINER}]", plain)
@@ -77,7 +76,7 @@ def test_a_text_in_a_notice_is_written_so_that_markdown_makes_nothing_of_it(text
 
 
 class Counting:
-    """Slides that take until they are let go, and how many are drawn at a time."""
+    """Slides that wait for `go_on`, and the number drawn at the same time."""
 
     def __init__(self) -> None:
         self.now = self.most = 0
@@ -91,7 +90,7 @@ class Counting:
         return "{}"
 
 
-def test_slides_are_drawn_one_at_a_time_and_one_runs_queue_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slides_are_drawn_one_at_a_time_and_each_runs_queue_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     runs = {run.id: run for run in (LiveRun(small_config()), LiveRun(RunConfig(num_experts=2, batch_tokens=32)))}
     mine, other = runs
     drawn = Counting()
@@ -113,7 +112,7 @@ def test_slides_are_drawn_one_at_a_time_and_one_runs_queue_is_short(monkeypatch:
     assert drawn.most == 1
 
 
-def test_a_slide_can_be_had_again_after_the_queue_was_full(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_requests_one_after_another_never_fill_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
     run = LiveRun(small_config())
     monkeypatch.setattr(endpoint_module, "_slide", lambda *args: "{}")
     app = Starlette(routes=[Route("/slide/{run_id}/{name}", slide_endpoint({run.id: run}.get))])

@@ -1,4 +1,4 @@
-"""Whatever run somebody opens from a file: a run or one sentence, soon and in little memory."""
+"""Every uploaded run file gives a run or one sentence, quickly and in little memory."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from pages.sweeps import upload
 from tests.support.hostile import assert_sentence, spoiled, value
 
 PATIENCE = 20.0
-"""Seconds in which the worst file is answered, on a machine that has other things to do."""
+"""Time limit in seconds for the worst file, on a loaded machine."""
 LARGEST_MEMORY = 400_000_000
-"""Bytes of Python's memory that the worst file takes for a while: ten times its size."""
+"""Peak of Python's memory in bytes for the worst file: ten times its size."""
 CONFIG = Path(__file__).parents[2] / ".streamlit" / "config.toml"
 
 
@@ -41,7 +41,7 @@ RUN = small_run()
 
 
 def run_or_sentence(text: str) -> bool:
-    """Whether the text was taken for a run."""
+    """Whether the text was accepted as a run."""
     try:
         history, _ = run_from_json(text)
     except ValueError as refusal:
@@ -54,13 +54,13 @@ def run_or_sentence(text: str) -> bool:
     return True
 
 
-def test_a_thousand_spoiled_runs_give_a_run_or_a_sentence() -> None:
+def test_a_thousand_corrupted_runs_give_a_run_or_a_sentence() -> None:
     random = np.random.default_rng(0)
-    taken = sum(run_or_sentence(spoiled(RUN.encode(), random).decode("utf-8", "replace")) for _ in range(1_000))
-    assert 0 < taken < 500, "another digit is another run, but most of them are broken"
+    accepted = sum(run_or_sentence(spoiled(RUN.encode(), random).decode("utf-8", "replace")) for _ in range(1_000))
+    assert 0 < accepted < 500, "a changed digit can give another valid run, but most files are broken"
 
 
-def test_five_hundred_runs_with_foreign_values_give_a_run_or_a_sentence() -> None:
+def test_five_hundred_runs_with_a_random_part_replaced_give_a_run_or_a_sentence() -> None:
     random = np.random.default_rng(1)
     for _ in range(500):
         whole: Any = json.loads(RUN)
@@ -82,7 +82,9 @@ def test_five_hundred_runs_with_foreign_values_give_a_run_or_a_sentence() -> Non
      lambda: '{"format":"expert-collapse-lab-run",' + " " * 10**7],
     ids=["numbers", "lists", "word", "digits", "fraction", "objects", "nul", "blanks", "cut off"],
 )  # fmt: skip
-def test_a_run_that_would_eat_the_machine_is_refused_soon_and_in_little_memory(make: Callable[[], str]) -> None:
+def test_a_file_that_could_exhaust_the_machine_is_rejected_quickly_and_in_little_memory(
+    make: Callable[[], str],
+) -> None:
     text = make()
     assert len(text) <= LARGEST_TEXT + 1
     tracemalloc.start()
@@ -103,7 +105,7 @@ def test_a_run_in_another_encoding_gets_a_sentence(encoding: str) -> None:
     assert_sentence(sentence)
 
 
-def test_the_server_takes_no_larger_file_and_no_larger_message_than_there_is_use_for() -> None:
+def test_the_server_limits_uploads_and_messages_to_what_the_app_needs() -> None:
     server = tomllib.loads(CONFIG.read_text(encoding="utf-8"))["server"]
     assert server["maxUploadSize"] * 2**20 >= LARGEST_TEXT > (server["maxUploadSize"] - 10) * 2**20
     assert server["maxUploadSize"] >= max(sharing.LARGEST_UPLOAD, upload.LARGEST_UPLOAD)
