@@ -1,4 +1,4 @@
-"""What the server writes down: every record of the process through one handler, as text or as JSON, errors counted."""
+"""Server logs: one handler for the whole process, as text or JSON, and a count of logged errors."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from types import TracebackType
 from typing import Any
 
 VARIABLE = "MOE_SIM_LOG"
-"""`text`, the default, or `json`."""
+"""The environment variable for the log format: `text`, the default, or `json`."""
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 log = logging.getLogger(__name__)
 
 
 class JsonLines(logging.Formatter):
-    """A record as one JSON object on one line, its traceback included."""
+    """Formats a record as one line of JSON, traceback included."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record's line."""
+        """Returns the record as a line of JSON."""
         line: dict[str, Any] = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z",
             "level": record.levelname.lower(),
@@ -37,14 +37,14 @@ class JsonLines(logging.Formatter):
 
 
 class ErrorCount(logging.Handler):
-    """Counts the errors that are logged."""
+    """Counts logged errors."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.count = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """One more. Called with the handler's lock held."""
+        """Counts one error. Called with the handler's lock held."""
         self.count += 1
 
 
@@ -65,22 +65,22 @@ def _errors() -> ErrorCount:
 
 
 def errors_logged() -> int:
-    """How many errors were logged since `set_up`."""
+    """The number of errors logged since `set_up`."""
     return _errors().count
 
 
 def set_up() -> None:
-    """Have one handler write everything, in place of those that libraries bring along for themselves.
+    """Installs one handler for all records, in place of the libraries' own.
 
-    To be called again when a library has set up its own in the meantime.
+    Call it again after a library has set up its logging.
 
     Raises:
-        ValueError: with a sentence, if the environment asks for an unknown format.
+        ValueError: with a sentence, if `MOE_SIM_LOG` names an unknown format.
     """
     console = _console()
     for name in [None, *logging.root.manager.loggerDict]:
         logger = logging.getLogger(name)
-        # Only what writes to the console by itself: a host's own handlers stay.
+        # Only handlers that write to the console; a host's other handlers stay.
         own = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
         for handler in own:
             logger.removeHandler(handler)
@@ -89,8 +89,7 @@ def set_up() -> None:
     logging.root.addHandler(console)
     logging.root.addHandler(_errors())
     logging.getLogger("moe_sim").setLevel(logging.INFO)
-    # Setting up one after the other, Streamlit and uvicorn leave its errors mute. What it says below a warning are
-    # the addresses of visitors.
+    # The setups of Streamlit and uvicorn combined silence this logger. Below warnings, it logs visitors' addresses.
     server = logging.getLogger("uvicorn.error")
     server.propagate = True
     server.setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The losses a router is trained with beside the task: pure functions, each naming its paper.
+"""Router losses beside the task loss: pure functions, each naming its paper.
 
 T tokens, E experts, K choices per token.
 """
@@ -18,7 +18,7 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
 
     Args:
         router_probs: (T, E) probabilities; P_i is their mean over tokens.
-        expert_index: (T, K) int64, the chosen experts, before capacity; f is counted from it.
+        expert_index: (T, K) int64, the chosen experts before capacity; f is counted from it.
         convention: what f counts. `per_choice`: all choices / (T·K), 1 at balance (Megatron-LM, OLMo-core).
             `first_choice`: first choices / T, 1 at balance (DeepSpeed for K ≤ 2, V-MoE, ST-MoE).
             `huggingface`: all choices / T, K at balance (transformers, Mixtral).
@@ -27,7 +27,7 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
         A differentiable scalar.
 
     Raises:
-        ValueError: for a convention that is none of the three.
+        ValueError: for an unknown convention.
     """
     tokens, num_experts = router_probs.shape
     if convention == "first_choice":
@@ -55,12 +55,12 @@ def importance_loss(*, router_probs: Tensor) -> Tensor:
 def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float | Tensor, top_k: int) -> Tensor:
     """CV² of the smooth load Σ_tokens Φ((z_i − threshold_i)/σ) (Shazeer et al. 2017, eq. 8-10; V-MoE).
 
-    Φ(…) is the probability that expert i is in the top-k if its own noise is drawn anew; threshold_i is the k-th
+    Φ(…) is the probability that expert i is in the top-k if its own noise is redrawn; threshold_i is the k-th
     largest noisy logit among the *other* experts.
 
     Args:
         router_logits: (T, E) logits without noise.
-        noisy_logits: (T, E) the same with Gaussian noise of standard deviation `noise_std`.
+        noisy_logits: (T, E) the same plus Gaussian noise of standard deviation `noise_std`.
         noise_std: σ > 0, one number or (T, E).
         top_k: K < E. With K = E every expert is always chosen and the loss is 0.
 

@@ -1,8 +1,8 @@
 """Load statistics: pure functions on arrays whose last axis runs over experts.
 
-`load` is f, of shape (..., E), summing to 1 over the experts: the share of (token, choice) pairs that each expert is
-sent, counted before capacity drops anything. Each function takes whatever `np.asarray` takes and returns float64
-values of shape (...).
+`load` is f, of shape (..., E), summing to 1 over the experts: the share of (token, choice) pairs sent to each expert,
+before capacity. Each function takes anything that `np.asarray` takes and returns values of shape (...): int64 for
+counts, else float64.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SMOOTHING_HORIZON = 20
-"""Steps: the weight of a step in a smoothed quantity falls by 1/20 with every later one."""
+"""Steps. In smoothed quantities, each new step reduces the weight of the earlier ones by 1/20."""
 
 
 def imbalance_ratio(load: ArrayLike, nothing: float = 0.0) -> NDArray[np.float64]:
@@ -19,7 +19,7 @@ def imbalance_ratio(load: ArrayLike, nothing: float = 0.0) -> NDArray[np.float64
 
     Args:
         load: shares of shape (..., E).
-        nothing: a share up to this counts as nothing; for smoothed loads, which never fall to 0 (`one_token`).
+        nothing: shares up to this count as 0; for smoothed loads, which never reach 0 (see `one_token`).
     """
     shares = _array(load)
     lowest, highest = shares.min(-1), shares.max(-1)
@@ -28,13 +28,13 @@ def imbalance_ratio(load: ArrayLike, nothing: float = 0.0) -> NDArray[np.float64
 
 
 def one_token(tokens: int, top_k: int) -> float:
-    """What a single (token, choice) pair in one step adds to the smoothed load. An expert with less than half of it
-    was last used some 14 steps ago or more, and once only."""
+    """The share that one (token, choice) pair adds to the smoothed load in its step. It halves within 14 steps, so an
+    expert with less than half of it has not been used for 14 steps or more."""
     return 1 / (SMOOTHING_HORIZON * tokens * top_k)
 
 
 def max_violation(load: ArrayLike) -> NDArray[np.float64]:
-    """max f · E − 1 (MaxVio of DeepSeek; OLMo-core's “load imbalance” is one more). 0 at balance."""
+    """max f · E − 1 (MaxVio of DeepSeek; OLMo-core's “load imbalance” is MaxVio + 1). 0 at balance."""
     shares = _array(load)
     return shares.max(-1) * shares.shape[-1] - 1
 
@@ -52,13 +52,13 @@ def normalized_entropy(load: ArrayLike) -> NDArray[np.float64]:
 
 
 def dead_experts(load: ArrayLike, threshold: float = 0.1) -> NDArray[np.int64]:
-    """How many experts have f below threshold / E. Meant for the smoothed load."""
+    """The number of experts with f below threshold / E. Meant for the smoothed load."""
     shares = _array(load)
     return (shares < threshold / shares.shape[-1]).sum(-1)
 
 
 def parallel_efficiency(load: ArrayLike) -> NDArray[np.float64]:
-    """mean f / max f: how much of the devices' time is used when every expert has a device of its own."""
+    """mean f / max f: the fraction of device time in use when every expert has its own device."""
     shares = _array(load)
     return shares.mean(-1) / shares.max(-1)
 
@@ -70,7 +70,7 @@ def normalized_mutual_information(joint: ArrayLike) -> NDArray[np.float64]:
         joint: (..., G, E) counts or shares of tokens of group g whose first choice is expert e.
 
     Returns:
-        Shape (...), from 0 (the expert says nothing of the group) to 1 (it tells the group); 0 with one group only.
+        Shape (...), from 0 (the expert says nothing about the group) to 1 (it identifies the group); 0 for one group.
     """
     shares = _array(joint)
     shares = shares / shares.sum((-2, -1), keepdims=True)

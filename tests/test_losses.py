@@ -1,4 +1,4 @@
-"""The losses against arithmetic by hand, against the oracles, and by where their gradients go."""
+"""The losses against arithmetic by hand and against the oracles, and the direction of their gradients."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONVENTIONS = ("per_choice", "first_choice", "huggingface")
 
 
 def routed(seed: int, tokens: int, num_experts: int, top_k: int, scale: float = 1.0) -> tuple[np.ndarray, ...]:
-    """Random logits, their probabilities and the choices they lead to."""
+    """Random logits, their probabilities and the resulting choices."""
     logits = scale * np.random.default_rng(seed).normal(size=(tokens, num_experts))
     probs = oracles.softmax(logits)
     return logits, probs, oracles.choices(logits, top_k)
@@ -39,7 +39,7 @@ def shapes(draw: st.DrawFn) -> tuple[int, int, int, int]:
     )
 
 
-def test_one_is_not_a_floor_of_the_balance_loss() -> None:
+def test_the_load_balancing_loss_can_be_below_one() -> None:
     # f = (0.6, 0.4): 3 of 5 tokens choose expert 0. P = (0.31, 0.69).
     # 2 · (0.6 · 0.31 + 0.4 · 0.69) = 2 · (0.186 + 0.276) = 0.924
     probs = np.tile([0.31, 0.69], (5, 1))
@@ -68,7 +68,7 @@ def test_balanced_top_2_routing_has_the_value_of_its_convention(convention: str,
 
 
 @pytest.mark.parametrize(("convention", "expected"), [("per_choice", 4), ("first_choice", 4), ("huggingface", 8)])
-def test_all_tokens_on_the_same_two_experts_have_the_value_of_the_convention(convention: str, expected: float) -> None:
+def test_collapse_onto_two_experts_has_the_value_of_its_convention(convention: str, expected: float) -> None:
     # P = 1/2 on experts 0 and 1. per_choice: f = (1/2, 1/2), 8 · (1/4 + 1/4) = 4. first_choice: f = (1, 0),
     # 8 · 1/2 = 4. huggingface: f = (1, 1), 8 · (1/2 + 1/2) = 8.
     probs = np.tile([0.5, 0.5, 0, 0, 0, 0, 0, 0], (10, 1))
@@ -77,7 +77,7 @@ def test_all_tokens_on_the_same_two_experts_have_the_value_of_the_convention(con
 
 
 @given(shape=shapes(), convention=st.sampled_from(CONVENTIONS))
-def test_the_balance_loss_equals_its_definition(shape: tuple[int, int, int, int], convention: str) -> None:
+def test_the_load_balancing_loss_equals_its_definition(shape: tuple[int, int, int, int], convention: str) -> None:
     _, probs, chosen = routed(*shape)
     expected = oracles.load_balancing_loss(probs, chosen, convention)
     assert balance(probs.astype(np.float32), chosen, convention) == pytest.approx(expected, rel=1e-5)
@@ -85,7 +85,7 @@ def test_the_balance_loss_equals_its_definition(shape: tuple[int, int, int, int]
 
 @pytest.mark.parametrize(
     ("tokens", "num_experts", "top_k", "expected"),
-    # What transformers 5.23.0 gave once for these logits, with
+    # The values of transformers 5.23.0 for these logits, from
     # transformers.models.mixtral.modeling_mixtral.load_balancing_loss_func((logits,), num_experts, top_k).
     [(64, 8, 2, 2.0956116), (48, 6, 1, 1.0871704), (100, 16, 4, 4.2021117)],
 )
@@ -99,13 +99,13 @@ def test_the_huggingface_convention_gives_the_numbers_of_transformers(
 
 
 def wavy_logits(tokens: int, num_experts: int) -> np.ndarray:
-    """Uneven logits without ties that need no random numbers."""
+    """Uneven logits without ties and without random numbers."""
     t, i = np.arange(tokens)[:, None], np.arange(num_experts)[None, :]
     return 2 * np.sin(0.7 * t * (i + 1) + i) + 0.3 * np.cos(i * i)
 
 
 @given(shape=shapes(), convention=st.sampled_from(CONVENTIONS))
-def test_only_the_importance_carries_gradient_in_the_balance_loss(
+def test_only_the_importance_carries_gradient_in_the_load_balancing_loss(
     shape: tuple[int, int, int, int], convention: str
 ) -> None:
     # L = E · Σ f_i · (Σ_t p_ti) / T with f constant, so ∂L/∂p_ti = E · f_i / T, the same for every token.
@@ -134,13 +134,13 @@ def test_the_importance_loss_equals_its_definition(shape: tuple[int, int, int, i
     assert loss == pytest.approx(oracles.squared_variation(probs.sum(0)), rel=1e-5, abs=1e-6)
 
 
-def test_the_importance_loss_can_be_gamed_and_the_balance_loss_sees_it() -> None:
+def test_the_importance_loss_can_be_gamed_and_the_load_balancing_loss_notices() -> None:
     # p = (0.2509, 0.2497, 0.2497, 0.2497) looks uniform, yet every token goes to expert 0.
     probs = np.tile([0.2509, 0.2497, 0.2497, 0.2497], (100, 1))
     assert losses.importance_loss(router_probs=torch.as_tensor(probs)).item() < 1e-5
     leaf = torch.tensor(probs, requires_grad=True)
     losses.load_balancing_loss(router_probs=leaf, expert_index=torch.zeros(100, 1, dtype=torch.int64)).backward()
-    # The push is aimed at the overloaded expert alone: ∂L/∂p_t0 = 4 · 1 / 100.
+    # Only the overloaded expert is pushed: ∂L/∂p_t0 = 4 · 1 / 100.
     np.testing.assert_allclose(leaf.grad[0].numpy(), [0.04, 0, 0, 0])
 
 
@@ -175,9 +175,8 @@ def test_the_load_loss_of_two_tokens_by_hand() -> None:
     assert loss.item() == pytest.approx(0.116516, abs=1e-6)
 
 
-def test_the_load_loss_reaches_a_noise_that_is_learned() -> None:
-    # More noise gives the idle expert more of a chance: the gradient says so for the expert that is ahead and for the
-    # one that is behind.
+def test_the_load_loss_has_a_gradient_on_learned_noise() -> None:
+    # More noise gives the idle expert a better chance: the gradient shows it for the leading and the trailing expert.
     logits = torch.tensor([[1.0, 0.0]] * 4)
     std = torch.full((4, 2), 0.5, requires_grad=True)
     losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=std, top_k=1).backward()
@@ -191,7 +190,7 @@ def test_the_load_loss_pushes_the_router_of_an_overloaded_expert_down() -> None:
     assert (logits.grad[:, 1:] < 0).all()
 
 
-def test_choosing_every_expert_leaves_nothing_for_the_load_loss() -> None:
+def test_the_load_loss_is_zero_if_every_expert_is_chosen() -> None:
     logits = torch.randn(5, 3, generator=torch.Generator().manual_seed(0), requires_grad=True)
     loss = losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=1.0, top_k=3)
     loss.backward()
@@ -200,13 +199,13 @@ def test_choosing_every_expert_leaves_nothing_for_the_load_loss() -> None:
 
 
 @pytest.mark.parametrize("noise_std", [0.0, -1.0, float("nan")])
-def test_the_load_loss_refuses_a_noise_that_is_not_positive(noise_std: float) -> None:
+def test_the_load_loss_rejects_noise_that_is_not_positive(noise_std: float) -> None:
     logits = torch.zeros(2, 3)
     with pytest.raises(ValueError, match="noise_std"):
         losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=noise_std, top_k=1)
 
 
-def test_the_z_loss_of_zero_logits_is_the_squared_logarithm_of_the_experts() -> None:
+def test_the_z_loss_of_zero_logits_is_the_squared_logarithm_of_the_number_of_experts() -> None:
     # logsumexp(0, 0, 0, 0) = ln 4 = 1.386294; squared 1.921812.
     assert losses.router_z_loss(router_logits=torch.zeros(7, 4)).item() == pytest.approx(1.921812, abs=1e-6)
 
@@ -218,6 +217,6 @@ def test_the_z_loss_equals_its_definition(shape: tuple[int, int, int, int], scal
     assert loss == pytest.approx(oracles.router_z_loss(logits), rel=1e-5, abs=1e-5)
 
 
-def test_an_unknown_convention_is_refused_by_name() -> None:
+def test_an_unknown_convention_is_rejected_by_name() -> None:
     with pytest.raises(ValueError, match="switch"):
         balance(np.full((2, 2), 0.5), np.array([[0], [1]]), "switch")

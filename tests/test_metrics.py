@@ -1,4 +1,4 @@
-"""Load statistics: values by hand, ∞ without warnings (warnings are errors here), and any number of leading axes."""
+"""Load statistics: values by hand, ∞ without warnings (warnings are errors), and any number of leading axes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SKEWED = [0.5, 0.3, 0.2, 0.0]
 
 @st.composite
 def counts(draw: st.DrawFn) -> np.ndarray:
-    """How many pairs each of 2 to 64 experts got; at least one pair in all."""
+    """The number of pairs of each of 2 to 64 experts; at least one pair in total."""
     numbers = draw(hnp.arrays(np.int64, st.integers(2, 64), elements=st.integers(0, 500)))
     numbers[draw(st.integers(0, len(numbers) - 1))] += 1
     return numbers
@@ -62,7 +62,7 @@ def test_a_skewed_load_has_the_value_computed_by_hand(metric: Callable, expected
     assert metric(SKEWED) == pytest.approx(expected, abs=1e-6)
 
 
-def test_the_imbalance_ratio_is_the_busiest_over_the_idlest() -> None:
+def test_the_imbalance_ratio_is_the_largest_over_the_smallest_load() -> None:
     # 0.6 / 0.1
     assert metrics.imbalance_ratio([0.6, 0.3, 0.1]) == pytest.approx(6)
 
@@ -88,7 +88,7 @@ def test_an_expert_is_dead_below_a_tenth_of_the_fair_share() -> None:
     assert metrics.dead_experts(load, threshold=1.0) == 3
 
 
-def test_two_choices_a_token_leave_the_balanced_values_where_they_are() -> None:
+def test_two_choices_per_token_do_not_change_the_balanced_values() -> None:
     # Loads are shares of the T·K pairs: top-2 of 4 experts in turn is (1/4, 1/4, 1/4, 1/4), not (1/2, …).
     chosen = np.array([[t % 4, (t + 1) % 4] for t in range(12)])
     load = oracles.load(chosen, 4)
@@ -113,7 +113,7 @@ def test_every_metric_equals_its_definition(counts: np.ndarray) -> None:
 
 
 @given(counts=counts())
-def test_efficiency_and_max_violation_are_two_names_of_one_thing(counts: np.ndarray) -> None:
+def test_efficiency_and_max_violation_determine_each_other(counts: np.ndarray) -> None:
     load = counts / counts.sum()
     assert metrics.parallel_efficiency(load) == pytest.approx(1 / (1 + metrics.max_violation(load)))
 
@@ -131,11 +131,11 @@ def test_groups_with_an_expert_of_their_own_are_fully_specialized() -> None:
     assert metrics.normalized_mutual_information([[10, 0, 0], [0, 30, 0], [0, 0, 5]]) == pytest.approx(1)
 
 
-def test_groups_spread_alike_over_the_experts_are_not_specialized() -> None:
+def test_groups_spread_equally_over_the_experts_are_not_specialized() -> None:
     assert metrics.normalized_mutual_information([[10, 20], [30, 60]]) == pytest.approx(0, abs=1e-12)
 
 
-def test_one_group_has_nothing_to_specialize_in() -> None:
+def test_a_single_group_has_no_specialization() -> None:
     assert metrics.normalized_mutual_information([[3, 4, 5]]) == 0
 
 

@@ -1,4 +1,4 @@
-"""The one place where balancing mechanisms live: what each adds to the loss, and how it selects experts.
+"""All balancing mechanisms: what each adds to the loss, and how it selects experts.
 
 To add a mechanism, add a class and its row in `METHODS`, and its name to `RunConfig.balancing`.
 
@@ -20,45 +20,45 @@ from moe_sim.router.selection import Selection, expert_choice, sinkhorn_scores, 
 
 
 class Balancing:
-    """A mechanism at work in one run. As it stands: none. What a mechanism leaves alone it inherits."""
+    """The mechanism of one run. This base class is the mechanism “none”; subclasses override what they change."""
 
     label: ClassVar[str] = "none"
     explanation: ClassVar[str] = "Nothing balances: the router follows the task alone."
     knobs: ClassVar[tuple[str, ...]] = ()
-    """The knobs that only matter for some mechanisms, this one among them."""
+    """The knobs that this mechanism uses and most others do not."""
     needs_gaussian_noise: ClassVar[bool] = False
     looks_at_batch: ClassVar[bool] = False
-    """The selection compares the tokens of a batch with each other. A token that arrives alone, in inference, is then
-    routed by the router's own top-k."""
+    """Whether selection compares the tokens of a batch. In inference, where a token comes alone, the router's own top-k
+    is used instead."""
 
     def __init__(self, num_experts: int) -> None:
         self.bias = torch.zeros(num_experts)
-        """(E,) what is added to an expert's scores for selection."""
+        """(E,) added to each expert's scores for selection."""
 
     def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
-        """The experts of each token, from (T, E) logits (with noise, if any) and their softmax."""
+        """Selects experts from (T, E) logits, with noise if any, and their softmax."""
         return top_choices(logits, top_k)
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
-        """What α weighs, a differentiable scalar; None if nothing."""
+        """Returns the loss that α weighs, a differentiable scalar; None if there is none."""
         return None
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
-        """Learn from (E,) the load of the step that was just taken."""
+        """Updates the mechanism from (E,) the load of the step just taken."""
 
     @classmethod
     def selects(cls) -> bool:
-        """Whether the mechanism chooses other experts than the router's own top-k."""
+        """Whether selection differs from the router's own top-k."""
         return cls.select is not Balancing.select
 
 
 class LoadBalancing(Balancing):
-    """E·Σ f·P (Fedus et al. 2021), in the convention of the configuration."""
+    """E·Σ f·P (Fedus et al. 2021), in the configured convention."""
 
     label = "load-balancing loss (Switch)"
     explanation = (
-        "A loss, E·Σ f·P. f counts where tokens went and aims the push, P carries the gradient: the busier an expert, "
-        "the harder its probability is pressed down."
+        "A loss, E·Σ f·P. f counts where tokens went, P carries the gradient: the busier an expert, the harder its "
+        "probability is pushed down."
     )
     knobs = ("aux_loss_coef", "convention")
 
@@ -73,8 +73,8 @@ class Importance(Balancing):
 
     label = "importance loss (CV²)"
     explanation = (
-        "A loss, the squared coefficient of variation of P. It evens out what the router would like, and never looks "
-        "at where tokens really went."
+        "A loss, the squared coefficient of variation of P. It evens out the router's preferences and ignores where "
+        "tokens actually went."
     )
     knobs = ("aux_loss_coef",)
 
@@ -87,9 +87,8 @@ class Load(Balancing):
 
     label = "load loss (smooth)"
     explanation = (
-        "A loss, CV² of a smooth load: the probability that an expert is among the chosen if its noise were drawn "
-        "anew. That has a gradient where a count has none, but it needs Gaussian noise, which this mechanism brings "
-        "along."
+        "A loss, CV² of a smooth load: the probability that an expert is chosen if its noise is redrawn. Unlike a "
+        "count, this has a gradient, but it needs Gaussian noise, which this mechanism adds."
     )
     knobs = ("aux_loss_coef",)
     needs_gaussian_noise = True
@@ -104,12 +103,12 @@ class Load(Balancing):
 
 
 class ImportanceAndLoad(Load):
-    """The mean of both losses of Shazeer et al., as V-MoE (Riquelme et al. 2021) has it."""
+    """The mean of both losses of Shazeer et al., as in V-MoE (Riquelme et al. 2021)."""
 
     label = "importance and load loss (V-MoE)"
     explanation = (
-        "A loss, the mean of two: CV² of P evens out the router's wishes, CV² of the smooth load evens out what comes "
-        "of them. It brings the Gaussian noise that the second one needs."
+        "A loss, the mean of two: CV² of P evens out the router's preferences, CV² of the smooth load evens out the "
+        "resulting choices. It adds the Gaussian noise that the second one needs."
     )
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor:
@@ -122,18 +121,17 @@ class SelectionBias(Balancing):
 
     label = "selection bias (no loss)"
     explanation = (
-        "No loss and no gradient: each expert has a bias that is added to its probability when experts are selected, "
-        "and only then. After every step it rises for experts with less than the mean load and falls for those with "
-        "more."
+        "No loss and no gradient: each expert has a bias that is added to its probability for selection only. After "
+        "every step it rises for experts below the mean load and falls for those above."
     )
     knobs = ("bias_rate",)
 
     def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
-        # In double precision: single would turn small probabilities into 0, and those tie.
+        # In double precision: in single precision, small probabilities underflow to 0 and tie.
         return top_choices(logits.double().softmax(1) + self.bias, top_k)
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
-        # Rounded: an even share is not always 1/E to the last digit.
+        # Rounded, because an even share may differ from 1/E in the last digit.
         direction = np.sign(np.round(1 - load * len(load), 9)).astype(np.float32)
         self.bias = self.bias + config.bias_rate * torch.from_numpy(direction)
 
@@ -143,8 +141,8 @@ class ExpertChoice(Balancing):
 
     label = "expert choice"
     explanation = (
-        "No loss: the experts choose. Each takes the T·K/E tokens that like it best, so the load is even by "
-        "construction. A token may get several experts, or none. It looks at a whole batch, which a token in "
+        "No loss: the experts choose. Each takes the T·K/E tokens with the highest probability for it, so the load is "
+        "even by construction. A token may get several experts, or none. It needs a whole batch, which a token in "
         "inference does not have."
     )
     looks_at_batch = True
@@ -159,7 +157,7 @@ class Sinkhorn(Balancing):
     label = "Sinkhorn selection"
     explanation = (
         "No loss: experts are selected from scores whose rows and columns are scaled in turn until every expert is "
-        "liked alike. The weight of the chosen expert stays its raw probability. It looks at a whole batch."
+        "equally popular. The weight of the chosen expert stays its raw probability. It needs a whole batch."
     )
     looks_at_batch = True
 
@@ -180,4 +178,4 @@ METHODS: dict[str, type[Balancing]] = {
 """Every mechanism by its name in `RunConfig.balancing`."""
 
 PARTICULAR_KNOBS = frozenset(knob for method in METHODS.values() for knob in method.knobs)
-"""Knobs that matter for some mechanisms only."""
+"""Knobs that only some mechanisms use."""

@@ -1,4 +1,4 @@
-"""How many pairs an expert takes, who finds room, and where the others go.
+"""Expert capacity: how many pairs an expert takes, which ones fit, and where the overflow goes.
 
 T tokens, E experts, K choices per token. A pair is one choice of one token. Seating is by position (earlier tokens
 first, all first choices before all second ones) or by priority.
@@ -13,27 +13,27 @@ import numpy as np
 
 
 def expert_capacity(*, tokens: int, num_experts: int, top_k: int, capacity_factor: float) -> int:
-    """C = ⌈capacity_factor · T · K / E⌉, how many pairs an expert takes in a step (the form of Megatron-LM).
+    """C = ⌈capacity_factor · T · K / E⌉, the number of pairs an expert takes per step (as in Megatron-LM).
 
     Raises:
         ValueError: unless all four are positive.
     """
     if min(tokens, num_experts, top_k, capacity_factor) <= 0:
         raise ValueError("tokens, num_experts, top_k and capacity_factor must be positive")
-    # In exact arithmetic, with the factor as it is written: 1.1 · 800 / 8 is 110, not 110.00000000000001.
+    # In exact arithmetic, with the factor as written: 1.1 · 800 / 8 is 110, not 110.00000000000001.
     return math.ceil(Fraction(str(capacity_factor)) * tokens * top_k / num_experts)
 
 
 def seating_order(assigned: np.ndarray, priority: np.ndarray | None = None) -> np.ndarray:
-    """The pairs in the order in which they are seated.
+    """Returns the pairs in seating order.
 
     Args:
         assigned: (T, K) bool, False where a slot is empty.
-        priority: (T, K); pairs with a larger value go first (V-MoE's batch-priority routing, Riquelme et al. 2021).
-            None: by position. Ties go by position too.
+        priority: (T, K); larger values go first (V-MoE's batch-priority routing, Riquelme et al. 2021), ties by
+            position. None: by position.
 
     Returns:
-        (N,) indices into the arrays raveled choice by choice, i.e. into `array.T.ravel()`.
+        (N,) indices into `array.T.ravel()`, i.e. choice by choice.
     """
     pairs = np.flatnonzero(assigned.T.ravel())
     if priority is None:
@@ -42,13 +42,13 @@ def seating_order(assigned: np.ndarray, priority: np.ndarray | None = None) -> n
 
 
 def within_capacity(expert_index: np.ndarray, order: np.ndarray, num_experts: int, capacity: int) -> np.ndarray:
-    """Which pairs find room when each expert takes at most `capacity` of them.
+    """Returns which pairs fit when each expert takes at most `capacity` of them.
 
     Args:
         expert_index: (T, K) integers, the chosen experts.
-        order: (N,) of `seating_order`.
+        order: (N,) from `seating_order`.
         num_experts: E.
-        capacity: C, pairs an expert takes.
+        capacity: C, pairs per expert.
 
     Returns:
         (T, K) bool, True where the pair is kept.
@@ -62,27 +62,27 @@ def within_capacity(expert_index: np.ndarray, order: np.ndarray, num_experts: in
 def reroute(
     expert_index: np.ndarray, kept: np.ndarray, order: np.ndarray, scores: np.ndarray, capacity: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Send pairs that found no room to other experts: one after the other, in the order of seating, each goes to its
-    token's next-best expert that has room and does not serve the token yet.
+    """Reroutes the overflow: one by one in seating order, each pair goes to its token's next-best expert that has room
+    and does not serve the token yet.
 
     Args:
         expert_index: (T, K) integers, the chosen experts.
-        kept: (T, K) bool of `within_capacity`.
-        order: (N,) of `seating_order`.
-        scores: (T, E), what makes an expert the better one for a token.
-        capacity: C, pairs an expert takes.
+        kept: (T, K) bool from `within_capacity`.
+        order: (N,) from `seating_order`.
+        scores: (T, E), higher for better experts.
+        capacity: C, pairs per expert.
 
     Returns:
-        (T, K) the experts that the pairs go to, and (T, K) bool, False where nobody had room.
+        (T, K) the expert of each pair, and (T, K) bool, False where no expert had room.
     """
     tokens, num_experts = scores.shape
     dispatch, placed = expert_index.copy(), kept.copy()
     room = (capacity - np.bincount(expert_index[kept], minlength=num_experts)).tolist()
-    vacant = sum(room)
-    homeless = order[~kept.T.ravel()[order]]
-    best_first = dict(zip(homeless % tokens, np.argsort(-scores[homeless % tokens], axis=1).tolist(), strict=True))
-    for pair in homeless.tolist():
-        if vacant == 0:
+    free_seats = sum(room)
+    overflow = order[~kept.T.ravel()[order]]
+    best_first = dict(zip(overflow % tokens, np.argsort(-scores[overflow % tokens], axis=1).tolist(), strict=True))
+    for pair in overflow.tolist():
+        if free_seats == 0:
             break
         choice, token = divmod(pair, tokens)
         serving = dispatch[token, placed[token]]
@@ -90,17 +90,17 @@ def reroute(
             if room[expert] and expert not in serving:
                 dispatch[token, choice], placed[token, choice] = expert, True
                 room[expert] -= 1
-                vacant -= 1
+                free_seats -= 1
                 break
     return dispatch, placed
 
 
 def rank_within_expert(expert: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """How many earlier entries name the same expert.
+    """Counts, for each entry, the earlier ones with the same expert.
 
     Args:
         expert: (N,) integers below 256.
-        counts: (E,) how often each expert occurs in it.
+        counts: (E,) how often each expert occurs in `expert`.
 
     Returns:
         (N,) int64.

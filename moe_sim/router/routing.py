@@ -1,4 +1,4 @@
-"""From router logits to who goes where: noise, selection, capacity.
+"""From router logits to expert assignments: noise, selection, capacity.
 
 T tokens, E experts, K choices per token.
 """
@@ -24,26 +24,26 @@ Select = Callable[[Tensor, Tensor, int], Selection]
 
 @dataclass(frozen=True)
 class Routing:
-    """Where a batch of tokens goes, and why."""
+    """Where the tokens of a batch go, and why."""
 
     logits: Tensor
     """(T, E) router logits without Gaussian noise."""
     noisy_logits: Tensor
-    """(T, E) the logits that selected; the same tensor where there is no noise."""
+    """(T, E) the logits used for selection; the same tensor if there is no noise."""
     noise_std: float | Tensor
-    """σ of the Gaussian noise in `noisy_logits`, (T, E) where it is learned."""
+    """σ of the Gaussian noise in `noisy_logits`, (T, E) if learned."""
     probs: Tensor
     """(T, E) softmax of `logits`: the router's preference, whose mean is the importance P."""
     expert_index: Tensor
-    """(T, K) int64, the chosen experts, the preferred first. f is counted from it, before capacity."""
+    """(T, K) int64, the chosen experts before capacity, most preferred first. f is counted from it."""
     assigned: Tensor | None
-    """(T, K) bool, False where a slot is empty; None where none is."""
+    """(T, K) bool, False where a slot is empty; None if none is."""
     dispatch_index: Tensor
-    """(T, K) int64, the expert that computes the pair: another than the chosen one where overflow was rerouted."""
+    """(T, K) int64, the expert that computes each pair; differs from the chosen one where overflow was rerouted."""
     combine_weights: Tensor
     """(T, K) the weight of each pair in the layer's output, before capacity."""
     kept: Tensor | None
-    """(T, K) bool, False where nobody computes the pair: the slot is empty, or capacity dropped it. None where every
+    """(T, K) bool, False where no expert computes the pair: the slot is empty, or capacity dropped it. None if every
     pair is computed."""
 
     def chosen(self) -> np.ndarray:
@@ -51,11 +51,11 @@ class Routing:
         return (self.expert_index if self.assigned is None else self.expert_index[self.assigned]).numpy().ravel()
 
     def processed(self) -> np.ndarray:
-        """(N,) the computing expert of every pair that is computed."""
+        """(N,) the expert of every computed pair, after capacity."""
         return (self.dispatch_index if self.kept is None else self.dispatch_index[self.kept]).numpy().ravel()
 
     def served(self) -> np.ndarray:
-        """(T,) bool, False for a token that no expert computes: it passes on by the residual path only."""
+        """(T,) bool, False for a token that no expert computes and only the residual path carries on."""
         return np.ones(len(self.logits), dtype=bool) if self.kept is None else self.kept.any(1).numpy()
 
 
@@ -68,15 +68,15 @@ def route(
     logits: Tensor, config: RunConfig, select: Select = top_k_of_logits, *,
     noise: torch.Generator | None = None, noise_std: float | Tensor = 0.0, limited: bool = True,
 ) -> Routing:  # fmt: skip
-    """Choose experts for each token and seat the pairs.
+    """Selects experts for each token and applies the capacity limit.
 
     Args:
         logits: (T, E) router logits.
-        config: its top_k, capacity_factor, overflow, drop_order and renormalize are obeyed.
-        select: how experts are chosen; it sees no gradient.
-        noise: where Gaussian noise is drawn from; None routes without.
+        config: gives top_k, capacity_factor, overflow, drop_order and renormalize.
+        select: selects the experts, from detached tensors.
+        noise: generator of the Gaussian noise; None for no noise.
         noise_std: σ of that noise, a number or (T, E).
-        limited: whether the capacity limit holds.
+        limited: whether the capacity limit applies.
     """
     probs = logits.softmax(1)
     noisy_logits, noisy_probs = logits, probs
@@ -90,7 +90,7 @@ def route(
     expert_index, kept = selection.expert_index, selection.assigned
     dispatch_index = expert_index
     if limited and config.capacity_factor is not None:
-        dispatch_index, kept = _seat(selection, noisy_logits.detach(), noisy_probs.detach(), config)
+        dispatch_index, kept = _apply_capacity(selection, noisy_logits.detach(), noisy_probs.detach(), config)
 
     weights = noisy_probs.gather(1, dispatch_index)
     if config.renormalize:
@@ -101,8 +101,8 @@ def route(
     )
 
 
-def _seat(selection: Selection, logits: Tensor, probs: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
-    """The experts that the pairs go to under the capacity limit, and which pairs find room."""
+def _apply_capacity(selection: Selection, logits: Tensor, probs: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+    """Returns the expert of each pair under the capacity limit, and which pairs are kept."""
     tokens, num_experts = logits.shape
     expert_index = selection.expert_index.numpy()
     capacity = expert_capacity(

@@ -1,4 +1,4 @@
-"""Which experts a token is sent to: pure functions from scores to choices.
+"""Expert selection: pure functions from scores to choices.
 
 T tokens, E experts, K choices per token.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 SINKHORN_ITERATIONS = 20
 LARGEST_GAP = 300.0
-"""Nats. Logits this far below a token's best one are taken to be that far: e^−300 keeps every sum above 0."""
+"""Nats. Logits further than this below a token's best one are clamped: e^−300 keeps every sum above 0."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +25,15 @@ class Selection:
     expert_index: Tensor
     """(T, K) int64, the preferred expert first."""
     assigned: Tensor | None = None
-    """(T, K) bool, False where a slot is empty: where experts choose, tokens have different numbers of them. None: no
-    slot is empty."""
+    """(T, K) bool, False where a slot is empty: under expert choice, tokens have different numbers of experts. None if
+    no slot is."""
 
 
 def top_choices(scores: Tensor, top_k: int) -> Selection:
-    """The K experts of highest score for each token.
+    """Selects the K highest-scoring experts of each token.
 
     Args:
-        scores: (T, E). Logits rather than probabilities, which underflow to 0 and tie where a router is confident.
+        scores: (T, E). Prefer logits to probabilities, which underflow to 0 and tie if the router is confident.
         top_k: K.
     """
     return Selection(scores.topk(top_k, dim=1).indices)
@@ -43,16 +43,16 @@ def expert_choice(scores: Tensor, top_k: int) -> Selection:
     """Each expert picks its ⌈T·K/E⌉ best tokens (Zhou et al. 2022). A token may get no expert, or many.
 
     Args:
-        scores: (T, E), comparable between the tokens of one expert: probabilities over a token's experts.
-        top_k: K, how many experts a token has on average.
+        scores: (T, E), comparable between tokens, such as each token's probabilities.
+        top_k: K, the mean number of experts per token.
 
     Returns:
-        As many slots as the most wanted token has experts, those of highest score first; the others are empty.
+        As many slots as any token has experts, highest score first; unused slots are empty.
     """
     tokens, num_experts = scores.shape
     picks = math.ceil(Fraction(tokens * top_k, num_experts))
     chosen_TE = np.zeros((tokens, num_experts), dtype=bool)
-    # Among equals the earlier token, whatever topk would take: with a confident router many scores are 0.
+    # Ties go to the earlier token, which topk does not guarantee: with a confident router many scores are 0.
     order_TE = np.argsort(-scores.numpy(), axis=0, kind="stable")[:picks]
     np.put_along_axis(chosen_TE, order_TE, True, axis=0)
     slots = max(1, int(chosen_TE.sum(1).max()))
@@ -61,7 +61,7 @@ def expert_choice(scores: Tensor, top_k: int) -> Selection:
 
 
 def sinkhorn_scores(logits: Tensor, iterations: int = SINKHORN_ITERATIONS) -> Tensor:
-    """exp(z), its rows and columns scaled in turn so that every token has the same total, 1/T, and every expert, 1/E
+    """exp(z) with rows and columns scaled in turn, so that every token has the same total, 1/T, and every expert, 1/E
     (Sinkhorn & Knopp 1967; as a router in Megatron-LM, after BASE layers, Lewis et al. 2021).
 
     Args:
@@ -69,7 +69,7 @@ def sinkhorn_scores(logits: Tensor, iterations: int = SINKHORN_ITERATIONS) -> Te
         iterations: how often rows and then columns are scaled.
 
     Returns:
-        (T, E) float64; after the last scaling the columns are exact and the rows nearly.
+        (T, E) float64; columns are exact after the last scaling, rows nearly so.
     """
     tokens, num_experts = logits.shape
     exact = logits.numpy().astype(np.float64)

@@ -1,4 +1,4 @@
-"""Every mechanism of the configuration is there, is what it says, and reaches the router or leaves it alone."""
+"""Every configured mechanism exists, does what it says, and affects only what it should."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONVENTIONS = ("per_choice", "first_choice", "huggingface")
 
 
 def lopsided_routing(name: str = "none", noise_std: float | Tensor = 0.0, seed: int = 0, **knobs: object) -> Routing:
-    """Forty tokens and eight experts, of which the first is ahead."""
+    """Forty tokens and eight experts, of which most tokens prefer the first."""
     logits = np.random.default_rng(seed).normal(size=(40, 8))
     logits[:, 0] += 1.5
     noise = torch.Generator().manual_seed(seed)
@@ -44,7 +44,7 @@ def test_the_mechanisms_are_those_of_the_configuration() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_every_mechanism_says_what_it_is_and_names_knobs_that_exist(name: str) -> None:
+def test_every_mechanism_explains_itself_and_names_existing_knobs(name: str) -> None:
     method = METHODS[name]
     assert method.label
     assert method.explanation.endswith(".")
@@ -53,7 +53,7 @@ def test_every_mechanism_says_what_it_is_and_names_knobs_that_exist(name: str) -
     assert all(KNOBS[knob].live for knob in method.knobs)
 
 
-def test_no_two_mechanisms_have_the_same_words() -> None:
+def test_labels_and_explanations_of_mechanisms_are_unique() -> None:
     assert len({method.label for method in METHODS.values()}) == len(METHODS)
     assert len({method.explanation for method in METHODS.values()}) == len(METHODS)
 
@@ -78,16 +78,14 @@ def test_a_mechanism_either_has_a_loss_or_selects_or_is_none(name: str) -> None:
 
 @pytest.mark.parametrize("convention", CONVENTIONS)
 @pytest.mark.parametrize("top_k", [1, 2])
-def test_load_balancing_is_the_loss_of_switch_in_the_convention_of_the_configuration(
-    top_k: int, convention: str
-) -> None:
+def test_load_balancing_is_the_switch_loss_in_the_configured_convention(top_k: int, convention: str) -> None:
     routing = lopsided_routing(top_k=top_k)
     probs = routing.probs.detach().numpy()
     expected = oracles.load_balancing_loss(probs, routing.expert_index.numpy(), convention)
     assert loss("load_balancing", routing, convention=convention).item() == pytest.approx(expected)
 
 
-def test_importance_is_the_squared_variation_of_the_importance() -> None:
+def test_the_importance_loss_is_the_squared_variation_of_the_importance() -> None:
     routing = lopsided_routing()
     expected = oracles.squared_variation(routing.probs.detach().numpy().sum(0))
     assert loss("importance", routing).item() == pytest.approx(expected)
@@ -110,7 +108,7 @@ def test_the_losses_with_noise_equal_their_definitions(
     assert loss(name, routing, top_k=top_k).item() == pytest.approx(expected, rel=1e-5, abs=1e-9)
 
 
-def test_without_noise_there_is_no_load_loss_and_half_of_the_importance_loss_is_left() -> None:
+def test_without_noise_there_is_no_load_loss_and_half_of_the_importance_loss_remains() -> None:
     routing = lopsided_routing()
     assert METHODS["load"](8).loss(routing, RunConfig()) is None
     half = oracles.squared_variation(routing.probs.detach().numpy().sum(0)) / 2
@@ -118,7 +116,7 @@ def test_without_noise_there_is_no_load_loss_and_half_of_the_importance_loss_is_
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_a_step_down_the_gradient_of_a_loss_makes_the_busiest_expert_less_likely(name: str) -> None:
+def test_a_gradient_step_on_a_loss_makes_the_busiest_expert_less_likely(name: str) -> None:
     routing = lopsided_routing(noise_std=0.5)
     (gradient,) = torch.autograd.grad(loss(name, routing), routing.logits)
     after = (routing.logits - gradient).softmax(1).mean(0)
@@ -126,20 +124,20 @@ def test_a_step_down_the_gradient_of_a_loss_makes_the_busiest_expert_less_likely
 
 
 @pytest.mark.parametrize("name", ["none", *SELECTIONS])
-def test_alpha_does_nothing_where_there_is_no_loss_to_weigh(name: str) -> None:
+def test_alpha_does_nothing_without_a_loss_to_weigh(name: str) -> None:
     runs = [Trainer(RunConfig(balancing=name, aux_loss_coef=alpha)).run(10) for alpha in (0.0, 10.0)]
     np.testing.assert_array_equal(runs[0].column("task_loss"), runs[1].column("task_loss"))
     assert not runs[1].column("auxiliary_loss").any()
 
 
 @pytest.mark.parametrize("name", ["load_balancing", "importance"])
-def test_without_alpha_a_loss_trains_like_no_mechanism_at_all(name: str) -> None:
+def test_with_alpha_zero_a_loss_trains_like_no_mechanism(name: str) -> None:
     runs = [Trainer(RunConfig(balancing=balancing)).run(10) for balancing in (name, "none")]
     np.testing.assert_array_equal(runs[0].column("task_loss"), runs[1].column("task_loss"))
 
 
 @pytest.mark.parametrize("name", ["load", "importance_and_load"])
-def test_without_alpha_a_loss_that_brings_noise_trains_like_that_noise_alone(name: str) -> None:
+def test_with_alpha_zero_a_loss_that_adds_noise_trains_like_that_noise_alone(name: str) -> None:
     noise_alone = Trainer(RunConfig(balancing="none", router_noise="gaussian")).run(10)
     history = Trainer(RunConfig(balancing=name)).run(10)
     np.testing.assert_array_equal(history.column("task_loss"), noise_alone.column("task_loss"))
@@ -172,7 +170,7 @@ def test_the_bias_moves_by_its_rate_against_the_load(seed: int, rate: float) -> 
     random = np.random.default_rng(seed)
     method, bias = METHODS["bias"](8), np.zeros(8)
     for _ in range(5):
-        # 64 pairs: the mean share 1/8 occurs, and such an expert stays where it is.
+        # With 64 pairs the mean share 1/8 occurs exactly, and the bias of such an expert stays unchanged.
         load = random.multinomial(64, random.dirichlet(np.ones(8))) / 64
         method.after_step(load, RunConfig(bias_rate=rate))
         bias = oracles.updated_bias(bias, load, rate)
@@ -186,7 +184,7 @@ def test_an_expert_with_the_mean_load_keeps_its_bias() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "bias"])
-def test_nobody_else_has_a_bias_or_learns_from_a_load(name: str) -> None:
+def test_no_other_mechanism_has_a_bias_or_learns_from_the_load(name: str) -> None:
     method = METHODS[name](4)
     method.after_step(np.array([1.0, 0.0, 0.0, 0.0]), RunConfig())
     assert not method.bias.any()
@@ -217,13 +215,13 @@ def test_expert_choice_chooses_by_the_probabilities(seed: int, tokens: int, top_
     np.testing.assert_array_equal(routing.kept.numpy(), routing.assigned.numpy())
 
 
-def test_no_mechanism_is_the_routers_own_choice() -> None:
+def test_without_a_mechanism_the_routers_own_choice_holds() -> None:
     logits = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
     selection = Balancing(8).select(logits, logits.softmax(1), 3)
     np.testing.assert_array_equal(selection.expert_index.numpy(), oracles.choices(logits.numpy(), 3))
 
 
-# What comes of it
+# Results
 
 
 def largest_load(seed: int, name: str, alpha: float) -> float:
@@ -232,7 +230,7 @@ def largest_load(seed: int, name: str, alpha: float) -> float:
     return run.history.last("smoothed_load").max()
 
 
-# Measured on seeds 0 to 9, the largest smoothed load of the worst seed after 300 / 600 steps.
+# Measured on seeds 0 to 9: the largest smoothed load of the worst seed after 300 / 600 steps.
 @pytest.mark.parametrize(
     ("name", "alpha"),
     [
@@ -249,12 +247,12 @@ def test_every_mechanism_evens_out_the_load(name: str, alpha: float) -> None:
     assert max(largest_load(seed, name, alpha) for seed in range(3)) <= 0.40
 
 
-def test_where_nothing_balances_routing_collapses() -> None:
+def test_without_balancing_routing_collapses() -> None:
     # Measured on seeds 0 to 9, the smallest of the largest smoothed loads after 300 / 600 steps: 0.993 / 0.993.
     assert min(largest_load(seed, "none", 0.1) for seed in range(3)) > 0.5
 
 
-def test_where_experts_choose_every_load_is_exactly_even() -> None:
+def test_under_expert_choice_every_load_is_exactly_even() -> None:
     history = Trainer(RunConfig(balancing="expert_choice")).run(50)
     assert (history.column("load") == 1 / 8).all()
     assert (history.column("max_violation") == 0).all()

@@ -16,10 +16,10 @@ from tests.support import oracles
 
 @dataclass(frozen=True)
 class Crowd:
-    """Tokens that want experts, and the rule by which they are seated."""
+    """Tokens with their chosen experts, and the rule for seating them."""
 
     chosen: np.ndarray
-    """(T, K), different experts for each token."""
+    """(T, K), the chosen experts, distinct per token."""
     assigned: np.ndarray
     """(T, K) bool, False where a slot is empty."""
     logits: np.ndarray
@@ -44,7 +44,7 @@ class Crowd:
 
 @st.composite
 def crowds(draw: st.DrawFn) -> Crowd:
-    """Popular and unpopular experts, empty slots or none, seating by position or by a priority with many ties."""
+    """Popular and unpopular experts, with or without empty slots, seated by position or a priority with many ties."""
     num_experts = draw(st.integers(2, 10))
     top_k = draw(st.integers(1, min(4, num_experts)))
     tokens = draw(st.integers(1, 40))
@@ -53,7 +53,7 @@ def crowds(draw: st.DrawFn) -> Crowd:
     logits = random.normal(size=(tokens, num_experts))
     logits += draw(st.sampled_from([0.0, 1.0, 4.0])) * random.normal(size=num_experts)
     by_token = draw(st.booleans())
-    # Chosen by the token's own logits, or by somebody else's.
+    # Chosen by the token's own logits, or by unrelated ones.
     chosen = oracles.choices(logits if by_token else random.normal(size=logits.shape), top_k)
     assigned = np.ones(chosen.shape, dtype=bool)
     if draw(st.booleans()):
@@ -89,14 +89,14 @@ def test_capacity_equals_exact_arithmetic(tokens: int, num_experts: int, top_k: 
     assert capacity == oracles.expert_capacity(tokens, num_experts, top_k, Fraction(quarters, 4))
 
 
-def test_capacity_takes_the_factor_as_it_is_written() -> None:
+def test_capacity_uses_the_factor_as_written() -> None:
     # 1.1 · 800 / 8 = 110 exactly; in binary floating point it is a hair more.
     assert expert_capacity(tokens=800, num_experts=8, top_k=1, capacity_factor=1.1) == 110
 
 
 @pytest.mark.parametrize("name", ["tokens", "num_experts", "top_k", "capacity_factor"])
 @pytest.mark.parametrize("value", [0, -1])
-def test_capacity_of_nothing_is_refused(name: str, value: int) -> None:
+def test_capacity_rejects_values_that_are_not_positive(name: str, value: int) -> None:
     sizes = {"tokens": 256, "num_experts": 8, "top_k": 1, "capacity_factor": 1.0, name: value}
     with pytest.raises(ValueError, match="positive"):
         expert_capacity(**sizes)
@@ -129,7 +129,7 @@ def test_the_highest_priorities_are_seated_first() -> None:
 
 
 def test_a_second_choice_of_high_priority_is_seated_before_a_first_choice_of_low_priority() -> None:
-    # Both want expert 1, which has one seat: token 0 as its second choice with 0.4, token 1 as its first with 0.3.
+    # Both chose expert 1, which has one seat: token 0 as its second choice with 0.4, token 1 as its first with 0.3.
     chosen, priority = np.array([[0, 1], [1, 0]]), np.array([[0.5, 0.4], [0.3, 0.2]])
     order = seating_order(np.ones((2, 2), dtype=bool), priority)
     assert within_capacity(chosen, order, 2, 1).tolist() == [[True, True], [False, False]]
@@ -144,18 +144,18 @@ def test_an_empty_slot_takes_no_seat() -> None:
 
 
 @given(crowd=crowds())
-def test_the_order_of_seating_equals_its_definition(crowd: Crowd) -> None:
+def test_the_seating_order_equals_its_definition(crowd: Crowd) -> None:
     choice, token = np.divmod(crowd.order, len(crowd.chosen))
     assert list(zip(token.tolist(), choice.tolist(), strict=True)) == crowd.pairs
 
 
 @given(crowd=crowds())
-def test_seating_equals_seating_one_after_the_other(crowd: Crowd) -> None:
+def test_seating_equals_seating_one_by_one(crowd: Crowd) -> None:
     kept = crowd.kept()
     np.testing.assert_array_equal(kept, oracles.within_capacity(crowd.chosen, crowd.capacity, crowd.pairs))
     for expert in range(crowd.logits.shape[1]):
-        wanted = crowd.assigned & (crowd.chosen == expert)
-        assert (kept & wanted).sum() == min(crowd.capacity, wanted.sum())
+        choosing = crowd.assigned & (crowd.chosen == expert)
+        assert (kept & choosing).sum() == min(crowd.capacity, choosing.sum())
 
 
 @given(crowd=crowds())
@@ -164,8 +164,8 @@ def test_a_larger_capacity_never_drops_what_a_smaller_one_kept(crowd: Crowd) -> 
 
 
 def test_overflow_goes_to_the_next_best_expert_with_room() -> None:
-    # One seat at each of three experts. Token 0 takes expert 0; token 1 would like 1 next; token 2 likes 1 better
-    # than 2, but token 1 was there before.
+    # One seat at each of three experts. Token 0 takes expert 0, token 1 its next-best, expert 1. Token 2 prefers
+    # expert 1 to expert 2, but token 1 came first.
     logits = np.array([[3.0, 2.0, 1.0]] * 3)
     chosen = np.zeros((3, 1), dtype=np.int64)
     order = seating_order(np.ones((3, 1), dtype=bool))
@@ -174,8 +174,8 @@ def test_overflow_goes_to_the_next_best_expert_with_room() -> None:
     assert placed.all()
 
 
-def test_seats_that_were_chosen_are_taken_before_anybody_is_rerouted() -> None:
-    # Token 1 overflows at expert 0 and would go to expert 1; token 2, though later, chose expert 1.
+def test_chosen_seats_are_taken_before_any_pair_is_rerouted() -> None:
+    # Token 1 overflows at expert 0 and prefers expert 1 next; token 2, though later, chose expert 1.
     logits = np.array([[3.0, 2.0, 1.0], [3.0, 2.0, 1.0], [1.0, 3.0, 2.0]])
     chosen = np.array([[0], [0], [1]])
     order = seating_order(np.ones((3, 1), dtype=bool))
@@ -196,7 +196,7 @@ def test_an_expert_does_not_serve_a_token_twice() -> None:
 
 
 @given(crowd=crowds())
-def test_rerouting_equals_rerouting_one_after_the_other(crowd: Crowd) -> None:
+def test_rerouting_equals_rerouting_one_by_one(crowd: Crowd) -> None:
     dispatch, placed = crowd.rerouted()
     expected_dispatch, expected_placed = oracles.reroute(crowd.chosen, crowd.capacity, crowd.pairs, crowd.logits)
     np.testing.assert_array_equal(placed, expected_placed)
@@ -204,7 +204,7 @@ def test_rerouting_equals_rerouting_one_after_the_other(crowd: Crowd) -> None:
 
 
 @given(crowd=crowds())
-def test_rerouting_moves_nobody_who_had_a_seat_and_overfills_nobody(crowd: Crowd) -> None:
+def test_rerouting_moves_no_seated_pair_and_overfills_no_expert(crowd: Crowd) -> None:
     kept = crowd.kept()
     dispatch, placed = crowd.rerouted()
     assert not (kept & ~placed).any()
@@ -214,21 +214,21 @@ def test_rerouting_moves_nobody_who_had_a_seat_and_overfills_nobody(crowd: Crowd
     assert load.max(initial=0) <= crowd.capacity
     for row, present in zip(dispatch, placed, strict=True):
         assert len(set(row[present])) == present.sum()
-    # Whoever goes nowhere is served already by everybody who has room.
+    # A token with an unplaced pair is already served by every expert that has room.
     with_room = set(np.flatnonzero(load < crowd.capacity))
     for token, _ in zip(*np.nonzero(crowd.assigned & ~placed), strict=True):
         assert with_room <= set(dispatch[token][placed[token]])
 
 
 @given(crowd=crowds())
-def test_where_seats_suffice_every_first_choice_finds_one(crowd: Crowd) -> None:
+def test_first_choices_are_placed_as_long_as_there_are_seats(crowd: Crowd) -> None:
     first = Crowd(crowd.chosen[:, :1], crowd.assigned[:, :1], crowd.logits, None, crowd.capacity)
     _, placed = first.rerouted()
     seats = crowd.capacity * crowd.logits.shape[1]
     assert placed.sum() == min(seats, first.assigned.sum())
 
 
-def test_rerouting_leaves_what_it_was_given_alone() -> None:
+def test_rerouting_does_not_change_its_inputs() -> None:
     chosen, logits = np.zeros((6, 1), dtype=np.int64), np.tile([2.0, 1.0], (6, 1))
     order = seating_order(np.ones((6, 1), dtype=bool))
     kept = within_capacity(chosen, order, 2, 3)

@@ -1,4 +1,4 @@
-"""From logits to who goes where: selection, noise, capacity and weights together, against plain Python."""
+"""From logits to expert assignments: selection, noise, capacity and weights together, against plain Python."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def random_logits(seed: int, tokens: int, num_experts: int) -> Tensor:
 
 
 def crowded_logits(seed: int, tokens: int, num_experts: int) -> Tensor:
-    """Some experts are liked by most tokens."""
+    """Logits that make some experts popular with most tokens."""
     return random_logits(seed, tokens, num_experts) + 2 * random_logits(seed + 1, 1, num_experts)
 
 
@@ -33,8 +33,8 @@ def generator(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def pairs_of_experts_that_choose(probs: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The experts of each token, those of highest probability first, and which slots are not empty."""
+def expert_choice_pairs(probs: np.ndarray, top_k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The experts of each token, highest probability first, and which slots are filled."""
     has = oracles.expert_choice(probs, top_k)
     slots = int(has.sum(1).max())
     chosen, assigned = np.zeros((len(has), slots), dtype=int), np.zeros((len(has), slots), dtype=bool)
@@ -45,7 +45,7 @@ def pairs_of_experts_that_choose(probs: np.ndarray, top_k: int) -> tuple[np.ndar
 
 
 @given(seed=st.integers(0, 1000), tokens=st.integers(1, 50), num_experts=st.integers(2, 64), top_k=st.integers(1, 8))
-def test_the_experts_of_highest_probability_are_chosen_and_weighted_by_it(
+def test_the_most_probable_experts_are_chosen_and_weighted_by_probability(
     seed: int, tokens: int, num_experts: int, top_k: int
 ) -> None:
     top_k = min(top_k, num_experts)
@@ -65,8 +65,8 @@ def test_tied_experts_have_equal_weights() -> None:
     np.testing.assert_allclose(route(torch.zeros(5, 8), RunConfig(top_k=2)).combine_weights.numpy(), 1 / 8)
 
 
-def test_a_confident_router_chooses_by_its_logits_where_probabilities_underflow() -> None:
-    # Beyond e^-104 float32 probabilities are all 0, and a top-k of them would be a lottery.
+def test_a_confident_router_chooses_by_logits_where_probabilities_underflow() -> None:
+    # Below e^-104 all float32 probabilities are 0, and their top-k would be arbitrary.
     logits = torch.tensor([[0.0, -200.0, -150.0, -300.0]])
     assert route(logits, RunConfig(num_experts=4, top_k=3)).expert_index.tolist() == [[0, 2, 1]]
 
@@ -81,7 +81,7 @@ def test_a_confident_router_chooses_by_its_logits_where_probabilities_underflow(
     top_k=st.integers(1, 4),
     factor=st.sampled_from([0.25, 0.5, 1.0, 1.25, 2.0]),
 )
-def test_pairs_are_seated_by_the_rules_of_the_configuration(
+def test_pairs_are_seated_by_the_configured_rules(
     experts_choose: bool, overflow: str, drop_order: str,
     seed: int, tokens: int, num_experts: int, top_k: int, factor: float,
 ) -> None:  # fmt: skip
@@ -96,7 +96,7 @@ def test_pairs_are_seated_by_the_rules_of_the_configuration(
     probs = oracles.softmax(logits.numpy())
     chosen, assigned = oracles.choices(logits.numpy(), top_k), np.ones((tokens, top_k), dtype=bool)
     if experts_choose:
-        chosen, assigned = pairs_of_experts_that_choose(probs, top_k)
+        chosen, assigned = expert_choice_pairs(probs, top_k)
     weights = np.take_along_axis(probs, chosen, 1)
     pairs = oracles.seating(assigned, weights if drop_order == "probability" else None)
     capacity = int(np.ceil(factor * tokens * top_k / num_experts))
@@ -116,7 +116,7 @@ def test_pairs_are_seated_by_the_rules_of_the_configuration(
     np.testing.assert_array_equal(routing.served(), kept.any(1))
 
 
-def test_a_rerouted_pair_brings_its_own_gradient_to_the_router() -> None:
+def test_a_rerouted_pair_gives_the_router_the_gradient_of_its_new_expert() -> None:
     # Four tokens that prefer expert 0, C = ⌈1 · 4 / 2⌉ = 2 seats: tokens 2 and 3 go to expert 1.
     logits = torch.tensor([[2.0, 0.0]] * 4, requires_grad=True)
     config = RunConfig(num_experts=2, capacity_factor=1.0, overflow="reroute")
@@ -124,13 +124,13 @@ def test_a_rerouted_pair_brings_its_own_gradient_to_the_router() -> None:
     assert routing.dispatch_index.ravel().tolist() == [0, 0, 1, 1]
     assert routing.expert_index.ravel().tolist() == [0, 0, 0, 0]
     routing.combine_weights.sum().backward()
-    # ∂p_i/∂z_i = p_i (1 − p_i) > 0 for the expert that computes.
+    # ∂p_i/∂z_i = p_i (1 − p_i) > 0 for the computing expert.
     assert (logits.grad[:2, 0] > 0).all()
     assert (logits.grad[2:, 0] < 0).all()
     assert (logits.grad[2:, 1] > 0).all()
 
 
-def test_without_a_limit_the_same_configuration_keeps_every_pair() -> None:
+def test_without_the_capacity_limit_every_pair_is_kept() -> None:
     logits = crowded_logits(0, 64, 8)
     config = RunConfig(top_k=2, capacity_factor=0.25, overflow="reroute")
     routing = route(logits, config, limited=False)
@@ -139,7 +139,7 @@ def test_without_a_limit_the_same_configuration_keeps_every_pair() -> None:
     assert routing.served().all()
 
 
-def test_selection_sees_no_gradient_and_gives_none() -> None:
+def test_selection_gets_detached_tensors() -> None:
     seen: list[Tensor] = []
 
     def select(logits: Tensor, probs: Tensor, top_k: int) -> Selection:
@@ -158,7 +158,7 @@ def test_selection_sees_no_gradient_and_gives_none() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("noisy", [False, True], ids=["quiet", "noisy"])
-def test_whatever_selects_weights_are_the_raw_probabilities_of_the_chosen(name: str, noisy: bool) -> None:
+def test_with_every_mechanism_weights_are_the_raw_probabilities_of_the_chosen_experts(name: str, noisy: bool) -> None:
     method = METHODS[name](8)
     method.bias = torch.linspace(2, -2, 8)
     logits = random_logits(5, 64, 8).float().requires_grad_()
@@ -186,7 +186,7 @@ def test_renormalized_weights_sum_to_one_and_keep_their_proportions() -> None:
 
 
 @pytest.mark.parametrize("overflow", ["drop", "reroute"])
-def test_renormalizing_counts_the_experts_that_compute(overflow: str) -> None:
+def test_renormalizing_uses_the_experts_that_compute(overflow: str) -> None:
     logits = crowded_logits(0, 64, 8)
     config = RunConfig(top_k=2, capacity_factor=1.0, overflow=overflow, renormalize=True)
     routing = route(logits, config)
@@ -194,8 +194,8 @@ def test_renormalizing_counts_the_experts_that_compute(overflow: str) -> None:
     np.testing.assert_allclose(routing.combine_weights.numpy(), probs / probs.sum(1, keepdims=True))
 
 
-def test_renormalizing_counts_no_empty_slot_and_survives_a_token_without_experts() -> None:
-    # ⌈10 · 2 / 4⌉ = 5 picks an expert: the four tokens that love it, and the earlier of two that love nobody.
+def test_renormalizing_ignores_empty_slots_and_handles_a_token_without_experts() -> None:
+    # ⌈10 · 2 / 4⌉ = 5 picks per expert: the four tokens that prefer it, and the earlier of two without a preference.
     rows = [[5.0, 5.0, 0.0, 0.0]] * 4 + [[0.0, 0.0, 5.0, 5.0]] * 4 + [[0.0] * 4] * 2
     logits = torch.tensor(rows, requires_grad=True)
     config = RunConfig(num_experts=4, top_k=2, renormalize=True)
@@ -212,7 +212,7 @@ def test_renormalizing_counts_no_empty_slot_and_survives_a_token_without_experts
     assert not logits.grad[9].any()
 
 
-def test_without_a_source_of_noise_there_is_none() -> None:
+def test_without_a_generator_there_is_no_noise() -> None:
     logits = random_logits(0, 30, 8)
     routing = route(logits, RunConfig(), noise_std=5.0)
     assert routing.noisy_logits is logits
@@ -220,7 +220,7 @@ def test_without_a_source_of_noise_there_is_none() -> None:
     assert torch.equal(routing.expert_index, route(logits, RunConfig()).expert_index)
 
 
-def test_gaussian_noise_selects_and_weights_but_leaves_the_importance_alone() -> None:
+def test_gaussian_noise_affects_selection_and_weights_but_not_the_importance() -> None:
     logits = random_logits(0, 4096, 8)
     routing = route(logits, RunConfig(top_k=2), noise=generator(0), noise_std=0.5)
     noise = routing.noisy_logits - logits
@@ -234,12 +234,12 @@ def test_gaussian_noise_selects_and_weights_but_leaves_the_importance_alone() ->
     np.testing.assert_allclose(routing.combine_weights.numpy(), np.take_along_axis(noisy_probs, chosen, 1))
 
 
-def test_noise_of_many_strengths_is_as_strong_as_it_says_entry_by_entry() -> None:
+def test_noise_has_the_given_strength_entry_by_entry() -> None:
     logits = random_logits(0, 4096, 8)
     std = torch.linspace(0.1, 3, 8, dtype=torch.float64).expand(4096, 8)
     routing = route(logits, RunConfig(), noise=generator(0), noise_std=std)
     assert routing.noise_std is std
-    # 4096 draws an expert: the sample's standard deviation is off by 1.1 % (one σ).
+    # 4096 draws per expert: the sample's standard deviation is off by 1.1 % (one σ).
     np.testing.assert_allclose((routing.noisy_logits - logits).std(0).numpy(), std[0].numpy(), rtol=0.05)
 
 
@@ -264,14 +264,14 @@ def test_learned_noise_is_the_softplus_of_a_linear_map() -> None:
     np.testing.assert_allclose(routing.noisy_logits.detach().numpy(), expected, atol=1e-4)
 
 
-def test_learned_noise_begins_with_the_same_strength_for_all() -> None:
+def test_learned_noise_starts_with_the_same_strength_everywhere() -> None:
     moe = MoE(RunConfig(), 32, generator(0))
     std = moe.router.noise_std(torch.randn(5, 32), RunConfig(router_noise="learned"), PLAIN)
     # softplus(0) = ln 2
     np.testing.assert_allclose(std.detach().numpy(), np.log(2), rtol=1e-6)
 
 
-def test_the_task_teaches_the_router_its_noise() -> None:
+def test_the_task_loss_trains_the_learned_noise() -> None:
     moe, config, x = some_layer("learned")
     moe(x, config, PLAIN, noise=generator(2))[0].sum().backward()
     assert moe.router.noise_weight.grad.any()
@@ -282,7 +282,7 @@ def test_the_task_teaches_the_router_its_noise() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("router_noise", ["none", "jitter", "gaussian", "learned"])
-def test_only_the_losses_that_need_gaussian_noise_bring_it_along(name: str, router_noise: str) -> None:
+def test_only_the_losses_that_need_gaussian_noise_add_it(name: str, router_noise: str) -> None:
     moe, config, x = some_layer(router_noise)
     routing = moe.route(x, config, METHODS[name](8), noise=generator(2))
     needs = name in ("load", "importance_and_load")
@@ -305,7 +305,7 @@ def test_jitter_multiplies_the_input_by_a_factor_within_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("router_noise", ["jitter", "gaussian", "learned"])
-def test_noise_stays_out_of_evaluation_and_acts_in_training(router_noise: str) -> None:
+def test_noise_acts_in_training_but_not_in_evaluation(router_noise: str) -> None:
     moe, config, x = some_layer(router_noise)
     plain = x @ moe.router.weight
     for how in ({}, {"inference": True}):
@@ -313,7 +313,7 @@ def test_noise_stays_out_of_evaluation_and_acts_in_training(router_noise: str) -
     assert not torch.allclose(moe.route(x, config, PLAIN, noise=generator(2)).noisy_logits, plain)
 
 
-def test_jitter_beyond_one_is_one() -> None:
+def test_jitter_is_capped_at_one() -> None:
     moe, config, x = some_layer("jitter", noise_std=10.0)
     routing = moe.route(x, config, PLAIN, noise=generator(2))
     factor = 2 * torch.rand(x.shape, generator=generator(2))
@@ -323,7 +323,7 @@ def test_jitter_beyond_one_is_one() -> None:
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_inference_has_no_limit_and_routes_each_token_as_if_it_had_come_alone(name: str) -> None:
+def test_inference_has_no_capacity_limit_and_routes_each_token_as_if_alone(name: str) -> None:
     moe, config, x = some_layer("none")
     config = config.replace(top_k=2, capacity_factor=0.25, overflow="reroute", balancing=name)
     method = METHODS[name](8)

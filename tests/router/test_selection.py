@@ -1,4 +1,4 @@
-"""Which experts a token is sent to, against plain Python and by hand."""
+"""Expert selection, against plain Python and by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def experts_of_tokens(selection: Selection) -> list[list[int]]:
 
 
 @given(shape=shapes())
-def test_the_experts_of_highest_score_are_chosen_in_order(shape: tuple[int, int, int, int]) -> None:
+def test_the_highest_scoring_experts_are_chosen_in_order(shape: tuple[int, int, int, int]) -> None:
     seed, tokens, num_experts, top_k = shape
     scores = normal(seed, tokens, num_experts)
     selection = top_choices(torch.from_numpy(scores), top_k)
@@ -51,15 +51,17 @@ def test_tied_experts_are_chosen_once_each(top_k: int) -> None:
     assert all(len(set(row)) == top_k for row in chosen.tolist())
 
 
-def test_a_tie_below_the_winner_does_not_touch_the_winner() -> None:
+def test_a_tie_below_the_winner_does_not_affect_the_winner() -> None:
     first, second = top_choices(torch.tensor([[0.0, 0.0, 1.0, 0.0]]), 2).expert_index[0].tolist()
     assert first == 2
     assert second in (0, 1, 3)
 
 
 @given(shape=shapes(), steps=st.sampled_from([2, 5, 1000]))
-def test_each_expert_picks_the_tokens_that_like_it_best(shape: tuple[int, int, int, int], steps: int) -> None:
-    # With few different scores many tokens are alike to an expert, and the earlier ones are picked.
+def test_each_expert_picks_the_tokens_with_the_highest_scores_for_it(
+    shape: tuple[int, int, int, int], steps: int
+) -> None:
+    # With few distinct scores many tokens tie, and the earlier ones are picked.
     seed, tokens, num_experts, top_k = shape
     scores = np.random.default_rng(seed).integers(0, steps, size=(tokens, num_experts)) / steps
     selection = expert_choice(torch.from_numpy(scores), top_k)
@@ -72,20 +74,20 @@ def test_each_expert_picks_the_tokens_that_like_it_best(shape: tuple[int, int, i
 
 
 @given(shape=shapes())
-def test_experts_that_choose_have_equal_loads_and_tokens_no_needless_slots(shape: tuple[int, int, int, int]) -> None:
+def test_expert_choice_gives_equal_loads_and_no_needless_slots(shape: tuple[int, int, int, int]) -> None:
     seed, tokens, num_experts, top_k = shape
     selection = expert_choice(torch.from_numpy(oracles.softmax(normal(seed, tokens, num_experts))), top_k)
     assert selection.assigned is not None
     counts = np.bincount(selection.expert_index[selection.assigned].numpy(), minlength=num_experts)
     assert set(counts) == {-(-tokens * top_k // num_experts)}
-    # A token's experts come first, and somebody needs the last slot.
+    # A token's experts come first, and at least one token needs the last slot.
     present = selection.assigned.int().numpy()
     assert (np.diff(present, axis=1) <= 0).all()
     assert present[:, -1].any()
 
 
-def test_where_experts_choose_a_token_may_have_many_or_none() -> None:
-    # Two experts and four tokens, ⌈4 · 1 / 2⌉ = 2 picks each: both take tokens 1 and 3. Token 3 likes expert 1 better.
+def test_under_expert_choice_a_token_may_have_many_experts_or_none() -> None:
+    # Two experts and four tokens, ⌈4 · 1 / 2⌉ = 2 picks each: both take tokens 1 and 3. Token 3 prefers expert 1.
     probs = torch.tensor([[0.3, 0.1], [0.9, 0.8], [0.2, 0.2], [0.6, 0.7]])
     selection = expert_choice(probs, 1)
     assert experts_of_tokens(selection) == [[], [0, 1], [], [1, 0]]
@@ -105,7 +107,7 @@ def test_sinkhorn_scores_equal_their_definition(shape: tuple[int, int, int, int]
     np.testing.assert_allclose(sinkhorn_scores(torch.from_numpy(logits), rounds).numpy(), expected, rtol=1e-9)
 
 
-def test_twenty_rounds_are_the_rule() -> None:
+def test_sinkhorn_runs_twenty_rounds_by_default() -> None:
     logits = normal(0, 10, 4)
     np.testing.assert_allclose(sinkhorn_scores(torch.from_numpy(logits)).numpy(), oracles.sinkhorn(logits), rtol=1e-9)
 
@@ -122,12 +124,12 @@ def test_sinkhorn_gives_every_expert_and_nearly_every_token_the_same_total(shape
     seed, tokens, num_experts, _ = shape
     scores = sinkhorn_scores(torch.from_numpy(normal(seed, tokens, num_experts))).numpy()
     np.testing.assert_allclose(scores.sum(0), 1 / num_experts, rtol=1e-12)
-    # Measured on 3000 matrices of these sizes: off by 4e-7 of it at most.
+    # Measured on 3000 matrices of these sizes: a relative error of at most 4e-7.
     np.testing.assert_allclose(scores.sum(1), 1 / tokens, rtol=1e-4)
 
 
-def test_sinkhorn_makes_nothing_of_what_all_tokens_have_in_common() -> None:
-    # Expert 0 is ahead for everybody; what a token likes more than others do decides.
+def test_sinkhorn_ignores_preferences_that_all_tokens_share() -> None:
+    # Every token prefers expert 0; preferences relative to the other tokens decide.
     logits = np.array([[9.0, 1.0], [9.0, 3.0], [9.0, 5.0], [9.0, 7.0]])
     assert (oracles.choices(logits, 1) == 0).all()
     chosen = top_choices(sinkhorn_scores(torch.from_numpy(logits)), 1).expert_index

@@ -1,6 +1,6 @@
-"""Independent answers to compare the program with: the definitions written out in NumPy and plain Python, slowly.
+"""Test oracles: slow, independent implementations of the definitions in NumPy and plain Python.
 
-Nothing here shares code with `moe_sim`.
+They share no code with `moe_sim`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def choices(scores: np.ndarray, top_k: int) -> np.ndarray:
-    """The `top_k` experts of highest score for each token, the highest first, (T, K)."""
+    """The `top_k` highest-scoring experts of each token, highest first, (T, K)."""
     return np.argsort(-np.asarray(scores, dtype=float), axis=1, kind="stable")[:, :top_k]
 
 
@@ -35,7 +35,7 @@ def load(expert_index: np.ndarray, num_experts: int) -> np.ndarray:
 
 
 def load_balancing_loss(probs: np.ndarray, expert_index: np.ndarray, convention: str) -> float:
-    """E · Σ f_i P_i with f as the convention counts it."""
+    """E · Σ f_i P_i with f as counted by the convention."""
     tokens, num_experts = probs.shape
     if convention == "first_choice":
         counted = load(expert_index[:, :1], num_experts)
@@ -69,13 +69,13 @@ def load_loss(logits: np.ndarray, noisy_logits: np.ndarray, noise_std: float | n
 def importance_and_load_loss(
     logits: np.ndarray, noisy_logits: np.ndarray, noise_std: float | np.ndarray, top_k: int
 ) -> float:
-    """Half the one and half the other, as in V-MoE."""
+    """The mean of both losses, as in V-MoE."""
     importance = squared_variation(softmax(logits).sum(0))
     return 0.5 * importance + 0.5 * load_loss(logits, noisy_logits, noise_std, top_k)
 
 
 def softplus(values: np.ndarray) -> np.ndarray:
-    """ln(1 + e^v), number by number."""
+    """ln(1 + e^v), elementwise."""
     return np.array([[math.log1p(math.exp(value)) for value in row] for row in np.asarray(values, dtype=float)])
 
 
@@ -113,12 +113,12 @@ def expert_capacity(tokens: int, num_experts: int, top_k: int, capacity_factor: 
 
 
 Pair = tuple[int, int]
-"""A token and the number of its choice."""
+"""A token and the index of its choice."""
 
 
 def seating(assigned: np.ndarray, priority: np.ndarray | None) -> list[Pair]:
-    """The pairs in the order in which they are seated. By position: all first choices before all second ones, earlier
-    tokens first. With a priority: larger ones first, equals by position. An empty slot is no pair."""
+    """The pairs in seating order. By position: all first choices before all second ones, earlier tokens first. With a
+    priority: larger ones first, ties by position. An empty slot is not a pair."""
     tokens, slots = assigned.shape
     pairs = [(t, k) for k in range(slots) for t in range(tokens) if assigned[t, k]]
     if priority is not None:
@@ -127,7 +127,7 @@ def seating(assigned: np.ndarray, priority: np.ndarray | None) -> list[Pair]:
 
 
 def within_capacity(expert_index: np.ndarray, capacity: int, pairs: list[Pair]) -> np.ndarray:
-    """Seat the pairs one after the other while there is room, (T, K) bool."""
+    """Seats the pairs one by one while there is room, (T, K) bool."""
     seated: dict[int, int] = {}
     kept = np.zeros(expert_index.shape, dtype=bool)
     for pair in pairs:
@@ -141,10 +141,10 @@ def within_capacity(expert_index: np.ndarray, capacity: int, pairs: list[Pair]) 
 def reroute(
     expert_index: np.ndarray, capacity: int, pairs: list[Pair], logits: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Seat whom the drop rule seats. Then, one after the other in the same order, each of the rest goes to the expert
-    of its token's highest logit among those that have room and do not serve the token; if there is none, nowhere.
+    """Seats the pairs that the drop rule keeps. Then, one by one in the same order, each remaining pair goes to the
+    expert of its token's highest logit that has room and does not serve the token; without one it is dropped.
 
-    Returns the computing experts (T, K) and who is computed at all, (T, K) bool.
+    Returns the computing experts, (T, K), and which pairs are computed, (T, K) bool.
     """
     num_experts = logits.shape[1]
     kept = within_capacity(expert_index, capacity, pairs)
@@ -163,7 +163,7 @@ def reroute(
 
 
 def expert_choice(probs: np.ndarray, top_k: int) -> np.ndarray:
-    """Each expert takes its ⌈T·K/E⌉ tokens of highest probability, earlier tokens first among equals: (T, E) bool."""
+    """Each expert takes its ⌈T·K/E⌉ most probable tokens, ties to the earlier token: (T, E) bool."""
     tokens, num_experts = probs.shape
     picks = -(-tokens * top_k // num_experts)
     has = np.zeros((tokens, num_experts), dtype=bool)
@@ -174,7 +174,7 @@ def expert_choice(probs: np.ndarray, top_k: int) -> np.ndarray:
 
 
 def sinkhorn(logits: np.ndarray, rounds: int = 20) -> np.ndarray:
-    """exp(z), in each round the rows scaled to sum to 1/T, then the columns to 1/E. In logarithms."""
+    """exp(z); each round scales the rows to sum to 1/T, then the columns to 1/E. Computed in logarithms."""
     tokens, num_experts = logits.shape
     log = np.array(logits, dtype=float)
     for _ in range(rounds):
@@ -198,18 +198,18 @@ def updated_bias(bias: np.ndarray, load: np.ndarray, rate: float) -> np.ndarray:
 
 
 def dropped_by_choice(kept: np.ndarray, slots: int = 8) -> list[float]:
-    """For the first, second … choices the share that nobody computes; 0 for choices that nobody has."""
+    """The share of first, second … choices that no expert computes; 0 beyond K."""
     tokens, top_k = kept.shape
     return [sum(not kept[t, k] for t in range(tokens)) / tokens if k < top_k else 0.0 for k in range(slots)]
 
 
 def unserved(kept: np.ndarray) -> float:
-    """Share of the tokens of which no pair is computed."""
+    """The share of tokens without a computed pair."""
     return sum(not any(row) for row in kept) / len(kept)
 
 
 def together(has: list[set[int]], num_experts: int) -> np.ndarray:
-    """(E, E) share of the tokens that have both experts, from the experts of each token."""
+    """(E, E) the share of tokens that have both experts, from the experts of each token."""
     shares = np.zeros((num_experts, num_experts))
     for experts in has:
         for i in experts:
@@ -219,7 +219,7 @@ def together(has: list[set[int]], num_experts: int) -> np.ndarray:
 
 
 def distance(now: list[np.ndarray], start: list[np.ndarray]) -> float:
-    """‖w − w₀‖ / ‖w₀‖ over all numbers of all arrays."""
+    """‖w − w₀‖ / ‖w₀‖ over all arrays together."""
     moved = sum(float(((a.astype(float) - b) ** 2).sum()) for a, b in zip(now, start, strict=True))
     return math.sqrt(moved / sum(float((b.astype(float) ** 2).sum()) for b in start))
 

@@ -1,4 +1,4 @@
-"""Hypothesis strategies for whatever a run can be."""
+"""Hypothesis strategies for configurations and run plans."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LIVE = tuple(name for name, knob in KNOBS.items() if knob.live)
 
 
 def values(knob: Knob) -> st.SearchStrategy[Any]:
-    """Every value that a knob allows."""
+    """Every valid value of a knob."""
     if knob.choices:
         return st.sampled_from(knob.choices)
     if knob.kind is bool:
@@ -36,9 +36,9 @@ def configs(draw: st.DrawFn) -> RunConfig:
 
 @st.composite
 def plans(draw: st.DrawFn, config: st.SearchStrategy[RunConfig] | None = None) -> RunPlan:
-    """Any run: live knobs move up to four times, some of them to where they are, some at the same step."""
+    """Any run plan: up to four events, some without effect, some at the same step."""
     start = valid = draw(configs() if config is None else config)
-    plan = []
+    events = []
     for step in sorted(draw(st.lists(st.integers(0, 6), max_size=4))):
         names = draw(st.lists(st.sampled_from(LIVE), min_size=1, max_size=3, unique=True))
         changes = {name: draw(values(KNOBS[name])) for name in names}
@@ -46,5 +46,5 @@ def plans(draw: st.DrawFn, config: st.SearchStrategy[RunConfig] | None = None) -
             valid = valid.replace(**changes)
         except ValidationError:
             continue
-        plan.append(Event(step, changes))
-    return RunPlan(start, tuple(plan))
+        events.append(Event(step, changes))
+    return RunPlan(start, tuple(events))
