@@ -1,4 +1,4 @@
-"""A disk that is full: one sentence, and no half file."""
+"""A full disk gives one sentence and no incomplete file."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from moe_sim.cli.main import main
 from moe_sim.sweep.table import read_table
 
 ROOM = 2_000
-"""Bytes that the kernel lets a file have; it refuses the next one in the middle of the writing."""
+"""Largest file size in bytes; the kernel fails the write that goes beyond it."""
 
 
 @pytest.fixture
 def full_disk() -> Iterator[None]:
-    """No file can become longer than `ROOM` bytes."""
+    """Limit files to `ROOM` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (ROOM, hard))
     yield
@@ -26,7 +26,7 @@ def full_disk() -> Iterator[None]:
 
 @pytest.mark.usefixtures("full_disk")
 @pytest.mark.parametrize("name", ["run.json", "run.csv", "run.html"])
-def test_a_run_that_does_not_fit_is_a_sentence_and_no_file(
+def test_a_run_that_does_not_fit_gives_a_sentence_and_no_file(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", "--steps", "20", "--out", str(tmp_path / name)]) == 2
@@ -36,14 +36,14 @@ def test_a_run_that_does_not_fit_is_a_sentence_and_no_file(
 
 
 @pytest.mark.usefixtures("full_disk")
-def test_a_file_that_is_replaced_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_replaced_stays_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
     path.write_text("the old one")
     assert main(["train", "--steps", "20", "--out", str(path)]) == 2
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("run.json", "the old one")]
 
 
-def test_a_sweep_that_does_not_fit_is_a_sentence_and_goes_on_later_from_what_is_there(
+def test_a_sweep_that_does_not_fit_gives_a_sentence_and_can_be_resumed(
     tmp_path: Path, full_disk: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "sweep.csv"

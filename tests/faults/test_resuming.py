@@ -1,4 +1,4 @@
-"""A run whose server has ended: what the browser keeps of it gives it again, and nothing else gets in that way."""
+"""Replay after a server restart: what the browser kept restores the run, and accepts nothing else."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from tests.support.strategies import plans
 
 
 def advance(run: BackgroundRun, stop: int) -> None:
-    """Up to a step, as the scheduler has it done; the shared one may be at it, too."""
+    """Train up to a step as the scheduler does; the shared scheduler may train it at the same time."""
     while run.steps_done < stop:
         run.touch()
         run.advance()
 
 
-def asked(run: BackgroundRun, kept: Any, **changes: Any) -> dict[str, Any]:
-    """The command of a browser that has watched a run, as it arrives."""
+def resume_command(run: BackgroundRun, kept: Any, **changes: Any) -> dict[str, Any]:
+    """The command of a browser that watched a run, as the server receives it."""
     command = {
         "name": "resume", "number": 1, "runs": kept, "steps": run.steps_done, "budget": run.budget,
         "rate": run.rate, "training": run.state == "training",
@@ -41,7 +41,7 @@ def asked(run: BackgroundRun, kept: Any, **changes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def original() -> LiveRun:
-    """A run whose α was moved by hand and by plan; one more move is still planned."""
+    """A run that was changed by hand and by plan; one more change is still planned."""
     run = LiveRun(small_config(seed=3), (Event(12, {"z_loss_coef": 0.1}), Event(500, {"top_k": 2})))
     run.train()
     advance(run, 5)
@@ -54,14 +54,14 @@ def original() -> LiveRun:
 
 
 def same(one: LiveRun, other: LiveRun) -> bool:
-    """Whether the first run did what the other has done, and maybe more."""
+    """Whether the first run did everything that the other has done so far; it may have done more."""
     frame = other.history.to_frame()
     return one.history.to_frame()[: len(frame)].equals(frame) and one.history.events == other.history.events
 
 
-def test_what_a_browser_keeps_gives_the_run_again_to_the_last_digit_and_it_goes_on(original: LiveRun) -> None:
+def test_what_a_browser_kept_restores_the_run_to_the_last_digit_and_it_continues(original: LiveRun) -> None:
     session = session_of(opened())
-    obey(session, asked(original, to_keep([plan_of(original)])))
+    obey(session, resume_command(original, to_keep([plan_of(original)])))
     run = session.run
     assert run.catching_up
     advance(run, original.steps_done)
@@ -73,40 +73,40 @@ def test_what_a_browser_keeps_gives_the_run_again_to_the_last_digit_and_it_goes_
     assert same(run, original)
 
 
-def test_a_run_that_was_paused_waits_at_its_step(original: LiveRun) -> None:
+def test_a_paused_run_waits_at_its_step(original: LiveRun) -> None:
     original.pause()
     session = session_of(opened())
-    obey(session, asked(original, to_keep([plan_of(original)])))
+    obey(session, resume_command(original, to_keep([plan_of(original)])))
     advance(session.run, original.steps_done)
     assert session.run.state == "paused"
     assert not session.run.wants_step
 
 
-def test_all_runs_of_a_comparison_come_back() -> None:
+def test_all_runs_of_a_comparison_are_restored() -> None:
     before = advance_both(side_by_side({0: {"top_k": 2}}, {4: {"aux_loss_coef": 0.1}}), 12)
     before.update(1, z_loss_coef=0.5)
     before.set_rate(30.0)
     comparison = ComparisonSession((before.plans[0], before.plans[0]), before.thresholds)
-    comparison.command(asked(before, to_keep(before.plans)))
+    comparison.command(resume_command(before, to_keep(before.plans)))
     advance(comparison.run, 12)
     assert [same(one, other) for one, other in zip(comparison.run.members, before.members, strict=True)] == [True] * 3
     assert (comparison.run.state, comparison.run.budget, comparison.run.rate) == ("paused", before.budget, 30.0)
     assert not comparison.notices
 
 
-def test_a_session_in_which_something_was_begun_is_left_alone(original: LiveRun) -> None:
+def test_a_session_with_a_new_run_of_its_own_is_left_alone(original: LiveRun) -> None:
     session = session_of(opened())
     session.restart(RunConfig(seed=8))
     run = session.run
-    obey(session, asked(original, to_keep([plan_of(original)])))
+    obey(session, resume_command(original, to_keep([plan_of(original)])))
     assert session.run is run
 
 
-def test_who_watches_a_lecture_is_given_nothing_else(original: LiveRun) -> None:
+def test_a_viewer_of_a_lecture_keeps_watching_it(original: LiveRun) -> None:
     session = session_of(opened())
     session.following = "a lecture"
     run = session.run
-    obey(session, asked(original, to_keep([plan_of(original)])))
+    obey(session, resume_command(original, to_keep([plan_of(original)])))
     assert session.run is run
 
 
@@ -122,7 +122,7 @@ BAD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("bad", BAD, ids=lambda bad: json.dumps(bad)[:60])
-def test_what_cannot_be_is_refused_with_a_sentence_and_the_run_stays(bad: dict[str, Any]) -> None:
+def test_an_invalid_command_gets_a_sentence_and_the_run_stays(bad: dict[str, Any]) -> None:
     good = {"runs": [{"config": {}, "events": ""}], "steps": 5, "budget": 2_000, "rate": 60, "training": True}
     assert replay_from(good) is not None
     session = session_of(opened())
@@ -133,7 +133,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_and_the_run_stays(bad: dict[s
     assert "cannot be computed again" in session.notices[0]
 
 
-def test_a_comparison_is_no_run_and_a_run_no_comparison() -> None:
+def test_a_run_cannot_be_restored_as_a_comparison_nor_a_comparison_as_a_run() -> None:
     run = {"config": {}, "events": ""}
     good = {"name": "resume", "steps": 0, "budget": 2_000, "rate": 60, "training": False}
     session = session_of(opened())
@@ -145,11 +145,11 @@ def test_a_comparison_is_no_run_and_a_run_no_comparison() -> None:
 
 
 @given(plans())
-def test_whatever_a_run_was_is_kept_without_loss(plan: RunPlan) -> None:
+def test_every_plan_is_kept_without_loss(plan: RunPlan) -> None:
     assert_kept(plan)
 
 
-def test_a_run_in_which_knobs_moved_more_often_than_a_link_can_tell_is_kept() -> None:
+def test_a_run_with_more_changes_than_fit_in_a_link_is_kept() -> None:
     assert_kept(RunPlan(RunConfig(), tuple(Event(step, {"aux_loss_coef": step / 100}) for step in range(1, 601))))
 
 

@@ -1,4 +1,4 @@
-"""What goes wrong inside a run or around its clock: it ends with a sentence, the others go on, and nothing is kept."""
+"""Faults inside a run or its clock: the run ends with a sentence, the others continue, and nothing leaks."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def scheduler() -> Iterator[Scheduler]:
 
 
 def allocate_too_much() -> None:
-    """As torch refuses memory."""
+    """Fail as torch does when out of memory."""
     torch.empty(1 << 62, dtype=torch.uint8)
 
 
@@ -54,7 +54,7 @@ def divide_by_zero() -> None:
 
 
 @pytest.mark.parametrize("fault", [allocate_too_much, run_out, divide_by_zero])
-def test_a_fault_in_a_step_ends_that_run_with_a_sentence_and_the_others_go_on(
+def test_a_fault_in_a_step_ends_that_run_with_a_sentence_and_the_others_continue(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, fault: Callable[[], None]
 ) -> None:
     scheduler.start()
@@ -78,7 +78,7 @@ def test_a_fault_in_a_step_ends_that_run_with_a_sentence_and_the_others_go_on(
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
 @pytest.mark.parametrize("where", ["moe.router.weight", "moe.experts"])
-def test_a_number_that_is_not_finite_ends_the_run_as_diverged_with_finite_records_only(
+def test_a_non_finite_weight_ends_the_run_as_diverged_with_only_finite_records(
     scheduler: Scheduler, poison: float, where: str
 ) -> None:
     run = scheduler.add(LiveRun(small_config()))
@@ -99,24 +99,24 @@ def test_a_number_that_is_not_finite_ends_the_run_as_diverged_with_finite_record
     assert json.loads(encode(run, 0)[1])["diagnosis"]["state"] == "Diverged"
 
 
-# Memory refused while a run is made
+# Out of memory while a run is created
 
 
 @pytest.fixture
 def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No run of more than 8 experts can be made."""
+    """No run of more than 8 experts can be created."""
 
-    class Refused(Trainer):
+    class Limited(Trainer):
         def __init__(self, config: RunConfig, history: History | None = None) -> None:
             if config.num_experts > 8:
                 allocate_too_much()
             super().__init__(config, history)
 
-    monkeypatch.setattr(runner, "Trainer", Refused)
+    monkeypatch.setattr(runner, "Trainer", Limited)
 
 
 @pytest.mark.usefixtures("short_of_memory")
-def test_a_run_for_which_there_is_no_memory_leaves_the_one_so_far_with_a_sentence() -> None:
+def test_without_memory_for_a_new_run_the_current_one_stays_with_a_sentence() -> None:
     app = opened()
     run = run_of(app)
     widget(app, "num_experts").set_value(16)
@@ -127,14 +127,14 @@ def test_a_run_for_which_there_is_no_memory_leaves_the_one_so_far_with_a_sentenc
 
 
 @pytest.mark.usefixtures("short_of_memory")
-def test_a_link_to_a_run_for_which_there_is_no_memory_opens_the_default_with_a_sentence() -> None:
+def test_without_memory_for_a_linked_run_the_default_opens_with_a_sentence() -> None:
     app = opened(num_experts="64", b="0:aux_loss_coef=1")
     assert NO_MEMORY in [notice.value for notice in app.warning]
     assert run_of(app).config == RunConfig()
 
 
 @pytest.mark.usefixtures("short_of_memory")
-def test_a_comparison_for_which_there_is_no_memory_leaves_the_one_so_far_with_a_sentence() -> None:
+def test_without_memory_for_a_new_comparison_the_current_one_stays_with_a_sentence() -> None:
     app = turned_to(opened(), "compare")
     comparison = session_of(app).comparison()
     run = comparison.run
@@ -144,7 +144,7 @@ def test_a_comparison_for_which_there_is_no_memory_leaves_the_one_so_far_with_a_
     assert NO_MEMORY in [notice.value for notice in app.warning]
 
 
-def test_any_other_error_while_a_run_is_made_is_not_taken_for_it() -> None:
+def test_another_error_while_a_run_is_created_is_not_reported_as_out_of_memory() -> None:
     def fail() -> LiveRun:
         raise RuntimeError("a bug")
 
@@ -157,15 +157,15 @@ def test_any_other_error_while_a_run_is_made_is_not_taken_for_it() -> None:
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.name)
-def test_nothing_asks_for_the_time_of_day(file) -> None:
+def test_no_code_reads_the_wall_clock(file) -> None:
     calls = called_names(file)
     assert not calls & {"time.time", "datetime.now", "datetime.datetime.now", "datetime.utcnow", "datetime.today"}
     imported = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
-    assert not any(node.module == "time" for node in imported), "time.monotonic() is to be seen as such"
+    assert not any(node.module == "time" for node in imported), "call time.monotonic() by its full name"
 
 
 class Clock:
-    """A monotonic clock that can jump, in the place of the time module."""
+    """A monotonic clock that can jump, in place of the time module."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -183,9 +183,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_after_a_jump_of_the_clock_a_run_keeps_to_its_rate_and_is_still_there(
-    scheduler: Scheduler, clock: Clock
-) -> None:
+def test_after_a_clock_jump_a_run_keeps_its_rate_and_is_not_discarded(scheduler: Scheduler, clock: Clock) -> None:
     scheduler.start()
     streamed, fed = (scheduler.add(LiveRun(small_config(), rate=15.0)) for _ in range(2))
     with streamed.lease():
@@ -196,13 +194,13 @@ def test_after_a_jump_of_the_clock_a_run_keeps_to_its_rate_and_is_still_there(
         clock.ahead += HOUR
         jumped = time.monotonic()
         assert eventually(lambda: len(streamed.history) >= before + 20)
-        # A run that is late makes up for one turn: three may come at once, all others a fifteenth of a second apart.
-        assert time.monotonic() - jumped > 17 / 15 - 0.01, "it made up for the hour"
+        # A late run catches up by one turn: three steps may come at once, all others 1/15 s apart.
+        assert time.monotonic() - jumped > 17 / 15 - 0.01, "it caught up for the hour"
         assert scheduler.get(streamed.id) is streamed
         assert scheduler.get(fed.id) is fed, "its page was asleep as well, and comes back"
 
 
-def test_time_that_the_machine_was_awake_still_counts(scheduler: Scheduler, clock: Clock) -> None:
+def test_time_while_the_machine_is_awake_still_counts_as_idle(scheduler: Scheduler, clock: Clock) -> None:
     idle = scheduler.add(LiveRun(small_config()))
     idle.last_watched -= FORGET_AFTER
     scheduler.start()
@@ -211,10 +209,10 @@ def test_time_that_the_machine_was_awake_still_counts(scheduler: Scheduler, cloc
     assert idle.forgotten
 
 
-# Memory given back
+# Memory released
 
 
-def test_a_run_that_nobody_holds_is_let_go_of(scheduler: Scheduler) -> None:
+def test_a_run_without_references_is_freed(scheduler: Scheduler) -> None:
     run = scheduler.add(LiveRun(small_config()))
     run_id, held = run.id, weakref.ref(run)
     assert scheduler.get(run_id) is run
@@ -224,11 +222,11 @@ def test_a_run_that_nobody_holds_is_let_go_of(scheduler: Scheduler) -> None:
     assert scheduler.get(run_id) is None
 
 
-def test_a_session_that_ends_takes_its_runs_with_it() -> None:
+def test_the_runs_of_an_ended_session_are_freed() -> None:
     app = turned_to(opened(), "compare")
     session = session_of(app)
     gone = [weakref.ref(one) for one in (session, session.run, session.comparison().run)]
     del app, session
-    opened()  # Streamlit holds what the last script run has made
+    opened()  # Streamlit keeps the objects of the last script run
     gc.collect()
     assert [one() for one in gone] == [None] * 3

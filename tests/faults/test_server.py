@@ -1,4 +1,4 @@
-"""A real server with everything at work: it ends at once when told to, and keeps nothing of visitors who have left."""
+"""A real, busy server: it exits promptly on SIGTERM, and keeps nothing of visitors who have left."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ VISITORS, AT_A_TIME = 12, 4
 
 
 async def come_and_go(address: str, visits: int) -> int:
-    """So many websocket sessions with a run each, that close without a word. Gives how many saw a run."""
-    room, found = asyncio.Semaphore(AT_A_TIME), []
+    """Open `visits` websocket sessions with a run each, and close them abruptly. Returns how many saw a run."""
+    slots, found = asyncio.Semaphore(AT_A_TIME), []
 
     async def visit(number: int) -> None:
-        async with room, connect(f"ws://{urlsplit(address).netloc}/_stcore/stream", max_size=LARGEST,
+        async with slots, connect(f"ws://{urlsplit(address).netloc}/_stcore/stream", max_size=LARGEST,
                                  subprotocols=["streamlit"], origin=address) as socket:  # fmt: skip
             found.append(await Visitor(f"autoplay=1&seed={number}").rerun(socket))
 
@@ -48,16 +48,16 @@ def test_sigterm_ends_a_busy_server_within_five_seconds_and_sessions_leave_no_th
         assert run_to_end(lambda: come_and_go(address, AT_A_TIME)) == AT_A_TIME
         threads = process.num_threads()
         assert run_to_end(lambda: come_and_go(address, VISITORS)) == VISITORS
-        assert process.num_threads() <= threads + AT_A_TIME  # of those that are just ending
+        assert process.num_threads() <= threads + AT_A_TIME  # of sessions that are just closing
 
-        ended = run_to_end(lambda: terminated_while_watched(address, server))
-    assert ended < 5
-    assert server.returncode in (0, -signal.SIGTERM), "uvicorn shuts down in order, then ends by the signal"
+        seconds = run_to_end(lambda: terminated_while_watched(address, server))
+    assert seconds < 5
+    assert server.returncode in (0, -signal.SIGTERM), "uvicorn shuts down cleanly, then re-raises the signal"
     assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
 async def terminated_while_watched(address: str, server: subprocess.Popen[bytes]) -> float:
-    """Seconds from SIGTERM to the end of the server, with an open session, its run training, and its stream."""
+    """Seconds from SIGTERM until the server exits, with an open session, its run training, and its stream."""
     parts, visitor, viewer = urlsplit(address), Visitor("autoplay=1"), Viewer()
     async with connect(f"ws://{parts.netloc}/_stcore/stream", max_size=LARGEST,
                        subprotocols=["streamlit"], origin=address) as socket:  # fmt: skip
@@ -66,9 +66,9 @@ async def terminated_while_watched(address: str, server: subprocess.Popen[bytes]
         watching = asyncio.create_task(viewer.watch(str(parts.hostname), int(parts.port or 0), run_id, 30))
         while not (viewer.arrivals and viewer.arrivals[-1][1] > 5):
             await asyncio.sleep(0.05)
-        told = time.monotonic()
+        signalled = time.monotonic()
         server.terminate()
         await asyncio.to_thread(server.wait, 20)
-        took = time.monotonic() - told
+        took = time.monotonic() - signalled
         await watching
     return took

@@ -1,4 +1,4 @@
-"""The live stream over a real connection that breaks: no step is lost, no viewer stays behind."""
+"""The live stream over real connections that break: no step is lost, and no departed viewer is still counted."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def scheduler() -> Iterator[Scheduler]:
 
 @pytest.fixture(scope="module")
 def port(scheduler: Scheduler) -> Iterator[int]:
-    """Where the streams of the scheduler's runs are served."""
+    """The port of a server that streams the scheduler's runs."""
     app = Starlette(routes=[Route("/live/{run_id}", live_endpoint(scheduler.get))])
     server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="error", ws="none"))
     thread = threading.Thread(target=server.run, name="server")
@@ -53,7 +53,7 @@ def run(scheduler: Scheduler) -> LiveRun:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether a condition comes true before the time is up."""
+    """Whether a condition comes true within `seconds`."""
     wait, deadline = threading.Event(), time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         wait.wait(0.01)
@@ -61,7 +61,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def follow(url: str, client: Client, over: threading.Event) -> None:
-    """Read a stream as an EventSource does, asking again with the last id whenever it breaks off."""
+    """Read a stream as an EventSource does: reconnect with the last id whenever it breaks."""
     last: dict[str, str] = {}
     while not over.is_set():
         try:
@@ -75,7 +75,7 @@ def follow(url: str, client: Client, over: threading.Event) -> None:
             over.wait(0.02)
 
 
-def test_a_stream_that_is_cut_twenty_times_tells_every_step_once(port: int, run: LiveRun) -> None:
+def test_a_stream_that_is_cut_twenty_times_delivers_every_step_once(port: int, run: LiveRun) -> None:
     client, over, failures = Client(4), threading.Event(), []
 
     def watch(url: str) -> None:
@@ -93,15 +93,15 @@ def test_a_stream_that_is_cut_twenty_times_tells_every_step_once(port: int, run:
         run.pause()
         assert eventually(lambda: client.steps == len(run.history) or bool(failures))
         over.set()
-        run.train()  # so that one more message ends the reading
+        run.train()  # one more message, so that the reader stops
         thread.join()
     assert not failures
-    told, whole = client.steps, Client(4)
+    received, whole = client.steps, Client(4)
     whole.apply(encode(run, 0)[1])
-    assert told > 40
+    assert received > 40
     for name, column in whole.rows.items():
         width = 4 if name == "smoothed_load" else 1
-        assert client.rows[name] == column[: told * width]
+        assert client.rows[name] == column[: received * width]
     for name, column in whole.coarse.items():
         assert client.coarse[name] == column[: len(client.coarse[name])]
 
@@ -111,12 +111,12 @@ def viewers(run: LiveRun) -> int:
 
 
 def opened_and_closed(port: int, run: LiveRun) -> None:
-    """One viewer that comes, gets a message and goes without a word."""
+    """A viewer that connects, receives a message and disconnects abruptly."""
     with closing(socket.create_connection(("127.0.0.1", port))) as viewer:
         viewer.sendall(f"GET /live/{run.id} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        told = b""
-        while b"data: {" not in told:
-            told += viewer.recv(1 << 16)
+        received = b""
+        while b"data: {" not in received:
+            received += viewer.recv(1 << 16)
 
 
 def test_a_hundred_viewers_that_come_and_go_leave_nothing_behind(port: int, run: LiveRun) -> None:
@@ -131,7 +131,7 @@ def test_a_hundred_viewers_that_come_and_go_leave_nothing_behind(port: int, run:
     assert process.num_threads() <= threads
 
 
-def test_a_closed_tab_ends_training_within_fifteen_seconds(port: int, run: LiveRun) -> None:
+def test_closing_a_tab_stops_training_within_fifteen_seconds(port: int, run: LiveRun) -> None:
     run.train()
     opened_and_closed(port, run)
     closed = time.monotonic()
@@ -140,4 +140,4 @@ def test_a_closed_tab_ends_training_within_fifteen_seconds(port: int, run: LiveR
     steps = len(run.history)
     assert time.monotonic() - closed < 15
     assert not eventually(lambda: len(run.history) > steps, seconds=0.3)
-    assert run.state == "training", "it goes on when somebody comes back"
+    assert run.state == "training", "it continues when a viewer returns"

@@ -1,4 +1,4 @@
-"""The app in Streamlit's own test harness: what a visitor opens, sees and presses."""
+"""The app in Streamlit's test harness: what a visitor opens, sees and presses."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def session_of(app: AppTest) -> Session:
 
 
 def controls(app: AppTest) -> dict[str, object]:
-    """Every control by its label, whatever kind it is."""
+    """Every control by its label, whatever its kind."""
     kinds = (app.slider, app.select_slider, app.selectbox, app.toggle, app.number_input)
     return {item.label: item for kind in kinds for item in kind}
 
@@ -53,17 +53,17 @@ def address(app: AppTest) -> dict[str, str]:
 
 
 def turned_to(app: AppTest, page: str) -> AppTest:
-    """Another page in the same session."""
+    """Open another page in the same session."""
     app.switch_page(f"{page}.py")
     return settled(app)
 
 
 def press(app: AppTest, label: str) -> AppTest:
-    """Click on the first button of that name."""
+    """Click the first button with that label."""
     next(button for button in app.button if button.label == label).click()
     return settled(app)
 
 
 def button(app: AppTest, key: str):
-    """The button of that key."""
+    """The button with that key."""
     return next(one for one in app.button if one.key == key)

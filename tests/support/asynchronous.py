@@ -1,4 +1,4 @@
-"""Coroutines in tests, beside a browser driver that keeps an event loop of its own in the main thread."""
+"""Runs coroutines in tests whose main thread is taken by the event loop of a browser driver."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ T = TypeVar("T")
 
 
 def run_to_end(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function in a thread and an event loop of its own; gives what it returns or raises."""
+    """Run a coroutine function in its own thread and event loop; returns or raises what it does."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(lambda: asyncio.run(work())).result()

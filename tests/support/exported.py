@@ -1,4 +1,4 @@
-"""Runs of many kinds that are exported and read again."""
+"""Runs of many kinds, for tests of export and import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ from moe_sim.history.to_json import run_to_json
 RUNS: dict[str, tuple[dict[str, Any], int, dict[int, dict[str, Any]]]] = {
     "collapsing": ({}, 60, {}),
     "not begun": ({}, 0, {}),
-    "moved": ({"seed": 7}, 25, {0: {"z_loss_coef": 0.1}, 10: {"aux_loss_coef": 0.1, "top_k": 2}, 25: {"frozen": True}}),
+    "changed": (
+        {"seed": 7},
+        25,
+        {0: {"z_loss_coef": 0.1}, 10: {"aux_loss_coef": 0.1, "top_k": 2}, 25: {"frozen": True}},
+    ),
     "two choices": ({"num_experts": 5, "top_k": 2, "renormalize": True, "capacity_factor": 0.25}, 12, {}),
     "text": ({"task": "text", "num_experts": 3}, 11, {5: {"domain_mix": "code"}}),
     "expert choice": ({"balancing": "expert_choice", "router_noise": "learned"}, 12, {}),
@@ -20,17 +24,17 @@ RUNS: dict[str, tuple[dict[str, Any], int, dict[int, dict[str, Any]]]] = {
 }
 
 
-def train(changes: dict[str, Any], steps: int, moves: dict[int, dict[str, Any]]) -> Trainer:
+def train(changes: dict[str, Any], steps: int, planned: dict[int, dict[str, Any]]) -> Trainer:
     trainer = Trainer(RunConfig(**changes))
     for done in range(steps):
-        trainer.update(**moves.get(done, {}))
+        trainer.update(**planned.get(done, {}))
         trainer.step()
-    trainer.update(**moves.get(steps, {}))
+    trainer.update(**planned.get(steps, {}))
     return trainer
 
 
 def document(**changes: Any) -> dict[str, Any]:
-    """A small good document, some of its parts replaced."""
+    """A small valid document with some parts replaced."""
     return {**json.loads(SMALL), **changes}
 
 

@@ -1,4 +1,4 @@
-"""What somebody might send who means harm, or whose cat walks over the keyboard. The same seed gives the same again."""
+"""Hostile input: what an attacker may send, or a cat on the keyboard. The same seed gives the same input."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TEXTS = (
 KEYS = (
     *KNOBS, *THRESHOLDS, "events", "b", "c", "d", "tab", "log", "hide", "autoplay", "level", "follow", "embed", "v",
 )  # fmt: skip
-"""Whatever an address can say."""
+"""Every key that a link can have, and one that means nothing."""
 NAMES = (
     "train",
     "pause",
@@ -45,11 +45,11 @@ NAMES = (
     "",
     "__class__",
 )
-"""Of commands, and of what is none."""
+"""Names of commands, valid and invalid."""
 
 
 def text(random: np.random.Generator) -> str:
-    """One of `TEXTS`, or letters of any alphabet, or a knob's event, or several of all that with separators."""
+    """One of `TEXTS`, random characters, random planned changes, or some of `TEXTS` joined by a separator."""
     kind = random.integers(5)
     if kind == 0:
         return "".join(map(chr, random.integers(0x110000, size=random.integers(1, 20))))
@@ -87,7 +87,7 @@ PLAUSIBLE = (
 
 
 def links(seed: int, count: int) -> Iterator[dict[str, str]]:
-    """Queries: some keys with texts from above, some with what could be meant, some keys that nobody knows."""
+    """Queries that mix keys with hostile texts, keys with plausible values, and unknown keys."""
     random = np.random.default_rng(seed)
     for _ in range(count):
         query = {str(key): str(random.choice(PLAUSIBLE)) for key in random.choice(KEYS, size=random.integers(6))}
@@ -98,7 +98,7 @@ def links(seed: int, count: int) -> Iterator[dict[str, str]]:
 
 
 def value(random: np.random.Generator, depth: int = 3) -> Any:
-    """Anything that JSON can say, and numbers that only Python's JSON can."""
+    """Any JSON value, and numbers that only Python's JSON can express."""
     kind = random.integers(9 if depth else 7)
     if kind == 7:
         return [value(random, depth - 1) for _ in range(random.integers(5))]
@@ -109,7 +109,7 @@ def value(random: np.random.Generator, depth: int = 3) -> Any:
 
 
 def command(random: np.random.Generator, run_ids: tuple[str, ...]) -> Any:
-    """A button of the board, or something that looks like one; some speak of other people's runs."""
+    """A button command of the board, or something like it; some name other visitors' runs."""
     if random.random() < 0.1:
         return value(random)
     given: dict[str, Any] = {"name": NAMES[random.integers(len(NAMES))], "number": int(random.integers(1, 10_000))}
@@ -123,7 +123,7 @@ def command(random: np.random.Generator, run_ids: tuple[str, ...]) -> Any:
 
 
 def spoiled(content: bytes, random: np.random.Generator) -> bytes:
-    """A file that was cut off, in which some bytes are others, or part of which stands there twice or not at all."""
+    """A corrupted file: cut off, with some bytes changed, or with a part missing or repeated."""
     kind, at = random.integers(4), int(random.integers(len(content)))
     if kind == 0:
         return content[:at]
@@ -137,7 +137,7 @@ def spoiled(content: bytes, random: np.random.Generator) -> bytes:
 
 
 def assert_sentence(sentence: str) -> None:
-    """One for a visitor."""
+    """Assert that a text is a printable sentence of reasonable length."""
     assert sentence.endswith(".")
     assert sentence.isprintable()
     assert len(sentence) < 600

@@ -1,4 +1,4 @@
-"""A trainer that is looked at from outside: its batches, where they were routed, and gradients computed anew."""
+"""Inspects a trainer from outside: its batches, their routing, and gradients computed independently."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def small_config(**knobs: Any) -> RunConfig:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether a condition comes true before the time is up."""
+    """Whether a condition comes true within `seconds`."""
     wait, deadline = threading.Event(), time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         wait.wait(0.01)
@@ -36,10 +36,10 @@ def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
 
 
 def trainer_of(run: LiveRun) -> Trainer:
-    """The trainer behind a run that is computed in this process."""
-    computing = run._computed._runner
-    assert isinstance(computing, LocalRunner)
-    return computing.trainer
+    """The trainer of a run that is computed in this process."""
+    runner = run._computed._runner
+    assert isinstance(runner, LocalRunner)
+    return runner.trainer
 
 
 def weights(trainer: Trainer) -> dict[str, np.ndarray]:
@@ -48,7 +48,7 @@ def weights(trainer: Trainer) -> dict[str, np.ndarray]:
 
 
 def keep_batches(trainer: Trainer) -> list[Batch]:
-    """The batches that the trainer will train on, as they come."""
+    """A list that fills with the batches that the trainer trains on."""
     batches, draw = [], trainer.task.batch
 
     def batch(tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
@@ -60,7 +60,7 @@ def keep_batches(trainer: Trainer) -> list[Batch]:
 
 
 class Watched:
-    """A small run of which each step's routing and gradients on the router are noted while they are there."""
+    """A small run that records each step's routing and the gradients of the router's weights."""
 
     def __init__(self, **knobs: Any) -> None:
         self.trainer = Trainer(small_config(**knobs))
@@ -68,8 +68,8 @@ class Watched:
         self.routing: Routing
         self.before: dict[str, np.ndarray]
         self.gradients: dict[str, Tensor] = {}
-        """On the router's weights: of the task's loss, of what α weighs and of the z-loss."""
-        self.trainer.network.register_forward_hook(self._note, with_kwargs=True)
+        """Of the task loss, the loss that α weighs and the z-loss."""
+        self.trainer.network.register_forward_hook(self._record, with_kwargs=True)
 
     def step(self) -> StepRecord:
         """One step of the trainer."""
@@ -79,17 +79,17 @@ class Watched:
         return record
 
     def kept(self) -> np.ndarray:
-        """(T, K) bool: which pairs of the last step were computed."""
+        """(T, K) bool: whether an expert processed that choice of a token in the last step."""
         kept = self.routing.kept
         return np.ones(self.routing.expert_index.shape, dtype=bool) if kept is None else kept.numpy()
 
     def chosen(self) -> list[list[int]]:
-        """The chosen experts of each token of the last step, the preferred first."""
+        """The chosen experts of each token of the last step, first choice first."""
         index, assigned = self.routing.expert_index.numpy(), self.routing.assigned
         present = np.ones(index.shape, dtype=bool) if assigned is None else assigned.numpy()
         return [row[there].tolist() for row, there in zip(index, present, strict=True)]
 
-    def _note(self, network: nn.Module, args: tuple, kwargs: dict[str, Any], output: tuple[Tensor, Routing]) -> None:
+    def _record(self, network: nn.Module, args: tuple, kwargs: dict[str, Any], output: tuple[Tensor, Routing]) -> None:
         if kwargs.get("inference"):
             return
         logits, self.routing = output
@@ -107,7 +107,7 @@ class Watched:
 
 
 def balancing_loss(routing: Routing, config: RunConfig) -> Tensor | None:
-    """What α weighs, by its definition."""
+    """The loss that α weighs, by its definition; None if the mechanism has none."""
     if config.balancing == "load_balancing":
         return _load_balancing(routing, config)
     if config.balancing == "importance":

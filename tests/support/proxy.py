@@ -1,4 +1,4 @@
-"""What may stand between a browser and the server: a proxy that can cut the live stream, or keep it to itself."""
+"""A proxy between browser and server that can cut, delay or block the live stream."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Literal
 
 Fate = Literal["passed on", "cut", "kept waiting", "forbidden", "bad gateway"]
-"""What becomes of requests for the live stream; all others are passed on."""
+"""What happens to requests for the live stream; all others are passed on."""
 
 ANSWERS = {
     "forbidden": b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
@@ -20,24 +20,24 @@ ANSWERS = {
 
 
 class Proxy:
-    """Passes HTTP and websockets on to a port of this machine, one request a connection. Made by `standing_before`."""
+    """Forwards HTTP and websockets to a local port, one request per connection. Created by `standing_before`."""
 
     def __init__(self, target: int) -> None:
         self.port = 0
         self.fate: Fate = "passed on"
         self.streams = 0
-        """So many requests for the stream have been answered with a first message."""
+        """Number of stream requests that received a first message."""
         self._target = target
         self._open: set[asyncio.StreamWriter] = set()
         self._streams: set[asyncio.StreamWriter] = set()
         self._changed = threading.Condition()
 
     def cut(self, seconds: float) -> None:
-        """Reset the open streams, and every new one for so long."""
+        """Reset the open streams, and every new one for `seconds`; return once a stream is open again."""
         streams = self.streams
         self._loop.call_soon_threadsafe(self._cut, seconds)
         with self._changed:
-            assert self._changed.wait_for(lambda: self.streams > streams, 30), "nobody asked for the stream again"
+            assert self._changed.wait_for(lambda: self.streams > streams, 30), "the stream was not requested again"
 
     def _cut(self, seconds: float) -> None:
         self.fate = "cut"
@@ -46,18 +46,18 @@ class Proxy:
         self._loop.call_later(seconds, setattr, self, "fate", "passed on")
 
     async def work(self, ready: Future[Callable[[], None]]) -> None:
-        """Serve until what `ready` is given is called."""
-        self._loop, over = asyncio.get_running_loop(), asyncio.Event()
+        """Serve until the function that `ready` receives is called."""
+        self._loop, stopped = asyncio.get_running_loop(), asyncio.Event()
         async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
             self.port = server.sockets[0].getsockname()[1]
-            ready.set_result(lambda: self._loop.call_soon_threadsafe(over.set) and None)
-            await over.wait()
+            ready.set_result(lambda: self._loop.call_soon_threadsafe(stopped.set) and None)
+            await stopped.wait()
         for writer in self._open:
             writer.transport.abort()
         await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()}, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async with self._held(writer):
+        async with self._closing(writer):
             head = await reader.readuntil(b"\r\n\r\n")
             is_stream = head.split(b" ")[1].startswith(b"/live/")
             if is_stream and self.fate in ANSWERS:
@@ -74,7 +74,7 @@ class Proxy:
             lines = [line for line in head.split(b"\r\n") if not line.lower().startswith(b"connection:")]
             head = b"\r\n".join([lines[0], b"Connection: close", *lines[1:]])
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", self._target)
-        async with self._held(inner_writer):
+        async with self._closing(inner_writer):
             inner_writer.write(head)
             if is_stream:
                 self._streams.add(writer)
@@ -87,8 +87,8 @@ class Proxy:
             self._streams.discard(writer)
 
     @asynccontextmanager
-    async def _held(self, writer: asyncio.StreamWriter) -> AsyncIterator[None]:
-        """Close a connection at the end, however it ends."""
+    async def _closing(self, writer: asyncio.StreamWriter) -> AsyncIterator[None]:
+        """Close a connection at the end of the block, even after an error."""
         self._open.add(writer)
         try:
             with suppress(OSError, asyncio.IncompleteReadError):
@@ -100,13 +100,13 @@ class Proxy:
                 await writer.wait_closed()
 
     async def _copy(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, is_stream: bool) -> None:
-        told = False
+        counted = False
         with suppress(OSError):
             while data := await source.read(1 << 16):
                 target.write(data)
                 await target.drain()
-                if is_stream and not told and b"data: {" in data:
-                    told = True
+                if is_stream and not counted and b"data: {" in data:
+                    counted = True
                     with self._changed:
                         self.streams += 1
                         self._changed.notify_all()
@@ -116,13 +116,13 @@ class Proxy:
 
 @contextmanager
 def standing_before(target: int) -> Iterator[Proxy]:
-    """A proxy on a port of its own, in a thread of its own, until the end of the block."""
+    """A proxy on its own port and thread, until the end of the block."""
     proxy, ready = Proxy(target), Future[Callable[[], None]]()
     thread = threading.Thread(target=lambda: asyncio.run(proxy.work(ready)), name="proxy")
     thread.start()
-    end = ready.result(10)
+    stop = ready.result(10)
     try:
         yield proxy
     finally:
-        end()
+        stop()
         thread.join()

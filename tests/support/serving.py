@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def free_port() -> int:
-    """A loopback port that nobody uses."""
+    """An unused loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
@@ -36,14 +36,14 @@ def launch(
     """Run `streamlit run app.py` as a user would, until the end of the block.
 
     Args:
-        log: where its output goes.
+        log: receives the output.
         options: further command-line options.
-        starter: what Python runs; another one may prepare the process, and hand on to Streamlit's command line.
-        script: what it shows.
-        port: a free one, if none is given.
+        starter: arguments of Python; they may prepare the process before running Streamlit's command line.
+        script: the app.
+        port: a free one by default.
 
     Yields:
-        Its address and its process; it may not answer yet.
+        The address and the process; the server may not answer yet.
     """
     port = port or free_port()
     command = [sys.executable, *starter, "run", script, "--server.headless", "true"]
@@ -59,17 +59,17 @@ def launch(
 
 @contextmanager
 def serving(log: Path, *options: str) -> Iterator[str]:
-    """`launch` and wait until it answers; yields the address."""
+    """`launch` a server and wait until it answers; yields the address."""
     with launch(log, *options) as (address, server):
         wait_until_healthy(address, server)
         yield address
 
 
 def wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
-    """Knock until the server opens.
+    """Poll the health check until the server answers.
 
     Raises:
-        RuntimeError: if it does not within 60 s, or has ended.
+        RuntimeError: if it does not within 60 s, or has exited.
     """
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and server.poll() is None:

@@ -1,4 +1,4 @@
-"""What tests of sweeps share: small grids, and things that workers are made to do."""
+"""Helpers for tests of sweeps: small grids, and work for their workers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENDLESS_STEPS = 100_000
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether a condition comes true in time. Looking at it leaves the processor to what is waited for."""
+    """Whether a condition comes true within `seconds`; sleeps between checks, to leave the processor to the workers."""
     deadline, pause = time.monotonic() + seconds, threading.Event()
     while not condition():
         if time.monotonic() > deadline:
@@ -38,26 +38,26 @@ def plain(rows: Iterable[Row]) -> list[str]:
 
 
 def poisoned(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
-    """Ends the worker's process for one seed, as a crash in foreign code would."""
+    """Exit the worker's process for one seed, like a crash in native code."""
     if cell.config.seed == POISON_SEED:
         os._exit(1)
     return run_cell(cell, stopped, with_history)
 
 
 def first_two_short() -> list[Cell]:
-    """Two runs that end at once, and then some that would keep workers busy for minutes."""
+    """Two short runs, then some that would keep workers busy for minutes."""
     cells = small_grid(seeds=8).cells()
     return [*cells[:2], *(Cell(cell.config, ENDLESS_STEPS) for cell in cells[2:])]
 
 
 def loky_workers(process: psutil.Process | None = None) -> list[psutil.Process]:
-    """The worker processes of a driver, this one if none is given."""
+    """The worker processes of a driver, by default of this process."""
     children = (process or psutil.Process()).children()
     return [child for child in children if any("popen_loky" in word for word in child.cmdline())]
 
 
 def is_alive(process: psutil.Process) -> bool:
-    """Whether it still runs; one that has ended and that nobody has asked about does not."""
+    """Whether a process still runs; a zombie does not."""
     try:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
