@@ -1,6 +1,6 @@
-"""The course: what is asked can be done, doing nothing does not pass, and no text says what runs contradict.
+"""The course: every goal can be reached, doing nothing does not pass, and no run contradicts a text.
 
-Margins beside the claims were measured on one machine.
+The margins in the comments were measured on one machine.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ pytestmark = pytest.mark.xdist_group("long runs")
 SEEDS = (0, 1, 2)
 SLUGS = tuple(one.slug for one in LESSONS)
 TO_WATCH = ("watch-it-collapse", "why")
-"""Lessons whose goal is to see what happens by itself: to leave them alone is to pass. The opposite is to stop too
-early or to balance from the start."""
+"""Lessons whose goal is to watch a run: doing nothing passes them. To fail them, stop too early or balance from the
+start."""
 TABS = Path(__file__).parents[2] / "pages" / "dashboard" / "js" / "tabs.js"
 
 
 @pytest.fixture(autouse=True, scope="module")
 def shared_references() -> Iterator[None]:
-    """The runs with which a student's is compared are among those that are looked at here anyway."""
+    """Takes the reference runs from the runs that this module shares."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(playing, "play", lambda config, plan, steps: run_of(config, steps, plan))
         yield
@@ -56,12 +56,12 @@ def intended(slug: str, seed: int) -> Trainer:
 
 
 def default_run(seed: int) -> Trainer:
-    """α = 0 and nothing done; several lessons begin like this."""
+    """α = 0 without changes; several lessons start like this."""
     return run_of(RunConfig(seed=seed), 400)
 
 
 def left_alone(slug: str, seed: int) -> Trainer:
-    """As many steps as the intended run has, or a few more, and nothing done."""
+    """The lesson's run without any change by the student, for at least as many steps as the intended run."""
     one = lesson(slug)
     if not one.start and not one.plan:
         assert one.intended_steps <= 400
@@ -69,17 +69,17 @@ def left_alone(slug: str, seed: int) -> Trainer:
     return run_of(one.config(seed), one.intended_steps, one.plan)
 
 
-def judged(slug: str, trainer: Trainer) -> list[Criterion]:
+def checked(slug: str, trainer: Trainer) -> list[Criterion]:
     return lesson(slug).check(trainer.history, trainer.config)
 
 
-# Measured on six seeds, the intended run against the run left alone, worst seed of each (seeds 0-7 where marked *):
-# first-rescue*     dead 0, largest share 0.21 (asked 0.25)   | 7 dead, 0.99
+# Measured on six seeds (*: seeds 0-7), worst seed of each: the intended run | the run left alone. Goals in brackets.
+# first-rescue*     dead 0, largest share 0.21 (0.25)         | 7 dead, 0.99
 # choosing-alpha*   max/min 3.07 (4), task loss +3.9 % (6 %)  | α = 10: task loss +8.3 %
 # too-late          task loss −9.0 % (−5 %)                   | 0 %, it is the reference
 # capacity          dropped 5.1 % (10 %), none dead           | 50 %, 4 dead
 # top-k             3 dead (4), then none                     | 7 dead
-# noise*            0.97 taken (0.5), then none dead          | no noise, 7 dead
+# noise*            share 0.97 (0.5), then none dead          | no noise, 7 dead
 # z-loss            logit 8.5 (15), 1 dead (2)                | 21.9, 5 dead
 # other-mechanisms  0.137 and 0.18 in inference (0.22)        | expert choice in inference 0.26
 # real-text (4)     specialization 0.33 (0.2), share 0.163    | 0.084
@@ -87,39 +87,39 @@ def judged(slug: str, trainer: Trainer) -> list[Criterion]:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("slug", SLUGS)
 def test_the_intended_actions_pass(slug: str, seed: int) -> None:
-    criteria = judged(slug, intended(slug, seed))
+    criteria = checked(slug, intended(slug, seed))
     assert passed(criteria), criteria
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("slug", [slug for slug in SLUGS if slug not in TO_WATCH])
 def test_doing_nothing_does_not_pass(slug: str, seed: int) -> None:
-    assert not passed(judged(slug, left_alone(slug, seed)))
+    assert not passed(checked(slug, left_alone(slug, seed)))
 
 
-# Measured, worst seed. watch-it-collapse, eight seeds: 0.99 taken (0.9 asked), 7 dead (6). why, six seeds: 0.51 taken
-# (0.4), median gradient 0 (5 %), distance 31 % (50 %); with α = 0.1 from the start 0.19, 18 % and 73 %.
+# Measured, worst seed. watch-it-collapse, eight seeds: largest share 0.99 (0.9), 7 dead (6). why, six seeds: largest
+# share 0.51 (0.4), median gradient 0 (5 %), distance 31 % (50 %); with α = 0.1 from the start 0.19, 18 % and 73 %.
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("slug", TO_WATCH)
 def test_watching_too_briefly_does_not_pass_and_neither_does_a_balanced_router(slug: str, seed: int) -> None:
     one = lesson(slug)
-    assert not passed(judged(slug, run_of(one.config(seed), 30)))
+    assert not passed(checked(slug, run_of(one.config(seed), 30)))
     balanced = run_of(one.config(seed).replace(aux_loss_coef=0.1), 200)
     assert [criterion.met for criterion in one.criteria(balanced.history, balanced.config)][1:].count(True) == 0
-    assert not passed(judged(slug, balanced))
+    assert not passed(checked(slug, balanced))
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_a_passed_lesson_is_concluded_in_the_numbers_of_the_run(slug: str) -> None:
-    told = [lesson(slug).debrief(run.history, run.config) for run in (intended(slug, 0), intended(slug, 1))]
-    assert told[0] != told[1]
-    assert re.search(r"\d", told[0][0])
-    for paragraph in (*told[0], *told[1]):
+def test_a_passed_lesson_is_explained_with_the_numbers_of_the_run(slug: str) -> None:
+    debriefs = [lesson(slug).debrief(run.history, run.config) for run in (intended(slug, 0), intended(slug, 1))]
+    assert debriefs[0] != debriefs[1]
+    assert re.search(r"\d", debriefs[0][0])
+    for paragraph in (*debriefs[0], *debriefs[1]):
         assert paragraph.strip().endswith(".")
         assert not {"nan", "None", "–", "inf"} & set(re.findall(r"[\w–]+", paragraph))
 
 
-STRANGE = (
+UNUSUAL = (
     ({}, (), 0),
     ({}, (), 1),
     ({"learning_rate": 1000.0}, (), 50),
@@ -133,16 +133,16 @@ STRANGE = (
 
 
 @cache
-def strange(number: int) -> Trainer:
-    changes, plan, steps = STRANGE[number]
+def unusual_run(number: int) -> Trainer:
+    changes, plan, steps = UNUSUAL[number]
     return play(RunConfig(**changes), plan, steps)
 
 
-@pytest.mark.parametrize("number", range(len(STRANGE)))
+@pytest.mark.parametrize("number", range(len(UNUSUAL)))
 @pytest.mark.parametrize("slug", SLUGS)
-def test_no_run_is_too_strange_to_be_judged(slug: str, number: int) -> None:
-    run = strange(number)
-    criteria = judged(slug, run)
+def test_even_an_unusual_run_can_be_checked_and_does_not_pass(slug: str, number: int) -> None:
+    run = unusual_run(number)
+    criteria = checked(slug, run)
     assert criteria
     assert not passed(criteria)
     assert all(isinstance(criterion.met, bool | np.bool_) and criterion.value for criterion in criteria)
@@ -150,7 +150,7 @@ def test_no_run_is_too_strange_to_be_judged(slug: str, number: int) -> None:
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_a_run_with_another_set_up_does_not_pass_and_is_told_which_knob_it_is(slug: str) -> None:
+def test_a_run_with_another_setup_does_not_pass_and_the_criterion_names_the_knob(slug: str) -> None:
     one = lesson(slug)
     run = play(one.config().replace(num_experts=16), (), 1)
     first = one.check(run.history, run.config)[0]
@@ -158,14 +158,14 @@ def test_a_run_with_another_set_up_does_not_pass_and_is_told_which_knob_it_is(sl
     assert "Experts is 16" in first.value
 
 
-def test_nothing_asked_is_nothing_passed() -> None:
+def test_a_lesson_passes_only_if_it_has_criteria_and_all_are_met() -> None:
     assert not passed([])
     assert passed([Criterion("", True, "")])
     assert not passed([Criterion("", True, ""), Criterion("", False, "")])
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_a_lesson_can_be_linked_to_and_moves_only_what_it_names(slug: str) -> None:
+def test_a_lesson_can_be_linked_and_changes_only_the_knobs_it_names(slug: str) -> None:
     one = lesson(slug)
     assert from_query(to_query(one.config(3))) == (one.config(3), [])
     assert events_from_text(events_to_text(one.plan), one.config()) == (one.plan, [])
@@ -176,7 +176,7 @@ def test_a_lesson_can_be_linked_to_and_moves_only_what_it_names(slug: str) -> No
     assert {event.step for event in one.intended} <= set(range(one.intended_steps))
 
 
-def test_a_planned_move_stays_until_a_hand_moves_its_knob() -> None:
+def test_a_planned_change_stays_until_its_knob_is_changed_by_hand() -> None:
     assert lesson("too-late").intended_plan() == (Event(60, {"aux_loss_coef": 0.1}),)
     assert [event.step for event in lesson("distribution-shift").intended_plan()] == [400, 450, 500]
 
@@ -190,25 +190,25 @@ def test_lessons_have_different_names_and_open_views_that_exist() -> None:
         lesson("no-such-lesson")
 
 
-def words(one: Lesson) -> list[str]:
-    told = [paragraph for level in LEVELS for paragraph in one.story[level]]
-    return [one.title, one.goal, one.hint, *one.look_for, *told]
+def texts_of(one: Lesson) -> list[str]:
+    story = [paragraph for level in LEVELS for paragraph in one.story[level]]
+    return [one.title, one.goal, one.hint, *one.look_for, *story]
 
 
 @pytest.mark.parametrize("slug", SLUGS)
-def test_every_text_is_there_for_every_level_and_short(slug: str) -> None:
+def test_every_level_has_all_texts_and_they_are_short(slug: str) -> None:
     one = lesson(slug)
     assert tuple(one.story) == LEVELS
     assert all(one.story[level] for level in LEVELS)
     assert 3 <= len(one.look_for) <= 5
     assert re.search(r"\d", one.goal)
-    assert re.search(r"\d{4}[),;]", " ".join(one.story["expert"])), "an expert is told a paper"
-    for text in words(one):
+    assert re.search(r"\d{4}[),;]", " ".join(one.story["expert"])), "texts for experts cite a paper"
+    for text in texts_of(one):
         assert text.strip() == text != ""
         assert "!" not in text
         assert not re.search(r"\d %|\s{2}|\*", text)
         assert len(text) < 420
-    assert all(text.endswith((".", "?")) for text in words(one)[1:])
+    assert all(text.endswith((".", "?")) for text in texts_of(one)[1:])
 
 
 def test_the_first_step_of_the_defaults_gives_one_expert_more_than_half() -> None:
@@ -217,7 +217,7 @@ def test_the_first_step_of_the_defaults_gives_one_expert_more_than_half() -> Non
         assert default_run(seed).history.column("load")[0].max() > 0.5
 
 
-def test_the_reference_is_the_run_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reference_is_the_run_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:
     late = left_alone("too-late", 0).history
     assert reference(0, 1000, 0.1, 400) == mean(late, "task_loss")
     assert dead(late) == 0  # a late rescue evens the load out as well
@@ -228,7 +228,7 @@ def test_the_reference_is_the_run_it_says(monkeypatch: pytest.MonkeyPatch) -> No
     assert reference(7, 60, 0.1, 40) == mean(rescued.run(20), "task_loss")
 
 
-def test_task_loss_draws_a_u_over_alpha_and_the_ratio_falls() -> None:
+def test_task_loss_follows_a_u_over_alpha_and_max_over_min_falls() -> None:
     # Measured on six seeds at step 600, means: α = 0.001: 2.37, 0.03: 2.21, 0.1: 2.27, 10: 2.48.
     little = [run_of(RunConfig(seed=seed, aux_loss_coef=0.001), 600).history for seed in SEEDS]
     right = [intended("choosing-alpha", seed).history for seed in SEEDS]
@@ -240,9 +240,9 @@ def test_task_loss_draws_a_u_over_alpha_and_the_ratio_falls() -> None:
         assert ratio(low) > ratio(middle) > ratio(high)
 
 
-def test_the_first_experts_come_back_within_some_thirty_steps() -> None:
-    # Measured on six seeds: after 19 to 29 steps none is dead; on three, the 20 steps in a row end 66 steps after the
-    # move at the latest.
+def test_the_first_experts_come_back_within_about_thirty_steps() -> None:
+    # Measured on six seeds: after 19 to 29 steps none is dead. On three, the 20 steps in a row end at most 66 steps
+    # after the change.
     for seed in SEEDS:
         history = intended("first-rescue", seed).history
         assert history.column("dead_experts")[100:140].min() == 0
@@ -257,7 +257,7 @@ def test_two_choices_let_two_experts_take_over() -> None:
         assert 0.4 < history.last("smoothed_load").max() <= 0.5
 
 
-def test_larger_noise_does_not_rescue_either_and_logits_outgrow_it() -> None:
+def test_larger_noise_does_not_prevent_collapse_and_logits_outgrow_it() -> None:
     # Measured with σ = 1 on eight seeds: the largest logit is 5.4 to 6.6 at step 250.
     for seed in SEEDS:
         large = run_of(RunConfig(seed=seed, router_noise="gaussian", noise_std=3.0), 200).history
@@ -276,10 +276,10 @@ def test_a_weak_z_loss_does_not_contain_the_jump() -> None:
     # Measured on six seeds with a coefficient of 0.1: 3 to 6 dead, logits of 22 and more.
     one = lesson("z-loss")
     run = run_of(one.config(0).replace(z_loss_coef=0.1), one.intended_steps, one.plan)
-    assert not passed(judged("z-loss", run))
+    assert not passed(checked("z-loss", run))
 
 
-def test_choices_that_look_at_a_batch_are_not_balanced_in_inference() -> None:
+def test_selection_that_compares_a_batch_is_not_balanced_in_inference() -> None:
     # Measured on six seeds at step 400: Sinkhorn 0.29 to 0.53 in inference; at most 0.22 in training.
     for seed in SEEDS:
         history = run_of(RunConfig(seed=seed, balancing="sinkhorn"), 300).history

@@ -1,4 +1,4 @@
-"""The answers to frequent questions: complete for every reader, and their numbers from the project's own tables."""
+"""The FAQ: complete for every level, with numbers from the project's own tables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from moe_sim.teaching.terms.occurrences import find
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 NOT_MEASURED = {"0.462", "0.251", "0.003", "0.005"}
-"""Numbers with three decimals that a text computes or sets; the quiz's tests compute the first two."""
+"""Numbers with three decimals that a text computes or sets. The tests of the quiz compute the first two."""
 
 each_entry = pytest.mark.parametrize("entry", FAQ, ids=lambda entry: entry.key)
 
@@ -28,7 +28,7 @@ def fixed_texts() -> list[str]:
     return [sheet.text for sheet in sheets] + [f"{option.text} {option.explanation}" for option in options]
 
 
-def test_the_questions_have_keys_of_their_own() -> None:
+def test_keys_and_questions_are_unique() -> None:
     assert len({entry.key for entry in FAQ}) == len({entry.question for entry in FAQ}) == len(FAQ) >= 11
 
 
@@ -47,20 +47,20 @@ def test_beginners_get_the_shortest_answer_and_experts_a_deep_one(entry: Entry) 
 
 
 @each_entry
-def test_answers_are_calm_and_well_set(entry: Entry) -> None:
+def test_answers_have_no_exclamation_marks_and_no_bad_spacing(entry: Entry) -> None:
     text = "\n".join(entry.answers.values())
     assert "!" not in text
     assert not re.search(r"\d %|\d%|  ", text)
 
 
 @each_entry
-def test_an_entry_leads_to_terms_and_uses_some(entry: Entry) -> None:
+def test_an_entry_links_to_terms_and_uses_some(entry: Entry) -> None:
     assert entry.terms
     assert all(by_name(name) for name in entry.terms)
     assert find(f"{entry.question} {entry.answers['beginner']}", "beginner")
 
 
-def test_every_measured_number_stands_in_the_readme() -> None:
+def test_every_measured_number_is_in_the_readme() -> None:
     texts = [answer for entry in FAQ for answer in entry.answers.values()]
     texts += [text for term in TERMS for text in (term.short, *term.deep.values())] + fixed_texts()
     quoted = {number for text in texts for number in re.findall(r"(?<![\d.])\d\.\d{3}(?!\d)", text)}
@@ -88,13 +88,13 @@ def test_every_measured_number_stands_in_the_readme() -> None:
         ("| capacity factor 1 alone, reroute", ("0.28",)),
     ],
 )
-def test_the_tables_say_what_the_answers_quote(row: str, numbers: tuple[str, ...]) -> None:
+def test_the_tables_contain_the_numbers_that_the_answers_quote(row: str, numbers: tuple[str, ...]) -> None:
     lines = [line for line in README.splitlines() if line.startswith(row)]
     assert any(all(number in line for number in numbers) for line in lines)
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_balance_loss_is_one_plus_how_load_and_importance_deviate_together(seed: int) -> None:
+def test_the_load_balancing_loss_is_one_plus_e_times_the_sum_of_joint_deviations(seed: int) -> None:
     load, importance = np.random.default_rng(seed).dirichlet(np.ones(8), size=2)
     together = 1 + 8 * np.sum((load - 1 / 8) * (importance - 1 / 8))
     assert 8 * load @ importance == pytest.approx(together)

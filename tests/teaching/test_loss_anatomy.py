@@ -1,4 +1,4 @@
-"""The balancing loss taken apart: numbers worked out by hand, the gradient, and its figures."""
+"""The parts of the load-balancing loss: values worked out by hand, the gradient, and the figures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def example(name: str) -> Anatomy:
 
 @st.composite
 def shares(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """f and P of up to 8 experts, each with a sum of 1."""
+    """Draws f and P of up to 8 experts, each summing to 1."""
     count = draw(st.integers(2, 8))
     both = (draw(st.lists(st.floats(0.01, 1), min_size=count, max_size=count)) for _ in range(2))
     load, importance = (np.array(values) / sum(values) for values in both)
@@ -50,7 +50,7 @@ def test_the_loss_can_be_near_1_while_one_expert_takes_all() -> None:
     assert anatomy.imbalance_ratio == pytest.approx(1996)
 
 
-def test_the_variance_of_p_is_content_where_f_is_all_on_one() -> None:
+def test_the_variance_of_p_is_near_0_while_one_expert_has_all_the_load() -> None:
     anatomy = example("why-not-variance")
     # Deviations from the mean 0.250025 are 0.000975 and three times −0.000325.
     by_hand = (0.000975**2 + 3 * 0.000325**2) / 4 / 0.250025**2
@@ -62,25 +62,25 @@ def test_the_variance_of_p_is_content_where_f_is_all_on_one() -> None:
     assert anatomy.loss == pytest.approx(4 * 0.251 / 1.0001)
 
 
-def test_a_collapse_of_which_the_router_is_sure_nears_the_number_of_experts() -> None:
+def test_the_loss_of_a_collapse_with_a_certain_router_approaches_the_number_of_experts() -> None:
     # 4 · (0.97·0.91 + 3·0.01·0.03)
     assert example("collapsed").loss == pytest.approx(3.5344)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_each_example_adds_up_and_says_why_it_is_there(name: str) -> None:
+def test_each_example_sums_to_1_and_explains_its_point(name: str) -> None:
     one = EXAMPLES[name]
     assert sum(one.load) == pytest.approx(1)
     assert sum(one.importance) == pytest.approx(1, abs=2e-4)
     assert one.title
     assert one.lesson.endswith(".")
-    # What the sliders can show: hundredths of a percent.
+    # The sliders show hundredths of a percent.
     for value in one.load + one.importance:
         assert round(100 * value, 2) == pytest.approx(100 * value)
 
 
 @given(both=shares())
-def test_the_gradient_is_that_of_the_formula_and_f_has_none(both: tuple[np.ndarray, np.ndarray]) -> None:
+def test_the_gradient_on_p_matches_finite_differences_of_the_formula(both: tuple[np.ndarray, np.ndarray]) -> None:
     load, importance = both
     anatomy, step = dissect(load, importance), 1e-6
     for expert in range(len(load)):
@@ -94,13 +94,13 @@ def test_the_gradient_is_that_of_the_formula_and_f_has_none(both: tuple[np.ndarr
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3])
-def test_it_is_what_the_losses_say_of_real_tokens(top_k: int) -> None:
+def test_it_agrees_with_the_losses_on_real_tokens(top_k: int) -> None:
     generator = torch.Generator().manual_seed(top_k)
     probs = torch.randn(50, 5, generator=generator, dtype=torch.float64).softmax(1)
     chosen = probs.topk(top_k, 1).indices
     load = np.bincount(chosen.flatten().numpy(), minlength=5) / chosen.numel()
     importance = probs.mean(0).requires_grad_()
-    everyone = importance.expand(50, 5)  # tokens that are all alike have the same P
+    everyone = importance.expand(50, 5)  # identical tokens all have the same P
     anatomy = dissect(load, probs.mean(0).numpy(), top_k)
     loss = load_balancing_loss(router_probs=everyone, expert_index=chosen)
     huggingface = load_balancing_loss(router_probs=probs, expert_index=chosen, convention="huggingface")

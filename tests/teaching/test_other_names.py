@@ -1,4 +1,4 @@
-"""Other names for the same quantity: the numbers under them by hand, and knobs that exist."""
+"""Names in other tools: metrics worked out by hand, and knobs that exist."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ def compute(name: str, load: list[float] | np.ndarray) -> float:
     return next(metric for metric in METRICS if metric.name == name).compute(np.asarray(load, dtype=float))
 
 
-def test_every_metric_was_computed_by_hand_here() -> None:
+def test_every_metric_has_a_value_worked_out_by_hand() -> None:
     assert [metric.name for metric in METRICS] == list(BY_HAND)
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_a_metric_is_what_it_was_by_hand(name: str) -> None:
+def test_a_metric_equals_its_value_worked_out_by_hand(name: str) -> None:
     value = compute(name, [0.5, 0.25, 0.125, 0.125])
     assert value == pytest.approx(BY_HAND[name])
     assert isinstance(value, float)
@@ -40,23 +40,23 @@ def test_a_metric_is_what_it_was_by_hand(name: str) -> None:
 
 @pytest.mark.parametrize("num_experts", [2, 3, 8, 64])
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
-def test_at_balance_a_metric_has_the_value_that_is_said(metric, num_experts: int) -> None:
+def test_at_balance_a_metric_has_its_stated_value(metric, num_experts: int) -> None:
     assert metric.compute(np.full(num_experts, 1 / num_experts)) == pytest.approx(float(metric.balanced), abs=1e-9)
 
 
-def test_with_everything_on_one_expert_the_ratio_is_infinite_and_all_else_is_a_number() -> None:
+def test_with_everything_on_one_expert_only_the_imbalance_ratio_is_infinite() -> None:
     for metric in METRICS:
         value = metric.compute(np.array([0.0, 1.0, 0.0, 0.0]))
         assert np.isinf(value) if metric.name == "imbalance ratio" else np.isfinite(value), metric.name
 
 
-def test_the_sample_deviation_is_numpys_with_one_degree_of_freedom_less() -> None:
+def test_the_sample_cv_equals_numpys_with_ddof_1() -> None:
     load = np.random.default_rng(0).dirichlet(np.ones(8))
     assert compute("load CV, sample", load) == pytest.approx(load.std(ddof=1) / load.mean())
     assert compute("load CV, sample", load) == pytest.approx(np.sqrt(8 / 7) * compute("load CV", load))
 
 
-def test_names_are_different_and_every_metric_tells_of_others() -> None:
+def test_metric_names_are_unique_and_every_metric_has_names_elsewhere() -> None:
     assert len({metric.name for metric in METRICS}) == len(METRICS)
     assert all(metric.formula and metric.elsewhere for metric in METRICS)
     words = " ".join(metric.elsewhere for metric in METRICS)

@@ -1,4 +1,4 @@
-"""The quiz: well-formed, fair, and right by a second computation that shares nothing with the first."""
+"""The quiz: well-formed questions whose right answers an independent computation confirms."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ each_seed = pytest.mark.parametrize("seed", SEEDS)
 
 
 def numbers(text: str) -> list[float]:
-    """All numbers of a text, ∞ among them."""
+    """All numbers in a text, including ∞."""
     found = re.findall(r"∞|[+−]?\d+(?:\.\d+)?", text)
     return [math.inf if item == "∞" else float(item.replace("−", "-")) for item in found]
 
@@ -44,11 +44,11 @@ def near(expected: float, tolerance: float) -> Callable[[Option], bool]:
 
 
 def between(text: str, before: str, after: str) -> list[float]:
-    """The numbers between two marks of a text."""
+    """The numbers between two markers in a text."""
     return numbers(text.split(before, 1)[1].split(after, 1)[0])
 
 
-# Which options are right, question by question, from what is shown alone and with arithmetic of its own.
+# One check per drawn question. It finds the right option from the displayed text and plots, with its own arithmetic.
 
 
 def collapsed(drawn: Drawn) -> Callable[[Option], bool]:
@@ -73,7 +73,7 @@ def step_time(drawn: Drawn) -> Callable[[Option], bool]:
 
 
 def inference(drawn: Drawn) -> Callable[[Option], bool]:
-    """By a run of its own and the router's favourites among 400 other held-out tokens, hence the margin."""
+    """Trains the run again and counts the router's favourites among 400 other held-out tokens, hence the margin."""
     for seed in range(drawn.seed, drawn.seed + 4):
         trainer = Trainer(RunConfig(seed=seed, balancing="sinkhorn"))
         load = trainer.run(STEPS).last("smoothed_load")
@@ -212,21 +212,21 @@ def test_a_drawn_question_is_complete(question: Question, seed: int) -> None:
         assert option.explanation.endswith(".")
         assert option is right or option.explanation != right.explanation
         assert option.plot is None or np.isfinite(option.plot.values).all()
-    told = "\n".join([drawn.text, *(f"{option.text}\n{option.explanation}" for option in drawn.options)])
-    assert "!" not in told
-    assert not re.search(r"\d %|\d%|  |\bnan\b", told)
+    shown = "\n".join([drawn.text, *(f"{option.text}\n{option.explanation}" for option in drawn.options)])
+    assert "!" not in shown
+    assert not re.search(r"\d %|\d%|  |\bnan\b", shown)
 
 
 @each_seed
 @pytest.mark.parametrize("question", DRAWN, ids=lambda question: question.key)
-def test_exactly_one_option_is_right_by_another_computation(question: Question, seed: int) -> None:
+def test_exactly_one_option_is_right_by_an_independent_computation(question: Question, seed: int) -> None:
     drawn = draw(question, seed)
     is_right = CHECKS[question.key](drawn)
     assert [is_right(option) for option in drawn.options] == [i == drawn.right for i in range(len(drawn.options))]
 
 
 @pytest.mark.parametrize("key", ["why-collapse", "what-is-the-capacity", "which-is-collapsed"])
-def test_the_same_seed_puts_the_same_question(key: str) -> None:
+def test_the_same_seed_draws_the_same_question(key: str) -> None:
     assert draw(by_key(key), 3) == draw(by_key(key), 3)
 
 
@@ -236,14 +236,14 @@ def test_the_right_option_is_not_always_in_the_same_place(question: Question) ->
 
 
 @pytest.mark.parametrize("key", ["what-is-the-capacity", "loss-in-a-convention", "who-is-dropped", "which-alpha"])
-def test_another_seed_brings_other_numbers(key: str) -> None:
+def test_another_seed_gives_other_numbers(key: str) -> None:
     assert len({(drawn.text, frozenset(drawn.options)) for drawn in (draw(by_key(key), seed) for seed in SEEDS)}) == 5
 
 
-def test_where_a_seed_does_not_make_the_question_the_next_one_is_tried() -> None:
+def test_if_a_seed_does_not_suit_the_question_the_next_one_is_tried() -> None:
     tried = []
 
-    def compose(chance, seed: int) -> Sheet | None:
+    def compose(rng, seed: int) -> Sheet | None:
         tried.append(seed)
         return Sheet("Well?", Option("yes", "."), (Option("no", "."),)) if seed >= 12 else None
 
@@ -251,20 +251,20 @@ def test_where_a_seed_does_not_make_the_question_the_next_one_is_tried() -> None
     assert tried == [10, 11, 12]
 
 
-def test_a_question_that_no_seed_makes_is_given_up() -> None:
+def test_a_question_that_no_seed_suits_raises_after_all_attempts() -> None:
     tried = []
     with pytest.raises(LookupError, match="hopeless"):
-        draw(Question("hopeless", "beginner", (), lambda chance, seed: tried.append(seed)), 0)
+        draw(Question("hopeless", "beginner", (), lambda rng, seed: tried.append(seed)), 0)
     assert len(tried) == ATTEMPTS
 
 
-def test_a_sheet_leaves_out_wrong_options_that_read_like_another_one() -> None:
+def test_a_sheet_skips_wrong_options_that_repeat_another_one() -> None:
     sheet = sheet_of("?", ("1", "."), [("1", "a"), ("2", "b"), ("2", "c"), ("3", "d"), ("4", "e"), ("5", "f")])
     assert [option.text for option in sheet.wrong] == ["2", "3", "4"]
     assert sheet_of("?", ("1", "."), [("1", "a"), ("2", "b")]) is None
 
 
-def test_runs_are_what_a_trainer_gives_and_are_made_once() -> None:
+def test_a_run_equals_a_trainers_and_is_cached() -> None:
     history = Trainer(RunConfig(seed=1, aux_loss_coef=0.003)).run(STEPS)
     some = run(1, WEAK)
     assert some.load == tuple(history.last("smoothed_load"))
@@ -272,13 +272,13 @@ def test_runs_are_what_a_trainer_gives_and_are_made_once() -> None:
     assert run(1 + RUN_SEEDS, WEAK) is some
 
 
-def test_a_rescued_run_has_no_balance_before_and_some_after() -> None:
+def test_a_rescued_run_is_lopsided_before_and_even_after() -> None:
     some = rescued_run(1, 50)
     assert some.config.aux_loss_coef == RESCUE_ALPHA
     assert max(some.busiest[:50]) > 0.5 > max(some.busiest[-50:])
 
 
-def test_a_score_counts_by_level_and_never_changes() -> None:
+def test_a_score_counts_by_level_and_is_immutable() -> None:
     empty = Score()
     score = empty.add("beginner", True).add("beginner", False).add("expert", True)
     assert (empty.right, empty.wrong) == (0, 0)
@@ -287,7 +287,7 @@ def test_a_score_counts_by_level_and_never_changes() -> None:
     assert (score.at("practitioner").right, score.at("practitioner").wrong) == (0, 0)
 
 
-# What the fixed questions claim, computed.
+# Claims of the fixed questions, recomputed.
 
 
 def balance(probs: np.ndarray, chosen: np.ndarray, convention: losses.Convention = "per_choice") -> float:
@@ -347,7 +347,7 @@ def test_alpha_is_ported_by_the_ratio_of_the_conventions() -> None:
     assert 0.01 * ratio == pytest.approx(float(right_answer("porting-alpha")))
 
 
-def test_a_gap_of_fifteen_leaves_the_probability_that_is_told() -> None:
+def test_a_gap_of_fifteen_gives_the_stated_probability() -> None:
     assert 1 / (1 + math.exp(15)) == pytest.approx(3e-7, rel=0.05)
     assert "3·10⁻⁷" in by_key("alpha-is-powerless").sheet.right.explanation
 

@@ -1,4 +1,4 @@
-"""The glossary: complete for every reader, consistent in itself, and found in texts where it should be."""
+"""The glossary: complete for every level, consistent, and its terms found in texts."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ FILLERS = (
 
 
 def plain(name: str) -> str:
-    """A name as it is compared: words in lower case with spaces, symbols as they are."""
+    """A name normalized for comparison: words in lower case with spaces, symbols unchanged."""
     return name if is_symbol(name) else re.sub(r"[\s-]", " ", name.lower())
 
 
 def found(text: str, level: Level = "beginner") -> list[tuple[str, str]]:
-    """What is underlined, and the term that it stands for."""
+    """The underlined parts of a text, each with its term."""
     return [(text[start:end], term.name) for start, end, term in find(text, level)]
 
 
 def is_word(text: str, start: int, end: int) -> bool:
-    """Whether neither side goes on with a letter, digit or underscore, or with a hyphen and one of these."""
+    """Whether neither side continues with a word character, or with a hyphen and a word character."""
     before, after = text[:start], text[end:]
     return not re.search(r"[\w-]$", before) and not re.match(r"\w|-\w", after)
 
 
 def longest_name_at(text: str, start: int) -> tuple[int, Term] | None:
-    """By trying every name with every ending: the end of the longest one that begins here, and its term."""
+    """The end and the term of the longest name that starts here, found by trying every name with every ending."""
     matches = []
     for term in TERMS:
         for name in term.names:
@@ -65,7 +65,7 @@ def longest_name_at(text: str, start: int) -> tuple[int, Term] | None:
 
 
 def first_occurrences(text: str, level: Level) -> list[tuple[int, int, str]]:
-    """`find` without regular expressions for whole names, place by place."""
+    """`find` by brute force: every name at every position."""
     result, seen, position = [], set(), 0
     while position < len(text):
         match = longest_name_at(text, position)
@@ -107,14 +107,14 @@ def test_the_short_text_is_one_sentence(term: Term) -> None:
 
 
 @each_term
-def test_texts_are_calm_and_well_set(term: Term) -> None:
+def test_texts_have_no_exclamation_marks_and_no_bad_spacing(term: Term) -> None:
     text = "\n".join([term.short, *term.deep.values(), term.formula, term.elsewhere])
     assert "!" not in text
     assert not re.search(r"\d %|\d%|  ", text)
 
 
 @each_term
-def test_related_terms_exist_and_are_others(term: Term) -> None:
+def test_related_terms_exist_and_are_different_terms(term: Term) -> None:
     assert term.see
     assert term.name not in term.see
     assert all(by_name(name).name == name for name in term.see)
@@ -124,17 +124,17 @@ def test_no_two_terms_share_a_name() -> None:
     assert [name for name, count in Counter(map(plain, NAMES)).items() if count > 1] == []
 
 
-def test_terms_can_be_collected_and_compared() -> None:
+def test_terms_are_hashable_and_distinct() -> None:
     assert len(set(TERMS)) == len(TERMS)
 
 
-def test_what_the_other_glossary_knows_is_told_by_some_term() -> None:
-    told = " ".join(term.elsewhere for term in TERMS)
-    assert all(names in told for _, names in KNOB_NAMES)
-    assert all(metric.elsewhere in told for metric in METRICS if metric.name != "min / mean")
+def test_every_name_in_other_tools_appears_in_some_term() -> None:
+    elsewhere = " ".join(term.elsewhere for term in TERMS)
+    assert all(names in elsewhere for _, names in KNOB_NAMES)
+    assert all(metric.elsewhere in elsewhere for metric in METRICS if metric.name != "min / mean")
 
 
-def test_an_entry_that_the_other_glossary_does_not_have_is_refused() -> None:
+def test_an_unknown_entry_of_other_names_raises_a_key_error() -> None:
     with pytest.raises(KeyError, match="mood"):
         other_names("mood")
 
@@ -146,12 +146,12 @@ def test_every_knob_is_explained_by_some_term(knob: Knob) -> None:
 
 
 @given(text=texts, level=st.sampled_from(LEVELS))
-def test_finding_equals_trying_every_name_at_every_place(text: str, level: Level) -> None:
+def test_find_agrees_with_a_brute_force_search(text: str, level: Level) -> None:
     assert [(start, end, term.name) for start, end, term in find(text, level)] == first_occurrences(text, level)
 
 
 @given(text=st.one_of(texts, st.text(max_size=200)), level=st.sampled_from(LEVELS))
-def test_occurrences_are_words_inside_the_text_without_overlaps_once_for_each_term(text: str, level: Level) -> None:
+def test_occurrences_are_whole_words_without_overlaps_once_per_term(text: str, level: Level) -> None:
     spans = find(text, level)
     edges = [edge for start, end, _ in spans for edge in (start, end)]
     assert edges == sorted(edges)
@@ -160,7 +160,7 @@ def test_occurrences_are_words_inside_the_text_without_overlaps_once_for_each_te
 
 
 @given(text=texts)
-def test_a_more_experienced_reader_sees_a_part_of_what_a_beginner_sees(text: str) -> None:
+def test_a_more_experienced_reader_sees_a_subset_of_what_a_beginner_sees(text: str) -> None:
     beginner, practitioner, expert = ({span[:2] for span in find(text, level)} for level in LEVELS)
     assert expert <= practitioner <= beginner
 
@@ -199,7 +199,7 @@ def test_nothing_is_found_inside_a_word(text: str) -> None:
     assert found(text) == []
 
 
-def test_a_text_for_experts_underlines_only_what_is_rare() -> None:
+def test_a_text_for_experts_underlines_only_expert_terms() -> None:
     text = "The router's load and its co-activation"
     assert [name for _, name in found(text, "expert")] == ["co-activation"]
     assert [name for _, name in found(text, "beginner")] == ["router", "load", "co-activation"]
