@@ -1,4 +1,4 @@
-"""The server: Streamlit's page, the live stream, and what a host asks for. Start it with `streamlit run app.py`."""
+"""The server: Streamlit's pages, the live stream and what a host asks for. Start it with `streamlit run app.py`."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ from starlette.middleware import Middleware
 from starlette.routing import Route
 
 from moe_sim import logs
-from moe_sim.live.runners.pool import shared_pool
-from moe_sim.live.scheduler import shared_scheduler
+from moe_sim.config.settings import read_settings
 from moe_sim.server import http
 from moe_sim.server.monitoring import Census, metrics_endpoint
+from moe_sim.server.server import Server
 from moe_sim.server.slides import slide_endpoint
-from moe_sim.server.stream import live_endpoint
+from moe_sim.server.stream import LiveStream
 from moe_sim.server.warm_up import warm_up
-from moe_sim.sweep.queue import shared_sweep_queue
 from pages.visitor import hosting
 
 log = logging.getLogger("moe_sim.app")
@@ -27,30 +26,27 @@ log = logging.getLogger("moe_sim.app")
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
-    """Train while the server runs; a thread inside torch must not meet the interpreter's end."""
-    logs.set_up()  # once more: Streamlit has set up its own since
-    scheduler, queue, pool = shared_scheduler(), shared_sweep_queue(), shared_pool()
-    pool.use()
+    """Trains while the server runs."""
+    logs.set_up()  # again: Streamlit has set up its own logging since
+    server.use_workers()
     warming = asyncio.create_task(asyncio.to_thread(warm_up))
     log.info("The server is up")
     try:
         yield
     finally:
         await warming
-        await asyncio.to_thread(queue.stop)
-        scheduler.stop()
-        pool.stop()
+        await asyncio.to_thread(server.stop)
         log.info("Training has stopped")
 
 
 def routes() -> list[Route]:
-    """What the server answers beside Streamlit's page."""
-    scheduler, base = shared_scheduler(), hosting.base_path()
-    waiting = {"runs": lambda: scheduler.admission.waiting, "sweeps": lambda: shared_sweep_queue().waiting}
-    census = Census(scheduler, waiting, logs.errors_logged)
+    """The addresses that are answered besides Streamlit's pages."""
+    base, find = hosting.base_path(), server.scheduler.get
+    queues = {"runs": lambda: server.scheduler.admission.waiting, "sweeps": lambda: server.sweeps.waiting}
+    census = Census(server.scheduler, queues, logs.errors_logged)
     return [
-        Route(f"{base}/live/{{run_id}}", live_endpoint(scheduler.get)),
-        Route(f"{base}/slide/{{run_id}}/{{name}}", slide_endpoint(scheduler.get)),
+        Route(f"{base}/live/{{run_id}}", LiveStream(find, server.lectures).endpoint),
+        Route(f"{base}/slide/{{run_id}}/{{name}}", slide_endpoint(find)),
         Route(f"{base}{http.PLOTLY_PATH}", http.plotly_endpoint),
         Route(f"{base}/metrics", metrics_endpoint(census)),
     ]
@@ -59,13 +55,16 @@ def routes() -> list[Route]:
 if st.runtime.exists():
     hosting.run_frame()  # a host executes this file as a script
 else:
+    settings = read_settings()
     logs.set_up()
-    http.security_headers()  # what is wrong with it is said now
-    app = st.App(
+    server = Server(settings)
+    hosting.install(server)
+    headers = http.security_headers(settings.frame_ancestors)
+    app = st.App(  # Streamlit looks for this call in the file's text
         "pages/frame.py",
         lifespan=lifespan,
         routes=routes(),
-        middleware=[Middleware(http.SecurityHeaders)],
-        exception_handlers={Exception: http.internal_error},
+        middleware=[Middleware(http.SecurityHeaders, headers=headers)],
+        exception_handlers={Exception: http.internal_error(headers)},
         on_script_error=hosting.apologise,
     )

@@ -16,7 +16,8 @@ REDRAW = 2.0
 """Seconds between two drawings of the views while rows arrive."""
 
 hosting.stand_in_frame()
-visitor, sweeps = session.current(), my_sweeps()
+visitor = session.current()
+sweeps = my_sweeps(visitor.server.sweeps)
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
 
 

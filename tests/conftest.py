@@ -11,17 +11,10 @@ from hypothesis import settings
 
 from moe_sim import History, RunConfig, StepRecord
 from moe_sim.history.history import COARSE, MOST_CHOICES
-from moe_sim.live import computed_run
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
-
-
-@pytest.fixture(autouse=True)
-def _no_run_of_another_test() -> None:
-    """Equal runs share what is computed: not across tests."""
-    computed_run._shared.clear()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,6 +11,7 @@ from moe_sim.cli.run import DEFAULT_STEPS, configuration, progress, read_preset,
 from moe_sim.config.codec import format_value
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.settings import read_settings
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engine import Engine
 from moe_sim.sweep.engines import ENGINES, default_engine, engine_named
@@ -99,9 +100,10 @@ def read_grid(arguments: argparse.Namespace) -> Grid:
 
 def _read_engine(arguments: argparse.Namespace) -> Engine:
     workers = None if arguments.workers is None else read_whole_number("--workers", arguments.workers, MOST_WORKERS)
+    dask = read_settings().dask
     if arguments.engine is None and workers is None:
-        return default_engine()
-    return engine_named(arguments.engine or "loky", workers)
+        return default_engine(dask)
+    return engine_named(arguments.engine or "loky", workers, dask)
 
 
 def _changed_knobs(row: Row) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from moe_sim.live.background_run import BackgroundRun
 
-MOST_RUNS = int(os.environ.get("MOE_SIM_RUNS", "60"))
-"""Different runs that train at once, unless the environment says otherwise."""
 HOLD = 30.0
 """Seconds that a place is kept for whoever pauses, while others wait."""
 
@@ -16,7 +13,7 @@ HOLD = 30.0
 class Admission:
     """Hands out places. One thread at a time."""
 
-    def __init__(self, places: int = MOST_RUNS) -> None:
+    def __init__(self, places: int) -> None:
         self.places = places
         self._holders: dict[BackgroundRun, tuple[frozenset[int], float]] = {}
         """What each is having computed, and when it last wanted a step."""

@@ -11,6 +11,7 @@ from moe_sim.config.run_plan import NAMES, RunPlan
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
 from moe_sim.live.live_run import LiveRun
+from moe_sim.live.shared_runs import SharedRuns
 
 
 class Comparison(BackgroundRun):
@@ -20,12 +21,16 @@ class Comparison(BackgroundRun):
     one shape, and so are identical until the first differing update.
     """
 
-    def __init__(self, plans: Sequence[RunPlan], *, rate: float = DEFAULT_RATE, catch_up: int = 0) -> None:
+    def __init__(
+        self, plans: Sequence[RunPlan], *, rate: float = DEFAULT_RATE, catch_up: int = 0,
+        runs: SharedRuns | None = None,
+    ) -> None:  # fmt: skip
         """
         Args:
             plans: two to four runs.
             rate: steps/s to aim at.
             catch_up: hurry to that step before anything else.
+            runs: as of `LiveRun`.
 
         Raises:
             ValueError: for another number of runs.
@@ -33,7 +38,8 @@ class Comparison(BackgroundRun):
         if not 2 <= len(plans) <= len(NAMES):
             raise ValueError(f"a comparison has 2 to {len(NAMES)} runs, not {len(plans)}")
         super().__init__(rate)
-        self.members = tuple(LiveRun(plan.config, plan.events) for plan in plans)
+        runs = runs or SharedRuns()
+        self.members = tuple(LiveRun(plan.config, plan.events, runs=runs) for plan in plans)
         self._catch_up = catch_up
         self.extend(max(0, catch_up + 400 - self.budget))
 

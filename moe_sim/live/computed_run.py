@@ -6,15 +6,14 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from weakref import WeakSet, WeakValueDictionary
+from weakref import WeakSet
 
-from moe_sim.config.codec import events_to_text
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import live_changes
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import SCALARS, History
 from moe_sim.history.probe import Probe
-from moe_sim.live.runners.pool import WorkerLost, shared_pool
+from moe_sim.live.runners.pool import Pool, WorkerLost
 from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Task
@@ -31,7 +30,7 @@ class ComputedRun:
     by hand. All methods may be called from any thread."""
 
     def __init__(
-        self, history: History, plan: tuple[Event, ...], runner: Runner | None, probes: Sequence[Probe],
+        self, history: History, plan: tuple[Event, ...], pool: Pool, runner: Runner | None, probes: Sequence[Probe],
         *, shared: bool = False, task: Task | None = None,
     ) -> None:  # fmt: skip
         self.history = history
@@ -42,21 +41,22 @@ class ComputedRun:
         self.diverged = False
         """Whether there is nothing left to compute."""
         self.failed = False
-        """Whether runner it went wrong."""
+        """Whether computing it failed."""
         self.is_shared = shared
         """Whether others may follow it too: then knobs are moved by its plan only."""
         self.followers: WeakSet[Any] = WeakSet()
         """Who reads it."""
-        self._runner = runner
+        self._pool, self._runner = pool, runner
         self._probes = list(probes)
         self._losses = 0
         self._lock = threading.RLock()
 
     @classmethod
-    def begin(cls, config: RunConfig, plan: tuple[Event, ...] = (), *, shared: bool = False) -> ComputedRun:
+    def begin(
+        cls, config: RunConfig, plan: tuple[Event, ...], pool: Pool, *, shared: bool = False
+    ) -> ComputedRun:  # fmt: skip
         """A run at step 0."""
-        runner = shared_pool().begin(config, plan)
-        computed = cls(History(config), plan, runner, (), shared=shared)
+        computed = cls(History(config), plan, pool, pool.begin(config, plan), (), shared=shared)
         computed.look(0)
         return computed
 
@@ -64,7 +64,7 @@ class ComputedRun:
     def recorded(cls, history: History, probe: Probe | None) -> ComputedRun:
         """A run that is over. Without a look at its routing map, the map is as at the start."""
         probes = (probe,) if probe else LocalRunner(history.initial_config).look().probes
-        return cls(history, history.events, None, probes)
+        return cls(history, history.events, Pool(), None, probes)
 
     @property
     def is_recorded(self) -> bool:
@@ -84,7 +84,7 @@ class ComputedRun:
         """
         with self._lock:
             if len(self.history) < step and not self.diverged and self._runner is not None:
-                if self._runner.worker == 0 and len(self.history) <= SOON and shared_pool().processes:
+                if self._runner.worker == 0 and len(self.history) <= SOON and self._pool.processes:
                     self._begin_anew()  # the processes were not ready yet when this run began
                 self._ask(lambda runner: self._advance(runner, step, seconds))
             return min(step, len(self.history))
@@ -123,13 +123,13 @@ class ComputedRun:
             history.extend(part.rows())
             history.events = self.history.events if step == len(self.history) else part.events
             probes = [probe for probe in self._probes if probe.step <= step] or self._probes[:1]
-            twin = ComputedRun(history, plan, self._runner, probes, task=self.task)
+            twin = ComputedRun(history, plan, self._pool, self._runner, probes, task=self.task)
             twin.diverged = self.diverged and step == len(self.history)
             if self._runner is not None:
                 try:
                     twin._runner = self._runner.copy(step, twin._course())
                 except WorkerLost:
-                    twin._runner = shared_pool().begin(history.initial_config, twin._course())
+                    twin._runner = self._pool.begin(history.initial_config, twin._course())
             return twin
 
     def _course(self) -> tuple[Event, ...]:
@@ -169,7 +169,7 @@ class ComputedRun:
                 return self._take(progress)
 
     def _begin_anew(self) -> None:
-        self._runner = shared_pool().begin(self.history.initial_config, self._course())
+        self._runner = self._pool.begin(self.history.initial_config, self._course())
 
     def _take(self, progress: Progress) -> None:
         known = len(self.history)
@@ -184,29 +184,3 @@ class ComputedRun:
             self._probes = before + (new if self.is_shared else new[-1:])
         if progress.steps_done > known:
             self._losses = 0
-
-
-_shared: WeakValueDictionary[str, ComputedRun] = WeakValueDictionary()
-_sharing = threading.Lock()
-
-
-def shared_run(config: RunConfig, plan: tuple[Event, ...], follower: Any) -> ComputedRun:
-    """The computed of a configuration and a plan, the same one for all who ask while somebody follows it. The
-    follower is one of them from now on."""
-    key = f"{config.model_dump_json()} {events_to_text(plan)}"
-    with _sharing:
-        computed = _shared.get(key)
-        if computed is None or computed.failed or not computed.is_shared:
-            computed = _shared[key] = ComputedRun.begin(config, plan, shared=True)
-        computed.followers.add(follower)  # before somebody else may take it for their own
-        return computed
-
-
-def owned(computed: ComputedRun, follower: Any, step: int) -> ComputedRun:
-    """A computed that is the same up to `step`, and the follower's alone: this very one if nobody else follows it."""
-    with _sharing:
-        others = [one for one in computed.followers if one is not follower and not one.forgotten]
-        if not computed.is_shared or (not others and step == len(computed.history)):
-            computed.is_shared = False
-            return computed
-    return computed.branch(step, computed.plan)

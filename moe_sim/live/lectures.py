@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from functools import lru_cache
 
 from moe_sim.live.live_run import LiveRun
 
@@ -43,9 +42,3 @@ class Lectures:
     def get(self, lecture_id: str) -> LiveRun | None:
         """The run that the lecture shows now; None if there is no such lecture (any more)."""
         return self._runs.get(lecture_id)
-
-
-@lru_cache(maxsize=1)
-def shared_lectures() -> Lectures:
-    """The lectures of this process."""
-    return Lectures()

@@ -13,7 +13,8 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
 from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
-from moe_sim.live.computed_run import ComputedRun, owned, shared_run
+from moe_sim.live.computed_run import ComputedRun
+from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.tasks.task import Task
 
 
@@ -26,10 +27,19 @@ class LiveRun(BackgroundRun):
 
     def __init__(
         self, config: RunConfig, plan: tuple[Event, ...] = (), rate: float = DEFAULT_RATE,
-        computed: ComputedRun | None = None,
+        computed: ComputedRun | None = None, runs: SharedRuns | None = None,
     ) -> None:  # fmt: skip
+        """
+        Args:
+            config: the configuration at step 0.
+            plan: live knobs that change at their step.
+            rate: steps/s to aim at.
+            computed: the run, if it has begun elsewhere.
+            runs: computes runs and shares equal ones; by default this process computes it, shared with nobody.
+        """
         super().__init__(rate)
-        self._computed = computed or shared_run(config, plan, self)
+        self._runs = runs or SharedRuns()
+        self._computed = computed or self._runs.follow(config, plan, self)
         self._position = 0
         self.thresholds = Thresholds()
         """Where the diagnosis draws its lines."""
@@ -106,16 +116,16 @@ class LiveRun(BackgroundRun):
         return self._computed.is_recorded
 
     @classmethod
-    def recorded(cls, history: History, probe: Probe | None) -> LiveRun:
+    def recorded(cls, history: History, probe: Probe | None, runs: SharedRuns | None = None) -> LiveRun:
         """A run that is over, to be looked at: its weights are gone, so it cannot go on."""
-        run = cls(history.initial_config, computed=ComputedRun.recorded(history, probe))
+        run = cls(history.initial_config, computed=ComputedRun.recorded(history, probe), runs=runs)
         run.budget = len(history)
         return run
 
     @classmethod
-    def again(cls, config: RunConfig, course: tuple[Event, ...], steps: int) -> LiveRun:
+    def again(cls, config: RunConfig, course: tuple[Event, ...], steps: int, runs: SharedRuns | None = None) -> LiveRun:
         """A run that hurries to a step, following a course, and then waits to go on."""
-        run = cls(config, course)
+        run = cls(config, course, runs=runs)
         run._catch_up = steps
         if steps == 0:
             run.follow_plan()
@@ -127,10 +137,10 @@ class LiveRun(BackgroundRun):
         with self._lock:
             steps, course = self.steps_done, self.course
             if self.is_recorded:
-                twin = LiveRun.again(self.history.initial_config, course, steps)
+                twin = LiveRun.again(self.history.initial_config, course, steps, self._runs)
             else:
                 computed = self._computed.branch(steps, course)
-                twin = LiveRun(self.history.initial_config, course, computed=computed)
+                twin = LiveRun(self.history.initial_config, course, computed=computed, runs=self._runs)
         twin.rate, twin.budget, twin.thresholds = self.rate, self.budget, self.thresholds
         return twin
 
@@ -166,7 +176,7 @@ class LiveRun(BackgroundRun):
 
     def _own(self) -> ComputedRun:
         """The computed, now nobody else's."""
-        computed = owned(self._computed, self, self.steps_done)
+        computed = self._runs.own(self._computed, self, self.steps_done)
         if computed is not self._computed:
             self._computed.followers.discard(self)
             self._computed = computed

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import atexit
 import heapq
 import itertools
 import threading
 import time
-from functools import lru_cache
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -18,6 +16,8 @@ from moe_sim.live.background_run import BackgroundRun
 
 Kind = TypeVar("Kind", bound=BackgroundRun)
 
+DEFAULT_PLACES = 60
+"""Different runs that train at once."""
 FORGET_AFTER = 30 * 60.0
 """Seconds after which a run that nobody watches is forgotten."""
 IDLE_SWEEP_INTERVAL = 10.0
@@ -61,7 +61,7 @@ class Scheduler:
     """
 
     def __init__(self, admission: Admission | None = None) -> None:
-        self.admission = admission or Admission()
+        self.admission = admission or Admission(DEFAULT_PLACES)
         self._runs: WeakValueDictionary[str, BackgroundRun] = WeakValueDictionary()
         # Weak: a run is its session's, its viewers' and its lecture's, and goes with the last of them.
         self._lock = threading.RLock()
@@ -176,12 +176,3 @@ class Scheduler:
             if run.last_watched < now - FORGET_AFTER and not run.watched:
                 del self._runs[run.id]
                 run.forgotten = True
-
-
-@lru_cache(maxsize=1)
-def shared_scheduler() -> Scheduler:
-    """The scheduler of this process, started; it stops by itself when the interpreter exits."""
-    scheduler = Scheduler()
-    scheduler.start()
-    atexit.register(scheduler.stop)
-    return scheduler

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from moe_sim import metrics
+from moe_sim.charts.figure import capacity
 from moe_sim.diagnosis.deaths import deaths, in_words
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.history import COARSE
@@ -22,7 +23,7 @@ from moe_sim.history.markers import ONE_MOVE, markers
 from moe_sim.history.series import SIGNALS, coarse_mean, recent_mean, recent_terms, signals, smoothed_imbalance
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
-from moe_sim.live.lectures import shared_lectures
+from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.teaching.other_names import METRICS
 
@@ -33,13 +34,17 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 most 8 of them, and for n/63 in matrices of shares."""
 
 
+LIVE = ("top_k", "capacity_factor", "balancing", "aux_loss_coef", "frozen")
+"""Live knobs that the page draws by."""
 MOST_LECTURES = 3
 """Lectures that are offered to whoever waits for a place."""
 ALL_PARTS = frozenset({"picture", "views"})
 """The parts of a message that need not be in every one."""
 
 
-def encode(run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS) -> tuple[int, str]:
+def encode(
+    run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS, lectures: Lectures | None = None
+) -> tuple[int, str]:
     """What happened in `run` after step `start`.
 
     Args:
@@ -52,11 +57,11 @@ def encode(run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS) -> tuple
         (per-expert ones flattened row by row, the smoothed load in pairs of letters), everything else replaces what
         was known before.
     """
-    stop, message = _message(run, start, parts)
+    stop, message = _message(run, start, parts, lectures)
     return stop, _text(message)
 
 
-def encode_comparison(comparison: Comparison, start: int) -> tuple[int, str]:
+def encode_comparison(comparison: Comparison, start: int, lectures: Lectures | None = None) -> tuple[int, str]:
     """What happened in all runs of a comparison after step `start`.
 
     Returns:
@@ -65,8 +70,8 @@ def encode_comparison(comparison: Comparison, start: int) -> tuple[int, str]:
     """
     members, stop = comparison.members, comparison.steps_done  # looked up first: the members are as far by then
     start = start if 0 <= start <= stop else 0
-    told = [_message(member, min(start, member.steps_done), frozenset())[1] for member in members]
-    message = _play(comparison) | {"from": start, "to": stop, "members": told}
+    told = [_message(member, min(start, member.steps_done), frozenset(), None)[1] for member in members]
+    message = _play(comparison, lectures) | {"from": start, "to": stop, "members": told}
     for part, member in zip(message["members"], members, strict=True):
         record = deaths(member.history, member.thresholds.dead_share)
         part["timeline"] = {"words": in_words(member.history, record), "spells": record.spells}
@@ -77,34 +82,33 @@ def _text(message: dict[str, Any]) -> str:
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
 
-def _play(run: BackgroundRun) -> dict[str, Any]:
+def _play(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
     playing = {
         "state": run.state,
         "budget": run.budget,
         "rate": run.rate if math.isfinite(run.rate) else 0,
         "speed": round(run.measured_rate, 1),
     }
-    return playing | waiting(run)
+    return playing | waiting(run, lectures)
 
 
-def waiting(run: BackgroundRun) -> dict[str, Any]:
+def waiting(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
     """What is told to whoever waits for a place to train, and nobody else: which place, and what to watch meanwhile."""
-    return {"place": run.place, "lectures": shared_lectures().going(MOST_LECTURES)} if run.place else {}
+    if not run.place:
+        return {}
+    return {"place": run.place, "lectures": lectures.going(MOST_LECTURES) if lectures is not None else ()}
 
 
-def _message(run: LiveRun, start: int, parts: frozenset[str]) -> tuple[int, dict[str, Any]]:
+def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures | None) -> tuple[int, dict[str, Any]]:
     history, config = run.history, run.config
     stop = len(history)
     start = start if 0 <= start <= stop else 0
     ratio = smoothed_imbalance(history, start, stop)
     verdict = diagnose(history, config, run.thresholds, diverged=run.state == "diverged", failed=run.state == "failed")
-    message = _play(run) | {
+    message = _play(run, lectures) | {
         "from": start,
         "to": stop,
-        "live": {
-            name: getattr(config, name)
-            for name in ("top_k", "capacity_factor", "balancing", "aux_loss_coef", "frozen")
-        },
+        "live": {name: getattr(config, name) for name in LIVE} | {"capacity": capacity(config)},
         "diagnosis": vars(verdict),
         "planned_moves": sum(event.step < stop for event in run.plan),
         "tiles": _tiles(run, stop),

@@ -1,4 +1,4 @@
-"""What whoever hosts the app wants to know, in Prometheus' text format."""
+"""`GET /metrics` for whoever hosts the app, in Prometheus' text format."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from moe_sim.live.scheduler import Scheduler
 
 
 class Census(Collector):
-    """Counts what there is at the moment when somebody asks.
+    """Counts runs, viewers, queues and errors at the moment of the request.
 
     Args:
         scheduler: whose runs to count.
-        queues: for each kind of thing that visitors wait for, how many wait.
-        errors: how many errors there were so far.
+        queues: for each kind of thing that waits, how many wait.
+        errors: how many errors have been logged so far.
     """
 
     def __init__(
@@ -33,19 +33,19 @@ class Census(Collector):
         """One family for each quantity."""
         runs = self._scheduler.runs
         for name, words, value in (
-            ("moe_runs", "Runs that are kept, comparisons included.", len(runs)),
-            ("moe_runs_training", "Runs that train because somebody watches.", sum(run.wants_step for run in runs)),
+            ("moe_runs", "Runs in memory, comparisons included.", len(runs)),
+            ("moe_runs_training", "Runs that train now.", sum(run.wants_step for run in runs)),
             ("moe_viewers", "Viewers: open live streams.", sum(run.viewers for run in runs)),
             ("moe_steps_per_second", "Optimizer steps per second over the last two seconds.",
              sum(run.measured_rate for run in runs)),
         ):  # fmt: skip
             yield GaugeMetricFamily(name, words, value)
-        queue = GaugeMetricFamily("moe_queue", "What visitors wait for, in line behind others.", labels=["kind"])
+        queue = GaugeMetricFamily("moe_queue", "Visitors' runs and sweeps that wait in a queue.", labels=["kind"])
         for kind, waiting in self._queues.items():
             queue.add_metric([kind], waiting())
         yield queue
-        yield CounterMetricFamily("moe_steps", "Optimizer steps of all runs so far.", self._scheduler.steps)
-        yield CounterMetricFamily("moe_errors", "Errors logged so far.", self._errors())
+        yield CounterMetricFamily("moe_steps", "Optimizer steps of all runs.", self._scheduler.steps)
+        yield CounterMetricFamily("moe_errors", "Errors logged.", self._errors())
 
 
 def metrics_endpoint(census: Census) -> Callable[[Request], Any]:

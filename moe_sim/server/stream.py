@@ -1,4 +1,4 @@
-"""Live runs → server-sent events: who watches gets what is new, and holds a lease meanwhile."""
+"""Live runs → server-sent events. Each viewer holds a lease while the stream is open."""
 
 from __future__ import annotations
 
@@ -19,112 +19,122 @@ from moe_sim.config.codec import events_to_text
 from moe_sim.history.markers import ONE_MOVE
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
+from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import ALL_PARTS, encode, encode_comparison, waiting
 
 TICK = 0.05
-"""Seconds between two looks at a run."""
+"""Seconds between two checks for news of a run."""
 INTERVAL = 0.2
-"""Seconds between two messages while steps go on; a moved knob or a changed state is sent at the next tick."""
+"""Seconds between two messages during training; a changed knob or state is sent at the next tick."""
 RETRY = 500
-"""Milliseconds that a browser waits before it asks again for a stream that was cut off; else it would be seconds."""
+"""Milliseconds after which a browser reconnects to a stream that was cut off; the default would be seconds."""
 HEARTBEAT = 2
 """Seconds between heartbeats, which tell a quiet stream from a dead one."""
-UNREAD = 30.0
-"""Seconds after which whoever takes nothing of what is sent no longer counts as a viewer."""
+SEND_TIMEOUT = 30.0
+"""Seconds after which a client that reads nothing no longer counts as a viewer."""
 VIEWS_EVERY = 3
-"""Every third message carries what the second row of views shows instead of the routing map."""
-MUCH = 600
-"""Shares of experts in a message from which on making it takes so long that the event loop should not wait."""
+"""Every third message carries the data of the tabs instead of the routing map."""
+LONG_MESSAGE = 600
+"""Shares of experts in a message from which on encoding it would hold up the event loop."""
 MOST_ENCODINGS = 32
-"""Messages of a run that are kept for other viewers."""
+"""Messages of a run that are cached for other viewers."""
 
 Watched = LiveRun | Comparison
 
-_encodings: WeakKeyDictionary[Watched, dict[tuple[Any, ...], asyncio.Future[tuple[int, str]]]] = WeakKeyDictionary()
-"""The newest messages of each run: all viewers who ask for the same thing share one."""
 
+class LiveStream:
+    """Streams runs to their viewers. Viewers who need the same message share one.
 
-async def _shared_encoding(
-    run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]
-) -> tuple[int, str]:  # fmt: skip
-    """`encode`, once for all viewers who ask for the same thing; beside the event loop if there is much to tell."""
-    known, key = _encodings.setdefault(run, {}), (start, parts, version)
-    if key not in known:
-        if len(known) >= MOST_ENCODINGS:
-            known.clear()
-        known[key] = asyncio.ensure_future(_encoding(run, start, parts))
-    return await asyncio.shield(known[key])
+    Args:
+        find: looks a run up by its id.
+        lectures: offered to viewers whose run waits in the queue.
+    """
 
+    def __init__(self, find: Callable[[str], BackgroundRun | None], lectures: Lectures) -> None:
+        self._find, self._lectures = find, lectures
+        self._encodings: WeakKeyDictionary[Watched, dict[tuple[Any, ...], asyncio.Future[tuple[int, str]]]]
+        self._encodings = WeakKeyDictionary()
+        """The newest messages of each run."""
 
-async def _encoding(run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
-    shares = sum((member.steps_done - start) * member.history.initial_config.num_experts for member in _members(run))
-    return await asyncio.to_thread(_encode, run, start, parts) if shares > MUCH else _encode(run, start, parts)
+    async def endpoint(self, request: Request) -> Response:
+        """Handles `GET /live/{run_id}`. `Last-Event-ID` or `?from=` resumes after that step."""
+        run = self._find(request.path_params["run_id"])
+        if not isinstance(run, Watched):
+            return JSONResponse({"error": "This run does not exist or has ended."}, status_code=404)
+        last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
+        start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+        return _Response(
+            self.messages(run, start),
+            ping=HEARTBEAT,
+            send_timeout=SEND_TIMEOUT,
+            ping_message_factory=lambda: ServerSentEvent(event="heartbeat", data="{}"),
+            headers={"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"},
+        )
 
+    async def messages(self, run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:
+        """Watches `run` from step `start` on while the client listens and the run exists. Holds a lease."""
+        with run.lease():
+            version: tuple[Any, ...] | None = None
+            sent, sent_at, count = None, 0.0, 0
+            while not run.forgotten:
+                now = time.monotonic()
+                news = [(member.steps_done, member.probe.step) for member in _members(run)]
+                if version != self._version(run) or (news != sent and now - sent_at >= INTERVAL * 0.9):
+                    version, sent, sent_at = self._version(run), news, now
+                    start, text = await self._shared_encoding(run, start, _parts(run, count), (*version, *news))
+                    count += 1
+                    yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
+                await asyncio.sleep(TICK)
+        yield ServerSentEvent(event="gone", data="{}")  # else the client would reconnect again and again
 
-def _encode(run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
-    return encode_comparison(run, start) if isinstance(run, Comparison) else encode(run, start, parts)
+    def _version(self, run: Watched) -> tuple[Any, ...]:
+        """Changes whenever there is something that should be sent at once."""
+        moves = (events_to_text(member.history.events) for member in _members(run))
+        return run.state, run.budget, run.rate, run.thresholds, *waiting(run, self._lectures).values(), *moves
+
+    async def _shared_encoding(
+        self, run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]
+    ) -> tuple[int, str]:
+        """`encode`, once for all viewers who need the same message."""
+        known, key = self._encodings.setdefault(run, {}), (start, parts, version)
+        if key not in known:
+            if len(known) >= MOST_ENCODINGS:
+                known.clear()
+            known[key] = asyncio.ensure_future(self._encoding(run, start, parts))
+        return await asyncio.shield(known[key])
+
+    async def _encoding(self, run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
+        """A long message is made in a thread, so that the event loop need not wait."""
+        shares = sum(
+            (member.steps_done - start) * member.history.initial_config.num_experts for member in _members(run)
+        )
+        if shares > LONG_MESSAGE:
+            return await asyncio.to_thread(self._encode, run, start, parts)
+        return self._encode(run, start, parts)
+
+    def _encode(self, run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
+        if isinstance(run, Comparison):
+            return encode_comparison(run, start, self._lectures)
+        return encode(run, start, parts, self._lectures)
 
 
 def _members(run: Watched) -> tuple[LiveRun, ...]:
     return run.members if isinstance(run, Comparison) else (run,)
 
 
-def _version(run: Watched) -> tuple[Any, ...]:
-    """Changes whenever a message would say something new that is worth saying at once."""
-    moves = (events_to_text(member.history.events) for member in _members(run))
-    return run.state, run.budget, run.rate, run.thresholds, *waiting(run).values(), *moves
-
-
-async def messages(run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:
-    """Watch `run` from step `start` on, for as long as the client listens and the run exists. Holds a lease."""
-    with run.lease():
-        version: tuple[Any, ...] | None = None
-        told, sent_at, count = None, 0.0, 0
-        while not run.forgotten:
-            now = time.monotonic()
-            news = [(member.steps_done, member.probe.step) for member in _members(run)]
-            if version != _version(run) or (news != told and now - sent_at >= INTERVAL * 0.9):
-                version, told, sent_at = _version(run), news, now
-                start, text = await _shared_encoding(run, start, _parts(run, count), (*version, *news))
-                count += 1
-                yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
-            await asyncio.sleep(TICK)
-    yield ServerSentEvent(event="gone", data="{}")  # else the client would knock again, and again
-
-
 def _parts(run: Watched, count: int) -> frozenset[str]:
-    """What the message after `count` others carries: all at first and when the run stands still, else by turns; where
-    markers need the room, the picture."""
+    """The parts of message number `count`: all in the first one and while the run stands still, else by turns. While
+    markers need the room, always the picture."""
     if count == 0 or run.state != "training" or isinstance(run, Comparison):
         return ALL_PARTS
     crowded = bool(run.history.events) and run.history.events[-1].step >= len(run.history) - 2 * ONE_MOVE
     return frozenset({"views"} if count % VIEWS_EVERY == 0 and not crowded else {"picture"})
 
 
-class _Stream(EventSourceResponse):
-    """Ends quietly with a client that reads nothing."""
+class _Response(EventSourceResponse):
+    """Ends without an error when the client reads nothing."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(SendTimeoutError):
             await super().__call__(scope, receive, send)
-
-
-def live_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Request], Any]:
-    """The handler of `GET /live/{run_id}`: `find` looks runs up. `Last-Event-ID` or `?from=` resumes."""
-
-    async def endpoint(request: Request) -> Response:
-        run = find(request.path_params["run_id"])
-        if not isinstance(run, Watched):
-            return JSONResponse({"error": "There is no such run (any more)."}, status_code=404)
-        last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
-        start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
-        return _Stream(
-            messages(run, start),
-            ping=HEARTBEAT,
-            send_timeout=UNREAD,
-            ping_message_factory=lambda: ServerSentEvent(event="heartbeat", data="{}"),
-            headers={"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"},
-        )
-
-    return endpoint

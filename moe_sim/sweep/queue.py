@@ -5,14 +5,11 @@ A sweep that nobody looks at for a while is cancelled, like a run that nobody wa
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from moe_sim.config.errors import InvalidInput
@@ -28,32 +25,15 @@ PATIENCE = 90.0
 LOOK_AROUND = 0.5
 """Seconds between two looks for such sweeps."""
 LONGEST_LINE = 20
-RUNS, STEPS = "MOE_SIM_SWEEP_RUNS", "MOE_SIM_SWEEP_STEPS"
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a visitor's sweep may be. Whoever hosts the app raises them by two environment variables."""
+    """How large a visitor's sweep may be."""
 
     runs: int = 1_000
     steps: int = 600_000
     """Of all runs together."""
-
-    @classmethod
-    def from_environment(cls) -> Limits:
-        """The limits that the host has set.
-
-        Raises:
-            ValueError: with a sentence, if a variable is not a whole number of 1 or more.
-        """
-        given = {}
-        for field, variable in (("runs", RUNS), ("steps", STEPS)):
-            text = os.environ.get(variable)
-            if text is not None:
-                if not (text.isascii() and text.isdigit() and int(text) > 0):
-                    raise ValueError(f"{variable} must be a whole number of 1 or more, not {text[:40]!r}.")
-                given[field] = int(text)
-        return cls(**given)
 
     def check(self, *, runs: int, steps: int) -> None:
         """Refuse what is too large.
@@ -136,7 +116,7 @@ class QueuedSweep:
 
 
 def _start(cells: Sequence[Cell]) -> Sweep:
-    return Sweep(cells, default_engine())
+    return Sweep(cells, default_engine(None))
 
 
 class SweepQueue:
@@ -226,11 +206,3 @@ class SweepQueue:
                     one.state = "cancelled"
                     self._line.remove(one)
             work.join(LOOK_AROUND)
-
-
-@lru_cache(maxsize=1)
-def shared_sweep_queue() -> SweepQueue:
-    """The queue of this process; it stops by itself when the interpreter exits."""
-    queue = SweepQueue(limits=Limits.from_environment())
-    atexit.register(queue.stop)
-    return queue

@@ -120,5 +120,5 @@ def _load(session: Session, content: bytes) -> None:
     except ValueError as error:
         session.notices.append(str(error))
     else:
-        session.show(lambda: LiveRun.recorded(history, probe))
+        session.show(lambda: LiveRun.recorded(history, probe, session.server.runs))
         session.notices.append("A recorded run, as it was. Reset trains it anew with the same knobs and moves.")

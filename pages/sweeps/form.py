@@ -13,7 +13,6 @@ from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.sweep.estimate import estimated_seconds
 from moe_sim.sweep.grid import Cell, Grid, parse_values
-from moe_sim.sweep.queue import shared_sweep_queue
 from moe_sim.sweep.wording import duration, suggested_values
 from pages.sweeps.my_sweeps import MySweeps
 from pages.text.markdown import escape_markdown
@@ -38,7 +37,7 @@ def draw(session: Session, sweeps: MySweeps) -> None:
     steps = right.number_input("Steps", 10, MOST_STEPS, step=50, key=_begun_with("steps", 300))
     try:
         grid = Grid(base, {name: parse_values(name, text) for name, text in axes.items()}, seeds, steps)
-        shared_sweep_queue().limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
+        session.server.sweeps.limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
         _offer(session, sweeps, grid)
     except InvalidInput as error:
         st.warning(escape_markdown(str(error)))

@@ -12,7 +12,7 @@ import streamlit as st
 from moe_sim.sweep.gallery import GRID, gallery
 from moe_sim.sweep.grid import Grid
 from moe_sim.sweep.measures import axes_of
-from moe_sim.sweep.queue import QueuedSweep, shared_sweep_queue
+from moe_sim.sweep.queue import QueuedSweep, SweepQueue
 from moe_sim.sweep.table import rows_to_frame
 from moe_sim.sweep.wording import command_of
 from moe_sim.sweep.worker import Row
@@ -39,8 +39,13 @@ class Table:
 
 @dataclass
 class MySweeps:
-    """One visitor's."""
+    """One visitor's sweeps.
 
+    Args:
+        queue: where they are computed.
+    """
+
+    queue: SweepQueue
     chosen: str = GALLERY
     sweep: QueuedSweep | None = None
     grid: Grid | None = None
@@ -67,7 +72,7 @@ class MySweeps:
             InvalidInput: if it is too large.
         """
         self.keep()
-        self.sweep = shared_sweep_queue().book(grid.cells(), self.kept)
+        self.sweep = self.queue.book(grid.cells(), self.kept)
         self.grid, self.chosen = grid, MINE
 
     def keep(self) -> None:
@@ -102,8 +107,8 @@ def _gallery() -> pd.DataFrame:
     return gallery()
 
 
-def my_sweeps() -> MySweeps:
-    """The visitor's whose script is running."""
+def my_sweeps(queue: SweepQueue) -> MySweeps:
+    """The sweeps of the visitor whose script is running."""
     if "sweeps" not in st.session_state:
-        st.session_state["sweeps"] = MySweeps()
+        st.session_state["sweeps"] = MySweeps(queue)
     return st.session_state["sweeps"]

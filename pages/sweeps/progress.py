@@ -6,7 +6,7 @@ import streamlit as st
 
 from moe_sim.sweep.grid import Grid
 from moe_sim.sweep.measures import in_words
-from moe_sim.sweep.queue import QueuedSweep, shared_sweep_queue
+from moe_sim.sweep.queue import QueuedSweep, SweepQueue
 from moe_sim.sweep.wording import duration
 from moe_sim.sweep.worker import DONE, STOPPED, Row
 from pages.sweeps.my_sweeps import MySweeps
@@ -29,7 +29,7 @@ def _progress(sweeps: MySweeps) -> None:
     under_way = not sweep.over
     sweep.look()
     bar, button = st.columns([5, 1], vertical_alignment="center")
-    bar.progress(sweep.done / max(1, sweep.total), text=_state_in_words(sweep))
+    bar.progress(sweep.done / max(1, sweep.total), text=_state_in_words(sweep, sweeps.queue))
     if under_way:
         button.button("Cancel", on_click=sweep.cancel, width="stretch", key="sweep-cancel")
     else:
@@ -40,10 +40,10 @@ def _progress(sweeps: MySweeps) -> None:
         st.rerun()  # the whole page: nothing needs to be kept up to date any more
 
 
-def _state_in_words(sweep: QueuedSweep) -> str:
+def _state_in_words(sweep: QueuedSweep, queue: SweepQueue) -> str:
     count = f"{sweep.done:,} of {sweep.total:,} runs"
     if sweep.state == "waiting":
-        ahead = shared_sweep_queue().ahead_of(sweep)
+        ahead = queue.ahead_of(sweep)
         return f"Waiting: {ahead} other sweep{'s' * (ahead != 1)} before yours."
     if sweep.state == "running":
         left = sweep.seconds_left

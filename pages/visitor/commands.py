@@ -45,4 +45,4 @@ def _resume(session: Session, replay: Replay | None) -> None:
     if replay is None or len(replay.plans) > 1:
         session.notices.append(REFUSED)
     else:
-        session.show(replay.run)
+        session.show(lambda: replay.run(session.server.runs))

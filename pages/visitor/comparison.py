@@ -16,8 +16,8 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.background_run import DEFAULT_RATE
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.scheduler import shared_scheduler
 from moe_sim.server.messages import encode_comparison
+from moe_sim.server.server import Server
 from pages.visitor.feed import Feed
 from pages.visitor.memory import or_notice_out_of_memory
 from pages.visitor.playback import play
@@ -36,22 +36,25 @@ def plan_of(run: LiveRun) -> RunPlan:
 class ComparisonSession:
     """Holds the comparison. Runs after the first one depart from it."""
 
-    def __init__(self, plans: Sequence[RunPlan], thresholds: Thresholds) -> None:
+    def __init__(self, plans: Sequence[RunPlan], thresholds: Thresholds, server: Server) -> None:
+        self._server = server
         self.notices: list[str] = []
         self._feed = Feed()
         made = self._launch(plans, thresholds, DEFAULT_RATE)
-        self.run = made or shared_scheduler().add(Comparison([RunPlan(RunConfig())] * 2))
+        self.run = made or self._server.scheduler.add(Comparison([RunPlan(RunConfig())] * 2, runs=server.runs))
         self._opened_with = self.run.id
 
     @classmethod
-    def beside(cls, run: LiveRun, thresholds: Thresholds) -> ComparisonSession:
+    def beside(cls, run: LiveRun, thresholds: Thresholds, server: Server) -> ComparisonSession:
         """A run, and the same with the balancing loss on, or off where it is on."""
         base = plan_of(run)
         other = RESCUE if not base.config.aux_loss_coef else COLLAPSE
-        return cls((base, base.changed([Event(0, {"aux_loss_coef": other})])), thresholds)
+        return cls((base, base.changed([Event(0, {"aux_loss_coef": other})])), thresholds, server)
 
     @classmethod
-    def from_query(cls, query: Mapping[str, str], run: LiveRun, thresholds: Thresholds) -> ComparisonSession | None:
+    def from_query(
+        cls, query: Mapping[str, str], run: LiveRun, thresholds: Thresholds, server: Server
+    ) -> ComparisonSession | None:
         """Read a comparison, however broken the query is; None where there is none in it."""
         base, others, notices = plan_of(run), [], []
         for key in KEYS:
@@ -61,7 +64,7 @@ class ComparisonSession:
                 notices += [f"Run {key.upper()}: {sentence}" for sentence in refused]
         if not others:
             return None
-        comparison = cls((base, *others), thresholds)
+        comparison = cls((base, *others), thresholds, server)
         comparison.notices += notices
         return comparison
 
@@ -79,7 +82,7 @@ class ComparisonSession:
         self._feed.restart()
         if train if train is not None else old.state == "training":
             self.run.train()
-        shared_scheduler().remove(old)
+        self._server.scheduler.remove(old)
 
     def depart(self, which: int, step: int, name: str, value: Any) -> None:
         """Let a run (1 for B) differ from A in one more knob, from a step on; all begin anew, and hurry there."""
@@ -150,17 +153,19 @@ class ComparisonSession:
 
     def next_message(self) -> str:
         """What the runs did lately, for a page that is fed without the stream."""
-        return self._feed.next(self.run, lambda start: encode_comparison(self.run, start))
+        return self._feed.next(self.run, lambda start: encode_comparison(self.run, start, self._server.lectures))
 
     def _launch(
         self, plans: Sequence[RunPlan], thresholds: Thresholds, rate: float, catch_up: int = 0
     ) -> Comparison | None:  # fmt: skip
         """Begin runs; None, with a notice, if there is no memory for them."""
-        run = or_notice_out_of_memory(lambda: Comparison(plans, rate=rate, catch_up=catch_up), self.notices)
+        run = or_notice_out_of_memory(
+            lambda: Comparison(plans, rate=rate, catch_up=catch_up, runs=self._server.runs), self.notices
+        )
         if run is None:
             return None
         run.thresholds = thresholds
-        return shared_scheduler().add(run)
+        return self._server.scheduler.add(run)
 
     def _change(self, which: int, changes: Sequence[Event]) -> None:
         """Let a run depart from A in these changes only; all begin anew."""

@@ -14,9 +14,32 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from moe_sim.config.settings import read_settings
+from moe_sim.server.server import Server
+
 FRAME = Path(__file__).resolve().parents[1] / "frame.py"
 APOLOGY = "Something went wrong on this page. Reload it; if that does not help, open it without what follows the “?” "\
           "in its address."  # fmt: skip
+
+
+_installed: Server | None = None
+"""Streamlit starts the scripts of pages itself and passes them nothing, so app.py leaves the server here for them."""
+
+
+def install(server: Server) -> None:
+    """Make this the server of pages that are opened from now on."""
+    global _installed
+    _installed = server
+
+
+def server() -> Server:
+    """The server that app.py made. Where a host executes app.py as a script, the first visitor's page makes it."""
+    return _installed or _server_of_a_plain_host()
+
+
+@st.cache_resource(show_spinner=False)
+def _server_of_a_plain_host() -> Server:
+    return Server(read_settings())
 
 
 def base_path() -> str:

@@ -11,6 +11,7 @@ from moe_sim.config.codec import events_from_text, events_to_text, from_query, t
 from moe_sim.config.run_plan import NAMES, RunPlan
 from moe_sim.live.background_run import RATES
 from moe_sim.live.live_run import LiveRun
+from moe_sim.live.shared_runs import SharedRuns
 
 MOST_STEPS = 100_000
 """A run with a larger budget is not computed again."""
@@ -30,10 +31,10 @@ class Replay:
     training: bool
     """Whether it goes on then."""
 
-    def run(self) -> LiveRun:
+    def run(self, runs: SharedRuns) -> LiveRun:
         """The one run, hurrying to the step."""
         (plan,) = self.plans
-        run = LiveRun.again(plan.config, plan.events, self.steps)
+        run = LiveRun.again(plan.config, plan.events, self.steps, runs)
         run.rate, run.budget = self.rate, self.budget
         if self.training:
             run.train()

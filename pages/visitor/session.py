@@ -24,10 +24,10 @@ from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.presets import PRESETS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
-from moe_sim.live.lectures import shared_lectures
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.scheduler import shared_scheduler
 from moe_sim.server.messages import encode
+from moe_sim.server.server import Server
+from pages.visitor import hosting
 from pages.visitor.address import AddressBar
 from pages.visitor.comparison import ComparisonSession
 from pages.visitor.feed import Feed
@@ -43,7 +43,8 @@ class Session:
     whatever acts on the run takes turns, and `settle` waits for whoever is acting.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, server: Server) -> None:
+        self.server = server
         self.acting = threading.RLock()
         self.notices: list[str] = []
         self._address = AddressBar()
@@ -69,15 +70,15 @@ class Session:
         self.notices += notices + event_notices + threshold_notices + view_notices
         self.following = query.get("follow")
         if self.following is not None:
-            lecture = shared_lectures().get(self.following)
+            lecture = self.server.lectures.get(self.following)
             if lecture is not None:
                 return lecture
             self.following = None
             self.notices.append("That lecture is over, or never was. This is a run of your own.")
-        made = or_notice_out_of_memory(lambda: LiveRun(config, plan), self.notices)
-        run = shared_scheduler().add(made or LiveRun(RunConfig()))
+        made = or_notice_out_of_memory(lambda: LiveRun(config, plan, runs=self.server.runs), self.notices)
+        run = self.server.scheduler.add(made or LiveRun(RunConfig(), runs=self.server.runs))
         run.thresholds = self.thresholds
-        self._comparison = ComparisonSession.from_query(query, run, self.thresholds)
+        self._comparison = ComparisonSession.from_query(query, run, self.thresholds, self.server)
         if self.view.autoplay:
             (self._comparison.run if self._comparison else run).train()
         return run
@@ -85,7 +86,7 @@ class Session:
     def comparison(self) -> ComparisonSession:
         """What the visitor compares; at first their run, with and without a balancing loss."""
         if self._comparison is None:
-            self._comparison = ComparisonSession.beside(self.run, self.thresholds)
+            self._comparison = ComparisonSession.beside(self.run, self.thresholds, self.server)
         return self._comparison
 
     @synchronized
@@ -102,7 +103,7 @@ class Session:
         """Where a lecture is watched: the run that it shows now."""
         if self.following is None:
             return
-        shown = shared_lectures().get(self.following)
+        shown = self.server.lectures.get(self.following)
         if shown is None or shown.forgotten:
             self.branch_off()
             self.notices.append("The lecture is over. You go on with a run of your own.")
@@ -117,18 +118,18 @@ class Session:
     @synchronized
     def begin_lecture(self) -> str:
         """Let others watch; returns the lecture's id, the same one every time."""
-        self.lecture = self.lecture or shared_lectures().begin(self.run)
+        self.lecture = self.lecture or self.server.lectures.begin(self.run)
         return self.lecture
 
     def _show_in_lecture(self) -> None:
         if self.lecture is not None:
-            shared_lectures().show(self.lecture, self.run)
+            self.server.lectures.show(self.lecture, self.run)
 
     def _let_go(self) -> None:
         if self.following is None:
-            shared_scheduler().remove(self.run)
+            self.server.scheduler.remove(self.run)
         if self._comparison is not None:
-            shared_scheduler().remove(self._comparison.run)
+            self.server.scheduler.remove(self._comparison.run)
             self._comparison = None
 
     def look(self, **changes: Any) -> None:
@@ -173,10 +174,10 @@ class Session:
             return
         self.feed.restart()
         run.thresholds = self.thresholds
-        self.run = shared_scheduler().add(run)
+        self.run = self.server.scheduler.add(run)
         self._show_in_lecture()
         if self.following is None:
-            shared_scheduler().remove(old)
+            self.server.scheduler.remove(old)
         self.following = None
 
     def remembered(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
@@ -187,7 +188,7 @@ class Session:
 
     def next_message(self) -> str:
         """What the run did lately, for a page that is fed without the stream."""
-        return self.feed.next(self.run, lambda start: encode(self.run, start))
+        return self.feed.next(self.run, lambda start: encode(self.run, start, lectures=self.server.lectures))
 
     @property
     def preset(self) -> str | None:
@@ -235,7 +236,7 @@ class Session:
         """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
 
         def make(old: LiveRun = self.run) -> LiveRun:
-            run = LiveRun(config, old.plan if plan is None else plan, rate=old.rate)
+            run = LiveRun(config, old.plan if plan is None else plan, old.rate, runs=self.server.runs)
             if train if train is not None else old.state == "training":
                 run.train()
             return run
@@ -251,5 +252,5 @@ class Session:
 def current() -> Session:
     """The session of the visitor whose script is running."""
     if "session" not in st.session_state:
-        st.session_state["session"] = Session()
+        st.session_state["session"] = Session(hosting.server())
     return st.session_state["session"]

@@ -11,8 +11,10 @@ from hypothesis import given
 
 from moe_sim import KNOBS, Event, RunConfig
 from moe_sim.config.run_plan import RunPlan
+from moe_sim.config.settings import Settings
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.live_run import LiveRun
+from moe_sim.server.server import Server
 from pages.visitor.commands import obey
 from pages.visitor.comparison import ComparisonSession, plan_of
 from pages.visitor.replay import MOST_MOVES, MOST_STEPS, replay_from, to_keep
@@ -86,7 +88,7 @@ def test_all_runs_of_a_comparison_are_restored() -> None:
     before = advance_both(side_by_side({0: {"top_k": 2}}, {4: {"aux_loss_coef": 0.1}}), 12)
     before.update(1, z_loss_coef=0.5)
     before.set_rate(30.0)
-    comparison = ComparisonSession((before.plans[0], before.plans[0]), before.thresholds)
+    comparison = ComparisonSession((before.plans[0], before.plans[0]), before.thresholds, Server(Settings(workers=0)))
     comparison.command(resume_command(before, to_keep(before.plans)))
     advance(comparison.run, 12)
     assert [same(one, other) for one, other in zip(comparison.run.members, before.members, strict=True)] == [True] * 3

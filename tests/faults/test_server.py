@@ -17,10 +17,14 @@ from tests.support.asynchronous import run_to_end
 from tests.support.serving import launch, wait_until_healthy
 
 A_LONG_SWEEP = """
-from moe_sim.config import RunConfig
-from moe_sim.sweep.queue import shared_sweep_queue
+from moe_sim.config.run_config import RunConfig
+from moe_sim.server.server import Server
 from moe_sim.sweep.grid import Cell
-sweep = shared_sweep_queue().book([Cell(RunConfig(seed=seed), 500) for seed in range(200)])
+use_workers = Server.use_workers
+def use_workers_and_sweep(server):
+    use_workers(server)
+    server.sweeps.book([Cell(RunConfig(seed=seed), 500) for seed in range(200)])
+Server.use_workers = use_workers_and_sweep
 from streamlit.web.cli import main
 main()
 """

@@ -12,12 +12,12 @@ from streamlit.testing.v1 import AppTest
 
 from moe_sim import RunConfig
 from moe_sim.config.limits import MOST_STEPS
+from moe_sim.config.settings import Settings
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.background_run import RATES
 from moe_sim.live.comparison import Comparison
-from moe_sim.live.lectures import shared_lectures
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.scheduler import shared_scheduler
+from moe_sim.server.server import Server
 from pages.dashboard.inbox import LARGEST_NUMBER, MOST, Inbox
 from pages.visitor.commands import obey
 from pages.visitor.session import Session
@@ -37,21 +37,29 @@ def fingerprint(run: LiveRun) -> tuple[Any, ...]:
 
 
 @pytest.fixture
-def other() -> Iterator[LiveRun]:
+def server() -> Iterator[Server]:
+    server = Server(Settings(workers=0))
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def other(server: Server) -> LiveRun:
     """Another visitor's run, paused at step 3, for a lecture to show."""
-    run = shared_scheduler().add(LiveRun(RunConfig(num_experts=4, batch_tokens=32)))
+    run = server.scheduler.add(LiveRun(RunConfig(num_experts=4, batch_tokens=32)))
     run.advance_by(3)
-    yield run
-    shared_scheduler().remove(run)
+    return run
 
 
 def runs_of(session: Session) -> tuple[LiveRun | Comparison, ...]:
     return session.run, session.comparison().run
 
 
-def test_two_thousand_hostile_commands_leave_valid_runs_and_no_trace_in_anybody_elses(other: LiveRun) -> None:
+def test_two_thousand_hostile_commands_leave_valid_runs_and_no_trace_in_anybody_elses(
+    server: Server, other: LiveRun
+) -> None:
     random = np.random.default_rng(0)
-    session = session_of(opened(**SMALL))
+    session = session_of(opened(server=server, **SMALL))
     before = fingerprint(other)
     for number in range(2_000):
         one = command(random, (other.id, session.run.id, session.comparison().run.id, ""))
@@ -69,7 +77,7 @@ def test_two_thousand_hostile_commands_leave_valid_runs_and_no_trace_in_anybody_
     assert not session.notices
     assert fingerprint(other) == before
     for run in runs_of(session):
-        shared_scheduler().remove(run)
+        server.scheduler.remove(run)
 
 
 def test_two_thousand_hostile_deliveries_yield_few_commands_and_none_twice() -> None:
@@ -102,15 +110,15 @@ def test_a_run_cannot_be_extended_beyond_what_can_be_saved() -> None:
     assert session.run.budget == MOST_STEPS + 500
 
 
-def watching(other: LiveRun) -> tuple[AppTest, Session]:
+def watching(server: Server, other: LiveRun) -> tuple[AppTest, Session]:
     """A visitor who follows a lecture on this run."""
-    app = opened(follow=shared_lectures().begin(other))
+    app = opened(server=server, follow=server.lectures.begin(other))
     assert session_of(app).run is other
     return app, session_of(app)
 
 
-def test_nothing_that_a_viewer_of_a_lecture_does_changes_its_run(other: LiveRun) -> None:
-    app, session = watching(other)
+def test_nothing_that_a_viewer_of_a_lecture_does_changes_its_run(server: Server, other: LiveRun) -> None:
+    app, session = watching(server, other)
     before, random = fingerprint(other), np.random.default_rng(2)
     for _ in range(500):
         one = command(random, (other.id,))
@@ -128,7 +136,7 @@ def test_nothing_that_a_viewer_of_a_lecture_does_changes_its_run(other: LiveRun)
 
 
 def test_a_viewer_who_leaves_a_lecture_loses_all_access_to_its_run(
-    other: LiveRun, monkeypatch: pytest.MonkeyPatch
+    server: Server, other: LiveRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("pages.visitor.address.LAG", 0.0)
     before = fingerprint(other)
@@ -136,13 +144,13 @@ def test_a_viewer_who_leaves_a_lecture_loses_all_access_to_its_run(
         lambda session: session.branch_off(), lambda session: session.choose_preset("too-late"),
         lambda session: session.restart(session.run.start_config), lambda session: session.show(session.run.branch),
     ):  # fmt: skip
-        _, session = watching(other)
+        _, session = watching(server, other)
         leave(session)
         assert session.run is not other
         session.run.update(aux_loss_coef=1.0)
         assert fingerprint(other) == before
-        assert shared_scheduler().get(other.id) is other
-    app, session = watching(other)
+        assert server.scheduler.get(other.id) is other
+    app, session = watching(server, other)
     app.query_params["seed"] = "7"
     del app.query_params["follow"]
     settled(app)
@@ -150,17 +158,19 @@ def test_a_viewer_who_leaves_a_lecture_loses_all_access_to_its_run(
     assert fingerprint(other) == before
 
 
-def test_the_id_of_another_run_in_a_link_opens_nothing(other: LiveRun) -> None:
+def test_the_id_of_another_run_in_a_link_opens_nothing(server: Server, other: LiveRun) -> None:
     before = fingerprint(other)
-    session = session_of(opened(**dict.fromkeys(("follow", "b", "c", "d", "events", "run_id", "run", "id"), other.id)))
+    session = session_of(
+        opened(server=server, **dict.fromkeys(("follow", "b", "c", "d", "events", "run_id", "run", "id"), other.id))
+    )
     assert other not in (session.run, *session.comparison().run.members)
     assert fingerprint(other) == before
 
 
-def test_ids_have_128_random_bits(other: LiveRun) -> None:
+def test_ids_have_128_random_bits(server: Server, other: LiveRun) -> None:
     ids = [LiveRun(RunConfig(num_experts=2, batch_tokens=32)).id for _ in range(20)]
-    ids += [shared_lectures().begin(other) for _ in range(20)]
+    ids += [server.lectures.begin(other) for _ in range(20)]
     assert all(len(one) >= 22 for one in ids)  # 6 bits per character
     assert len({one[:6] for one in ids}) == len(ids)
-    assert shared_lectures().get(other.id) is None
-    assert shared_scheduler().get(shared_lectures().begin(other)) is None
+    assert server.lectures.get(other.id) is None
+    assert server.scheduler.get(server.lectures.begin(other)) is None

@@ -11,13 +11,14 @@ from moe_sim.live.admission import Admission
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import Scheduler
+from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.server.messages import encode
 from tests.support.inspecting import eventually, small_config
 
 
-def training(seed: int) -> LiveRun:
+def training(seed: int, runs: SharedRuns | None = None) -> LiveRun:
     """A watched run that wants steps."""
-    run = LiveRun(small_config(seed=seed))
+    run = LiveRun(small_config(seed=seed), runs=runs)
     run.touch()
     run.train()
     return run
@@ -44,16 +45,16 @@ def test_who_comes_later_does_not_overtake() -> None:
 
 
 def test_viewers_of_the_same_run_share_one_place() -> None:
-    admission = Admission(places=1)
-    same = [training(7) for _ in range(20)]
+    admission, shared = Admission(places=1), SharedRuns()
+    same = [training(7, shared) for _ in range(20)]
     assert all(admission.admit(run) for run in same)
-    assert not admission.admit(training(8))
+    assert not admission.admit(training(8, shared))
     assert admission.taken == 1
 
 
 def test_who_branches_off_needs_a_place_of_its_own() -> None:
-    admission = Admission(places=1)
-    first, second = training(7), training(7)
+    admission, shared = Admission(places=1), SharedRuns()
+    first, second = training(7, shared), training(7, shared)
     assert admission.admit(first)
     assert admission.admit(second)
     second.advance_by(1)

@@ -215,7 +215,7 @@ def test_a_knob_moves_in_one_run_or_in_all() -> None:
         (Event(6, {"aux_loss_coef": 0.3}), Event(8, {"top_k": 2})),
     ]
     assert difference_in_words(comparison.plans).startswith(
-        "A and B differ only in aux_loss_coef (0 against 0, from step 6 on 0.3)."
+        "A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.3 from step 6."
     )
     for member, plan in zip(comparison.members, comparison.plans, strict=True):
         assert same_numbers(member.history, alone(plan, 10).history)
@@ -234,7 +234,7 @@ def test_a_move_that_one_run_cannot_make_is_made_in_none() -> None:
 def test_what_the_runs_are_includes_what_is_planned_and_what_hands_did() -> None:
     comparison = side_by_side({7: {"aux_loss_coef": 0.1}})
     before = comparison.plans
-    assert before[1].plan == (Event(7, {"aux_loss_coef": 0.1}),)
+    assert before[1].events == (Event(7, {"aux_loss_coef": 0.1}),)
     advance(comparison, 10)
     assert comparison.plans == before
     again = Comparison(comparison.plans)

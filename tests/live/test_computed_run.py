@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.config.presets import PRESETS
-from moe_sim.live.computed_run import ComputedRun, shared_run
+from moe_sim.live.computed_run import ComputedRun
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners.runner import LocalRunner
+from moe_sim.live.shared_runs import SharedRuns
 from tests.support.inspecting import small_config
 
 PLAN = (Event(12, {"aux_loss_coef": 0.2}), Event(30, {"top_k": 2}))
@@ -33,6 +34,12 @@ def steps_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return done
 
 
+@pytest.fixture
+def shared() -> SharedRuns:
+    """What the viewers of a test share."""
+    return SharedRuns()
+
+
 def alone(config: RunConfig, moves: dict[int, dict[str, Any]], steps: int) -> History:
     """A trainer of its own, with the knobs moved after so many steps."""
     trainer = Trainer(config)
@@ -47,8 +54,8 @@ def assert_same_numbers(one: History, other: History) -> None:
     assert one.to_frame().equals(other.to_frame())
 
 
-def test_many_viewers_of_a_run_cost_as_much_as_one(steps_computed: list[int]) -> None:
-    runs = [LiveRun(small_config(), PLAN) for _ in range(10)]
+def test_many_viewers_of_a_run_cost_as_much_as_one(steps_computed: list[int], shared: SharedRuns) -> None:
+    runs = [LiveRun(small_config(), PLAN, runs=shared) for _ in range(10)]
     for run in runs:
         run.advance_by(40)
     assert len(steps_computed) == 40
@@ -57,8 +64,8 @@ def test_many_viewers_of_a_run_cost_as_much_as_one(steps_computed: list[int]) ->
         assert_same_numbers(run.history, expected)
 
 
-def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own() -> None:
-    first, second = LiveRun(small_config(), PLAN), LiveRun(small_config(), PLAN)
+def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own(shared: SharedRuns) -> None:
+    first, second = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(), PLAN, runs=shared)
     first.advance_by(35)
     assert (second.state, second.steps_done, len(second.history), second.history.events) == ("ready", 0, 0, ())
     second.advance_by(20)
@@ -70,23 +77,23 @@ def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own() -> None:
     assert second.history.to_frame().equals(first.history.to_frame()[:20])
 
 
-def test_runs_that_differ_share_nothing() -> None:
+def test_runs_that_differ_share_nothing(shared: SharedRuns) -> None:
     configs = [small_config(), small_config(seed=1), small_config(aux_loss_coef=0.1)]
-    runs = [LiveRun(config, plan) for config in configs for plan in ((), PLAN)]
+    runs = [LiveRun(config, plan, runs=shared) for config in configs for plan in ((), PLAN)]
     assert len({id(run._computed) for run in runs}) == 6
 
 
-def test_nobody_takes_a_run_for_their_own_from_whoever_has_just_come() -> None:
-    first, newcomer = LiveRun(small_config()), LiveRun(small_config(seed=1))
-    computed = shared_run(small_config(), (), newcomer)
+def test_nobody_takes_a_run_for_their_own_from_whoever_has_just_come(shared: SharedRuns) -> None:
+    first, newcomer = LiveRun(small_config(), runs=shared), LiveRun(small_config(seed=1), runs=shared)
+    computed = shared.follow(small_config(), (), newcomer)
     first.update(aux_loss_coef=0.3)
     assert computed.is_shared
     assert computed.history.events == ()
 
 
 @pytest.mark.parametrize("own_step", [0, 7, 13, 25, 40])
-def test_the_first_knob_moved_by_hand_branches_off(own_step: int) -> None:
-    run, other = LiveRun(small_config(), PLAN), LiveRun(small_config(), PLAN)
+def test_the_first_knob_moved_by_hand_branches_off(own_step: int, shared: SharedRuns) -> None:
+    run, other = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(), PLAN, runs=shared)
     other.advance_by(40)
     run.advance_by(own_step)
     run.update(z_loss_coef=0.5)
@@ -99,19 +106,21 @@ def test_the_first_knob_moved_by_hand_branches_off(own_step: int) -> None:
     assert run.history.events != other.history.events
 
 
-def test_whoever_is_alone_keeps_the_computation_when_a_knob_moves(steps_computed: list[int]) -> None:
-    run = LiveRun(small_config())
+def test_whoever_is_alone_keeps_the_computation_when_a_knob_moves(
+    steps_computed: list[int], shared: SharedRuns
+) -> None:
+    run = LiveRun(small_config(), runs=shared)
     run.advance_by(30)
     run.update(aux_loss_coef=0.1)
     run.advance_by(10)
     assert len(steps_computed) == 40
-    newcomer = LiveRun(small_config())
+    newcomer = LiveRun(small_config(), runs=shared)
     newcomer.advance_by(5)
     assert newcomer.config.aux_loss_coef == 0
 
 
-def test_a_branch_from_a_copy_kept_on_the_way_does_little_again(steps_computed: list[int]) -> None:
-    leader, run = LiveRun(small_config()), LiveRun(small_config())
+def test_a_branch_from_a_copy_kept_on_the_way_does_little_again(steps_computed: list[int], shared: SharedRuns) -> None:
+    leader, run = LiveRun(small_config(), runs=shared), LiveRun(small_config(), runs=shared)
     leader.advance_by(350)
     run.advance_by(210)
     run.update(aux_loss_coef=0.1)
@@ -125,7 +134,8 @@ def test_a_branch_from_a_copy_kept_on_the_way_does_little_again(steps_computed: 
 @given(data=st.data())
 def test_whatever_viewers_do_each_sees_the_run_that_a_trainer_alone_gives(data: st.DataObject) -> None:
     plan = PRESETS["too-late"].plan if data.draw(st.booleans()) else PLAN
-    runs = [LiveRun(small_config(seed=9), plan) for _ in range(3)]
+    shared = SharedRuns()
+    runs = [LiveRun(small_config(seed=9), plan, runs=shared) for _ in range(3)]
     for _ in range(data.draw(st.integers(2, 8))):
         run = data.draw(st.sampled_from(runs))
         if data.draw(st.booleans()):
@@ -140,8 +150,8 @@ def test_whatever_viewers_do_each_sees_the_run_that_a_trainer_alone_gives(data: 
         assert_same_numbers(run.history, alone(small_config(seed=9), moves, run.steps_done))
 
 
-def test_the_map_is_that_of_the_viewers_own_step() -> None:
-    first, second = LiveRun(RunConfig()), LiveRun(RunConfig())
+def test_the_map_is_that_of_the_viewers_own_step(shared: SharedRuns) -> None:
+    first, second = LiveRun(RunConfig(), runs=shared), LiveRun(RunConfig(), runs=shared)
     first.advance_by(60)
     second.advance_by(40)
     trainer = Trainer(RunConfig())
@@ -153,18 +163,18 @@ def test_the_map_is_that_of_the_viewers_own_step() -> None:
     assert first.probe.step == 60
 
 
-def test_step_by_step_at_the_start_every_map_is_there_even_behind_others() -> None:
-    LiveRun(small_config())  # gone at once
-    ahead, run = LiveRun(small_config()), LiveRun(small_config())
+def test_step_by_step_at_the_start_every_map_is_there_even_behind_others(shared: SharedRuns) -> None:
+    LiveRun(small_config(), runs=shared)  # gone at once
+    ahead, run = LiveRun(small_config(), runs=shared), LiveRun(small_config(), runs=shared)
     ahead.advance_by(100)
     for step in range(1, 31):
         run.advance_by(1)
         assert run.probe.step == step
 
 
-def test_a_follower_diverges_where_the_leader_did_and_not_before() -> None:
+def test_a_follower_diverges_where_the_leader_did_and_not_before(shared: SharedRuns) -> None:
     config = RunConfig(learning_rate=1000, num_experts=4)
-    first, second = LiveRun(config), LiveRun(config)
+    first, second = LiveRun(config, runs=shared), LiveRun(config, runs=shared)
     first.advance_by(60)
     assert first.state == "diverged"
     assert second.state == "ready"
@@ -173,12 +183,12 @@ def test_a_follower_diverges_where_the_leader_did_and_not_before() -> None:
     assert_same_numbers(first.history, second.history)
 
 
-def test_what_nobody_follows_any_more_is_let_go() -> None:
-    runs = [LiveRun(small_config()) for _ in range(2)]
+def test_what_nobody_follows_any_more_is_let_go(shared: SharedRuns) -> None:
+    runs = [LiveRun(small_config(), runs=shared) for _ in range(2)]
     assert runs[0]._computed is runs[1]._computed
     runs[0].advance_by(5)
     runs.clear()
-    fresh = LiveRun(small_config())
+    fresh = LiveRun(small_config(), runs=shared)
     assert fresh.history.events == ()
     assert len(fresh._computed.history) == 0
 

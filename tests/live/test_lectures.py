@@ -8,7 +8,7 @@ import pytest
 
 from moe_sim import RunConfig
 from moe_sim.live import lectures
-from moe_sim.live.lectures import Lectures, shared_lectures
+from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 
 
@@ -73,7 +73,3 @@ def test_many_may_begin_at_once(runs: list[LiveRun]) -> None:
         thread.join()
     assert len(set(ids)) == 200
     assert all(all_of_them.get(lecture_id) is runs[0] for lecture_id in ids)
-
-
-def test_the_process_has_one_list_of_lectures() -> None:
-    assert shared_lectures() is shared_lectures()

@@ -13,10 +13,11 @@ from moe_sim import PRESETS, Event, RunConfig, Trainer
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.live import background_run
 from moe_sim.live import scheduler as scheduler_module
+from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import FORGET_AFTER, Scheduler
 from moe_sim.server.messages import encode
-from moe_sim.server.stream import messages
+from moe_sim.server.stream import LiveStream
 from tests.support.asynchronous import run_to_end
 from tests.support.inspecting import eventually, small_config, trainer_of, weights
 
@@ -235,7 +236,7 @@ def test_a_forgotten_run_ends_its_streams(scheduler: Scheduler) -> None:
     scheduler.remove(run)
 
     async def watch() -> list[object]:
-        return [message async for message in messages(run, 0)]
+        return [message async for message in LiveStream(lambda _: run, Lectures()).messages(run, 0)]
 
     assert [event.event for event in run_to_end(watch)] == ["gone"]
 

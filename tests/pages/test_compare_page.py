@@ -15,7 +15,7 @@ from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_plan import RunPlan, difference_in_words
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.comparison import Comparison
-from moe_sim.live.scheduler import shared_scheduler
+from moe_sim.server.server import Server
 from pages.dashboard import comparison_board
 from pages.visitor.comparison import ComparisonSession
 from tests.support.apps import address, button, opened, press, run_of, session_of, settled, turned_to
@@ -24,9 +24,9 @@ from tests.support.comparing import steps_of
 SMALL = {"num_experts": "4", "batch_tokens": "64", "expert_hidden_size": "8"}
 
 
-def comparing(**query: str) -> AppTest:
+def comparing(*, server: Server | None = None, **query: str) -> AppTest:
     """The Compare page as a visitor with that link sees it."""
-    return turned_to(opened(**query), "compare")
+    return turned_to(opened(server=server, **query), "compare")
 
 
 def comparison_session_of(app: AppTest) -> ComparisonSession:
@@ -101,9 +101,9 @@ def test_the_page_opens_with_the_run_beside_the_same_with_a_balancing_loss(app: 
         RunConfig(seed=5, aux_loss_coef=0.03),
     ]
     assert (comparison.state, comparison.steps_done) == ("ready", 0)
-    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0.03).")
+    assert difference(app).startswith("A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03.")
     assert not app.warning
-    assert shared_scheduler().get(comparison.id) is comparison
+    assert session_of(app).server.scheduler.get(comparison.id) is comparison
 
 
 def test_a_run_with_a_balancing_loss_is_compared_with_none() -> None:
@@ -174,17 +174,19 @@ def test_a_knob_moved_now_acts_on_the_run_going_on_and_stands_in_the_link() -> N
     assert [member.config.aux_loss_coef for member in comparison.members] == [0, 1]
     assert [member.history.events for member in comparison.members] == [(), (Event(7, {"aux_loss_coef": 1.0}),)]
     assert address(app)["b"] == "0:aux_loss_coef=0.03;7:aux_loss_coef=1"
-    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0.03, from step 7 on 1).")
+    assert difference(app).startswith(
+        "A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03, then 1 from step 7."
+    )
     assert variants_of(comparing(**address(app))) == variants_of(app)
 
 
 def test_what_differs_can_be_given_back() -> None:
     app = comparing(**SMALL, b="0:aux_loss_coef=0.1;5:top_k=2;9:aux_loss_coef=1")
     click(app, "departs-B-aux_loss_coef")
-    assert difference(app).startswith("A and B differ only in top_k (1 against 1, from step 5 on 2).")
+    assert difference(app).startswith("A and B differ only in top_k. A: k = 1. B: k = 1, then 2 from step 5.")
     click(app, "departs-B-top_k")
     assert variants_of(app)[1] == variants_of(app)[0]
-    assert "do not differ" in difference(app)
+    assert "are identical" in difference(app)
     assert address(app)["b"] == ""
     assert variants_of(comparing(**address(app))) == variants_of(app)
 
@@ -207,7 +209,7 @@ def test_what_a_run_cannot_be_gets_a_sentence_and_changes_nothing(key: str) -> N
     click(app, key)
     assert "needs a Top-k (top_k) of 2 or more" in app.warning[0].value
     assert comparison_of(app) is before
-    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0.03).")
+    assert difference(app).startswith("A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03.")
 
 
 def test_runs_are_added_up_to_four_and_left_out_down_to_two() -> None:
@@ -253,7 +255,9 @@ def test_a_branch_begins_beside_the_live_run_as_it_was() -> None:
         assert member.history.to_frame()[:20].equals(kept)
     assert first.history.events == run.history.events
     assert other.history.events == (*run.history.events, Event(20, {"aux_loss_coef": 0.1}))
-    assert difference(app).startswith("A and B differ only in aux_loss_coef (0 against 0, from step 20 on 0.1).")
+    assert difference(app).startswith(
+        "A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.1 from step 20."
+    )
     assert len(run.history) == 30
     settled(app)
     assert (address(app)["events"], address(app)["b"]) == ("12:capacity_factor=1.5", "20:aux_loss_coef=0.1")
@@ -272,7 +276,7 @@ def test_the_live_run_can_be_taken_as_the_first_one() -> None:
     settled(app)
     press(app, "Take the Live run as A")
     assert [plan.course("top_k") for plan in variants_of(app)] == [((0, 2),)] * 2
-    assert "do not differ" in difference(app)
+    assert "are identical" in difference(app)
 
 
 def test_a_link_opens_the_comparison_that_it_describes_and_writes_it_again() -> None:
@@ -343,7 +347,7 @@ def test_the_live_run_and_the_comparison_are_apart_and_outlive_each_others_pages
 def test_who_watches_a_lecture_can_compare_it_with_what_they_like() -> None:
     leader = session_of(opened(**SMALL, seed="7"))
     leader.run.advance_by(6)
-    app = comparing(follow=leader.begin_lecture())
+    app = comparing(server=leader.server, follow=leader.begin_lecture())
     assert run_of(app) is leader.run
     assert variants_of(app)[0].config == leader.run.config
     pick(app, "B", "top_k", 2)
@@ -394,7 +398,7 @@ def test_the_board_is_obeyed_in_what_it_may_ask_and_no_further() -> None:
     assert comparison.run.plans == before.plans
     assert (steps_of(comparison.run), comparison.run.rate) == ([0, 0], 5)
     forgotten = comparison.run
-    shared_scheduler().remove(forgotten)
+    session_of(app).server.scheduler.remove(forgotten)
     comparison.command({"name": "lost", "run_id": forgotten.id})
     assert comparison.run is not forgotten
     settled(app)

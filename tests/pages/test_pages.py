@@ -25,7 +25,6 @@ from moe_sim.teaching.level import LEVELS
 from moe_sim.teaching.loss_anatomy import EXAMPLES, Example, dissect
 from moe_sim.teaching.terms.catalogue import TERMS
 from pages.dashboard import run_board
-from pages.visitor import session as session_module
 from pages.visitor.commands import obey
 from pages.visitor.view import HIDEABLE
 from tests.support.apps import address, button, controls, opened, press, run_of, session_of, settled, turned_to, widget
@@ -588,7 +587,7 @@ def test_a_link_can_start_the_run_by_itself() -> None:
 def test_whoever_watches_a_lecture_controls_nothing() -> None:
     leader = session_of(opened(num_experts="3"))
     lecture = leader.begin_lecture()
-    app = opened(follow=lecture, level="expert")
+    app = opened(server=leader.server, follow=lecture, level="expert")
     assert run_of(app) is leader.run
     assert not controls(app)
     assert not any(str(one.key).startswith("preset-") for one in app.button)
@@ -607,7 +606,7 @@ def test_whoever_watches_a_lecture_controls_nothing() -> None:
 def test_whoever_watches_a_lecture_sees_the_run_that_it_shows_now() -> None:
     leading = opened()
     leader = session_of(leading)
-    app = opened(follow=leader.begin_lecture())
+    app = opened(server=leader.server, follow=leader.begin_lecture())
     widget(leading, "num_experts").set_value(16)
     settled(leading)
     assert run_of(settled(app)) is leader.run
@@ -619,7 +618,7 @@ def test_branching_off_a_lecture_gives_a_run_of_ones_own_at_the_same_step() -> N
     leader.run.advance_by(4)
     leader.run.update(aux_loss_coef=0.3)
     leader.run.advance_by(4)
-    app = opened(follow=leader.begin_lecture())
+    app = opened(server=leader.server, follow=leader.begin_lecture())
     press(app, "Branch off from here")
     mine = run_of(app)
     assert mine is not leader.run
@@ -648,11 +647,10 @@ def test_an_unknown_lecture_gets_a_notice_and_a_run_of_ones_own() -> None:
     assert "follow" not in address(app)
 
 
-def test_when_a_lecture_ends_its_watchers_go_on_with_a_run_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_a_lecture_ends_its_watchers_go_on_with_a_run_of_their_own() -> None:
     leader = session_of(opened(num_experts="3"))
-    app = opened(follow=leader.begin_lecture())
-    own = Lectures()
-    monkeypatch.setattr(session_module, "shared_lectures", lambda: own)
+    app = opened(server=leader.server, follow=leader.begin_lecture())
+    leader.server.lectures = Lectures()
     settled(app)
     assert "The lecture is over." in app.warning[0].value
     assert run_of(app) is not leader.run

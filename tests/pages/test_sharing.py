@@ -18,10 +18,11 @@ from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.config.codec import MOST_EVENTS
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.to_json import run_to_json
-from moe_sim.live.lectures import shared_lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.slides import LONGEST_LINK, slide_endpoint
 from pages.sidebar import sharing
+from pages.visitor import address
+from pages.visitor.commands import obey
 from pages.visitor.view import HIDEABLE, View, view_from_query
 from tests.live.test_branching import MOVES, PLAN, advance, assert_same, handled
 from tests.support.apps import controls, opened, press, run_of, session_of, settled
@@ -58,14 +59,14 @@ def test_a_link_leads_to_the_page_as_the_visitor_reaches_it(
     url: str | None, base: str, path: str, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = SimpleNamespace(context=SimpleNamespace(url=url), get_option={"server.baseUrlPath": base}.get)
-    monkeypatch.setattr(sharing, "st", here)
-    assert sharing.address(path, {"seed": "7"}) == link
+    monkeypatch.setattr(address, "st", here)
+    assert address.address(path, {"seed": "7"}) == link
 
 
 def test_whatever_is_in_a_query_comes_out_of_the_link_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "st", SimpleNamespace(context=SimpleNamespace(url=None), get_option=lambda name: ""))
+    monkeypatch.setattr(address, "st", SimpleNamespace(context=SimpleNamespace(url=None), get_option=lambda name: ""))
     query = {"events": "5:top_k=2;8:aux_loss_coef=0.1", "hide": "seed,tabs", "odd": '&=#?+% "<script>α'}
-    link = sharing.address("", query)
+    link = address.address("", query)
     assert query_of(link) == query
     assert "events=5:top_k=2;8:aux_loss_coef=0.1" in link
     assert not set(' "<>α') & set(link)
@@ -137,8 +138,8 @@ def test_starting_a_lecture_gives_a_link_by_which_others_watch() -> None:
     link = app.code[-1].value
     assert query_of(link) == {"follow": session.lecture}
     assert session.lecture is not None
-    assert shared_lectures().get(session.lecture) is session.run
-    assert run_of(opened(**query_of(link))) is session.run
+    assert session.server.lectures.get(session.lecture) is session.run
+    assert run_of(opened(server=session.server, **query_of(link))) is session.run
     assert session.begin_lecture() == session.lecture
 
 
@@ -174,7 +175,7 @@ def test_a_loaded_run_is_shown_as_it_was_and_reset_trains_it_anew(original: Live
     session.change(aux_loss_coef=3.0)
     settled(app)
     assert session.run.config == original.config
-    session.command({"name": "reset"})
+    obey(session, {"name": "reset"})
     assert not session.run.is_recorded
     assert session.run.start_config == original.history.initial_config
     again = advance(LiveRun(session.run.start_config, session.run.plan), len(original.history))

@@ -15,7 +15,8 @@ from streamlit.testing.v1 import AppTest
 from moe_sim import KNOBS, RunConfig
 from moe_sim.config.codec import from_query
 from moe_sim.config.errors import InvalidInput
-from moe_sim.sweep import queue as desk_module
+from moe_sim.config.settings import Settings
+from moe_sim.server.server import Server
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import engine_named
 from moe_sim.sweep.gallery import GRID, gallery
@@ -24,11 +25,11 @@ from moe_sim.sweep.measures import axes_of
 from moe_sim.sweep.queue import Limits, SweepQueue
 from moe_sim.sweep.table import frame_to_rows, rows_to_frame, table_bytes
 from moe_sim.sweep.wording import command_of
-from pages.sweeps import form, my_sweeps, progress
 from pages.sweeps.my_sweeps import MySweeps
 from pages.sweeps.table import link_to
 from pages.sweeps.upload import opened_table
 from pages.sweeps.views import VIEWS
+from pages.visitor import hosting
 from tests.support.sweep_rows import ALPHAS, row_of, table
 
 FRAME = Path(__file__).resolve().parents[2] / "pages" / "frame.py"
@@ -36,13 +37,18 @@ LIMITS = Limits(runs=100, steps=40_000)
 
 
 @pytest.fixture(autouse=True)
-def queue(monkeypatch: pytest.MonkeyPatch) -> Iterator[SweepQueue]:
-    """A queue that computes in this process."""
-    queue = SweepQueue(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
-    for module in (form, my_sweeps, progress):
-        monkeypatch.setattr(module, "shared_sweep_queue", lambda: queue)
-    yield queue
-    queue.stop()
+def server() -> Iterator[Server]:
+    """A server whose sweep queue computes in this process."""
+    server = Server(Settings(workers=0))
+    server.sweeps = SweepQueue(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
+    hosting.install(server)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def queue(server: Server) -> SweepQueue:
+    return server.sweeps
 
 
 def opened(**query: str) -> AppTest:
@@ -298,7 +304,3 @@ def test_the_link_of_a_row_opens_the_very_run() -> None:
         assert from_query(query) == (config, [])
         assert query["autoplay"] == "1"
         assert set(KNOBS) <= set(query)
-
-
-def test_the_desk_of_the_process_is_one() -> None:
-    assert desk_module.shared_sweep_queue() is desk_module.shared_sweep_queue()

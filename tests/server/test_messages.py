@@ -19,11 +19,12 @@ from moe_sim.config.run_plan import RunPlan, difference_in_words
 from moe_sim.diagnosis.deaths import deaths, in_words
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
+from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server import stream as stream_module
 from moe_sim.server.messages import encode_comparison
 from moe_sim.server.slides import scene_of, slide_endpoint
-from moe_sim.server.stream import live_endpoint, messages
+from moe_sim.server.stream import LiveStream
 from tests.support.asynchronous import run_to_end
 from tests.support.client import Client
 from tests.support.comparing import advance, side_by_side
@@ -157,8 +158,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stream that does not let one wait."""
     monkeypatch.setattr(stream_module, "INTERVAL", 0.02)
     monkeypatch.setattr(stream_module, "TICK", 0.005)
-    yield
-    stream_module._encodings.clear()
 
 
 @pytest.mark.usefixtures("quick")
@@ -166,7 +165,7 @@ def test_the_stream_tells_the_rest_of_a_step_that_it_looked_into() -> None:
     comparison = advance(side_by_side({}), 4)
 
     async def story() -> None:
-        stream = messages(comparison, 0)
+        stream = LiveStream(lambda _: comparison, Lectures()).messages(comparison, 0)
 
         async def told() -> list[int]:
             message = json.loads(str((await asyncio.wait_for(anext(stream), 5)).data))
@@ -189,7 +188,7 @@ def test_a_knob_moved_in_any_run_is_told_at_once() -> None:
     comparison = advance(side_by_side({}), 4)
 
     async def story() -> None:
-        stream: AsyncIterator[Any] = messages(comparison, 4)
+        stream: AsyncIterator[Any] = LiveStream(lambda _: comparison, Lectures()).messages(comparison, 4)
         await asyncio.wait_for(anext(stream), 5)
         comparison.update(1, aux_loss_coef=0.1)
         message = json.loads(str((await asyncio.wait_for(anext(stream), 5)).data))
@@ -209,7 +208,7 @@ def fetch(run: BackgroundRun | None, *paths: str) -> list[httpx.Response]:
     app = Starlette(
         routes=[
             Route("/slide/{run_id}/{name}", slide_endpoint(find)),
-            Route("/live/{run_id}", live_endpoint(find)),
+            Route("/live/{run_id}", LiveStream(find, Lectures()).endpoint),
         ]
     )
 

@@ -20,11 +20,11 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.markers import markers
 from moe_sim.history.series import recent_mean, signals, smoothed_imbalance
-from moe_sim.live.lectures import shared_lectures
+from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server import stream as stream_module
 from moe_sim.server.messages import ALL_PARTS, LETTERS, encode
-from moe_sim.server.stream import live_endpoint, messages
+from moe_sim.server.stream import LiveStream
 from moe_sim.teaching.other_names import METRICS
 from tests.support.asynchronous import run_to_end
 from tests.support.client import Client
@@ -144,7 +144,7 @@ def test_tiles_are_in_thousandths_and_follow_the_thresholds(crowded: LiveRun) ->
 
 def test_knobs_that_the_page_draws_by_are_told_as_they_are(crowded: LiveRun) -> None:
     assert read(crowded).latest["live"] == {
-        "top_k": 2, "capacity_factor": 0.5, "balancing": "bias", "aux_loss_coef": 0, "frozen": False,
+        "top_k": 2, "capacity_factor": 0.5, "capacity": 32, "balancing": "bias", "aux_loss_coef": 0, "frozen": False,
     }  # fmt: skip
 
 
@@ -283,8 +283,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stream that does not let one wait."""
     monkeypatch.setattr(stream_module, "INTERVAL", 0.02)
     monkeypatch.setattr(stream_module, "TICK", 0.005)
-    yield
-    stream_module._encodings.clear()
 
 
 async def next_message(stream: AsyncIterator[Any]) -> dict[str, Any]:
@@ -302,7 +300,7 @@ def watch(run: LiveRun, story: Callable[[AsyncIterator[Any]], Any], start: int =
     """Let `story` listen to the stream of a run."""
 
     async def listen() -> None:
-        stream = messages(run, start)
+        stream = LiveStream(lambda _: run, Lectures()).messages(run, start)
         await story(stream)
         await stream.aclose()  # type: ignore[attr-defined]
 
@@ -416,7 +414,7 @@ def test_markers_that_no_longer_change_are_not_told_again() -> None:
 
 
 def test_an_unknown_run_is_not_found() -> None:
-    app = Starlette(routes=[Route("/live/{run_id}", live_endpoint(lambda _: None))])
+    app = Starlette(routes=[Route("/live/{run_id}", LiveStream(lambda _: None, Lectures()).endpoint)])
 
     async def ask() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
@@ -431,24 +429,25 @@ def test_a_lecture_that_begins_is_told_to_whoever_waits_for_a_place() -> None:
 
     async def listen() -> list[list[str]]:
         told = []
-        async with aclosing(messages(run, 0)) as stream:
+        async with aclosing(LiveStream(lambda _: run, lectures).messages(run, 0)) as stream:
             for _ in range(2):
                 message = await asyncio.wait_for(anext(stream), 10)
                 told.append(json.loads(message.data)["lectures"])
                 shown.touch()
-                ids.append(shared_lectures().begin(shown))
+                ids.append(lectures.begin(shown))
         return told
 
     ids: list[str] = []
+    lectures = Lectures()
     before, after = run_to_end(listen)
     assert ids[0] in after
     assert ids[0] not in before
 
 
 def test_who_reads_nothing_is_no_viewer_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_module, "UNREAD", 0.2)
+    monkeypatch.setattr(stream_module, "SEND_TIMEOUT", 0.2)
     run = LiveRun(small_config())
-    app = Starlette(routes=[Route("/live/{run_id}", live_endpoint(lambda _: run))])
+    app = Starlette(routes=[Route("/live/{run_id}", LiveStream(lambda _: run, Lectures()).endpoint)])
     scope = {"type": "http", "method": "GET", "path": f"/live/{run.id}", "query_string": b"", "headers": []}
     sent = []
 

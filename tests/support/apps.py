@@ -8,14 +8,18 @@ from streamlit.testing.v1 import AppTest
 
 from moe_sim import KNOBS
 from moe_sim.config.knobs import THRESHOLDS
+from moe_sim.config.settings import Settings
 from moe_sim.live.live_run import LiveRun
+from moe_sim.server.server import Server
+from pages.visitor import hosting
 from pages.visitor.session import Session
 
 FRAME = Path(__file__).resolve().parents[2] / "pages" / "frame.py"
 
 
-def opened(**query: str) -> AppTest:
-    """The app as a visitor with that link sees it."""
+def opened(*, server: Server | None = None, **query: str) -> AppTest:
+    """The app as a visitor with that link sees it, on a server of its own unless one is given."""
+    hosting.install(server or Server(Settings(workers=0)))
     app = AppTest.from_file(str(FRAME), default_timeout=60)
     for name, value in query.items():
         app.query_params[name] = value

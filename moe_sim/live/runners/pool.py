@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import itertools
 import logging
 import math
@@ -15,7 +14,6 @@ import weakref
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +29,12 @@ START_DELAY = 2.0
 """Seconds that the first visitor's page has to itself before the processes load torch."""
 START_AGAIN = 10.0
 """Seconds between two attempts to start processes."""
-MOST_WORKERS = 4
-"""Processes at most, unless the environment says otherwise: each takes some 170 MB."""
 BOOT = (
     "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); getattr(os, 'nice', int)(5); "
     "time.sleep(float(sys.argv[1])); from moe_sim.live.runners.worker import main; main()"
 )
 """What a process does: leaves Ctrl-C to the server, lets the page come first, waits, and only then loads torch."""
 _ROOT = Path(__file__).resolve().parents[3]
-_numbers = itertools.count()
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +53,8 @@ class WorkerProcess:
             delay: seconds before it loads anything.
         """
         self.number = number
+        self.run_numbers = itertools.count()
+        """Each run that it computes gets the next one."""
         self.handles: weakref.WeakSet[RemoteRunner] = weakref.WeakSet()
         """What it computes."""
         self.ready = False
@@ -167,7 +164,7 @@ class RemoteRunner:
     """A run being computed in a worker process."""
 
     def __init__(self, worker: WorkerProcess, name: str, **request: Any) -> None:
-        self._worker, self._number = worker, next(_numbers)
+        self._worker, self._number = worker, next(worker.run_numbers)
         self.worker = worker.number
         self.steps_done = 0
         self.used_at = time.monotonic()
@@ -202,13 +199,11 @@ class Pool:
         self._workers: list[WorkerProcess] = []
         self._started_at = -math.inf
         self._changing = threading.Lock()
-        atexit.register(self.stop)
 
-    def use(self, count: int | None = None) -> None:
-        """Have so many processes, as soon as a run is asked for; by default as many as `MOE_SIM_WORKERS` says, or the
-        machine has cores. Until they answer, and with none, runs are computed in this process."""
-        usual = min(os.cpu_count() or 1, MOST_WORKERS)
-        self._count = int(os.environ.get("MOE_SIM_WORKERS", usual)) if count is None else count
+    def use(self, count: int) -> None:
+        """Use `count` processes, started with the first run. Until they answer, and with 0, runs are computed in this
+        process."""
+        self._count = count
 
     @property
     def processes(self) -> tuple[WorkerProcess, ...]:
@@ -246,9 +241,3 @@ class Pool:
                 gone.stop()
             numbers = set(range(1, self._count + 1)) - {worker.number for worker in alive}
             self._workers = alive + [WorkerProcess(number, delay) for number in sorted(numbers)]
-
-
-@lru_cache(maxsize=1)
-def shared_pool() -> Pool:
-    """The worker processes of this server; none unless `use` asks for them."""
-    return Pool()

@@ -11,10 +11,10 @@ import psutil
 import pytest
 
 from moe_sim import Event
-from moe_sim.live import computed_run
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners import pool
 from moe_sim.live.runners.pool import Pool, RemoteRunner
+from moe_sim.live.shared_runs import SharedRuns
 from tests.live.test_computed_run import alone, assert_same_numbers
 from tests.support.inspecting import eventually, small_config
 
@@ -39,11 +39,15 @@ def two_processes() -> Iterator[Pool]:
 
 
 @pytest.fixture
-def workers(two_processes: Pool, monkeypatch: pytest.MonkeyPatch) -> Pool:
+def workers(two_processes: Pool) -> Pool:
     """The pool that runs of this test are computed by."""
-    monkeypatch.setattr(computed_run, "shared_pool", lambda: two_processes)
     assert eventually(lambda: len(two_processes.processes) == 2, seconds=60)
     return two_processes
+
+
+@pytest.fixture
+def shared(workers: Pool) -> SharedRuns:
+    return SharedRuns(workers)
 
 
 def computed_by(run: LiveRun) -> RemoteRunner:
@@ -52,10 +56,9 @@ def computed_by(run: LiveRun) -> RemoteRunner:
     return runner
 
 
-@pytest.mark.usefixtures("workers")
 @pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"router_noise": "gaussian", "balancing": "bias"}])
-def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict[str, Any]) -> None:
-    run = LiveRun(small_config(**knobs), PLAN)
+def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict[str, Any], shared: SharedRuns) -> None:
+    run = LiveRun(small_config(**knobs), PLAN, runs=shared)
     assert run.worker > 0
     run.advance_by(25)
     run.update(z_loss_coef=0.5)
@@ -64,16 +67,14 @@ def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict
     assert run.probe.step == 40
 
 
-@pytest.mark.usefixtures("workers")
-def test_runs_are_spread_over_the_processes_and_share_what_is_the_same() -> None:
-    runs = [LiveRun(small_config(seed=seed)) for seed in range(6)]
+def test_runs_are_spread_over_the_processes_and_share_what_is_the_same(shared: SharedRuns) -> None:
+    runs = [LiveRun(small_config(seed=seed), runs=shared) for seed in range(6)]
     assert sorted(run.worker for run in runs) == [1, 1, 1, 2, 2, 2]
-    assert LiveRun(small_config(seed=3))._computed is runs[3]._computed
+    assert LiveRun(small_config(seed=3), runs=shared)._computed is runs[3]._computed
 
 
-@pytest.mark.usefixtures("workers")
-def test_a_viewer_who_moves_a_knob_goes_on_in_the_same_process_from_a_copy() -> None:
-    leader, run = LiveRun(small_config(), PLAN), LiveRun(small_config(), PLAN)
+def test_a_viewer_who_moves_a_knob_goes_on_in_the_same_process_from_a_copy(shared: SharedRuns) -> None:
+    leader, run = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(), PLAN, runs=shared)
     leader.advance_by(120)
     run.advance_by(105)
     run.update(z_loss_coef=0.5)
@@ -82,8 +83,8 @@ def test_a_viewer_who_moves_a_knob_goes_on_in_the_same_process_from_a_copy() -> 
     assert_same_numbers(run.history, alone(small_config(), {**MOVES, 105: {"z_loss_coef": 0.5}}, 115))
 
 
-def test_a_killed_process_costs_no_run_its_numbers_and_another_one_comes(workers: Pool) -> None:
-    run, hands = LiveRun(small_config(), PLAN), LiveRun(small_config(seed=2))
+def test_a_killed_process_costs_no_run_its_numbers_and_another_one_comes(workers: Pool, shared: SharedRuns) -> None:
+    run, hands = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(seed=2), runs=shared)
     run.advance_by(20)
     hands.advance_by(20)
     hands.update(aux_loss_coef=0.4)
@@ -95,12 +96,12 @@ def test_a_killed_process_costs_no_run_its_numbers_and_another_one_comes(workers
     assert_same_numbers(run.history, alone(small_config(), MOVES, 40))
     both = {20: {"aux_loss_coef": 0.4, "z_loss_coef": 0.1}}
     assert_same_numbers(hands.history, alone(small_config(seed=2), both, 40))
-    LiveRun(small_config(seed=5))
+    LiveRun(small_config(seed=5), runs=shared)
     assert eventually(lambda: len(workers.processes) == 2, seconds=60)
 
 
-def test_an_error_in_a_process_ends_that_run_only(workers: Pool) -> None:
-    broken, sound = LiveRun(small_config(seed=1)), LiveRun(small_config(seed=2))
+def test_an_error_in_a_process_ends_that_run_only(workers: Pool, shared: SharedRuns) -> None:
+    broken, sound = LiveRun(small_config(seed=1), runs=shared), LiveRun(small_config(seed=2), runs=shared)
     computed_by(broken)._number = -1  # the process knows no such run
     broken.touch()
     broken.train()
@@ -111,20 +112,20 @@ def test_an_error_in_a_process_ends_that_run_only(workers: Pool) -> None:
     assert len(workers.processes) == 2
 
 
-def test_a_run_that_nobody_has_any_more_is_forgotten_by_its_process(workers: Pool) -> None:
+def test_a_run_that_nobody_has_any_more_is_forgotten_by_its_process(workers: Pool, shared: SharedRuns) -> None:
     for seed in range(30):
-        LiveRun(small_config(seed=seed)).advance_by(1)
+        LiveRun(small_config(seed=seed), runs=shared).advance_by(1)
     del seed
     assert sum(len(worker.handles) for worker in workers.processes) <= 2
 
 
-@pytest.mark.usefixtures("workers")
-def test_a_run_that_began_here_moves_to_a_process_while_it_is_young(monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(computed_run, "shared_pool", Pool)
-        young, old = LiveRun(small_config(), PLAN), LiveRun(small_config(seed=2))
-        young.advance_by(20)
-        old.advance_by(310)
+def test_a_run_that_began_here_moves_to_a_process_while_it_is_young(workers: Pool) -> None:
+    pool = Pool()
+    runs = SharedRuns(pool)
+    young, old = LiveRun(small_config(), PLAN, runs=runs), LiveRun(small_config(seed=2), runs=runs)
+    young.advance_by(20)
+    old.advance_by(310)
+    pool._workers = list(workers.processes)
     young.advance_by(20)
     old.advance_by(1)
     assert (young.worker > 0, old.worker) == (True, 0)

@@ -1,0 +1,108 @@
+"""What a host sets by environment variables: read and checked once, when the server or a command starts."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from moe_sim.config.errors import InvalidInput
+
+MOST_WORKERS = 4
+"""Default limit of worker processes: each takes about 170 MB."""
+
+
+def _source_list(text: str) -> str:
+    if not re.fullmatch(r"[\x21-\x2b\x2d-\x3a\x3c-\x7e]+( [\x21-\x2b\x2d-\x3a\x3c-\x7e]+)*", text):
+        raise PydanticCustomError("source_list", "addresses with spaces between them")
+    return text
+
+
+def _none_if_empty(text: str | None) -> str | None:
+    return text or None
+
+
+class Settings(BaseSettings):
+    """The settings of a server or command. Each field is an environment variable, `MOE_SIM_` and its name."""
+
+    model_config = SettingsConfigDict(env_prefix="MOE_SIM_", frozen=True, extra="ignore", populate_by_name=True)
+
+    log: Literal["text", "json"] = Field(
+        default="text",
+        description="`text`, or `json`: one object per line with time, level, logger, thread, message and exception",
+    )
+    frame_ancestors: Annotated[str, AfterValidator(_source_list)] = Field(
+        default="* file:",
+        description="sites that may embed the page in an iframe: a Content-Security-Policy source list, separated by "
+        "spaces",
+    )
+    workers: int = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, MOST_WORKERS),
+        ge=0,
+        description="worker processes that train, about 170 MB each. 0: the server process trains",
+        json_schema_extra={"default": f"one per core, at most {MOST_WORKERS}"},
+    )
+    runs: int = Field(
+        default=60,
+        ge=1,
+        description="different runs that train at once; later visitors wait in a queue",
+    )
+    sweep_runs: int = Field(default=1_000, ge=1, description="largest number of runs in a visitor's sweep")
+    sweep_steps: int = Field(default=600_000, ge=1, description="largest number of steps of all its runs together")
+    dask: Annotated[str | None, AfterValidator(_none_if_empty)] = Field(
+        default=None,
+        description="address of a Dask scheduler that computes the sweeps",
+        json_schema_extra={"default": "this machine"},
+    )
+    browser_path: str | None = Field(
+        default=None,
+        validation_alias="BROWSER_PATH",
+        description="the Chromium that `python -m moe_sim figures` uses",
+        json_schema_extra={"default": "the first on the PATH"},
+    )
+
+
+def read_settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        InvalidInput: with a sentence that names the variable and what it must be.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        variable = variable_of(str(first["loc"][0]))
+        raise InvalidInput(f"{variable} must be {_allowed(first)}, not {str(first['input'])[:40]!r}.") from None
+
+
+def _allowed(problem: ErrorDetails) -> str:
+    """The allowed values, as words that complete “… must be”."""
+    match problem["type"]:
+        case "source_list":
+            return problem["msg"]
+        case "literal_error":
+            return str(problem["ctx"]["expected"]).replace("'", "")
+    least = Settings.model_fields[str(problem["loc"][0])].metadata[0].ge
+    return f"a whole number of {least} or more"
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of a field."""
+    field = Settings.model_fields.get(name)
+    alias = field.validation_alias if field is not None else name
+    return str(alias) if alias else f"MOE_SIM_{name.upper()}"
+
+
+def settings_table() -> str:
+    """All settings as a Markdown table, for the README."""
+    lines = ["| variable | meaning | default |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        extra = field.json_schema_extra
+        default = extra["default"] if isinstance(extra, dict) else f"`{field.default}`"
+        lines.append(f"| `{variable_of(name)}` | {field.description} | {default} |")
+    return "\n".join(lines)

@@ -1,0 +1,46 @@
+"""What all visitors of one server share, made once in app.py and passed on."""
+
+from __future__ import annotations
+
+import atexit
+
+from moe_sim.config.settings import Settings
+from moe_sim.live.admission import Admission
+from moe_sim.live.lectures import Lectures
+from moe_sim.live.runners.pool import Pool
+from moe_sim.live.scheduler import Scheduler
+from moe_sim.live.shared_runs import SharedRuns
+from moe_sim.sweep.driver import Sweep
+from moe_sim.sweep.engines import default_engine
+from moe_sim.sweep.queue import Limits, SweepQueue
+
+
+class Server:
+    """Owns the worker processes, the scheduler, the sweep queue and the lectures.
+
+    Args:
+        settings: what the host has set.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.pool = Pool()
+        self.runs = SharedRuns(self.pool)
+        self.scheduler = Scheduler(Admission(settings.runs))
+        self.lectures = Lectures()
+        self.sweeps = SweepQueue(
+            lambda cells: Sweep(cells, default_engine(settings.dask)), Limits(settings.sweep_runs, settings.sweep_steps)
+        )
+        self.scheduler.start()
+        atexit.register(self.stop)  # a thread inside torch must not be running when the interpreter exits
+
+    def use_workers(self) -> None:
+        """Compute runs in worker processes, as many as the settings say."""
+        self.pool.use(self.settings.workers)
+
+    def stop(self) -> None:
+        """Cancel sweeps, stop training and end the worker processes. Blocks until that is done."""
+        atexit.unregister(self.stop)
+        self.sweeps.stop()
+        self.scheduler.stop()
+        self.pool.stop()
