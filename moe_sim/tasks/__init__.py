@@ -1,1 +1,1 @@
-"""What is learned: synthetic topics, or real text."""
+"""The tasks: synthetic topics and real text."""

@@ -15,6 +15,6 @@ TASKS: dict[str, Callable[[RunConfig, torch.Generator, torch.Generator], Task]] 
 
 
 def make_task(config: RunConfig) -> Task:
-    """The task of a run, from its configuration alone."""
+    """Creates the task of a run from its configuration."""
     random = generators(config.seed)
     return TASKS[config.task](config, random["task"], random["held_out"])

@@ -1,4 +1,4 @@
-"""What a task is, and how a run's randomness is split so that live knobs cannot disturb it."""
+"""The task interface, and the random streams of a run, which live knobs cannot disturb."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 from moe_sim.config.run_config import RunConfig
 
 STREAMS = ("task", "weights", "data", "noise", "held_out", "evaluation")
-"""The independent sources of randomness of a run."""
+"""The independent random streams of a run."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """T tokens to learn from."""
+    """A batch of T tokens."""
 
     inputs: Tensor
-    """(T, …) what the stem takes."""
+    """(T, …) the input of the stem."""
     labels: Tensor
     """(T,) int64 classes."""
     groups: Tensor
@@ -29,17 +29,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Tokens that are never trained on, with the picture in which their routing is shown."""
+    """Tokens that are never trained on, with what the page needs to show their routing."""
 
     batch: Batch
     positions: np.ndarray | None = None
-    """(N, 2) float32, where each token stands on the routing map; None where the tokens are text."""
+    """(N, 2) float32, the position of each token on the routing map; None for text."""
     passages: tuple[str, ...] = ()
-    """For text: a passage of each domain; the characters of all of them, in order, are the N labels."""
+    """For text: one passage per domain. Their characters, in order, are the N labels."""
 
 
 class Task(Protocol):
-    """A source of tokens in groups, and the first layer that turns them into vectors."""
+    """A source of tokens in groups, with the stem that turns them into vectors."""
 
     width: int
     classes: int
@@ -47,18 +47,18 @@ class Task(Protocol):
     group_names: tuple[str, ...]
     held_out: HeldOut
     shift_knobs: tuple[str, ...]
-    """The live knobs that shift the shares of the groups."""
+    """The live knobs that change the shares of the groups."""
 
     def shares(self, config: RunConfig) -> Tensor:
-        """(G,) the share of each group in the data, which live knobs of the task may move."""
+        """(G,) the share of each group in the data, under the task's live knobs."""
         ...
 
     def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
-        """Draw a fresh batch of `tokens` tokens to train on."""
+        """Draws a fresh training batch of `tokens` tokens."""
         ...
 
     def held_out_batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
-        """Draw tokens that are never trained on."""
+        """Draws a batch of tokens that are never trained on."""
         ...
 
     def stem(self, generator: torch.Generator) -> nn.Module:
@@ -67,6 +67,6 @@ class Task(Protocol):
 
 
 def generators(seed: int) -> dict[str, torch.Generator]:
-    """One generator for each of `STREAMS`, all derived from `seed` and independent of each other."""
+    """One generator per stream of `STREAMS`, all derived from `seed` and independent of each other."""
     seeds = [np.random.SeedSequence(seed, spawn_key=(i,)).generate_state(1, np.uint64) for i in range(len(STREAMS))]
     return {name: torch.Generator().manual_seed(int(own[0])) for name, own in zip(STREAMS, seeds, strict=True)}

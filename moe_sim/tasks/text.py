@@ -1,4 +1,4 @@
-"""The text task: predict the next character of real text that ships inside CPython, so that nothing is downloaded.
+"""The text task: predict the next character of real text. The text ships with CPython, so nothing is downloaded.
 
 Four domains: English prose (the language reference in `pydoc_data`), Python code (sources of standard modules),
 Unicode character names, and arithmetic. The last 8 characters are embedded and mapped to the width of the layer.
@@ -35,7 +35,7 @@ MIXES = {
     "code": (0.1, 0.7, 0.1, 0.1),
     "arithmetic": (0.1, 0.1, 0.1, 0.7),
 }
-"""The shares of the domains in the data, by the name of the mix in `RunConfig.domain_mix`."""
+"""The shares of the domains in the data, by the mix's name in `RunConfig.domain_mix`."""
 PASSAGE, HELD_OUT_CHARACTERS = 120, 3_000
 MODULES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "difflib", "doctest", "enum", "fractions",
            "heapq", "inspect", "ipaddress", "json.decoder", "logging", "optparse", "pathlib", "plistlib", "random",
@@ -43,7 +43,7 @@ MODULES = ("argparse", "ast", "calendar", "configparser", "dataclasses", "diffli
 
 
 class Text:
-    """Batches of the text task; the corpora are read once a process."""
+    """The text task. The corpora are read once per process."""
 
     width, classes, group_noun = WIDTH, len(ALPHABET), "domain"
     group_names: tuple[str, ...] = DOMAINS
@@ -57,15 +57,15 @@ class Text:
         self.held_out = self._passages(held_out_texts)
 
     def shares(self, config: RunConfig) -> Tensor:
-        """The mix of domains."""
+        """The shares of the domains."""
         return torch.tensor(MIXES[config.domain_mix])
 
     def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
-        """Draw `tokens` places in the training text, their domains by their shares."""
+        """Draws `tokens` positions in the training text, with the domains in these shares."""
         return self._train.draw(tokens, shares, generator)
 
     def held_out_batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
-        """The same in text that is never trained on."""
+        """Draws positions in the held-out text."""
         return self._held_out.draw(tokens, shares, generator)
 
     def stem(self, generator: torch.Generator) -> nn.Module:
@@ -75,7 +75,7 @@ class Text:
     def _passages(self, held_out: list[np.ndarray]) -> HeldOut:
         passages, windows = [], []
         for characters in held_out:
-            # Begin after a line's end, so that a passage reads as one.
+            # Start at the beginning of a line, so that the passage reads well.
             start = CONTEXT + int(np.argmax(characters[CONTEXT:] == 0)) + 1
             text = characters[start : start + PASSAGE]
             passages.append("".join(ALPHABET[i] for i in text))
@@ -88,19 +88,19 @@ class Text:
 
 
 class Corpus:
-    """Encoded texts, one a domain, in which to draw places."""
+    """Encoded texts, one per domain, to draw positions from."""
 
     def __init__(self, texts: list[np.ndarray]) -> None:
         self._characters = torch.from_numpy(np.concatenate(texts))
         lengths = torch.tensor([len(text) for text in texts])
-        self._first = lengths.cumsum(0) - lengths
-        self._choices = lengths - CONTEXT
+        self._start = lengths.cumsum(0) - lengths
+        self._positions = lengths - CONTEXT
 
     def draw(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
-        """`tokens` places with the 8 characters before them, their domains by `shares`."""
+        """Draws `tokens` positions, each with the 8 characters before it, with the domains in these shares."""
         groups = torch.multinomial(shares, tokens, replacement=True, generator=generator)
-        offset = (torch.rand(tokens, generator=generator, dtype=torch.float64) * self._choices[groups]).long()
-        window = self._characters[(self._first[groups] + offset)[:, None] + torch.arange(CONTEXT + 1)].long()
+        offset = (torch.rand(tokens, generator=generator, dtype=torch.float64) * self._positions[groups]).long()
+        window = self._characters[(self._start[groups] + offset)[:, None] + torch.arange(CONTEXT + 1)].long()
         return Batch(window[:, :CONTEXT], window[:, CONTEXT], groups)
 
 
@@ -129,15 +129,15 @@ def _encode(text: str) -> np.ndarray:
 @lru_cache(maxsize=1)
 def _corpora() -> tuple[str, ...]:
     """The four texts, in the order of `DOMAINS`."""
-    # The language reference repeats whole sections; each paragraph counts once, or held-out text would be trained on.
+    # The language reference repeats whole sections. Keep each paragraph once, or held-out text would be trained on.
     topics = "\n\n".join(pydoc_topics.topics[name] for name in sorted(pydoc_topics.topics))
     prose = "\n".join(dict.fromkeys(topics.split("\n\n")))
     code = "\n".join(_source(name) for name in MODULES)
     names = [unicodedata.name(chr(point), "") for point in range(sys.maxunicode + 1)]
     names = [name for name in names if name and not name.startswith(("CJK", "HANGUL SYLLABLE", "TANGUT", "NUSHU"))]
-    dice = random.Random(0)
-    dice.shuffle(names)
-    return prose, code, "\n".join(names), _arithmetic(dice)
+    rng = random.Random(0)
+    rng.shuffle(names)
+    return prose, code, "\n".join(names), _arithmetic(rng)
 
 
 def _source(name: str) -> str:
@@ -145,10 +145,10 @@ def _source(name: str) -> str:
     return Path(spec.origin).read_text(encoding="utf-8") if spec and spec.origin else ""
 
 
-def _arithmetic(dice: random.Random) -> str:
+def _arithmetic(rng: random.Random) -> str:
     """Lines of products and sums such as “417*23=9591;”."""
     lines = []
     for number in range(40_000):
-        a, b = dice.randrange(1000), dice.randrange(100)
+        a, b = rng.randrange(1000), rng.randrange(100)
         lines.append(f"{a}*{b}={a * b};" if number % 2 else f"{a}+{b}={a + b};")
     return "\n".join(lines)

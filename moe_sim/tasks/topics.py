@@ -1,9 +1,8 @@
-"""The topics task: tokens around topic centres, labelled by a teacher network for each topic.
+"""The topics task: tokens around topic centres, labelled by one teacher network per topic.
 
-x = LayerNorm(shared + centre[topic] + 0.4·ε), ε ~ N(0, I). `shared` is one direction that all tokens have in common, as
-the hidden states of real models do; it makes the first routing lopsided and is the lever of collapse. The label is
-argmax W2[topic]·tanh(W1[topic]·ε): to predict it one has to know the topic *and* compute a function of ε, which is
-what experts are for.
+x = LayerNorm(shared + centre[topic] + 0.4·ε), ε ~ N(0, I). All tokens have the component `shared` in common, as hidden
+states of real models do; it makes the initial routing lopsided and drives the collapse. The label is
+argmax W2[topic]·tanh(W1[topic]·ε): predicting it takes the topic *and* a function of ε, which is what experts are for.
 
 T tokens, D width, G topics, C classes.
 """
@@ -26,7 +25,7 @@ TEACHER_IN_STD, TEACHER_OUT_STD = 1.5, 4.0
 
 
 class Topics:
-    """Batches of the topics task for one configuration; see the module's text for the formulas."""
+    """The topics task for one configuration; the module docstring has the formulas."""
 
     width, classes, group_noun = WIDTH, CLASSES, "topic"
     shift_knobs: tuple[str, ...] = ("topic_skew", "topic_shift")
@@ -34,8 +33,8 @@ class Topics:
     def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:
         topics = config.num_topics
         self.group_names = tuple(f"topic {i + 1}" for i in range(topics))
-        self.shared_D = config.shared_direction * math.sqrt(WIDTH) * _unit(1, task)[0]
-        self.centre_GD = CENTRE_LENGTH * math.sqrt(WIDTH) * _unit(topics, task)
+        self.shared_D = config.shared_direction * math.sqrt(WIDTH) * _random_directions(1, task)[0]
+        self.centre_GD = CENTRE_LENGTH * math.sqrt(WIDTH) * _random_directions(topics, task)
         self.teacher_in = torch.randn(topics, TEACHER_HIDDEN, WIDTH, generator=task) * TEACHER_IN_STD / math.sqrt(WIDTH)
         self.teacher_out = (
             torch.randn(topics, CLASSES, TEACHER_HIDDEN, generator=task) * TEACHER_OUT_STD / math.sqrt(TEACHER_HIDDEN)
@@ -44,41 +43,41 @@ class Topics:
         self.held_out = HeldOut(batch, positions=_map_positions(batch.groups.numpy(), noise_TD.numpy(), topics))
 
     def shares(self, config: RunConfig) -> Tensor:
-        """Zipf's law over the ranks of the topics; `topic_shift` turns their order."""
+        """The shares of the topics: Zipf's law over their ranks, rotated by `topic_shift`."""
         rank_G = (torch.arange(len(self.group_names), dtype=torch.float64) - config.topic_shift) % len(self.group_names)
         frequency_G = (rank_G + 1) ** -config.topic_skew
         return (frequency_G / frequency_G.sum()).float()
 
     def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
-        """Draw `tokens` tokens, their topics by their shares."""
+        """Draws `tokens` tokens, with the topics in these shares."""
         return self._draw(tokens, shares, generator)[0]
 
     held_out_batch = batch
-    """No token is ever drawn twice."""
+    """Every token is drawn fresh, so none was trained on."""
 
     def stem(self, generator: torch.Generator) -> nn.Module:
-        """Tokens are vectors already."""
+        """The identity: tokens are vectors already."""
         return nn.Identity()
 
     def _draw(self, tokens: int, shares: Tensor, generator: torch.Generator) -> tuple[Batch, Tensor]:
         groups = torch.multinomial(shares, tokens, replacement=True, generator=generator)
         noise_TD = torch.randn(tokens, WIDTH, generator=generator)
         x_TD = F.layer_norm(self.shared_D + self.centre_GD[groups] + TOKEN_SPREAD * noise_TD, (WIDTH,))
-        return Batch(x_TD, self._teach(noise_TD, groups), groups), noise_TD
+        return Batch(x_TD, self._labels(noise_TD, groups), groups), noise_TD
 
-    def _teach(self, noise_TD: Tensor, groups: Tensor) -> Tensor:
-        # All teachers at once on all tokens, then pick: for a dozen small topics cheaper than gathering weights.
+    def _labels(self, noise_TD: Tensor, groups: Tensor) -> Tensor:
+        # Apply all teachers to all tokens, then pick: with a dozen small teachers, cheaper than gathering weights.
         hidden_GTH = torch.matmul(noise_TD, self.teacher_in.transpose(1, 2)).tanh_()
         scores_GTC = torch.bmm(hidden_GTH, self.teacher_out.transpose(1, 2))
         return scores_GTC[groups, torch.arange(len(groups))].argmax(1)
 
 
-def _unit(rows: int, generator: torch.Generator) -> Tensor:
+def _random_directions(rows: int, generator: torch.Generator) -> Tensor:
     return F.normalize(torch.randn(rows, WIDTH, generator=generator), dim=1)
 
 
 def _map_positions(groups: np.ndarray, noise_TD: np.ndarray, topics: int) -> np.ndarray:
-    """Topics on a sunflower spiral in the unit disc, each token beside its topic by two coordinates of its own ε."""
+    """Topics on a sunflower spiral in the unit disc, each token offset from its topic by two coordinates of its ε."""
     index = np.arange(topics)
     radius, angle = np.sqrt((index + 0.5) / topics), index * np.pi * (3 - np.sqrt(5))
     centre = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)

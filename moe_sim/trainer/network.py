@@ -20,7 +20,7 @@ from moe_sim.router.routing import Routing, route, top_k_of_logits
 
 
 class Router(nn.Module):
-    """Logits z = x W_r, one linear map without bias, and a second one for noise that is learned."""
+    """Logits z = x W_r, a linear map without bias, and a second map for learned noise."""
 
     def __init__(self, width: int, num_experts: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -35,20 +35,20 @@ class Router(nn.Module):
         return x_TD @ self.weight
 
     def noise_std(self, x_TD: Tensor, config: RunConfig, balancing: Balancing) -> float | Tensor:
-        """σ of the Gaussian noise in training: softplus(x W_noise), (T, E), where it is learned (Shazeer et al. 2017,
-        eq. 4; from W_noise = 0, so σ = ln 2 at first), else one number, 0 for none."""
+        """σ of the Gaussian noise in training. If learned, softplus(x W_noise), (T, E) (Shazeer et al. 2017, eq. 4;
+        W_noise starts at 0, so σ at ln 2); otherwise one number, 0 for none."""
         if config.router_noise == "learned":
             return F.softplus(x_TD @ self.noise_weight)
         return config.noise_std if config.router_noise == "gaussian" or balancing.needs_gaussian_noise else 0.0
 
 
 class Experts(nn.Module):
-    """E two-layer ReLU networks D → H → D, each working on the tokens sent to it.
+    """E two-layer ReLU networks D → H → D, each applied to the tokens sent to it.
 
-    Tokens are gathered into blocks of S rows that belong to one expert, and all blocks are multiplied at once
-    (the layout of MegaBlocks, Gale et al. 2022, with plain batched matrix products). S follows the load: as large
-    as the largest load when loads are even, so that every expert is one block; smaller when one expert takes nearly
-    everything, so that the others need not be padded up to it. Balanced or collapsed, the work stays near T·K rows.
+    Tokens are gathered into blocks of S rows, one expert per block, and all blocks are multiplied at once (the layout
+    of MegaBlocks, Gale et al. 2022, with plain batched matrix products). S follows the load. With even loads, S is the
+    largest load, so every expert is one block. If one expert takes nearly everything, S is smaller, so the others are
+    not padded up to it. Balanced or collapsed, the work stays near T·K rows.
     """
 
     def __init__(self, num_experts: int, width: int, hidden: int, generator: torch.Generator) -> None:
@@ -63,19 +63,19 @@ class Experts(nn.Module):
         weights_TK, kept_TK = routing.combine_weights, routing.kept
         expert_P = routing.dispatch_index.numpy().ravel()  # P = T·K pairs, of which N are kept
         pair_N = np.arange(expert_P.size) if kept_TK is None else np.flatnonzero(kept_TK.numpy())
-        rows, expert_B, row_N = _arrange(expert_P[pair_N], len(self.weight_in))
+        rows, expert_B, row_N = _assign_rows(expert_P[pair_N], len(self.weight_in))
 
-        # Gather. Rows of padding read token 0; nobody reads their output, so they get and give no gradient.
+        # Gather. Padding rows read token 0; their output is never read, so no gradient flows through them.
         token_R = np.zeros(len(expert_B) * rows, dtype=np.int64)
         token_R[row_N] = pair_N // weights_TK.shape[1]
         x_BSD = x_TD.index_select(0, torch.from_numpy(token_R)).view(len(expert_B), rows, -1)
 
         # Compute all blocks at once.
-        weight_in, bias_in, weight_out, bias_out = _of_blocks(tuple(self.parameters()), expert_B)
+        weight_in, bias_in, weight_out, bias_out = _block_weights(tuple(self.parameters()), expert_B)
         hidden_BSH = torch.baddbmm(bias_in, x_BSD, weight_in).relu()
         out_RD = torch.baddbmm(bias_out, hidden_BSH, weight_out).flatten(0, 1)
 
-        # Bring each token's rows back, weighted and summed. A dropped pair reads row 0 with weight 0.
+        # Combine each token's rows as a weighted sum. A dropped pair reads row 0 with weight 0.
         row_P = np.zeros(expert_P.size, dtype=np.int64)
         row_P[pair_N] = row_N
         if kept_TK is not None:
@@ -84,8 +84,8 @@ class Experts(nn.Module):
         return F.embedding_bag(row_TK, out_RD, per_sample_weights=weights_TK, mode="sum")
 
 
-def _arrange(expert_N: np.ndarray, num_experts: int) -> tuple[int, np.ndarray, np.ndarray]:
-    """Deal pairs out to blocks: the rows S of a block, the expert of each block (B,), and the row of each pair (N,)."""
+def _assign_rows(expert_N: np.ndarray, num_experts: int) -> tuple[int, np.ndarray, np.ndarray]:
+    """Assigns pairs to blocks: the rows S per block, the expert of each block (B,), and the row of each pair (N,)."""
     counts_E = np.bincount(expert_N, minlength=num_experts)
     rows = block_rows(counts_E.tolist())
     blocks_E = -(-counts_E // rows)
@@ -94,8 +94,8 @@ def _arrange(expert_N: np.ndarray, num_experts: int) -> tuple[int, np.ndarray, n
     return rows, np.repeat(np.arange(num_experts), blocks_E), row_N
 
 
-def _of_blocks(weights: tuple[Tensor, ...], expert_B: np.ndarray) -> tuple[Tensor, ...]:
-    """The weights of each block's expert: no copy when every expert is one block."""
+def _block_weights(weights: tuple[Tensor, ...], expert_B: np.ndarray) -> tuple[Tensor, ...]:
+    """The weights of each block's expert; no copy if every expert is one block."""
     if np.array_equal(expert_B, np.arange(len(weights[0]))):
         return weights
     index_B = torch.from_numpy(expert_B)
@@ -103,10 +103,10 @@ def _of_blocks(weights: tuple[Tensor, ...], expert_B: np.ndarray) -> tuple[Tenso
 
 
 def block_rows(counts: list[int]) -> int:
-    """The number of rows S a block should have, given how many pairs each expert got.
+    """The best number of rows S per block, given the number of pairs per expert.
 
-    Of the sizes ⌈max/1⌉, ⌈max/2⌉, ⌈max/4⌉ … the one with the least estimated work: rows, and for each block the
-    copy of its expert's weights, which costs about as much as `_BLOCK_COST` rows.
+    Of the sizes ⌈max/1⌉, ⌈max/2⌉, ⌈max/4⌉ …, the one with the least estimated work: all rows, plus `_BLOCK_COST` rows
+    per block for copying its expert's weights.
     """
     best_cost, best = math.inf, 1
     largest, parts = max(counts), 1
@@ -125,7 +125,7 @@ _BLOCK_COST = 16
 
 
 class MoE(nn.Module):
-    """Router and experts: (T, D) → (T, D) and the routing that led there."""
+    """Router and experts: (T, D) → (T, D), and the routing."""
 
     def __init__(self, config: RunConfig, width: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -133,7 +133,7 @@ class MoE(nn.Module):
         self.experts = Experts(config.num_experts, width, config.expert_hidden_size, generator)
 
     def forward(self, x_TD: Tensor, config: RunConfig, balancing: Balancing, **how: Any) -> tuple[Tensor, Routing]:
-        """Route, as `route` does, and combine."""
+        """Routes like `route`, then applies and combines the experts."""
         routing = self.route(x_TD, config, balancing, **how)
         return self.experts(x_TD, routing), routing
 
@@ -144,8 +144,8 @@ class MoE(nn.Module):
         """The routing alone, under the live knobs of `config`.
 
         Args:
-            noise: where noise is drawn from; None: no noise.
-            inference: no capacity limit, and every token is routed as if it had come alone.
+            noise: generator of the noise; None for no noise.
+            inference: no capacity limit, and every token is routed as if alone.
         """
         jitter = min(config.noise_std, 1.0) if config.router_noise == "jitter" else 0.0
         noise_std = self.router.noise_std(x_TD, config, balancing) if noise is not None else 0.0
@@ -155,7 +155,7 @@ class MoE(nn.Module):
 
 
 class Network(nn.Module):
-    """stem → x + MoE(x) → LayerNorm → linear head. A token that capacity drops passes on by the residual path."""
+    """stem → x + MoE(x) → LayerNorm → linear head. A token that capacity drops takes only the residual path."""
 
     def __init__(
         self, stem: nn.Module, width: int, classes: int, config: RunConfig, generator: torch.Generator
@@ -175,6 +175,6 @@ class Network(nn.Module):
 
 
 def linear_init(fan_in: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """U(−1/√fan_in, 1/√fan_in), the default of `nn.Linear`, drawn from a generator of ours."""
+    """U(−1/√fan_in, 1/√fan_in), the default of `nn.Linear`, drawn from the given generator."""
     bound = 1 / math.sqrt(fan_in)
     return nn.init.uniform_(torch.empty(shape), -bound, bound, generator)

@@ -1,7 +1,7 @@
 """Adam (Kingma & Ba 2015) through torch's functional form.
 
-`torch.optim.Adam` does the same arithmetic, but the first use of any `torch.optim.Optimizer` loads torch's compiler:
-more than a second in every process, for the first visitor as for each worker of a sweep.
+`torch.optim.Adam` does the same arithmetic, but the first use of any `torch.optim.Optimizer` loads torch's compiler.
+That costs every process more than a second: the server at the first visit, and each sweep worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Adam:
-    """Updates tensors in place from their `.grad`, with torch's defaults and a learning rate given at each step."""
+    """Updates tensors in place from their `.grad`, with torch's defaults and a learning rate per step."""
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)
@@ -25,13 +25,13 @@ class Adam:
         self._steps = [torch.zeros(()) for _ in self.parameters]
 
     def zero_grad(self) -> None:
-        """Forget all gradients."""
+        """Clears all gradients."""
         for parameter in self.parameters:
             parameter.grad = None
 
     @torch.no_grad()
     def step(self, learning_rate: float) -> None:
-        """One update. A parameter without a gradient rests, its moments too."""
+        """Takes one step. A parameter without a gradient keeps its value and its moments."""
         states = zip(self.parameters, self._first_moments, self._second_moments, self._steps, strict=True)
         active = [(p, p.grad, first, second, steps) for p, first, second, steps in states if p.grad is not None]
         columns = zip(*active, strict=True)

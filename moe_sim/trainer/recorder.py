@@ -1,4 +1,4 @@
-"""What is noted of a training step: tensors in, one `StepRecord` of plain numbers out.
+"""Recording of training steps: tensors in, one `StepRecord` of plain numbers out.
 
 T tokens, E experts, K choices per token, G groups.
 """
@@ -24,38 +24,38 @@ from moe_sim.trainer.network import Experts
 
 @dataclass(frozen=True)
 class StepLosses:
-    """The losses of a step, scalars."""
+    """The losses of a step, as scalars."""
 
     task: Tensor
     auxiliary: Tensor | None
-    """What α weighs, before weighting; None where the mechanism has no loss."""
+    """The loss that α weighs, before weighting; None if the mechanism has no loss."""
     z: Tensor
     total: Tensor
 
 
 @dataclass(frozen=True)
 class RouterGradients:
-    """What pulls at the router's weights: (D, E) gradients, None where there is none."""
+    """Gradients on the router's weights, (D, E); None where there is none."""
 
     task: Tensor | None = None
     balance: Tensor | None = None
-    """Of the balancing loss, before α."""
+    """Of the balancing loss, before weighting."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How held-out tokens fare in inference."""
+    """Task loss and load of held-out tokens in inference."""
 
     task_loss: float
     load: np.ndarray
 
 
 class Recorder:
-    """Makes the records of one run; keeps what needs more than one step."""
+    """Makes the records of one run and keeps the state that spans steps."""
 
     def __init__(self, experts: Experts, groups: int) -> None:
         self._expert_weights = tuple(experts.parameters())
-        self._initial = self._last = _rows(self._expert_weights)
+        self._initial = self._last = _flat_per_expert(self._expert_weights)
         self._initial_norms = self._last_norms = _norms(self._initial)
         self._num_experts = num_experts = len(self._initial)
         self._load = Smoothed(num_experts)
@@ -68,17 +68,17 @@ class Recorder:
         self, step: int, config: RunConfig, balancing: Balancing, groups: Tensor, routing: Routing, loss: StepLosses,
         gradients: RouterGradients, evaluation: Evaluation | None,
     ) -> StepRecord:  # fmt: skip
-        """Note a step, after its update.
+        """Records a step after its update.
 
         Args:
             step: its number, 1 for the first.
-            config: the configuration that it was computed with.
-            balancing: the mechanism at work, as it was when experts were selected.
+            config: the configuration in force.
+            balancing: the mechanism, in the state in which it selected experts.
             groups: (T,) the group of each token.
             routing: where the tokens went.
             loss: its losses.
-            gradients: what pulled at the router.
-            evaluation: what inference was like after the update, None if nobody looked.
+            gradients: its gradients on the router's weights.
+            evaluation: the evaluation after the update, if there was one.
         """
         num_experts = self._num_experts
         chosen = routing.chosen()
@@ -92,10 +92,11 @@ class Recorder:
         smoothed_load = self._load.update(load)
         smoothed_joint = self._update_joint(groups.numpy(), routing)
         self._update_together(routing)
-        weights, before, norms_before = _rows(self._expert_weights), self._last, self._last_norms
+        weights, before, norms_before = _flat_per_expert(self._expert_weights), self._last, self._last_norms
         self._last, self._last_norms = weights, _norms(weights)
         # A frozen step has no gradients, but the tensors still hold those of the last update.
-        own = [] if config.frozen else [weight.grad for weight in self._expert_weights if weight.grad is not None]
+        frozen, parameters = config.frozen, self._expert_weights
+        expert_gradients = [] if frozen else [weight.grad for weight in parameters if weight.grad is not None]
         return StepRecord(
             step=step,
             task_loss=loss.task.item(),
@@ -125,7 +126,7 @@ class Recorder:
             processed=processed,
             preferred_load=_preferred_load(routing, load, config.top_k, balancing),
             selection_bias=balancing.bias.numpy(),
-            grad_norm=_norms(_rows(own)) if own else np.zeros(num_experts),
+            grad_norm=_norms(_flat_per_expert(expert_gradients)) if expert_gradients else np.zeros(num_experts),
             weight_change=_norms(weights - before) / norms_before,
             weight_distance=_norms(weights - self._initial) / self._initial_norms,
             smoothed_load=smoothed_load,
@@ -134,7 +135,7 @@ class Recorder:
         )
 
     def _update_joint(self, groups: np.ndarray, routing: Routing) -> np.ndarray:
-        """(G, E) smoothed, of the tokens that have a first choice."""
+        """(G, E) smoothed, over the tokens that have a first choice."""
         first = routing.expert_index[:, 0].numpy()
         if routing.assigned is not None:
             has_one = routing.assigned[:, 0].numpy()
@@ -158,7 +159,7 @@ def _first_load(routing: Routing, num_experts: int) -> np.ndarray:
 
 
 def _preferred_load(routing: Routing, load: np.ndarray, top_k: int, balancing: Balancing) -> np.ndarray:
-    """The shares that the router's own top-k would give, without noise and without what the mechanism adds."""
+    """The load of the router's own top-k, without noise and without the mechanism."""
     if routing.noisy_logits is routing.logits and not balancing.selects():
         return load
     chosen = top_choices(routing.logits.detach(), top_k).expert_index.numpy().ravel()
@@ -184,15 +185,15 @@ def _norm(gradient: Tensor | None) -> float:
 
 
 def _cosine(one: Tensor | None, other: Tensor | None) -> float:
-    """NaN where one of them is missing or 0."""
+    """NaN if either is missing or 0."""
     if one is None or other is None:
         return np.nan
     lengths = one.norm() * other.norm()
     return (torch.sum(one * other) / lengths).item() if lengths > 0 else np.nan
 
 
-def _rows(tensors: Sequence[Tensor]) -> np.ndarray:
-    """All numbers of each expert, (E, …) tensors side by side: (E, n), a copy."""
+def _flat_per_expert(tensors: Sequence[Tensor]) -> np.ndarray:
+    """All weights of each expert side by side: (E, …) tensors → (E, n), a copy."""
     return np.concatenate([tensor.detach().flatten(1).numpy() for tensor in tensors], axis=1)
 
 

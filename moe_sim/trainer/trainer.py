@@ -1,4 +1,4 @@
-"""One optimizer step at a time: a run from its configuration to its history.
+"""Training one optimizer step at a time, from a configuration to a history.
 
 T tokens, E experts, K choices per token.
 """
@@ -28,21 +28,23 @@ from moe_sim.trainer.optimizer import Adam
 from moe_sim.trainer.recorder import Evaluation, Recorder, RouterGradients, StepLosses
 
 LARGEST_LOSS = 103.0
-"""Nats. Beyond it the mean token's label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
+"""Nats. Above it, the average label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
 EVALUATION_TOKENS = 512
-"""Held-out tokens that are routed as in inference, once every 10 steps."""
+"""Held-out tokens that are evaluated as in inference, once every 10 steps."""
 
 
 class Trainer:
-    """Trains one small MoE network. The same configuration and the same updates at the same steps give the same
-    numbers on one machine; the order of the tokens and the initial weights depend on the seed and on structural knobs
-    only."""
+    """Trains one small MoE network.
+
+    The same configuration and the same updates at the same steps give the same numbers on one machine. The initial
+    weights do not depend on live knobs; of these, only the ones that shift the data affect the tokens.
+    """
 
     def __init__(self, config: RunConfig, history: History | None = None) -> None:
         """
         Args:
             config: the run.
-            history: where its steps go; a new one unless given.
+            history: where steps are recorded; a new one by default.
         """
         self.config = config
         random = generators(config.seed)
@@ -56,13 +58,13 @@ class Trainer:
         self._recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
         self.history = History(config) if history is None else history
         self.diverged = False
-        """True once a loss or gradient was not finite, or the task loss above `LARGEST_LOSS`; weights and history then
-        stay as they were."""
-        self._look_at_data()
+        """True once a loss or gradient was not finite or the task loss was above `LARGEST_LOSS`. Weights and history
+        then stay unchanged."""
+        self._set_data_shares()
 
     @property
     def steps_done(self) -> int:
-        """Steps so far."""
+        """The number of steps so far."""
         return len(self.history)
 
     @property
@@ -71,11 +73,11 @@ class Trainer:
         return self.task.held_out
 
     def update(self, **changes: Any) -> None:
-        """Move live knobs; they act from the next step on.
+        """Changes live knobs from the next step on.
 
         Raises:
-            ValueError: for a structural or unknown knob, naming it, and for a value that is not allowed. Nothing has
-                changed then.
+            ValueError: for an unknown or structural knob, which the message names, or an invalid value. Nothing is
+                changed in that case.
         """
         changed = live_changes(self.config, changes)
         if not changed:
@@ -86,15 +88,15 @@ class Trainer:
         if "balancing" in changed:
             self.balancing = METHODS[config.balancing](config.num_experts)
         if not torch.equal(self._shares, self.task.shares(config)):
-            self._look_at_data()
+            self._set_data_shares()
 
     def copy(self, history: History) -> Trainer:
-        """The same state again, to go on by itself and write into another history. Takes about as long as a step."""
+        """Returns an independent copy that records into another history. Takes about as long as a step."""
         shared = {id(self.task): self.task, id(self.history): history}
         return copy.deepcopy(self, shared)
 
     def run(self, steps: int) -> History:
-        """Train for `steps` steps, fewer if the run diverges. Returns the history that the trainer keeps."""
+        """Trains for `steps` steps, fewer if the run diverges. Returns the trainer's history."""
         for _ in range(steps):
             if self.diverged:
                 break
@@ -102,10 +104,10 @@ class Trainer:
         return self.history
 
     def step(self) -> StepRecord | None:
-        """One optimizer step on a fresh batch; where the run is frozen, only its routing.
+        """Takes one optimizer step on a fresh batch; a frozen run only routes it.
 
         Returns:
-            Its record; None if the run has diverged, in this call or before.
+            The record of the step; None if the run has diverged, in this call or before.
         """
         if self.diverged:
             return None
@@ -118,7 +120,7 @@ class Trainer:
             loss = self._losses(logits, batch.labels, routing)
 
         # Backward and update.
-        gradients = RouterGradients() if config.frozen else self._learn(loss)
+        gradients = RouterGradients() if config.frozen else self._backward_and_update(loss)
         if gradients is None:
             self.diverged = True
             return None
@@ -131,7 +133,7 @@ class Trainer:
         return record
 
     def probe(self) -> Probe:
-        """Route the held-out tokens of the routing map with the weights of now."""
+        """Routes the held-out tokens of the routing map with the current weights."""
         moe, inputs = self.network.moe, self.held_out.batch.inputs
         with torch.no_grad():
             routing = moe.route(self.network.stem(inputs), self.config, self.balancing)
@@ -142,7 +144,7 @@ class Trainer:
         return Probe(self.steps_done, first.astype(np.uint8), ~routing.served(), joint, together)
 
     def _losses(self, logits: Tensor, labels: Tensor, routing: Routing) -> StepLosses:
-        """The task's loss, what α weighs, the z-loss, and the sum that is optimized."""
+        """The task loss, the loss that α weighs, the z-loss, and the total that is optimized."""
         config = self.config
         task = F.cross_entropy(logits, labels)
         auxiliary = self.balancing.loss(routing, config)
@@ -154,8 +156,8 @@ class Trainer:
             total = total + config.z_loss_coef * z
         return StepLosses(task, auxiliary, z, total)
 
-    def _learn(self, loss: StepLosses) -> RouterGradients | None:
-        """Backward and update. None, and no update, if the step has diverged."""
+    def _backward_and_update(self, loss: StepLosses) -> RouterGradients | None:
+        """Computes gradients and updates the weights. Returns None, without an update, if the step diverged."""
         config, router_weight = self.config, self.network.moe.router.weight
         self._optimizer.zero_grad()
         balance = _gradient(loss.auxiliary, router_weight)
@@ -163,7 +165,7 @@ class Trainer:
         loss.total.backward()
         if not (torch.isfinite(loss.total) and loss.task < LARGEST_LOSS and self._gradients_are_finite()):
             return None
-        # What the total's gradient owes to neither of the others comes from the task.
+        # The total's gradient minus those of the other losses is that of the task.
         task = router_weight.grad.detach().clone()  # type: ignore[union-attr]
         if balance is not None:
             task -= config.aux_loss_coef * balance
@@ -176,24 +178,24 @@ class Trainer:
         norms = torch._foreach_norm([p.grad for p in self.network.parameters() if p.grad is not None])
         return bool(torch.isfinite(torch.stack(norms)).all())
 
-    def _look_at_data(self) -> None:
-        """Note the shares of the groups under the knobs of now, and draw held-out tokens by them, the same ones
-        each time."""
+    def _set_data_shares(self) -> None:
+        """Sets the group shares from the current knobs and draws held-out tokens in these shares, always from the same
+        random state."""
         self._shares = self.task.shares(self.config)
         self._evaluation.set_state(self._evaluation_start)
-        self._unseen: Batch = self.task.held_out_batch(EVALUATION_TOKENS, self._shares, self._evaluation)
+        self._evaluation_batch: Batch = self.task.held_out_batch(EVALUATION_TOKENS, self._shares, self._evaluation)
 
     def _evaluate(self) -> Evaluation:
-        """Route and predict held-out tokens as in inference: no noise, no capacity limit, each token by itself."""
+        """Evaluates held-out tokens as in inference: no noise, no capacity limit, each token by itself."""
         with torch.no_grad():
-            logits, routing = self.network(self._unseen.inputs, self.config, self.balancing, inference=True)
-            task_loss = F.cross_entropy(logits, self._unseen.labels).item()
+            logits, routing = self.network(self._evaluation_batch.inputs, self.config, self.balancing, inference=True)
+            task_loss = F.cross_entropy(logits, self._evaluation_batch.labels).item()
         chosen = routing.chosen()
         return Evaluation(task_loss, np.bincount(chosen, minlength=self.config.num_experts) / chosen.size)
 
 
 def _gradient(loss: Tensor | None, weight: Tensor) -> Tensor | None:
-    """The gradient of one loss alone on one weight; None where it has none."""
+    """The gradient of a single loss on one weight; None without a loss."""
     if loss is None:
         return None
     return torch.autograd.grad(loss, weight, retain_graph=True)[0]

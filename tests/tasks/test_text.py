@@ -1,4 +1,4 @@
-"""The text task: real text of CPython, cut into windows, with passages held out."""
+"""The text task: real text from CPython, cut into windows, with passages held out."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def batch(text: Text) -> Batch:
 
 @pytest.fixture(scope="module")
 def prose() -> str:
-    """The English corpus, put together here: all topics by name, each paragraph where it stands first, less what the
-    alphabet lacks."""
+    """The English corpus, rebuilt here: all topics by name, each paragraph once, without characters outside the
+    alphabet."""
     paragraphs = []
     for paragraph in "\n\n".join(text for _, text in sorted(pydoc_topics.topics.items())).split("\n\n"):
         if paragraph not in paragraphs:
@@ -47,13 +47,13 @@ def windows(batch: Batch, domain: int) -> list[str]:
     return ["".join(ALPHABET[index] for index in row) for row in rows]
 
 
-def test_the_alphabet_is_the_line_end_and_printable_ascii() -> None:
+def test_the_alphabet_is_the_newline_and_printable_ascii() -> None:
     assert len(ALPHABET) == 96
     assert ALPHABET[0] == "\n"
     assert all(character.isascii() and character.isprintable() for character in ALPHABET[1:])
 
 
-def test_a_token_is_eight_characters_and_the_next_one(text: Text, batch: Batch) -> None:
+def test_a_token_is_eight_characters_and_its_label_the_next(text: Text, batch: Batch) -> None:
     assert batch.inputs.shape == (20_000, CONTEXT) == (20_000, 8)
     assert batch.labels.shape == (20_000,)
     assert batch.inputs.dtype == batch.labels.dtype == torch.int64
@@ -61,22 +61,22 @@ def test_a_token_is_eight_characters_and_the_next_one(text: Text, batch: Batch) 
     assert max(batch.inputs.max(), batch.labels.max()) < text.classes == len(ALPHABET)
 
 
-def test_windows_of_prose_are_in_the_training_part_of_the_prose(batch: Batch, prose: str) -> None:
-    # Were the held-out characters (0.6 % of the corpus) drawn too, some 45 of these 8000 windows would come from them.
+def test_windows_of_prose_come_from_the_training_part(batch: Batch, prose: str) -> None:
+    # If the held-out characters (0.6 % of the corpus) were drawn too, about 45 of these 8000 windows would be theirs.
     training_part = prose[:-HELD_OUT_CHARACTERS]
     found = [window in training_part for window in set(windows(batch, PROSE))]
     assert len(found) > 5000
     assert all(found)
 
 
-def test_windows_of_code_and_arithmetic_look_like_it(batch: Batch) -> None:
+def test_windows_of_code_and_arithmetic_look_like_code_and_arithmetic(batch: Batch) -> None:
     assert all(re.fullmatch(r"[0-9*+=;\n]{9}", window) for window in windows(batch, ARITHMETIC))
     code = "".join(windows(batch, CODE))
     assert code.count("self") > 100
     assert code.count("    ") > 1000
 
 
-def test_windows_of_unicode_names_have_only_the_characters_of_names(batch: Batch) -> None:
+def test_windows_of_unicode_names_contain_only_characters_of_names(batch: Batch) -> None:
     assert all(re.fullmatch(r"[A-Z0-9 \n-]{9}", window) for window in windows(batch, NAMES))
 
 
@@ -90,7 +90,7 @@ def test_windows_of_unicode_names_have_only_the_characters_of_names(batch: Batch
         ("arithmetic", [0.1, 0.1, 0.1, 0.7]),
     ],
 )
-def test_domains_are_mixed_by_the_shares_of_the_configuration(text: Text, mix: str, shares: list[float]) -> None:
+def test_domains_are_drawn_by_the_configured_shares(text: Text, mix: str, shares: list[float]) -> None:
     given = text.shares(RunConfig(task="text", domain_mix=mix))
     np.testing.assert_allclose(given.numpy(), shares, rtol=1e-6)
     for draw in (text.batch, text.held_out_batch):
@@ -99,33 +99,33 @@ def test_domains_are_mixed_by_the_shares_of_the_configuration(text: Text, mix: s
         np.testing.assert_allclose(np.bincount(groups, minlength=4) / 20_000, shares, atol=0.014)
 
 
-def test_every_mix_of_the_configuration_is_there_and_sums_to_one() -> None:
+def test_every_configurable_mix_exists_and_sums_to_one() -> None:
     assert tuple(MIXES) == KNOBS["domain_mix"].choices
     for mix in MIXES.values():
         assert len(mix) == len(DOMAINS) == 4
         assert sum(mix) == pytest.approx(1)
 
 
-def test_held_out_windows_are_in_the_held_out_part_of_the_prose(text: Text, prose: str) -> None:
+def test_held_out_windows_of_prose_come_from_the_held_out_part(text: Text, prose: str) -> None:
     batch = text.held_out_batch(2000, USUAL, torch.Generator().manual_seed(0))
     held_out_part = prose[-HELD_OUT_CHARACTERS:]
     found = [window in held_out_part for window in windows(batch, PROSE)]
     assert len(found) > 700
     assert all(found)
-    # And from its beginning to its end.
+    # They cover it from beginning to end.
     places = [held_out_part.find(window) for window in windows(batch, PROSE)]
     assert min(places) < 0.05 * HELD_OUT_CHARACTERS
     assert max(places) > 0.95 * HELD_OUT_CHARACTERS
 
 
-def test_held_out_windows_of_the_other_domains_look_like_them(text: Text) -> None:
+def test_held_out_windows_of_other_domains_look_like_those_domains(text: Text) -> None:
     batch = text.held_out_batch(2000, USUAL, torch.Generator().manual_seed(0))
     assert all(re.fullmatch(r"[0-9*+=;\n]{9}", window) for window in windows(batch, ARITHMETIC))
     assert all(re.fullmatch(r"[A-Z0-9 \n-]{9}", window) for window in windows(batch, NAMES))
 
 
 @pytest.mark.parametrize("held_out", [False, True], ids=["training", "held out"])
-def test_a_token_whose_domain_stays_is_the_same_token_under_another_mix(text: Text, held_out: bool) -> None:
+def test_a_token_that_keeps_its_domain_under_another_mix_is_the_same_token(text: Text, held_out: bool) -> None:
     draw = text.held_out_batch if held_out else text.batch
     one, other = (draw(500, torch.tensor(MIXES[mix]), torch.Generator().manual_seed(3)) for mix in ("usual", "code"))
     same = one.groups == other.groups
@@ -134,10 +134,10 @@ def test_a_token_whose_domain_stays_is_the_same_token_under_another_mix(text: Te
     assert torch.equal(one.labels[same], other.labels[same])
 
 
-def test_windows_come_from_all_over_a_corpus(batch: Batch, prose: str) -> None:
+def test_windows_come_from_the_whole_corpus(batch: Batch, prose: str) -> None:
     places = [prose.find(window) for window in windows(batch, PROSE)[:2000] if prose.count(window) == 1]
     tenths = np.bincount([10 * place // len(prose) for place in places], minlength=10) / len(places)
-    # Not 10 % each, for some tenths say what others say too, and only what is there once counts: measured 6 to 15 %.
+    # Not 10 % each, because only windows that occur once count, and some tenths repeat others: measured 6 to 15 %.
     assert len(places) > 200
     assert tenths.min() > 0.01
 
@@ -156,14 +156,14 @@ def test_the_labels_of_the_held_out_tokens_are_the_characters_of_the_passages(te
     assert text.held_out.positions is None
 
 
-def test_the_context_of_a_held_out_token_is_what_stands_before_it(text: Text) -> None:
+def test_the_context_of_a_held_out_token_is_the_text_before_it(text: Text) -> None:
     # The first eight characters of a passage are the context of its ninth, and so on.
     for domain, passage in enumerate(text.held_out.passages):
         contexts = [window[:-1] for window in windows(text.held_out.batch, domain)]
         assert contexts[CONTEXT:] == [passage[i - CONTEXT : i] for i in range(CONTEXT, PASSAGE)]
 
 
-def test_whole_lines_of_a_passage_are_true(text: Text) -> None:
+def test_whole_lines_of_names_and_arithmetic_are_correct(text: Text) -> None:
     names = text.held_out.passages[NAMES].split("\n")[:-1]
     sums = text.held_out.passages[ARITHMETIC].split("\n")[:-1]
     assert len(names) > 1

@@ -1,4 +1,4 @@
-"""The topics task, recomputed in NumPy from the random numbers that it says it draws."""
+"""The topics task, recomputed in NumPy from the same random numbers."""
 
 from __future__ import annotations
 
@@ -24,29 +24,29 @@ def make_topics(**knobs: object) -> Topics:
 
 
 def draw(topics: Topics, tokens: int, seed: int, config: RunConfig = DEFAULT) -> Batch:
-    """A batch with the shares of a configuration."""
+    """Draws a batch with the shares of a configuration."""
     return topics.batch(tokens, topics.shares(config), torch.Generator().manual_seed(seed))
 
 
 def drawn_numbers(topics: Topics, tokens: int, seed: int, config: RunConfig = DEFAULT) -> tuple[np.ndarray, np.ndarray]:
-    """The topics and the noise ε of a batch: drawn in this order from the batch's generator."""
+    """The topics and the noise ε of a batch, drawn in this order from the batch's generator."""
     generator = torch.Generator().manual_seed(seed)
     groups = torch.multinomial(topics.shares(config), tokens, replacement=True, generator=generator)
     return groups.numpy(), torch.randn(tokens, WIDTH, generator=generator).double().numpy()
 
 
 @pytest.mark.parametrize("shared_direction", [0.0, 2.0, 4.0])
-def test_the_shared_direction_has_the_length_of_its_knob_in_roots_of_the_width(shared_direction: float) -> None:
+def test_the_shared_direction_has_the_length_of_its_knob_in_units_of_root_width(shared_direction: float) -> None:
     topics = make_topics(shared_direction=shared_direction)
     assert topics.shared_D.norm().item() == pytest.approx(shared_direction * np.sqrt(WIDTH), rel=1e-6)
 
 
-def test_every_centre_is_seven_tenths_of_the_root_of_the_width_long() -> None:
+def test_every_centre_has_a_length_of_seven_tenths_of_root_width() -> None:
     lengths = make_topics(num_topics=20).centre_GD.norm(dim=1).numpy()
     np.testing.assert_allclose(lengths, 0.7 * np.sqrt(WIDTH), rtol=1e-6)
 
 
-def test_centres_point_in_directions_of_their_own() -> None:
+def test_centres_point_in_different_directions() -> None:
     centres = make_topics().centre_GD.numpy()
     cosines = np.corrcoef(centres)[~np.eye(12, dtype=bool)]
     # Random directions in 32 dimensions: σ = 1/√32 = 0.18; measured 0.49 for seed 0, 0.58 at most for seeds 0 to 2.
@@ -55,24 +55,24 @@ def test_centres_point_in_directions_of_their_own() -> None:
 
 @pytest.mark.parametrize("skew", [0.0, 0.5, 1.0, 3.0])
 @pytest.mark.parametrize("topics", [2, 12, 32])
-def test_topic_frequencies_follow_the_law_of_zipf(skew: float, topics: int) -> None:
+def test_topic_frequencies_follow_zipfs_law(skew: float, topics: int) -> None:
     weights = np.array([rank**-skew for rank in range(1, topics + 1)])
     shares = make_topics(num_topics=topics).shares(RunConfig(topic_skew=skew, num_topics=topics))
     np.testing.assert_allclose(shares.numpy(), weights / weights.sum(), rtol=1e-6)
 
 
 @given(topics=st.integers(2, 32), shift=st.integers(0, 31))
-def test_the_shift_turns_the_order_of_the_topics_and_nothing_else(topics: int, shift: int) -> None:
+def test_the_shift_rotates_the_ranks_of_the_topics_and_changes_nothing_else(topics: int, shift: int) -> None:
     task = Topics(RunConfig(num_topics=topics), *(torch.Generator().manual_seed(seed) for seed in (0, 1)))
-    plain, turned = (
+    plain, rotated = (
         task.shares(RunConfig(num_topics=topics, topic_skew=1.0, topic_shift=places)).tolist() for places in (0, shift)
     )
-    # Topic 1 was the most frequent one; now it is the one `shift` places further, round and round.
-    assert [turned[(topic + shift) % topics] for topic in range(topics)] == plain
-    assert turned.index(max(turned)) == shift % topics
+    # Topic 1 was the most frequent; now it is the topic `shift` places further, cyclically.
+    assert [rotated[(topic + shift) % topics] for topic in range(topics)] == plain
+    assert rotated.index(max(rotated)) == shift % topics
 
 
-def test_the_shift_of_the_help_makes_topic_seven_the_most_frequent_one() -> None:
+def test_a_shift_by_six_makes_topic_seven_the_most_frequent() -> None:
     topics = make_topics()
     assert topics.group_names[topics.shares(RunConfig(topic_shift=6)).argmax()] == "topic 7"
 
@@ -94,22 +94,22 @@ def test_tokens_are_the_normalized_sum_of_shared_direction_centre_and_noise(conf
     expected = oracles.layer_norm(topics.shared_D.numpy() + topics.centre_GD.numpy()[groups] + 0.4 * noise)
     np.testing.assert_array_equal(batch.groups.numpy(), groups)
     np.testing.assert_allclose(batch.inputs.numpy(), expected, atol=1e-5)
-    # Whatever the shares, the noise of the tokens is the same.
+    # The noise of the tokens does not depend on the shares.
     np.testing.assert_array_equal(noise, drawn_numbers(topics, 500, 7)[1])
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_labels_are_what_the_teacher_of_the_topic_says(seed: int) -> None:
+def test_labels_come_from_the_teacher_of_the_topic(seed: int) -> None:
     topics = make_topics(seed=seed)
     labels = draw(topics, 2000, 7).labels.numpy()
     groups, noise = drawn_numbers(topics, 2000, seed=7)
     expected = oracles.topic_labels(noise, groups, topics.teacher_in.numpy(), topics.teacher_out.numpy())
-    # The task computes in float32: a tie that is nearly exact may fall the other way. Measured: 0 of 2000.
+    # The task computes in float32, so near ties may fall the other way. Measured: 0 of 2000.
     assert (labels != expected).sum() <= 2
     assert set(labels) <= set(range(topics.classes))
 
 
-def test_teachers_have_the_stated_spread() -> None:
+def test_teacher_weights_have_the_stated_standard_deviation() -> None:
     topics = make_topics(num_topics=32)
     # 32 · 16 · 32 = 16 384 and 32 · 16 · 16 = 8192 draws: σ of the estimate is below 1 %.
     assert topics.teacher_in.std().item() == pytest.approx(1.5 / np.sqrt(WIDTH), rel=0.04)
@@ -131,20 +131,20 @@ def test_the_same_seed_gives_the_same_task_and_another_seed_another() -> None:
     assert not torch.equal(batches[0].inputs, batches[2].inputs)
 
 
-def test_live_knobs_do_not_touch_the_task() -> None:
+def test_live_knobs_do_not_affect_the_task() -> None:
     plain = make_topics()
     moved = make_topics(aux_loss_coef=1.0, top_k=3, capacity_factor=1.0, learning_rate=0.1, router_noise="jitter")
     assert torch.equal(plain.centre_GD, moved.centre_GD)
     assert torch.equal(plain.held_out.batch.inputs, moved.held_out.batch.inputs)
 
 
-def test_the_frequencies_of_topics_do_not_touch_what_topics_are() -> None:
+def test_topic_frequencies_do_not_affect_the_topics_themselves() -> None:
     plain, moved = make_topics(), make_topics(topic_skew=2.0, topic_shift=4)
     for name in ("shared_D", "centre_GD", "teacher_in", "teacher_out"):
         assert torch.equal(getattr(plain, name), getattr(moved, name)), name
 
 
-def test_held_out_tokens_are_drawn_as_others_are() -> None:
+def test_held_out_tokens_are_drawn_like_training_tokens() -> None:
     topics = make_topics()
     shares = topics.shares(RunConfig(topic_skew=1.0))
     one = topics.held_out_batch(50, shares, torch.Generator().manual_seed(3))
@@ -153,7 +153,7 @@ def test_held_out_tokens_are_drawn_as_others_are() -> None:
     assert torch.equal(one.labels, other.labels)
 
 
-def test_held_out_tokens_stand_beside_their_topic_on_the_map() -> None:
+def test_held_out_tokens_are_near_their_topic_on_the_map() -> None:
     topics = make_topics()
     held_out = topics.held_out
     positions, groups = held_out.positions, held_out.batch.groups.numpy()

@@ -1,4 +1,4 @@
-"""The MoE layer against a plain loop over tokens and choices, and the paths that gradients and unserved tokens take."""
+"""The MoE layer against a plain loop over tokens and choices, and the paths of gradients and unserved tokens."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SHARES = {
 
 
 def some_routing(load: str, top_k: int, dropping: bool, seed: int = 0) -> Routing:
-    """Random choices by the shares of `load`, random combine weights, and a third of the pairs dropped or none."""
+    """Random choices with the shares of `load`, random combine weights, and a third of the pairs dropped, or none."""
     random = np.random.default_rng(seed)
     chosen = np.array([random.choice(EXPERTS, top_k, replace=False, p=SHARES[load]) for _ in range(TOKENS)])
     weights = torch.tensor(random.random((TOKENS, top_k)), requires_grad=True)
@@ -36,7 +36,7 @@ def some_routing(load: str, top_k: int, dropping: bool, seed: int = 0) -> Routin
 
 
 def crowded_routing(method: str, **knobs: object) -> Routing:
-    """Where a real router sends tokens of which most like the same experts."""
+    """The routing of tokens that mostly prefer the same experts."""
     random = np.random.default_rng(0)
     logits = random.normal(size=(TOKENS, EXPERTS)) * random.uniform(0, 3, size=(TOKENS, 1)) + random.normal(
         size=EXPERTS
@@ -70,7 +70,7 @@ def plain_loop(experts: Experts, x: Tensor, routing: Routing) -> Tensor:
 
 
 def assert_the_layer_equals_the_loop(routing: Routing, source: Tensor) -> None:
-    """Outputs, and gradients on tokens, weights of experts and whatever the combine weights come from."""
+    """Compares outputs, and gradients on tokens, expert weights and the source of the combine weights."""
     experts = some_experts()
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(TOKENS, WIDTH, dtype=torch.float64, generator=generator, requires_grad=True)
@@ -100,7 +100,7 @@ def test_the_layer_equals_a_loop_over_tokens_and_choices(load: str, top_k: int, 
 @pytest.mark.parametrize("factor", [None, 0.5, 1.0])
 @pytest.mark.parametrize("top_k", [1, 2, 3])
 @pytest.mark.parametrize("method", METHODS)
-def test_the_layer_equals_the_loop_whoever_selects_and_wherever_overflow_goes(
+def test_the_layer_equals_the_loop_with_every_mechanism_and_rerouted_overflow(
     method: str, top_k: int, factor: float | None, renormalize: bool
 ) -> None:
     routing = crowded_routing(
@@ -109,7 +109,7 @@ def test_the_layer_equals_the_loop_whoever_selects_and_wherever_overflow_goes(
     assert_the_layer_equals_the_loop(routing, routing.logits)
 
 
-def test_the_routings_of_this_file_have_what_they_are_for() -> None:
+def test_the_routings_of_this_file_cover_rerouting_and_expert_choice() -> None:
     rerouted = crowded_routing("none", top_k=2, capacity_factor=1.0, overflow="reroute")
     assert rerouted.kept is not None
     moved = rerouted.kept & (rerouted.dispatch_index != rerouted.expert_index)
@@ -121,7 +121,7 @@ def test_the_routings_of_this_file_have_what_they_are_for() -> None:
     assert experts_of_token.max() >= 3
 
 
-def test_a_token_that_nobody_serves_gets_exactly_nothing_from_the_layer() -> None:
+def test_the_layer_output_for_an_unserved_token_is_exactly_zero() -> None:
     # 0.5 · 48 / 6 = 4 seats at each of 6 experts, or as many picks: half of the 48 tokens at most are served.
     x = torch.randn(TOKENS, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
     for method, overflow in (("none", "drop"), ("none", "reroute"), ("expert_choice", "drop")):
@@ -143,7 +143,7 @@ def test_an_expert_without_tokens_gets_a_gradient_of_zero() -> None:
 
 
 @given(counts=st.lists(st.integers(0, 2048), min_size=2, max_size=64).filter(any))
-def test_blocks_have_room_for_every_pair_and_waste_less_than_padding_to_the_largest(counts: list[int]) -> None:
+def test_blocks_hold_every_pair_and_waste_no_more_than_padding_to_the_largest(counts: list[int]) -> None:
     rows = block_rows(counts)
     blocks = [-(-count // rows) for count in counts]
     assert 1 <= rows <= max(counts)
@@ -151,11 +151,11 @@ def test_blocks_have_room_for_every_pair_and_waste_less_than_padding_to_the_larg
     assert sum(blocks) * rows <= sum(count > 0 for count in counts) * max(counts)
 
 
-def test_even_loads_are_one_block_an_expert() -> None:
+def test_even_loads_give_one_block_per_expert() -> None:
     assert block_rows([32] * 8) == 32
 
 
-def test_a_collapsed_load_costs_about_the_rows_that_it_needs() -> None:
+def test_a_collapsed_load_costs_little_more_than_the_rows_it_needs() -> None:
     # 249 pairs on one expert and one on each of seven: padding all to 249 would take 8 · 249 = 1992 rows.
     # Measured: 15 blocks of 32 rows = 480.
     counts = [249, 1, 1, 1, 1, 1, 1, 1]
@@ -163,7 +163,7 @@ def test_a_collapsed_load_costs_about_the_rows_that_it_needs() -> None:
     assert sum(-(-count // rows) for count in counts) * rows <= 2.5 * 256
 
 
-NOTHING = Balancing(4)
+NO_BALANCING = Balancing(4)
 
 
 def small_network(**knobs: object) -> tuple[Network, RunConfig]:
@@ -171,10 +171,10 @@ def small_network(**knobs: object) -> tuple[Network, RunConfig]:
     return Network(nn.Identity(), WIDTH, 3, config, torch.Generator().manual_seed(0)).double(), config
 
 
-def test_a_dropped_token_passes_on_by_the_residual_path() -> None:
+def test_a_dropped_token_takes_the_residual_path() -> None:
     network, config = small_network(capacity_factor=0.25)
     x = torch.randn(64, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    logits, routing = network(x, config, NOTHING)
+    logits, routing = network(x, config, NO_BALANCING)
     assert routing.kept is not None
     dropped = ~routing.kept[:, 0]
     without_experts = F.layer_norm(x, (WIDTH,)) @ network.head_weight + network.head_bias
@@ -209,13 +209,12 @@ def test_the_router_gets_the_gradient_of_the_task_loss(knobs: dict[str, object],
                 weight[index] += sign * step
                 slope += sign * task_loss().item() / (2 * step)
                 weight[index] -= sign * step
-        print("SLOPE", abs(slope), abs(slope - weight.grad[index].item()))
         # Measured: slopes between 0.0002 and 0.005, differences below 2e-10.
         assert abs(slope) > 1e-6
         assert weight.grad[index].item() == pytest.approx(slope, abs=1e-7)
 
 
-def test_the_layer_routes_by_its_router_and_combines_by_its_experts() -> None:
+def test_the_layer_routes_with_its_router_and_combines_its_experts() -> None:
     config = RunConfig(num_experts=EXPERTS, expert_hidden_size=8, top_k=2)
     moe = MoE(config, WIDTH, torch.Generator().manual_seed(0))
     x = torch.randn(TOKENS, WIDTH, generator=torch.Generator().manual_seed(1))

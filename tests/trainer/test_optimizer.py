@@ -1,4 +1,4 @@
-"""Adam against torch.optim's, and against its definition."""
+"""Adam against torch.optim and against its definition."""
 
 import subprocess
 import sys
@@ -9,7 +9,7 @@ import torch
 from moe_sim.trainer.optimizer import Adam
 
 
-def test_many_steps_equal_those_of_torch_optim() -> None:
+def test_many_steps_equal_torch_optim() -> None:
     random = torch.Generator().manual_seed(0)
     ours = [torch.randn(3, 4, generator=random), torch.randn(5, generator=random)]
     theirs = [tensor.clone().requires_grad_() for tensor in ours]
@@ -26,7 +26,7 @@ def test_many_steps_equal_those_of_torch_optim() -> None:
         assert torch.equal(one, other)
 
 
-def test_the_first_step_goes_by_the_learning_rate_against_the_sign_of_the_gradient() -> None:
+def test_the_first_step_is_the_learning_rate_against_the_sign_of_the_gradient() -> None:
     # m/(1−β1) = g and v/(1−β2) = g², so the step is −lr · g/(|g| + ε).
     weight = torch.tensor([1.0, 1.0])
     weight.grad = torch.tensor([4.0, -0.5])
@@ -34,7 +34,7 @@ def test_the_first_step_goes_by_the_learning_rate_against_the_sign_of_the_gradie
     assert weight.tolist() == pytest.approx([0.9, 1.1])
 
 
-def test_a_parameter_without_a_gradient_rests_with_its_moments() -> None:
+def test_a_parameter_without_a_gradient_keeps_its_value_and_moments() -> None:
     random = torch.Generator().manual_seed(0)
     ours = [torch.randn(3, generator=random) for _ in range(2)]
     alone = [ours[1].clone()]
@@ -45,7 +45,7 @@ def test_a_parameter_without_a_gradient_rests_with_its_moments() -> None:
         adam.zero_grad()
         assert ours[0].grad is None
         ours[0].grad = torch.ones(3)
-        # The second one learns only in every other step, and then goes on as if there had been no steps in between.
+        # The second one learns only in every other step, as if the steps in between had not happened.
         if step % 2:
             ours[1].grad = alone[0].grad = gradient
             reference.step(0.01)
@@ -54,7 +54,7 @@ def test_a_parameter_without_a_gradient_rests_with_its_moments() -> None:
         assert torch.equal(ours[1], alone[0])
 
 
-def test_training_does_not_load_the_compiler() -> None:
+def test_training_does_not_load_torchs_compiler() -> None:
     code = (
         "import sys; from moe_sim import RunConfig, Trainer; Trainer(RunConfig()).run(3);"
         "sys.exit('torch._dynamo' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Every column of a record against its definition, computed anew from the routing, the weights and the batches."""
+"""Every column of a record against its definition, recomputed from the routing, the weights and the batches."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_record_is_plain_numbers_and_arrays_without_a_graph() -> None:
     assert {*SCALARS, *PER_EXPERT, *PER_CHOICE} == set(vars(record))
 
 
-def test_the_first_record_is_what_the_definitions_say() -> None:
+def test_the_first_record_matches_the_definitions() -> None:
     run = Watched(top_k=2, seed=3)
     record = run.step()
     logits = run.batches[0].inputs.numpy() @ run.before["moe.router.weight"]
@@ -77,16 +77,16 @@ def test_shares_of_experts_are_counted_from_the_routing(knobs: dict[str, Any]) -
                 expected["first_load"][experts[0]] += 1 / sum(map(bool, chosen))
         for expert in run.routing.dispatch_index.numpy()[kept]:
             expected["processed"][expert] += 1 / pairs
-        # The router's own wish: its logits, before noise and before what the mechanism adds.
-        wished = oracles.choices(run.routing.logits.detach().numpy(), run.trainer.config.top_k)
-        expected["preferred_load"] = oracles.load(wished, 4)
+        # The router's own preference: its logits, without noise and without the mechanism.
+        preferred = oracles.choices(run.routing.logits.detach().numpy(), run.trainer.config.top_k)
+        expected["preferred_load"] = oracles.load(preferred, 4)
         for name, shares in expected.items():
             np.testing.assert_allclose(getattr(record, name), shares, atol=1e-12, err_msg=name)
         assert record.dropped_fraction == pytest.approx(1 - expected["processed"].sum(), abs=1e-12)
         assert record.unserved_fraction == pytest.approx(oracles.unserved(kept), abs=1e-12)
 
 
-def test_the_kinds_of_runs_differ_in_what_the_columns_tell_apart() -> None:
+def test_the_kinds_of_runs_make_the_columns_differ() -> None:
     shares = {}
     for knobs in KINDS:
         history = Trainer(small_config(**knobs)).run(5)
@@ -98,20 +98,20 @@ def test_the_kinds_of_runs_differ_in_what_the_columns_tell_apart() -> None:
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 @pytest.mark.parametrize("overflow", ["drop", "reroute"])
 @pytest.mark.parametrize("drop_order", ["position", "probability"])
-def test_what_is_dropped_is_told_by_choice(top_k: int, overflow: str, drop_order: str) -> None:
+def test_dropped_pairs_are_recorded_by_choice(top_k: int, overflow: str, drop_order: str) -> None:
     run = Watched(top_k=top_k, overflow=overflow, drop_order=drop_order, capacity_factor=0.5)
     for _ in range(5):
         record = run.step()
         np.testing.assert_allclose(record.dropped_by_choice, oracles.dropped_by_choice(run.kept()), atol=1e-12)
         assert record.dropped_by_choice.sum() / top_k == pytest.approx(record.dropped_fraction, abs=1e-12)
-        # Half as many seats as pairs.
+        # There are half as many seats as pairs.
         assert record.dropped_fraction >= 0.5 - 1e-12
 
 
 @pytest.mark.parametrize("overflow", ["drop", "reroute"])
 @pytest.mark.parametrize("drop_order", ["position", "probability"])
 @pytest.mark.parametrize("top_k", [1, 2])
-def test_what_is_not_dropped_is_processed(top_k: int, drop_order: str, overflow: str) -> None:
+def test_pairs_that_are_not_dropped_are_processed(top_k: int, drop_order: str, overflow: str) -> None:
     config = small_config(top_k=top_k, capacity_factor=0.75, drop_order=drop_order, overflow=overflow)
     history = Trainer(config).run(20)
     processed, dropped = history.column("processed"), history.column("dropped_fraction")
@@ -126,7 +126,7 @@ def test_what_is_not_dropped_is_processed(top_k: int, drop_order: str, overflow:
     assert (dropped > 0).all()
 
 
-def test_with_seats_for_all_rerouting_drops_nobody() -> None:
+def test_with_enough_seats_rerouting_drops_no_pair() -> None:
     drop, reroute = (
         Trainer(small_config(capacity_factor=1.0, overflow=overflow)).run(20) for overflow in ("drop", "reroute")
     )
@@ -144,7 +144,7 @@ def test_without_a_limit_nothing_is_dropped() -> None:
 
 
 @pytest.mark.parametrize("shape", [{}, {"top_k": 2}, {"num_experts": 7, "top_k": 3, "batch_tokens": 96}], ids=str)
-def test_where_experts_choose_the_load_is_exactly_even_and_some_tokens_have_nobody(shape: dict[str, int]) -> None:
+def test_under_expert_choice_the_load_is_exactly_even_and_some_tokens_have_no_expert(shape: dict[str, int]) -> None:
     run = Watched(balancing="expert_choice", **shape)
     experts = run.trainer.config.num_experts
     for _ in range(10):
@@ -154,10 +154,10 @@ def test_where_experts_choose_the_load_is_exactly_even_and_some_tokens_have_nobo
         assert record.efficiency == pytest.approx(1)
         assert record.dropped_fraction == 0
         assert not record.dropped_by_choice.any()
-        nobody = sum(not chosen for chosen in run.chosen()) / len(run.chosen())
-        assert record.unserved_fraction == pytest.approx(nobody, abs=1e-12)
-        # With one expert a token on average some have none; with more of them that is rare.
-        assert nobody > 0 or run.trainer.config.top_k > 1
+        unserved = sum(not chosen for chosen in run.chosen()) / len(run.chosen())
+        assert record.unserved_fraction == pytest.approx(unserved, abs=1e-12)
+        # With one expert per token on average, some tokens have none; with more, that is rare.
+        assert unserved > 0 or run.trainer.config.top_k > 1
 
 
 @pytest.mark.parametrize("knobs", KINDS, ids=str)
@@ -185,7 +185,7 @@ def test_groups_and_pairs_of_experts_are_counted_from_the_routing(knobs: dict[st
             np.testing.assert_allclose(probe.coactivation()[expert], shares, atol=1e-6)
 
 
-def test_gradients_and_changes_are_those_of_each_expert() -> None:
+def test_gradients_and_weight_changes_are_recorded_per_expert() -> None:
     run = Watched()
     start = weights(run.trainer)
     for _ in range(4):
@@ -205,7 +205,7 @@ def test_gradients_and_changes_are_those_of_each_expert() -> None:
     assert used.sum() >= 2
 
 
-PULLS: list[dict[str, Any]] = [
+WITH_LOSS: list[dict[str, Any]] = [
     *({"top_k": 2, "convention": convention} for convention in ("per_choice", "first_choice", "huggingface")),
     {"z_loss_coef": 0.1},
     {"balancing": "importance", "capacity_factor": 0.75, "overflow": "reroute"},
@@ -216,8 +216,8 @@ PULLS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.03, 1.0])
-@pytest.mark.parametrize("knobs", PULLS, ids=str)
-def test_what_pulls_at_the_router_is_taken_apart(knobs: dict[str, Any], alpha: float) -> None:
+@pytest.mark.parametrize("knobs", WITH_LOSS, ids=str)
+def test_the_router_gradient_is_split_into_task_and_balancing(knobs: dict[str, Any], alpha: float) -> None:
     run = Watched(aux_loss_coef=alpha, **knobs)
     for _ in range(5):
         record = run.step()
@@ -226,7 +226,7 @@ def test_what_pulls_at_the_router_is_taken_apart(knobs: dict[str, Any], alpha: f
         assert record.router_balance_gradient == pytest.approx(balance.norm().item(), rel=1e-4)
         cosine = (task * balance).sum() / (task.norm() * balance.norm())
         assert record.router_gradient_cosine == pytest.approx(cosine.item(), abs=1e-3)
-        # And put together again they are what the router was moved by.
+        # Together they make up the total gradient on the router.
         z = run.trainer.config.z_loss_coef * run.gradients["z"]
         total = run.trainer.network.moe.router.weight.grad
         np.testing.assert_allclose((task + alpha * balance + z).numpy(), total.numpy(), rtol=1e-5, atol=1e-5)
@@ -236,7 +236,7 @@ def test_what_pulls_at_the_router_is_taken_apart(knobs: dict[str, Any], alpha: f
 
 
 @pytest.mark.parametrize("name", ["none", "bias", "expert_choice", "sinkhorn"])
-def test_where_there_is_no_loss_only_the_task_pulls_at_the_router(name: str) -> None:
+def test_without_a_balancing_loss_only_the_task_has_a_gradient_on_the_router(name: str) -> None:
     run = Watched(balancing=name, aux_loss_coef=1.0, z_loss_coef=0.1)
     record = run.step()
     assert record.router_task_gradient == pytest.approx(run.gradients["task"].norm().item(), rel=1e-4)
@@ -252,7 +252,7 @@ def test_the_strength_of_the_noise_is_recorded(name: str, router_noise: str) -> 
     strength: list[float] = []
     for _ in range(3):
         strength.append(run.step().router_noise_std)
-        # Weights of the noise are learned only where it is.
+        # The weights of the noise are trained only if the noise is learned.
         noise_weight = run.before["moe.router.noise_weight"]
         expected = oracles.softplus(run.batches[-1].inputs.numpy() @ noise_weight).mean()
         if router_noise == "learned":
@@ -267,7 +267,7 @@ def test_the_strength_of_the_noise_is_recorded(name: str, router_noise: str) -> 
         assert strength == [0.3 if router_noise == "gaussian" or needs else 0.0] * 3
 
 
-def test_the_bias_that_selected_is_recorded() -> None:
+def test_the_bias_used_for_selection_is_recorded() -> None:
     run = Watched(balancing="bias", bias_rate=0.01, top_k=2)
     bias = np.zeros(4)
     for _ in range(20):
@@ -280,14 +280,14 @@ def test_the_bias_that_selected_is_recorded() -> None:
 
 
 @pytest.mark.parametrize("knobs", [*KINDS, {"top_k": 2, "convention": "huggingface"}], ids=str)
-def test_the_recorded_balance_loss_is_per_choice_whatever_is_optimized(knobs: dict[str, Any]) -> None:
+def test_the_recorded_balance_loss_is_per_choice_whatever_loss_is_optimized(knobs: dict[str, Any]) -> None:
     history = Trainer(small_config(**knobs)).run(10)
     expected = 4 * (history.column("load") * history.column("importance")).sum(1)
     np.testing.assert_allclose(history.column("balance_loss"), expected, rtol=1e-6)
 
 
-@pytest.mark.parametrize("knobs", PULLS, ids=str)
-def test_what_alpha_weighs_is_recorded_beside_it(knobs: dict[str, Any]) -> None:
+@pytest.mark.parametrize("knobs", WITH_LOSS, ids=str)
+def test_the_loss_that_alpha_weighs_is_recorded_too(knobs: dict[str, Any]) -> None:
     run = Watched(**knobs)
     for _ in range(3):
         record = run.step()
@@ -306,14 +306,14 @@ def test_what_alpha_weighs_is_recorded_beside_it(knobs: dict[str, Any]) -> None:
         assert record.auxiliary_loss == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_the_smoothed_load_is_the_moving_average_of_pandas() -> None:
+def test_the_smoothed_load_equals_the_moving_average_of_pandas() -> None:
     history = Trainer(small_config(aux_loss_coef=0.01)).run(60)
     expected = pd.DataFrame(history.column("load")).ewm(alpha=1 / 20).mean()
     np.testing.assert_allclose(history.column("smoothed_load"), expected, atol=1e-12)
     np.testing.assert_array_equal(history.column("dead_experts"), (expected < 0.1 / 4).sum(axis=1))
 
 
-def test_an_average_that_was_handed_out_does_not_change_later() -> None:
+def test_a_returned_average_does_not_change_later() -> None:
     smoothed = Smoothed(2)
     assert smoothed.value.tolist() == [0, 0]
     first = smoothed.update(np.array([1.0, 0.0]))

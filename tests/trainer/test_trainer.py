@@ -1,4 +1,4 @@
-"""The trainer's contract: what it records, what it lets be changed, and that the same run gives the same numbers."""
+"""The trainer's contract: its records, the changes it accepts, and reproducible numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONTRACT_COLUMNS = {
     "dead_experts", "dropped_fraction", "efficiency", "specialization", "router_entropy",
 }  # fmt: skip
 CONTRACT_EXPERT_COLUMNS = ("load", "importance", "processed", "grad_norm", "weight_change")
-LIVE_MOVES: list[dict[str, Any]] = [
+LIVE_CHANGES: list[dict[str, Any]] = [
     {"aux_loss_coef": 10.0},
     {"z_loss_coef": 1.0},
     {"top_k": 3},
@@ -42,7 +42,7 @@ LIVE_MOVES: list[dict[str, Any]] = [
     {"learning_rate": 0.1},
 ]
 SHIFTS: list[tuple[dict[str, Any], dict[str, Any], list[float]]] = [
-    # The run, the move, and the shares of the groups after it, by hand.
+    # The run, the change, and the shares of the groups after it, by hand.
     ({"num_topics": 4, "topic_skew": 0.0}, {"topic_skew": 1.0}, [12 / 25, 6 / 25, 4 / 25, 3 / 25]),  # 1, 1/2, 1/3, 1/4
     ({"num_topics": 4, "topic_skew": 1.0}, {"topic_shift": 1}, [3 / 25, 12 / 25, 6 / 25, 4 / 25]),
     ({"num_topics": 4, "topic_skew": 1.0}, {"topic_shift": 6}, [4 / 25, 3 / 25, 12 / 25, 6 / 25]),  # 6 mod 4 = 2
@@ -60,7 +60,7 @@ def step(trainer: Trainer) -> StepRecord:
 
 
 def held_out_tokens(trainer: Trainer, config: RunConfig | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and labels of the 512 tokens of the topics task by which inference is looked at."""
+    """Inputs and labels of the 512 tokens of the topics task on which inference is evaluated."""
     shares = trainer.task.shares(config or trainer.config)
     batch = trainer.task.held_out_batch(512, shares, generators(trainer.config.seed)["evaluation"])
     return batch.inputs.numpy(), batch.labels.numpy()
@@ -69,7 +69,7 @@ def held_out_tokens(trainer: Trainer, config: RunConfig | None = None) -> tuple[
 def inference(
     weight: dict[str, np.ndarray], inputs: np.ndarray, labels: np.ndarray, top_k: int, bias: np.ndarray
 ) -> tuple[float, np.ndarray]:
-    """Task loss and load of a network of these weights, token by token: no noise, no capacity, plain top-k."""
+    """Task loss and load of a network with these weights, token by token: no noise, no capacity limit, plain top-k."""
     losses, num_experts = [], weight["moe.router.weight"].shape[1]
     probs = oracles.softmax(inputs @ weight["moe.router.weight"])
     chosen = oracles.choices(probs + bias, top_k)
@@ -84,7 +84,7 @@ def inference(
     return float(np.mean(losses)), oracles.load(chosen, num_experts)
 
 
-def test_the_contract_as_it_is_written() -> None:
+def test_the_example_of_the_contract_works() -> None:
     trainer = Trainer(RunConfig(task="topics", num_experts=8, top_k=1, aux_loss_coef=0.0, seed=0))
     record = step(trainer)
     trainer.update(aux_loss_coef=0.03)
@@ -106,7 +106,7 @@ def test_the_frame_has_the_columns_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if not knob.live])
-def test_a_structural_knob_cannot_move_and_is_named(name: str) -> None:
+def test_a_structural_knob_cannot_change_and_the_error_names_it(name: str) -> None:
     trainer = Trainer(small_config())
     trainer.run(2)
     before = weights(trainer)
@@ -124,23 +124,23 @@ def test_a_structural_knob_cannot_move_and_is_named(name: str) -> None:
      {"balancing": "magic"}, {"capacity_factor": 0.0}, {"learning_rate": float("inf")}, {"speed": 3}],
     ids=str,
 )  # fmt: skip
-def test_a_value_that_is_not_allowed_is_refused_and_nothing_changes(move: dict[str, Any]) -> None:
+def test_an_invalid_value_is_rejected_and_nothing_changes(move: dict[str, Any]) -> None:
     trainer = Trainer(small_config())
-    # The message says “top_k” or, in a sentence of its own, “Top-k”.
+    # The message says “top_k” or “Top-k”.
     with pytest.raises(ValueError, match="(?i)" + next(iter(move)).replace("_", ".")):
         trainer.update(**{"z_loss_coef": 0.1, **move})
     assert trainer.config == small_config()
     assert trainer.history.events == ()
 
 
-def test_moving_a_knob_to_where_it_stands_is_no_event() -> None:
+def test_setting_a_knob_to_its_current_value_is_no_event() -> None:
     trainer = Trainer(small_config(aux_loss_coef=0.1))
     trainer.update(aux_loss_coef=0.1, top_k=1)
     assert trainer.history.events == ()
 
 
 @pytest.mark.parametrize("task", ["topics", "text"])
-def test_the_same_run_with_the_same_moves_gives_the_same_frame(task: str) -> None:
+def test_the_same_run_with_the_same_changes_gives_the_same_frame(task: str) -> None:
     def frame(neighbour: Trainer | None) -> pd.DataFrame:
         trainer = Trainer(small_config(task=task, router_noise="gaussian", capacity_factor=1.0))
         for number in range(30):
@@ -157,12 +157,12 @@ def test_the_same_run_with_the_same_moves_gives_the_same_frame(task: str) -> Non
     pd.testing.assert_frame_equal(frame(None), frame(Trainer(small_config(seed=9))), check_exact=True)
 
 
-def test_another_seed_is_another_run() -> None:
+def test_another_seed_gives_another_run() -> None:
     losses = [Trainer(small_config(seed=seed)).run(5).column("task_loss") for seed in (0, 1)]
     assert not np.isclose(*losses).any()
 
 
-@pytest.mark.parametrize("move", LIVE_MOVES, ids=str)
+@pytest.mark.parametrize("move", LIVE_CHANGES, ids=str)
 def test_data_order_and_initial_weights_do_not_depend_on_live_knobs(move: dict[str, Any]) -> None:
     plain, moved = Trainer(small_config()), Trainer(small_config(**move))
     for name, value in weights(plain).items():
@@ -175,13 +175,13 @@ def test_data_order_and_initial_weights_do_not_depend_on_live_knobs(move: dict[s
         assert torch.equal(one.labels, other.labels)
 
 
-def test_alpha_does_not_show_in_the_first_step_but_later() -> None:
+def test_alpha_affects_the_task_loss_only_after_the_first_step() -> None:
     runs = [Trainer(RunConfig(aux_loss_coef=alpha)).run(10).column("task_loss") for alpha in (0.0, 0.1, 10.0)]
     assert runs[0][0] == runs[1][0] == runs[2][0]
     assert len({run[-1] for run in runs}) == 3
 
 
-def test_the_probe_routes_the_held_out_tokens_as_they_are_now() -> None:
+def test_the_probe_routes_the_held_out_tokens_with_the_current_weights() -> None:
     trainer = Trainer(small_config())
     assert trainer.probe().step == 0
     assert trainer.probe().joint.shape == (12, 4)
@@ -198,28 +198,28 @@ def test_the_probe_routes_the_held_out_tokens_as_they_are_now() -> None:
     np.testing.assert_allclose(probe.group_shares().sum(1), 1)
 
 
-def test_the_probe_has_no_noise_but_the_capacity_limit() -> None:
+def test_the_probe_has_the_capacity_limit_but_no_noise() -> None:
     trainer = Trainer(small_config(router_noise="gaussian", noise_std=10.0, capacity_factor=0.5))
     first, second = trainer.probe(), trainer.probe()
     np.testing.assert_array_equal(first.expert, second.expert)
-    # C = ⌈0.5 · 400 / 4⌉ = 50 tokens an expert.
+    # C = ⌈0.5 · 400 / 4⌉ = 50 tokens per expert.
     counts = np.bincount(first.expert, minlength=4)
     assert first.dropped.sum() == np.maximum(counts - 50, 0).sum() > 0
 
 
-def test_the_probe_says_which_tokens_no_expert_chose() -> None:
+def test_the_probe_marks_tokens_that_no_expert_chose() -> None:
     trainer = Trainer(small_config(balancing="expert_choice"))
     probe = trainer.probe()
     probs = oracles.softmax(trainer.held_out.batch.inputs.numpy() @ weights(trainer)["moe.router.weight"])
     has = oracles.expert_choice(probs, 1)
     np.testing.assert_array_equal(probe.dropped, ~has.any(1))
     assert 0 < probe.dropped.sum() < 400
-    # The expert that is shown is the one that likes the token best among those that chose it.
+    # Of the experts that chose a token, the probe shows the most probable one.
     first = np.where(has, probs, -1).argmax(1)
     np.testing.assert_array_equal(probe.expert[~probe.dropped], first[~probe.dropped])
 
 
-def test_pairs_of_experts_are_shares_of_the_tokens_of_the_first() -> None:
+def test_coactivation_is_a_share_of_the_tokens_of_the_first_expert() -> None:
     trainer = Trainer(small_config(top_k=2))
     assert not trainer.probe().together.any()
     assert not trainer.probe().coactivation().any()
@@ -230,16 +230,16 @@ def test_pairs_of_experts_are_shares_of_the_tokens_of_the_first() -> None:
     shares = probe.coactivation()
     used = np.diagonal(probe.together) > 0
     np.testing.assert_allclose(np.diagonal(shares)[used], 1)
-    # With two experts a token, who is not alone has one companion.
+    # With two experts per token, each token of an expert also has exactly one other.
     np.testing.assert_allclose(shares.sum(1)[used], 2)
 
 
-# The same numbers again
+# Reproducibility
 
 
 @pytest.mark.parametrize("router_noise", NOISES)
 @pytest.mark.parametrize("name", METHODS)
-def test_the_same_moves_give_the_same_numbers_with_every_mechanism_and_noise(name: str, router_noise: str) -> None:
+def test_the_same_changes_give_the_same_numbers_with_every_mechanism_and_noise(name: str, router_noise: str) -> None:
     def frame() -> pd.DataFrame:
         trainer = Trainer(small_config(balancing=name, aux_loss_coef=0.1, router_noise=router_noise))
         trainer.run(6)
@@ -251,7 +251,7 @@ def test_the_same_moves_give_the_same_numbers_with_every_mechanism_and_noise(nam
 
 @pytest.mark.parametrize("before", METHODS)
 @pytest.mark.parametrize("after", ["bias", "load_balancing"])
-def test_a_mechanism_that_is_switched_to_starts_anew(before: str, after: str) -> None:
+def test_switching_to_a_mechanism_resets_its_state(before: str, after: str) -> None:
     trainer = Trainer(small_config(balancing=before, bias_rate=0.1, aux_loss_coef=0.1))
     trainer.run(5)
     if before == "bias":
@@ -263,7 +263,7 @@ def test_a_mechanism_that_is_switched_to_starts_anew(before: str, after: str) ->
     assert step(trainer).selection_bias.any() == (after == "bias")
 
 
-def test_moving_other_knobs_keeps_what_a_mechanism_has_learned() -> None:
+def test_changing_other_knobs_keeps_the_state_of_a_mechanism() -> None:
     trainer = Trainer(small_config(balancing="bias", bias_rate=0.1))
     trainer.run(5)
     bias = trainer.balancing.bias.clone()
@@ -278,7 +278,7 @@ def test_moving_other_knobs_keeps_what_a_mechanism_has_learned() -> None:
 
 @pytest.mark.parametrize("router_noise", NOISES)
 @pytest.mark.parametrize("name", METHODS)
-def test_freezing_leaves_every_weight_and_the_bias_alone_while_steps_go_on(name: str, router_noise: str) -> None:
+def test_freezing_keeps_every_weight_and_the_bias_while_steps_continue(name: str, router_noise: str) -> None:
     knobs = dict(balancing=name, bias_rate=0.1, aux_loss_coef=0.1, z_loss_coef=0.1, router_noise=router_noise)
     run = Watched(**knobs)
     for _ in range(5):
@@ -309,24 +309,24 @@ def test_freezing_leaves_every_weight_and_the_bias_alone_while_steps_go_on(name:
 
 
 @pytest.mark.parametrize("name", ["load_balancing", "bias"])
-def test_a_frozen_stretch_leaves_no_trace_in_what_comes_after(name: str) -> None:
-    rested, plain = (Trainer(small_config(balancing=name, aux_loss_coef=0.1)) for _ in range(2))
-    batches = keep_batches(rested)
-    rested.run(5)
-    rested.update(frozen=True)
-    rested.run(7)
-    rested.update(frozen=False)
-    rested.run(5)
-    # The other run never rests and learns from the batches that the first one learned from.
+def test_frozen_steps_have_no_effect_on_later_training(name: str) -> None:
+    frozen, plain = (Trainer(small_config(balancing=name, aux_loss_coef=0.1)) for _ in range(2))
+    batches = keep_batches(frozen)
+    frozen.run(5)
+    frozen.update(frozen=True)
+    frozen.run(7)
+    frozen.update(frozen=False)
+    frozen.run(5)
+    # The other run is never frozen and trains on the batches that the first one trained on.
     learned = iter(batches[:5] + batches[12:])
     plain.task.batch = lambda tokens, shares, generator: next(learned)
     plain.run(10)
     for key, value in weights(plain).items():
-        np.testing.assert_array_equal(weights(rested)[key], value, err_msg=key)
-    assert torch.equal(rested.balancing.bias, plain.balancing.bias)
+        np.testing.assert_array_equal(weights(frozen)[key], value, err_msg=key)
+    assert torch.equal(frozen.balancing.bias, plain.balancing.bias)
 
 
-def test_a_run_may_begin_frozen() -> None:
+def test_a_run_may_start_frozen() -> None:
     trainer = Trainer(small_config(frozen=True))
     before = weights(trainer)
     history = trainer.run(10)
@@ -340,7 +340,7 @@ def test_a_run_may_begin_frozen() -> None:
 # Inference
 
 
-def test_inference_is_looked_at_after_every_tenth_step() -> None:
+def test_inference_is_evaluated_after_every_tenth_step() -> None:
     history = Trainer(small_config()).run(35)
     for name in ("eval_task_loss", "eval_load"):
         seen = ~np.isnan(history.column(name)).reshape(35, -1)
@@ -356,7 +356,7 @@ def test_inference_is_looked_at_after_every_tenth_step() -> None:
      {"capacity_factor": 0.25, "overflow": "reroute"}, {"topic_shift": 5, "topic_skew": 2.0}],
     ids=str,
 )  # fmt: skip
-def test_inference_is_plain_top_k_of_held_out_tokens_without_noise_and_limit(knobs: dict[str, Any]) -> None:
+def test_inference_is_plain_top_k_of_held_out_tokens_without_noise_or_capacity_limit(knobs: dict[str, Any]) -> None:
     trainer = Trainer(small_config(aux_loss_coef=0.1, bias_rate=0.03, **knobs))
     history = trainer.run(10)
     inputs, labels = held_out_tokens(trainer)
@@ -367,7 +367,7 @@ def test_inference_is_plain_top_k_of_held_out_tokens_without_noise_and_limit(kno
     assert bias.any() == (trainer.config.balancing == "bias")
 
 
-def test_the_same_tokens_are_looked_at_whatever_knobs_of_training_do() -> None:
+def test_training_knobs_do_not_change_the_evaluation() -> None:
     trainer = Trainer(small_config(top_k=2))
     trainer.run(9)
     trainer.update(frozen=True)
@@ -383,11 +383,11 @@ def test_the_same_tokens_are_looked_at_whatever_knobs_of_training_do() -> None:
     assert seen.sum() == len(moves)
     assert len(set(history.column("eval_task_loss")[seen])) == 1
     assert (history.column("eval_load")[seen] == history.column("eval_load")[9]).all()
-    # Training, meanwhile, was disturbed.
+    # Training, meanwhile, was affected.
     assert (history.column("dropped_fraction")[20:40] > 0).any()
 
 
-def test_where_the_data_shift_the_tokens_looked_at_shift_with_them() -> None:
+def test_the_evaluation_tokens_shift_with_the_data() -> None:
     trainer = Trainer(small_config(num_topics=4, topic_skew=3.0))
     trainer.run(9)
     trainer.update(frozen=True)
@@ -399,32 +399,32 @@ def test_where_the_data_shift_the_tokens_looked_at_shift_with_them() -> None:
         seen = history.column("eval_task_loss")[-10:]
         found = seen[~np.isnan(seen)]
         assert found == pytest.approx([loss], rel=1e-5)
-        # Turned back, the tokens are those of before.
+        # Rotated back, the tokens are the same as before.
         assert losses.setdefault(shift, found[0]) == found[0]
     assert len(set(losses.values())) == 3
 
 
 @pytest.mark.parametrize("task", ["topics", "text"])
-def test_looking_at_inference_does_not_disturb_training(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evaluating_inference_does_not_affect_training(task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def run() -> Trainer:
         trainer = Trainer(small_config(task=task, router_noise="gaussian", balancing="bias", capacity_factor=1.0))
         trainer.run(25)
         return trainer
 
-    looking = run()
+    evaluating = run()
     monkeypatch.setattr("moe_sim.trainer.trainer.COARSE", 1000)
-    not_looking = run()
-    assert np.isnan(not_looking.history.column("eval_task_loss")).all()
-    assert (~np.isnan(looking.history.column("eval_task_loss"))).sum() == 2
+    not_evaluating = run()
+    assert np.isnan(not_evaluating.history.column("eval_task_loss")).all()
+    assert (~np.isnan(evaluating.history.column("eval_task_loss"))).sum() == 2
     for name in (*SCALARS, "load", "grad_norm", "selection_bias"):
         if not name.startswith("eval"):
-            one, other = looking.history.column(name), not_looking.history.column(name)
+            one, other = evaluating.history.column(name), not_evaluating.history.column(name)
             np.testing.assert_array_equal(one, other, err_msg=name)
-    for key, value in weights(looking).items():
-        np.testing.assert_array_equal(weights(not_looking)[key], value)
+    for key, value in weights(evaluating).items():
+        np.testing.assert_array_equal(weights(not_evaluating)[key], value)
 
 
-def test_text_is_looked_at_where_it_is_never_trained_on() -> None:
+def test_text_is_evaluated_on_the_held_out_part() -> None:
     trainer = Trainer(small_config(task="text"))
     drawn: list[tuple[int, Tensor]] = []
     draw = trainer.task.held_out_batch
@@ -446,7 +446,7 @@ def test_text_is_looked_at_where_it_is_never_trained_on() -> None:
 
 
 @pytest.mark.parametrize(("knobs", "move", "shares"), SHIFTS, ids=str)
-def test_a_shift_of_the_data_changes_the_shares_of_the_groups(
+def test_a_data_shift_changes_the_shares_of_the_groups(
     knobs: dict[str, Any], move: dict[str, Any], shares: list[float]
 ) -> None:
     trainer = Trainer(RunConfig(**knobs, batch_tokens=2048, num_experts=2, expert_hidden_size=4, frozen=True))
@@ -461,13 +461,13 @@ def test_a_shift_of_the_data_changes_the_shares_of_the_groups(
     # 16 384 draws: σ of a share is at most √(0.25/16384) = 0.0039.
     np.testing.assert_allclose(after, shares, atol=0.016)
     assert np.abs(before - after).max() > 0.05
-    # A run that begins with it has the same shares from its first step.
+    # A run that starts with it has the same shares from its first step.
     fresh = Trainer(RunConfig(**{**knobs, **move}))
     np.testing.assert_allclose(fresh.task.shares(fresh.config).numpy(), shares, rtol=1e-6)
 
 
 @pytest.mark.parametrize(("knobs", "move", "shares"), SHIFTS, ids=str)
-def test_a_shift_of_the_data_leaves_weights_and_the_tokens_of_unmoved_draws_alone(
+def test_a_data_shift_keeps_the_weights_and_the_tokens_that_stay_in_their_group(
     knobs: dict[str, Any], move: dict[str, Any], shares: list[float]
 ) -> None:
     plain, moved = Trainer(small_config(**knobs)), Trainer(small_config(**{**knobs, **move}))
@@ -477,7 +477,7 @@ def test_a_shift_of_the_data_leaves_weights_and_the_tokens_of_unmoved_draws_alon
     plain.run(5)
     moved.run(5)
     for one, other in zip(plain_batches, moved_batches, strict=True):
-        # Where chance gives a token the same group it is the same token, to the last bit.
+        # A token that happens to stay in its group is the same token, bit for bit.
         same = one.groups == other.groups
         assert 0 < same.sum() < 64
         assert torch.equal(one.inputs[same], other.inputs[same])
