@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic file writes, and checks that a path is writable."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ class CannotWriteError(Exception):
 
 
 def check_writable(path: Path) -> None:
-    """Find out, before a long run, whether a file can be written.
+    """Checks, before a long run, that a file can be written.
 
     Raises:
         CannotWriteError: if it cannot.
     """
-    with _named(path):
+    with _naming_the_file(path):
         if path.is_dir():
             raise IsADirectoryError(None, "it is a directory")
         if path.exists() and not os.access(path, os.W_OK):
@@ -29,24 +29,24 @@ def check_writable(path: Path) -> None:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory with all that lead to it, if it is not there, and see that files can be written in it.
+    """Creates a directory with its parents, if missing, and checks that files can be written in it.
 
     Raises:
-        CannotWriteError: if that cannot be.
+        CannotWriteError: if that fails.
     """
-    with _named(path):
+    with _naming_the_file(path):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             pass
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever sees half of it, whatever happens in between.
+    """Writes a file atomically: readers never see part of it.
 
     Raises:
-        CannotWriteError: if it cannot be written; what stood there before stays then.
+        CannotWriteError: if it cannot be written; the old content then stays.
     """
-    with _named(path):
+    with _naming_the_file(path):
         path = path.resolve()
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
@@ -57,8 +57,8 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Say which file it was, the user's and not a temporary one."""
+def _naming_the_file(path: Path) -> Iterator[None]:
+    """Turns an OSError into a CannotWriteError that names the user's file rather than a temporary one."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""JSON → History, for documents from anywhere: everything is checked before anything is built."""
+"""JSON → History, for untrusted documents: everything is checked before anything is built."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from moe_sim.tasks.catalogue import TASKS
 from moe_sim.tasks.task import generators
 
 DEEPEST = 8
-"""Brackets within brackets; a run needs four."""
+"""The maximum nesting depth; a run needs four."""
 MOST_MARKS = 4_000_000
-"""Brackets and quotation marks, which is what costs memory. The longest run needs some 2.6 million."""
+"""The maximum number of brackets and quotation marks, which cost memory. The longest run needs about 2.6 million."""
 MOST_COMMAS = 10_000_000
-"""As many as 40 MB of zeros have, with a digit behind the point."""
+"""The maximum number of commas: 40 MB of `0.0,` have that many."""
 SHARES = ("load", "first_load", "importance", "processed", "preferred_load", "smoothed_load", "eval_load",
           "dropped_by_choice")  # fmt: skip
-"""Columns that lie between 0 and 1."""
+"""Columns with values from 0 to 1."""
 NOT_ALWAYS_FINITE = ("imbalance_ratio", "auxiliary_loss", "z_loss", "router_logit_rms", "router_logit_max",
                      "router_balance_gradient", "router_gradient_cosine", "eval_task_loss", "eval_load")  # fmt: skip
-"""Columns that may hold NaN or ∞ though a run goes on; `Trainer` makes sure of the others."""
+"""Columns that may hold NaN or ∞ in a valid run; `Trainer` keeps the others finite."""
 ROUNDING = 1e-6
 
 
 def run_from_json(text: str) -> tuple[History, Probe | None]:
-    """The run that `run_to_json` wrote, equal to the last digit, and its newest probe if it has one.
+    """Restores exactly the run that `run_to_json` wrote, and its probe if it has one.
 
     Raises:
-        ValueError: with one sentence for a visitor, if the text is anything but such a document: too long (40 MB), too
-            deep, of another format or version, with a configuration or an event that no run can have, or with a column
-            that is missing, of the wrong shape or not finite where it must be.
+        ValueError: with one sentence for the visitor, if the document is too long (40 MB), nested too deeply or of
+            another format or version, or has an invalid configuration or event or a column that is missing, of the
+            wrong shape or not finite where it must be.
     """
     document = _parse(text)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
@@ -50,7 +50,7 @@ def run_from_json(text: str) -> tuple[History, Probe | None]:
         raise ValueError(
             f"This file has version {_quote(document.get('version'))}; only version {VERSION} can be read."
         )
-    _has_keys(document, ("format", "version", "configuration", "events", "history", "probe"), "file")
+    _require_keys(document, ("format", "version", "configuration", "events", "history", "probe"), "file")
     config = _read_config(document["configuration"])
     columns = _read_columns(document["history"], config.num_experts)
     events = _read_events(document["events"], config, steps=len(columns["step"]))
@@ -65,9 +65,9 @@ def _parse(text: str) -> Any:
         raise ValueError("This file is not a run that was saved here: it has too many parts.")
     letters = np.frombuffer(text.encode(errors="surrogatepass"), np.uint8)
     opening, closing = ((letters == ord(one)) | (letters == ord(other)) for one, other in ("[{", "]}"))
-    turns = opening[opening | closing]
-    # Brackets inside of texts count too: no run has any.
-    if np.where(turns, 1, -1).cumsum().max(initial=0) > DEEPEST:
+    is_opening = opening[opening | closing]
+    # Brackets inside strings count too: no run has any.
+    if np.where(is_opening, 1, -1).cumsum().max(initial=0) > DEEPEST:
         raise ValueError("This file is not a run that was saved here: it is nested too deeply.")
     try:
         return json.loads(text, parse_constant=_refuse_constant)
@@ -76,11 +76,11 @@ def _parse(text: str) -> Any:
 
 
 def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 def _read_config(values: Any) -> RunConfig:
-    _is_mapping(values, "configuration")
+    _require_mapping(values, "configuration")
     for name in KNOBS:
         if name not in values:
             raise ValueError(f"The configuration in this file lacks the knob {name}.")
@@ -89,7 +89,7 @@ def _read_config(values: Any) -> RunConfig:
 
 def _configure(values: Mapping[str, Any], where: str) -> RunConfig:
     for name, value in values.items():
-        if isinstance(value, list | dict):  # before anybody tries to quote it
+        if isinstance(value, list | dict):  # before an error message quotes it
             raise ValueError(f"{where}: {_quote(name)} is not a single value.")
     try:
         return RunConfig.model_validate(dict(values), strict=True)
@@ -102,22 +102,24 @@ def _read_events(items: Any, config: RunConfig, steps: int) -> list[Event]:
         raise ValueError(f"The events in this file must be a list of at most {MOST_EVENTS:,}.")
     events: list[Event] = []
     for number, item in enumerate(items, start=1):
-        _has_keys(item, ("step", "changes"), f"event {number}")
+        _require_keys(item, ("step", "changes"), f"event {number}")
         step, changes = item["step"], item["changes"]
         first = events[-1].step + 1 if events else 0
         if type(step) is not int or not first <= step <= steps:
             raise ValueError(f"Event {number} in this file must be at a step from {first} to {steps}.")
-        _is_mapping(changes, f"event {number}")
+        _require_mapping(changes, f"event {number}")
         for name in changes:
             if name not in KNOBS or not KNOBS[name].live:
-                raise ValueError(f"Event {number} in this file moves {_quote(name)}, which no running run can move.")
+                raise ValueError(
+                    f"Event {number} in this file changes {_quote(name)}, which cannot change during a run."
+                )
         config = _configure({**config.model_dump(), **changes}, f"Event {number} in this file is not valid")
         events.append(Event(step, {name: getattr(config, name) for name in changes}))
     return events
 
 
 def _read_columns(items: Any, num_experts: int) -> dict[str, np.ndarray]:
-    _has_keys(items, COLUMNS, "history")
+    _require_keys(items, COLUMNS, "history")
     steps = len(items["step"]) if isinstance(items["step"], list) else 0
     if steps > MOST_STEPS:
         raise ValueError(f"This file has {steps:,} steps; at most {MOST_STEPS:,} can be read.")
@@ -128,7 +130,7 @@ def _read_columns(items: Any, num_experts: int) -> dict[str, np.ndarray]:
         if name not in NOT_ALWAYS_FINITE and not np.isfinite(values).all():
             raise ValueError(f"The column {name} in this file has values that are not finite.")
         if name in SHARES and not ((known >= -ROUNDING) & (known <= 1 + ROUNDING)).all():
-            raise ValueError(f"The column {name} in this file has shares that are not from 0 to 1.")
+            raise ValueError(f"The column {name} in this file has shares outside 0 to 1.")
     if (columns["step"] != np.arange(1, steps + 1)).any():
         raise ValueError("The steps in this file must be 1, 2, 3 and so on.")
     if not np.isin(columns["dead_experts"], range(num_experts + 1)).all():
@@ -137,15 +139,15 @@ def _read_columns(items: Any, num_experts: int) -> dict[str, np.ndarray]:
 
 
 def _read_probe(item: Any, config: RunConfig, steps: int) -> Probe:
-    _has_keys(item, ("step", "expert", "dropped", "joint", "together"), "probe")
+    _require_keys(item, ("step", "expert", "dropped", "joint", "together"), "probe")
     random = generators(config.seed)
     task = TASKS[config.task](config, random["task"], random["held_out"])
     tokens, groups, num_experts = len(task.held_out.batch.labels), len(task.group_names), config.num_experts
     if type(item["step"]) is not int or not 0 <= item["step"] <= steps:
-        raise ValueError(f"The probe in this file must be of a step from 0 to {steps}.")
+        raise ValueError(f"The probe in this file must be at a step from 0 to {steps}.")
     dropped = item["dropped"]
     if not isinstance(dropped, list) or len(dropped) != tokens or not set(map(type, dropped)) <= {bool}:
-        raise ValueError(f"The probe in this file must say of each of {tokens} tokens whether it was dropped.")
+        raise ValueError(f"The probe in this file must say for each of {tokens} tokens whether it was dropped.")
     expert = _read_numbers(item["expert"], tokens, None, "expert")
     if not np.isin(expert, range(num_experts)).all():
         raise ValueError(f"The probe in this file must have experts from 0 to {num_experts - 1}.")
@@ -153,7 +155,7 @@ def _read_probe(item: Any, config: RunConfig, steps: int) -> Probe:
               for name, rows in (("joint", groups), ("together", num_experts))}  # fmt: skip
     for name, table in tables.items():
         if not ((table >= 0) & (table <= 1 + ROUNDING)).all():
-            raise ValueError(f"The table {name} in this file has shares that are not from 0 to 1.")
+            raise ValueError(f"The table {name} in this file has shares outside 0 to 1.")
     return Probe(item["step"], expert.astype(np.uint8), np.array(dropped), **tables)
 
 
@@ -193,22 +195,22 @@ def _rebuild(config: RunConfig, events: list[Event], columns: dict[str, np.ndarr
     return history
 
 
-def _is_mapping(item: Any, where: str) -> None:
+def _require_mapping(item: Any, where: str) -> None:
     if not isinstance(item, dict) or not item:
         raise ValueError(f"The {where} in this file must have names and values.")
 
 
-def _has_keys(item: Any, keys: tuple[str, ...], where: str) -> None:
-    """Refuse anything that is not an object with exactly these keys."""
-    _is_mapping(item, where)
+def _require_keys(item: Any, keys: tuple[str, ...], where: str) -> None:
+    """Rejects anything but an object with exactly these keys."""
+    _require_mapping(item, where)
     for key in keys:
         if key not in item:
             raise ValueError(f"The {where} lacks the part {key}.")
     for key in item:
         if key not in keys:
-            raise ValueError(f"The {where} has a part that no run has: {_quote(key)}.")
+            raise ValueError(f"The {where} has an unknown part: {_quote(key)}.")
 
 
 def _quote(value: Any) -> str:
-    """At most 40 characters of what the file says; of a list or an object only that it is one."""
+    """At most 40 characters of the value; a list or an object becomes “a list”."""
     return "a list" if isinstance(value, list | dict) else repr(value)[:40]

@@ -1,4 +1,4 @@
-"""What a run has done so far: one row a step, append-only, and the knobs that were moved."""
+"""The history of a run: one append-only row per step, and the changed knobs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COARSE = 10
-"""Steps in a block of the coarse tables; inference is looked at once a block, after its last step."""
+"""Steps per block of the coarse tables; inference is evaluated after the last step of each block."""
 MOST_CHOICES = 8
 """The largest top-k."""
 
@@ -31,7 +31,7 @@ class StepRecord:
     task_loss: float
     """Cross-entropy, nats."""
     balance_loss: float
-    """Switch's E·Σ f P, `per_choice`, whatever is being optimized."""
+    """Switch's E·Σ f P, `per_choice`, whatever is optimized."""
     auxiliary_loss: float
     """The balancing loss that α weighs, before weighting."""
     z_loss: float
@@ -40,16 +40,16 @@ class StepRecord:
     load_cv: float
     load_entropy: float
     dead_experts: int
-    """By the smoothed load."""
+    """From the smoothed load."""
     dropped_fraction: float
     """Share of the pairs that capacity drops."""
     unserved_fraction: float
     """Share of the tokens that no expert computes: all their pairs were dropped, or no expert chose them."""
     efficiency: float
     specialization: float
-    """By the smoothed joint frequencies of group and first choice."""
+    """From the smoothed joint frequencies of group and first choice."""
     router_entropy: float
-    """Mean over tokens of −Σ p ln p / ln E: 1 where the router is undecided."""
+    """Mean over tokens of −Σ p ln p / ln E: 1 if the router has no preference."""
     router_logit_rms: float
     """Root mean square of the router's logits, without Gaussian noise."""
     router_logit_max: float
@@ -59,33 +59,33 @@ class StepRecord:
     router_task_gradient: float
     """Euclidean norm of the task loss's gradient on the router's weights."""
     router_balance_gradient: float
-    """The same of the balancing loss, before α; 0 where the mechanism has no loss."""
+    """The same for the balancing loss, before weighting; 0 if the mechanism has no loss."""
     router_gradient_cosine: float
-    """Cosine between these two gradients; NaN where one of them is 0."""
+    """Cosine between these two gradients; NaN if either is 0."""
     eval_task_loss: float
-    """Of held-out tokens in inference, after the step's update; NaN but for every 10th step."""
+    """Of held-out tokens in inference, after the step's update; NaN except every 10th step."""
     load: np.ndarray
     first_load: np.ndarray
-    """Share of first choices that each expert is sent."""
+    """Share of first choices sent to each expert."""
     importance: np.ndarray
     processed: np.ndarray
     """Share of pairs that each expert computed, after capacity."""
     preferred_load: np.ndarray
-    """The load that the router's own top-k would give: without Gaussian noise and without what the mechanism adds."""
+    """The load of the router's own top-k, without Gaussian noise and without the mechanism."""
     selection_bias: np.ndarray
-    """What was added to each expert's scores for selection; 0 but for the bias mechanism."""
+    """Added to each expert's scores for selection; 0 except with the bias mechanism."""
     grad_norm: np.ndarray
     """Euclidean norm of the total loss's gradient on each expert's weights."""
     weight_change: np.ndarray
     """‖Δw‖ / ‖w‖ of each expert's weights in this step."""
     weight_distance: np.ndarray
-    """‖w − w₀‖ / ‖w₀‖, how far each expert's weights have come from where they began."""
+    """‖w − w₀‖ / ‖w₀‖, the distance of each expert's weights from their initial values."""
     smoothed_load: np.ndarray
     """Exponential moving average of `load`, horizon 20 steps, bias-corrected."""
     eval_load: np.ndarray
-    """Load of held-out tokens in inference, after the step's update; NaN but for every 10th step."""
+    """Load of held-out tokens in inference, after the step's update; NaN except every 10th step."""
     dropped_by_choice: np.ndarray
-    """(8,) share of tokens whose first, second … choice capacity drops; 0 from K on, unless experts choose."""
+    """(8,) share of tokens whose first, second … choice capacity drops; 0 beyond K, except under expert choice."""
 
 
 SCALARS = tuple(field.name for field in fields(StepRecord) if field.type != "np.ndarray")
@@ -96,22 +96,22 @@ PER_EXPERT = tuple(
 
 
 @lru_cache(maxsize=64)
-def _places(num_experts: int) -> dict[str, int | slice]:
-    """Where each column stands in a row of the table."""
+def _column_positions(num_experts: int) -> dict[str, int | slice]:
+    """The position of each column in a row of the table."""
     widths = dict.fromkeys(PER_EXPERT, num_experts) | dict.fromkeys(PER_CHOICE, MOST_CHOICES)
-    places: dict[str, int | slice] = {name: left for left, name in enumerate(SCALARS)}
+    positions: dict[str, int | slice] = {name: left for left, name in enumerate(SCALARS)}
     left = len(SCALARS)
     for name, width in widths.items():
-        places[name] = slice(left, left + width)
+        positions[name] = slice(left, left + width)
         left += width
-    return places
+    return positions
 
 
 class History:
-    """Columns of a run. One thread appends; any thread may read at any time.
+    """The columns of a run. One thread appends; any thread may read at any time.
 
-    A row counts only once it is complete (`len` grows last), and when the table is reallocated the old one stays
-    valid, so readers need no lock.
+    Readers need no lock: a row counts only once it is complete (`len` grows last), and the old table stays valid when
+    a larger one replaces it.
     """
 
     def __init__(self, config: RunConfig) -> None:
@@ -125,38 +125,38 @@ class History:
         return self._length
 
     def append(self, record: StepRecord) -> None:
-        """Add the next step."""
-        row = self._room(1)
-        for name, place in _places(self.initial_config.num_experts).items():
-            self._table[row, place] = getattr(record, name)
+        """Appends the next step."""
+        row = self._reserve(1)
+        for name, position in _column_positions(self.initial_config.num_experts).items():
+            self._table[row, position] = getattr(record, name)
         self._length = row + 1
 
     def rows(self, start: int = 0) -> np.ndarray:
-        """(n, width) every column of the steps after `start`, side by side, for another history's `extend`."""
+        """(n, width) all columns of the steps after `start`, side by side: a copy for another history's `extend`."""
         return self._table[start : self._length].copy()
 
     def extend(self, rows: np.ndarray) -> None:
-        """Add steps as `rows` gave them."""
-        first = self._room(len(rows))
+        """Appends steps in the form of `rows`."""
+        first = self._reserve(len(rows))
         self._table[first : first + len(rows)] = rows
         self._length = first + len(rows)
 
-    def _room(self, rows: int) -> int:
-        """The row after the last, with room for so many."""
+    def _reserve(self, rows: int) -> int:
+        """Makes room for this many rows and returns the index of the first."""
         while self._length + rows > len(self._table):
             self._table = np.concatenate([self._table, np.empty_like(self._table)])
         return self._length
 
     def until(self, length: int) -> History:
-        """The first steps, and the moves made before them, as a history that stays as it is while this one grows.
-        Shares the columns."""
+        """Returns a snapshot of the first `length` steps and the changes before them. It shares this history's columns
+        and does not grow with it."""
         part = copy.copy(self)
         part._length = min(length, part._length)
         part.events = tuple(event for event in self.events if event.step < length)
         return part
 
     def record_event(self, event: Event) -> None:
-        """Note that knobs were moved. Moves at the same step are one event."""
+        """Records changed knobs. Changes at the same step are one event."""
         before = self.events
         if before and before[-1].step == event.step:
             event = Event(event.step, {**before[-1].changes, **event.changes})
@@ -164,25 +164,25 @@ class History:
         self.events = (*before, event)
 
     def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows start … stop of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
+        """Rows `start` to `stop` of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
         quantity. A view, not a copy."""
         length = self._length
-        place = _places(self.initial_config.num_experts)[name]
-        return self._table[start : length if stop is None else min(stop, length), place]
+        position = _column_positions(self.initial_config.num_experts)[name]
+        return self._table[start : length if stop is None else min(stop, length), position]
 
     def last(self, name: str) -> np.ndarray:
         """The newest value of a column, a scalar or (E,). NaN before the first step."""
         length = self._length
-        place = _places(self.initial_config.num_experts)[name]
-        return self._table[length - 1, place] if length else np.full(self._table[0, place].shape, np.nan)[()]
+        position = _column_positions(self.initial_config.num_experts)[name]
+        return self._table[length - 1, position] if length else np.full(self._table[0, position].shape, np.nan)[()]
 
     def config_at(self, step: int) -> RunConfig:
-        """The configuration that step `step` (1 for the first) was computed with."""
+        """The configuration in force at step `step`, 1 for the first."""
         changes = {name: value for event in self.events if event.step < step for name, value in event.changes.items()}
         return self.initial_config.replace(**changes)
 
     def knob(self, name: str) -> np.ndarray:
-        """(n,) the value of a live knob that each step was computed with; NaN for a limit that is off."""
+        """(n,) the value of a live knob at each step; NaN for a limit that is off."""
         length, values, starts = self._length, [getattr(self.initial_config, name)], [0]
         for event in self.events:
             if name in event.changes:
@@ -191,9 +191,9 @@ class History:
         return np.repeat([np.nan if value is None else value for value in values], np.diff([*starts, length]))
 
     def to_frame(self) -> pd.DataFrame:
-        """One row a step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice ones, and the live
-        knobs in force at that step (NaN for a capacity factor that is off)."""
-        import pandas as pd  # here, because it takes half a second to load and a live page does without
+        """One row per step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice columns, and the
+        live knobs in force (NaN for a capacity factor that is off)."""
+        import pandas as pd  # takes half a second to load, and live pages do not need it
 
         length = self._length
         data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}

@@ -10,20 +10,20 @@ from moe_sim.config.knobs import short_name
 from moe_sim.history.history import History
 
 ONE_MOVE = 30
-"""Steps within which several moves of the same knob are one: a slider on its way."""
+"""Steps within which changes of the same knob count as one: a slider being dragged."""
 
 
 @dataclass(frozen=True)
 class Marker:
-    """A moved knob on a time axis."""
+    """A changed knob on a time axis."""
 
     step: int
     label: str
 
 
 def markers(history: History) -> list[Marker]:
-    """Every moved knob with where it came from and where it went. Moves of one knob in quick succession are one
-    marker, at the last of them; one that ends where it began is none."""
+    """Every changed knob with its old and new value. Changes of one knob in quick succession share a marker at the last
+    of them, or get none if they end at the old value."""
     moves: list[tuple[str, int, Any, Any]] = []
     values = history.initial_config.model_dump()
     for event in history.events:

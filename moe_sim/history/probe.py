@@ -1,4 +1,4 @@
-"""How the held-out tokens of the routing map are routed."""
+"""The routing of the held-out tokens on the routing map."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Probe:
-    """How the held-out tokens of the routing map are routed after `step` steps: as in training, but without noise."""
+    """The routing of the held-out tokens after `step` steps, as in training but without noise."""
 
     step: int
     expert: np.ndarray
     """(N,) the first-choice expert of each token."""
     dropped: np.ndarray
-    """(N,) bool, no expert takes the token: capacity left none, or, where experts choose, none chose it."""
+    """(N,) bool, True if no expert takes the token: capacity dropped it or, under expert choice, none chose it."""
     joint: np.ndarray
     """(G, E) smoothed shares of training tokens by group and first choice; sums to 1, or to 0 at step 0."""
     together: np.ndarray
-    """(E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have the expert."""
+    """(E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have the one."""
 
     def group_shares(self) -> np.ndarray:
-        """(G, E) which share of a group's tokens goes to each expert first; a row of zeros for a group not yet seen."""
+        """(G, E) the share of each group's tokens by first choice; a row of zeros for a group not yet seen."""
         return _rows_of_shares(self.joint, self.joint.sum(1))
 
     def coactivation(self) -> np.ndarray:
-        """(E, E) which share of the tokens of expert i (row) also has expert j; a row of zeros where i has none."""
+        """(E, E) the share of the tokens of expert i (row) that also have expert j; a row of zeros if i has none."""
         return _rows_of_shares(self.together, np.diagonal(self.together))
 
 

@@ -1,4 +1,4 @@
-"""What screens show of a history beside its columns: averages, the smoothed ratio, moved knobs in words."""
+"""Series derived from the columns of a history: averages, the smoothed ratio, router signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def smoothed_imbalance(history: History, start: int = 0, stop: int | None = None
 
 
 def coarse_mean(history: History, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """(n, E) means of a per-expert column over each complete block of 10 steps between two steps."""
+    """(n, E) means of a per-expert column over each complete block of 10 steps from `start` to `stop`."""
     length = len(history) if stop is None else stop
     values = history.column(name, start // COARSE * COARSE, length // COARSE * COARSE)
     return values.reshape(-1, COARSE, values.shape[1]).mean(1)
@@ -28,16 +28,16 @@ SIGNALS = (
     "router_task_gradient", "router_balance_push", "router_gradient_cosine", "router_logit_rms", "router_logit_max",
     "router_noise_std", "z_loss", "routing_std", "step_time", "eval_task_loss", "eval_max_load",
 )  # fmt: skip
-"""Slow quantities of the router, one value for each block of 10 steps."""
+"""Router quantities with one value per block of 10 steps."""
 
 
 def signals(history: History, start: int = 0, stop: int | None = None) -> dict[str, np.ndarray]:
-    """Every one of `SIGNALS` for each complete block of 10 steps between two steps, (n,) each; means over the block
-    unless said otherwise.
+    """All `SIGNALS` for each complete block of 10 steps from `start` to `stop`, (n,) each: means over the block unless
+    stated otherwise.
 
     `router_balance_push` is α times the balancing loss's gradient norm on the router; `routing_std` the standard
     deviation of each expert's load over the last 20 batches, mean over experts; `step_time` the modelled time of a step
-    with one expert per device, in units of a balanced step; `eval_…` what inference was like after the block.
+    with one expert per device, in units of a balanced step; `eval_…` the evaluation after the block.
     """
     length = len(history) if stop is None else stop
     first, last = start // COARSE * COARSE, length // COARSE * COARSE
@@ -59,14 +59,14 @@ def signals(history: History, start: int = 0, stop: int | None = None) -> dict[s
 
 
 def step_time(processed: np.ndarray) -> np.ndarray:
-    """Modelled time of a step with one expert per device, in units of a step whose load is even: the busiest device
-    decides. (…, E) shares of pairs that each expert computes → (…)."""
+    """Modelled time of a step with one expert per device, in units of a balanced step; the busiest device decides.
+    (…, E) shares of pairs that each expert computes → (…)."""
     return processed.max(-1) * processed.shape[-1]
 
 
 def sampling_std(config: RunConfig) -> float:
-    """What `routing_std` would be if every token drew its K experts by lot: the noise of a finite batch. Of T tokens
-    each has a given expert with probability K/E."""
+    """The `routing_std` of tokens that draw their K experts at random: the sampling noise of a finite batch. Each of T
+    tokens has a given expert with probability K/E."""
     chance = config.top_k / config.num_experts
     return float(np.sqrt(chance * (1 - chance) / config.batch_tokens) / config.top_k)
 

@@ -16,7 +16,7 @@ class Smoothed:
         self._weight = 0.0
 
     def update(self, value: np.ndarray) -> np.ndarray:
-        """Take in the newest value; returns the average, an array of its own."""
+        """Adds a value and returns the new average, a new array."""
         keep = 1 - 1 / metrics.SMOOTHING_HORIZON
         self._weight = keep * self._weight + 1
         self.value = self.value + (value - self.value) / self._weight

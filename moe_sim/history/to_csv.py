@@ -1,4 +1,4 @@
-"""Tables as CSV that spreadsheets open without harm."""
+"""Tables as CSV that is safe to open in a spreadsheet."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""A text that begins with one of these is a formula to a spreadsheet."""
+"""Spreadsheets take text that starts with one of these for a formula."""
 
 
 def run_to_csv(history: History) -> str:
-    """One row a step with the columns of `History.to_frame`; NaN is an empty cell."""
+    """One row per step with the columns of `History.to_frame`; NaN is an empty cell."""
     return frame_to_csv(history.to_frame())
 
 
 def frame_to_csv(frame: pd.DataFrame) -> str:
-    """A table as CSV without its index. Texts that a spreadsheet would compute get an apostrophe in front; numbers stay
-    numbers, with all their digits. Lines end in CR LF, so that a CR in a text is quoted."""
+    """A table as CSV without its index. Text that a spreadsheet would evaluate gets a leading apostrophe; numbers keep
+    all their digits. Lines end in CR LF, so that a CR in text is quoted."""
     safe = frame.rename(columns=_escape)
     texts = [i for i, dtype in enumerate(safe.dtypes) if dtype.kind not in "iufb"]
     for i in texts:
@@ -29,7 +29,7 @@ def frame_to_csv(frame: pd.DataFrame) -> str:
 
 
 def unescape(cell: Any) -> Any:
-    """What a cell of `frame_to_csv` held before."""
+    """Restores the value of a cell from `frame_to_csv`."""
     return cell[1:] if isinstance(cell, str) and cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
 
 

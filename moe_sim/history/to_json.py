@@ -1,13 +1,13 @@
-"""History → JSON. `moe_sim.history.from_json` is the way back.
+"""History → JSON; `moe_sim.history.from_json` is the inverse.
 
     {"format": "expert-collapse-lab-run", "version": 1,
      "configuration": {knob: value, …},                          every knob, at step 0
-     "events": [{"step": 240, "changes": {knob: value}}, …],     moved after that many steps
-     "history": {column: [value a step], …},                     [[value an expert] a step] where there are experts
+     "events": [{"step": 240, "changes": {knob: value}}, …],     changed after that many steps
+     "history": {column: [value per step], …},                   [[value per expert] per step] for per-expert columns
      "probe": {"step": …, "expert": […], "dropped": […], "joint": [[…]], "together": [[…]]} or null}
 
-A number is written with as many digits as bring it back exactly. JSON has no words for what is not finite: NaN is
-`null`, ±∞ is `"inf"` and `"-inf"`.
+Numbers are written with enough digits to restore them exactly. JSON has no non-finite numbers: NaN is `null`, ±∞ is
+`"inf"` and `"-inf"`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from moe_sim.history.probe import Probe
 
 FORMAT, VERSION = "expert-collapse-lab-run", 1
 LARGEST_TEXT = 40_000_000
-"""Characters of a document that is still read: some 34,000 steps with 8 experts, 7,600 with 64."""
+"""The maximum number of characters of a document: about 34,000 steps with 8 experts, 7,600 with 64."""
 MOST_EVENTS = 1_000
 
 COLUMNS = (*SCALARS, *PER_EXPERT, *PER_CHOICE)
@@ -31,13 +31,13 @@ INFINITIES = {"inf": np.inf, "-inf": -np.inf}
 
 
 def run_to_json(history: History, probe: Probe | None = None) -> str:
-    """A run as one document of strict JSON, from which `run_from_json` makes it again, equal to the last digit.
+    """A run as one document of strict JSON, from which `run_from_json` restores it exactly.
 
     Args:
-        history: the run; it may be going on in another thread.
-        probe: the newest routing of the held-out tokens, so that the routing map can be drawn again.
+        history: the run; another thread may be appending to it.
+        probe: the newest routing of the held-out tokens, for the routing map.
     """
-    events = history.events  # before the length: none of them may be later than the last row
+    events = history.events  # read before the length, so that no event is later than the last row
     length = len(history)
     document = {
         "format": FORMAT,

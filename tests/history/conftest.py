@@ -1,4 +1,4 @@
-"""The runs that are exported."""
+"""The exported runs."""
 
 from __future__ import annotations
 

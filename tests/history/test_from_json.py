@@ -1,4 +1,4 @@
-"""Reading JSON: whatever the text is, a run or one sentence."""
+"""Reading JSON: any text gives a run or one sentence."""
 
 from __future__ import annotations
 
@@ -62,36 +62,36 @@ BROKEN = {
     "a number": ("1e999", "not a run that was saved here"),
     "a later version": (json.dumps(document(version=2)), "version 2"),
     "a version that is a list": (json.dumps(document(version=[[1]])), "version a list"),
-    "a version that is true": (json.dumps(document(version=True)), "version True"),
-    "a part too many": (json.dumps(document(note="x" * 100)), "a part that no run has: 'note'"),
+    "a version of true": (json.dumps(document(version=True)), "version True"),
+    "an unknown part": (json.dumps(document(note="x" * 100)), "an unknown part: 'note'"),
     "no configuration": (json.dumps(document(configuration=[])), "configuration in this file"),
-    "a knob too few": (without("configuration", "seed"), "lacks the knob seed"),
-    "a knob too many": (with_knob(magic=1), "no knob named 'magic'"),
+    "a missing knob": (without("configuration", "seed"), "lacks the knob seed"),
+    "an unknown knob": (with_knob(magic=1), "no knob named 'magic'"),
     "a knob out of bounds": (with_knob(num_experts=65), "from 2 to 64, not '65'"),
-    "a knob of another kind": (with_knob(num_experts="2"), "from 2 to 64"),
-    "a knob that is half": (with_knob(num_experts=2.5), "from 2 to 64"),
-    "a knob with a list": (with_knob(seed=[[0]]), "'seed' is not a single value"),
-    "a knob with a huge number": (with_knob(seed=10**4000), "Seed (seed) must be"),
-    "knobs that do not go together": (with_knob(top_k=3), "from 1 to 2"),
+    "a knob of another type": (with_knob(num_experts="2"), "from 2 to 64"),
+    "a fractional knob": (with_knob(num_experts=2.5), "from 2 to 64"),
+    "a list for a knob": (with_knob(seed=[[0]]), "'seed' is not a single value"),
+    "a huge number for a knob": (with_knob(seed=10**4000), "Seed (seed) must be"),
+    "knobs that conflict": (with_knob(top_k=3), "from 1 to 2"),
     "NaN for a knob": (with_knob(aux_loss_coef=float("nan")), "not valid JSON"),
-    "events that are no list": (json.dumps(document(events={})), "events"),
+    "events that are not a list": (json.dumps(document(events={})), "events"),
     "too many events": (json.dumps(document(events=[{}] * (MOST_EVENTS + 1))), "at most 1,000"),
     "an event without changes": (with_event(1, {}), "event 1"),
     "an event that is a number": (json.dumps(document(events=[7])), "event 1"),
     "an event after the end": (with_event(12, {"aux_loss_coef": 0.1}), "from 0 to 11"),
     "an event before the start": (with_event(-1, {"aux_loss_coef": 0.1}), "from 0 to 11"),
-    "an event at half a step": (with_event(1.5, {"aux_loss_coef": 0.1}), "from 0 to 11"),
-    "an event at true": (with_event(True, {"aux_loss_coef": 0.1}), "from 0 to 11"),
-    "an event that restarts": (with_event(1, {"seed": 1}), "'seed', which no running run can move"),
-    "an event of no knob": (with_event(1, {"=1+1": 1}), "'=1+1', which no running run can move"),
-    "an impossible event": (with_event(1, {"top_k": 3}), "Event 1 in this file is not valid"),
+    "an event at a fractional step": (with_event(1.5, {"aux_loss_coef": 0.1}), "from 0 to 11"),
+    "an event at step true": (with_event(True, {"aux_loss_coef": 0.1}), "from 0 to 11"),
+    "an event with a structural knob": (with_event(1, {"seed": 1}), "'seed', which cannot change during a run"),
+    "an event with an unknown knob": (with_event(1, {"=1+1": 1}), "'=1+1', which cannot change during a run"),
+    "an invalid event": (with_event(1, {"top_k": 3}), "Event 1 in this file is not valid"),
     "an event with a list": (with_event(1, {"aux_loss_coef": [0.1]}), "not a single value"),
-    "events in disorder": (json.dumps(document(events=document()["events"][::-1])), "Event 2"),
-    "a column too few": (without("history", "load"), "lacks the part load"),
-    "a column that is short": (with_column("task_loss", lambda items: items[1:]), "must have 11 numbers"),
-    "a column that is long": (with_column("task_loss", lambda items: [*items, 1]), "must have 11 numbers"),
+    "unordered events": (json.dumps(document(events=document()["events"][::-1])), "Event 2"),
+    "a missing column": (without("history", "load"), "lacks the part load"),
+    "a short column": (with_column("task_loss", lambda items: items[1:]), "must have 11 numbers"),
+    "a long column": (with_column("task_loss", lambda items: [*items, 1]), "must have 11 numbers"),
     "a column that is a word": (with_column("task_loss", lambda _: "inf"), "must have 11 numbers"),
-    "a row that is short": (with_column("load", first([1])), "11 rows of 2 numbers"),
+    "a short row": (with_column("load", first([1])), "11 rows of 2 numbers"),
     "a row that is a number": (with_column("load", first(1)), "11 rows of 2 numbers"),
     "rows that are flat": (with_column("load", lambda _: [0.5] * 11), "11 rows of 2 numbers"),
     "rows in rows": (with_column("load", first([[0.5], 0.5])), "not numbers"),
@@ -108,32 +108,32 @@ BROKEN = {
         SMALL.replace('"z_loss":[', '"z_loss":[' + "9" * 5000 + ",", 1),
         "not valid JSON",
     ),
-    "a share above one": (with_column("load", first([1.1, 0])), "shares that are not from 0 to 1"),
-    "a share below zero": (with_column("smoothed_load", first([-0.1, 1])), "shares that are not from 0 to 1"),
-    "half a dead expert": (with_column("dead_experts", first(0.5)), "whole numbers from 0 to 2"),
-    "more dead than alive": (with_column("dead_experts", first(3)), "whole numbers from 0 to 2"),
+    "a share above one": (with_column("load", first([1.1, 0])), "shares outside 0 to 1"),
+    "a share below zero": (with_column("smoothed_load", first([-0.1, 1])), "shares outside 0 to 1"),
+    "a fractional number of dead experts": (with_column("dead_experts", first(0.5)), "whole numbers from 0 to 2"),
+    "more dead experts than there are": (with_column("dead_experts", first(3)), "whole numbers from 0 to 2"),
     "steps from zero": (with_column("step", lambda items: [item - 1 for item in items]), "1, 2, 3"),
-    "steps that are no list": (with_column("step", lambda _: 11), "must have 0 numbers"),
-    "a step that is half": (with_column("step", first(1.5)), "1, 2, 3"),
-    "a step that is unknown": (with_column("step", first(None)), "not finite"),
+    "steps that are not a list": (with_column("step", lambda _: 11), "must have 0 numbers"),
+    "a fractional step": (with_column("step", first(1.5)), "1, 2, 3"),
+    "a missing step": (with_column("step", first(None)), "not finite"),
     "too many steps": (with_column("step", lambda _: list(range(1, MOST_STEPS + 2))), "at most 100,000"),
     "a probe that is a list": (json.dumps(document(probe=[])), "probe"),
-    "a probe of the future": (with_probe(step=12), "from 0 to 11"),
-    "a probe of half a step": (with_probe(step=1.0), "from 0 to 11"),
-    "a probe of too few tokens": (with_probe(expert=[0]), "expert in this file must have 400 numbers"),
-    "an expert that is not there": (with_probe(expert=[2] * 400), "from 0 to 1"),
-    "an expert that is unknown": (with_probe(expert=[None] * 400), "from 0 to 1"),
-    "dropped by number": (with_probe(dropped=[0] * 400), "whether it was dropped"),
-    "dropped in a word": (with_probe(dropped="x" * 400), "whether it was dropped"),
+    "a probe after the end": (with_probe(step=12), "from 0 to 11"),
+    "a probe at a fractional step": (with_probe(step=1.0), "from 0 to 11"),
+    "a probe with too few tokens": (with_probe(expert=[0]), "expert in this file must have 400 numbers"),
+    "an expert that does not exist": (with_probe(expert=[2] * 400), "from 0 to 1"),
+    "a missing expert": (with_probe(expert=[None] * 400), "from 0 to 1"),
+    "dropped as numbers": (with_probe(dropped=[0] * 400), "whether it was dropped"),
+    "dropped as a string": (with_probe(dropped="x" * 400), "whether it was dropped"),
     "a table of the wrong shape": (with_probe(joint=[[0, 0]]), "joint in this file must have 12 rows of 2"),
-    "a table with a hole": (with_probe(together=[[None, 0], [0, 0]]), "together"),
+    "a table with a gap": (with_probe(together=[[None, 0], [0, 0]]), "together"),
 }
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_document_is_refused_with_a_sentence(name: str) -> None:
+def test_a_broken_document_is_rejected_with_a_sentence(name: str) -> None:
     text, expected = BROKEN[name]
-    with pytest.raises(ValueError) as error:  # noqa: PT011 - the sentence is looked at below
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the sentence is checked below
         run_from_json(text)
     assert_sentence(error)
     assert expected in str(error.value)
@@ -151,7 +151,7 @@ def test_a_broken_document_is_refused_with_a_sentence(name: str) -> None:
     ],
     ids=["lists", "objects", "nine", "many lists", "many words", "long"],
 )
-def test_what_would_eat_the_machine_is_refused_before_it_is_read(
+def test_documents_that_would_exhaust_memory_are_rejected_before_parsing(
     text: str, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(json, "loads", refuse_constant)
@@ -160,12 +160,12 @@ def test_what_would_eat_the_machine_is_refused_before_it_is_read(
     assert_sentence(error)
 
 
-def test_quoted_text_is_cut_to_forty_characters() -> None:
+def test_quoted_text_is_truncated_to_forty_characters() -> None:
     with pytest.raises(ValueError, match="no knob named") as error:
         run_from_json(with_knob(**{"x" * 10_000: 1}))
     assert "x" * 40 in str(error.value)
     assert "x" * 41 not in str(error.value)
-    with pytest.raises(ValueError, match="a part that no run has") as error:
+    with pytest.raises(ValueError, match="an unknown part") as error:
         run_from_json(json.dumps(document(**{"y" * 10_000: 1})))
     assert "y" * 41 not in str(error.value)
 
@@ -192,7 +192,7 @@ def assert_run_or_sentence(text: str) -> None:
 
 
 @given(data=st.data(), value=HOSTILE, how=st.sampled_from(["replace", "delete", "double"]))
-def test_a_document_with_any_part_broken_gives_a_run_or_a_sentence(data: st.DataObject, value: Any, how: str) -> None:
+def test_a_document_with_any_part_changed_gives_a_run_or_a_sentence(data: st.DataObject, value: Any, how: str) -> None:
     whole: Any = json.loads(SMALL)
     part = whole
     for _ in range(data.draw(st.integers(0, 3), label="depth")):
@@ -212,15 +212,15 @@ def test_a_document_with_any_part_broken_gives_a_run_or_a_sentence(data: st.Data
 
 
 @given(cut=st.integers(0, len(SMALL)), junk=st.text(max_size=10))
-def test_a_document_that_is_cut_or_spoiled_gives_a_sentence(cut: int, junk: str) -> None:
+def test_a_truncated_or_corrupted_document_gives_a_run_or_a_sentence(cut: int, junk: str) -> None:
     assert_run_or_sentence(SMALL[:cut])
     assert_run_or_sentence(SMALL[:cut] + junk + SMALL[cut:])
     assert_run_or_sentence(SMALL[:cut] + junk + SMALL[cut + len(junk) :])
 
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=200), value=HOSTILE)
-def test_any_text_and_any_json_gives_a_sentence(text: str, value: Any) -> None:
+def test_arbitrary_text_and_json_give_a_sentence(text: str, value: Any) -> None:
     for anything in (text, json.dumps(value), json.dumps(document(history=value)), json.dumps(document(probe=[value]))):
-        with pytest.raises(ValueError) as error:  # noqa: PT011 - the sentence is looked at below
+        with pytest.raises(ValueError) as error:  # noqa: PT011 - the sentence is checked below
             run_from_json(anything)
         assert_sentence(error)

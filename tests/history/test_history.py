@@ -1,4 +1,4 @@
-"""History: rows that stay, views that stay valid, and the knobs that were in force."""
+"""History: rows persist, views stay valid, and the knobs in force are known."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_an_empty_history_has_no_rows_and_nan_as_its_newest_value() -> None:
 
 def test_every_field_of_a_record_is_a_column(make_record: Callable[..., StepRecord]) -> None:
     assert [*SCALARS, *PER_EXPERT, *PER_CHOICE] == [field.name for field in fields(StepRecord)]
-    # A value of its own for every number, so that no two columns can be mistaken for each other.
+    # Every number is distinct, so that no two columns can be confused.
     numbers = iter(range(1, 1000))
     values: dict[str, Any] = {name: next(numbers) for name in SCALARS}
     values |= {name: np.array([next(numbers) for _ in range(4)], dtype=float) for name in PER_EXPERT}
@@ -40,7 +40,7 @@ def test_every_field_of_a_record_is_a_column(make_record: Callable[..., StepReco
         assert history.column(name).shape == (2, *np.shape(value)), name
 
 
-def test_what_is_not_known_stays_unknown(make_history: Callable[..., History]) -> None:
+def test_unknown_values_stay_nan(make_history: Callable[..., History]) -> None:
     history = make_history(RunConfig(num_experts=4), FOUR, steps=20, router_gradient_cosine=np.nan)
     assert np.isnan(history.column("router_gradient_cosine")).all()
     unseen = np.isnan(history.to_frame()["eval_load_3"]).tolist()
@@ -70,7 +70,7 @@ def test_a_column_is_a_view_that_stays_valid_when_the_history_grows(make_record:
     np.testing.assert_array_equal(view, np.arange(1, 101))
 
 
-def test_a_window_of_a_column_ends_where_the_history_ends(make_history: Callable[..., History]) -> None:
+def test_a_slice_of_a_column_ends_where_the_history_ends(make_history: Callable[..., History]) -> None:
     history = make_history(RunConfig(num_experts=4), FOUR, steps=30)
     assert history.column("step", 10, 13).tolist() == [11, 12, 13]
     assert history.column("step", 28).tolist() == [29, 30]
@@ -79,7 +79,7 @@ def test_a_window_of_a_column_ends_where_the_history_ends(make_history: Callable
     assert len(history.column("step", 30)) == 0
 
 
-def test_moves_at_the_same_step_are_one_event() -> None:
+def test_changes_at_the_same_step_are_one_event() -> None:
     history = History(RunConfig())
     history.record_event(Event(10, {"aux_loss_coef": 0.1}))
     history.record_event(Event(10, {"top_k": 2}))
@@ -133,6 +133,6 @@ def test_changing_a_frame_does_not_change_the_history(make_history: Callable[...
     assert history.column("load")[:, 0].tolist() == [0.4] * 3
 
 
-def test_an_infinite_ratio_is_kept_as_it_is(make_history: Callable[..., History]) -> None:
+def test_an_infinite_ratio_stays_infinite(make_history: Callable[..., History]) -> None:
     history = make_history(RunConfig(num_experts=2), [1.0, 0.0], steps=2)
     assert history.to_frame()["imbalance_ratio"].tolist() == [np.inf, np.inf]

@@ -1,4 +1,4 @@
-"""What screens derive from a history: by hand-made histories, and against the exported frame, column by column."""
+"""Series and markers derived from a history, against hand-made histories and the exported frame."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LIVE = [name for name, knob in KNOBS.items() if knob.live]
 
 
 def trained(moves: dict[int, dict[str, Any]], steps: int = 60, config: RunConfig | None = None) -> Trainer:
-    """A run whose knobs were moved after the given steps."""
+    """A run whose knobs changed after the given steps."""
     trainer = Trainer(config or RunConfig())
     for step in range(steps):
         trainer.update(**moves.get(step, {}))
@@ -35,31 +35,31 @@ def trained(moves: dict[int, dict[str, Any]], steps: int = 60, config: RunConfig
     return trainer
 
 
-def test_a_moved_knob_is_told_in_words() -> None:
+def test_a_changed_knob_gets_a_marker_in_words() -> None:
     history = trained({3: {"aux_loss_coef": 0.03, "capacity_factor": 1.25}}, 4).history
     assert markers(history) == [Marker(3, "α 0 → 0.03, capacity off → 1.25")]
 
 
-def test_a_later_move_is_told_from_where_the_first_one_left() -> None:
+def test_a_later_change_starts_from_the_value_of_the_earlier_one() -> None:
     history = trained({3: {"aux_loss_coef": 0.03}, 40: {"aux_loss_coef": 0.1}}).history
     assert markers(history) == [Marker(3, "α 0 → 0.03"), Marker(40, "α 0.03 → 0.1")]
 
 
-def test_a_slider_on_its_way_leaves_one_marker_where_it_arrived() -> None:
+def test_a_dragged_slider_leaves_one_marker_at_its_final_value() -> None:
     history = trained({3: {"aux_loss_coef": 0.001}, 9: {"aux_loss_coef": 0.01}, 14: {"aux_loss_coef": 0.1}}).history
     assert markers(history) == [Marker(14, "α 0 → 0.1")]
 
 
-def test_a_move_there_and_back_leaves_no_marker() -> None:
+def test_a_change_there_and_back_leaves_no_marker() -> None:
     assert markers(trained({3: {"aux_loss_coef": 0.1}, 5: {"aux_loss_coef": 0.0}}).history) == []
 
 
-def test_other_knobs_are_not_merged() -> None:
+def test_changes_of_different_knobs_are_not_merged() -> None:
     history = trained({3: {"aux_loss_coef": 0.1}, 5: {"top_k": 2}}).history
     assert markers(history) == [Marker(3, "α 0 → 0.1"), Marker(5, "k 1 → 2")]
 
 
-def test_a_changed_mechanism_and_a_freeze_are_told_in_words() -> None:
+def test_a_changed_mechanism_and_a_freeze_get_markers_in_words() -> None:
     moves = {2: {"balancing": "expert_choice"}, 4: {"frozen": True}}
     assert markers(trained(moves, 5).history) == [
         Marker(2, "balancing load balancing → expert choice"),
@@ -68,10 +68,10 @@ def test_a_changed_mechanism_and_a_freeze_are_told_in_words() -> None:
 
 
 @pytest.mark.parametrize("name", LIVE)
-def test_no_marker_has_an_underscore_whatever_knob_was_moved(name: str) -> None:
+def test_no_marker_has_an_underscore_whatever_knob_changed(name: str) -> None:
     knob = KNOBS[name]
     targets = knob.choices or ((True,) if knob.kind is bool else (knob.minimum, knob.maximum))
-    # The start is one at which every knob may have any of its values.
+    # With this start every knob may take any of its values.
     start = RunConfig(top_k=2, task=knob.task or "topics")
     for target in targets:
         if start.replace(**{name: target}) == start:
@@ -108,12 +108,12 @@ def test_the_recent_mean_is_over_twenty_steps_and_zero_before_the_first(trainer:
     np.testing.assert_array_equal(recent_mean(Trainer(RunConfig()).history, "load"), np.zeros(8))
 
 
-def test_an_expert_unused_for_long_makes_the_smoothed_ratio_infinite_and_a_recent_token_does_not(
+def test_the_smoothed_ratio_is_infinite_for_an_expert_unused_for_long_but_not_after_a_recent_token(
     trainer: Trainer,
 ) -> None:
     load = trainer.history.column("smoothed_load")
     ratio = smoothed_imbalance(trainer.history)
-    # One token in the newest of many steps adds 1/(20·256); half of that counts as nothing.
+    # One token in the newest of many steps adds 1/(20·256); half of that counts as 0.
     nothing = 0.5 / (20 * 256)
     np.testing.assert_array_equal(np.isinf(ratio), load.min(1) <= nothing)
     finite = np.isfinite(ratio)
@@ -123,8 +123,8 @@ def test_an_expert_unused_for_long_makes_the_smoothed_ratio_infinite_and_a_recen
 
 @pytest.fixture(scope="module")
 def moved() -> History:
-    """65 steps in which α moved in the middle of a block, with a cap, so that what is processed is not the load, and
-    with noise."""
+    """65 steps with a change of α in the middle of a block, with a capacity limit, so that processed pairs differ from
+    the load, and with noise."""
     config = RunConfig(capacity_factor=1.0, router_noise="gaussian", noise_std=0.3)
     return trained({34: {"aux_loss_coef": 0.3}, 52: {"noise_std": 1.0}}, 65, config).history
 
@@ -133,7 +133,7 @@ def columns_of(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     return frame[[f"{name}_{expert}" for expert in range(8)]]
 
 
-def test_signals_are_means_over_blocks_of_ten_of_what_the_frame_says(moved: History) -> None:
+def test_signals_are_means_over_blocks_of_ten_rows_of_the_frame(moved: History) -> None:
     frame = moved.to_frame().iloc[:60]
     block = frame.groupby(np.arange(60) // 10)
     expected = {
@@ -155,7 +155,7 @@ def test_signals_are_means_over_blocks_of_ten_of_what_the_frame_says(moved: Hist
     for name, values in expected.items():
         assert table[name].shape == (6,)
         np.testing.assert_allclose(table[name], values, rtol=1e-9, atol=1e-12, err_msg=name)
-    # What makes the comparison worth something: α was 0 until the middle of the fourth block, and the cap bites.
+    # The run exercises the comparison: α is 0 until the middle of the fourth block, and the capacity limit acts.
     assert not table["router_balance_push"][:3].any()
     one = frame["router_balance_gradient"]
     assert table["router_balance_push"][3] == pytest.approx(0.3 * one[34:40].sum() / 10)
@@ -164,7 +164,7 @@ def test_signals_are_means_over_blocks_of_ten_of_what_the_frame_says(moved: Hist
     assert table["router_noise_std"].tolist() == pytest.approx([0.3] * 5 + [(2 * 0.3 + 8 * 1.0) / 10])
 
 
-def test_without_a_cap_a_collapsing_router_takes_several_times_as_long(trainer: Trainer) -> None:
+def test_without_a_capacity_limit_a_collapsing_router_takes_several_times_as_long(trainer: Trainer) -> None:
     load = trainer.history.column("load")
     expected = [8 * load[start : start + 10].max(1).mean() for start in range(0, 60, 10)]
     np.testing.assert_allclose(signals(trainer.history)["step_time"], expected)
@@ -172,7 +172,7 @@ def test_without_a_cap_a_collapsing_router_takes_several_times_as_long(trainer: 
 
 
 @pytest.mark.parametrize(("start", "stop", "first", "last"), [(0, 65, 0, 6), (13, 47, 1, 4), (40, 60, 4, 6)])
-def test_signals_between_two_steps_are_a_part_of_all_of_them(
+def test_signals_between_two_steps_are_a_slice_of_all_signals(
     moved: History, start: int, stop: int, first: int, last: int
 ) -> None:
     whole, part = signals(moved), signals(moved, start, stop)
@@ -181,11 +181,11 @@ def test_signals_between_two_steps_are_a_part_of_all_of_them(
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 9), (41, 49), (60, 65)])
-def test_no_complete_block_gives_no_signals(moved: History, start: int, stop: int) -> None:
+def test_without_a_complete_block_there_are_no_signals(moved: History, start: int, stop: int) -> None:
     assert all(values.shape == (0,) for values in signals(moved, start, stop).values())
 
 
-def test_signals_without_a_balancing_loss_have_a_cosine_of_nothing() -> None:
+def test_signals_without_a_balancing_loss_have_no_cosine() -> None:
     table = signals(trained({}, 10, small_config(balancing="bias")).history)
     assert np.isnan(table["router_gradient_cosine"]).all()
     assert table["router_balance_push"].tolist() == [0]
@@ -195,7 +195,7 @@ def test_signals_without_a_balancing_loss_have_a_cosine_of_nothing() -> None:
 @pytest.mark.parametrize(
     ("processed", "time"),
     [
-        ([0.5, 0.5, 0, 0], 2),  # each of two devices has half of the work, a balanced one would have a quarter
+        ([0.5, 0.5, 0, 0], 2),  # two devices have half of the work each; balanced, each would have a quarter
         ([0.25, 0.25, 0.25, 0.25], 1),
         ([1, 0, 0, 0], 4),
         ([0.2, 0.2, 0.1, 0], 0.8),  # half of the pairs were dropped
@@ -208,26 +208,26 @@ def test_a_step_takes_as_long_as_the_busiest_device_works(processed: list[float]
 
 
 @pytest.mark.parametrize(("num_experts", "top_k", "batch_tokens"), [(2, 1, 32), (8, 1, 256), (8, 2, 256), (16, 8, 64)])
-def test_the_noise_of_a_finite_batch_is_that_of_tokens_that_draw_their_experts_by_lot(
+def test_sampling_std_equals_that_of_tokens_that_draw_their_experts_at_random(
     num_experts: int, top_k: int, batch_tokens: int
 ) -> None:
-    # 2,000 batches give a standard deviation to within 1/√(2·2000) = 1.6 % for one expert, less for the mean of
+    # With 2,000 batches the standard deviation is within 1/√(2·2000) = 1.6 % for one expert, closer for the mean of
     # all; measured: within 0.7 %.
     random, batches = np.random.default_rng(0), 2_000
     tickets = random.random((batches, batch_tokens, num_experts), dtype=np.float32)
     winners = np.argpartition(tickets, top_k - 1, axis=2)[:, :, :top_k].reshape(batches, -1)
     loads = np.stack([(winners == expert).mean(1) for expert in range(num_experts)], axis=1)
-    by_lot = loads.std(0).mean()
+    at_random = loads.std(0).mean()
     config = RunConfig(num_experts=num_experts, top_k=top_k, batch_tokens=batch_tokens)
-    assert sampling_std(config) == pytest.approx(by_lot, rel=0.03)
+    assert sampling_std(config) == pytest.approx(at_random, rel=0.03)
 
 
-def test_where_every_token_has_all_experts_nothing_is_left_to_chance() -> None:
+def test_if_every_token_has_all_experts_there_is_no_sampling_noise() -> None:
     assert sampling_std(RunConfig(num_experts=8, top_k=8)) == 0
 
 
 @pytest.mark.parametrize("name", LIVE)
-def test_a_live_knob_over_the_steps_is_what_each_step_was_computed_with(name: str) -> None:
+def test_a_live_knob_over_the_steps_has_the_value_in_force_at_each_step(name: str) -> None:
     moves = {
         0: {"aux_loss_coef": 0.1, "balancing": "importance"},
         3: {"capacity_factor": 1.5, "frozen": True, "convention": "huggingface", "drop_order": "probability"},
@@ -240,13 +240,13 @@ def test_a_live_knob_over_the_steps_is_what_each_step_was_computed_with(name: st
             "overflow": "reroute",
         },
         8: {"learning_rate": 0.01, "z_loss_coef": 0.1, "bias_rate": 0.1, "topic_shift": 3, "aux_loss_coef": 1.0},
-        12: {"aux_loss_coef": 3.0},  # after the last step: no step has seen it
+        12: {"aux_loss_coef": 3.0},  # after the last step: no step uses it
     }
     trainer = trained(moves, 12, small_config())
     trainer.update(**moves[12])
     history = trainer.history
     used = [getattr(history.config_at(step), name) for step in range(1, 13)]
-    assert len(set(used)) > 1, "the story must move every live knob"
+    assert len(set(used)) > 1, "the run must change every live knob"
     expected = [np.nan if value is None else value for value in used]
     for values in (history.knob(name), history.to_frame()[name].to_numpy()):
         np.testing.assert_array_equal(values, expected)

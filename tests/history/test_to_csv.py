@@ -1,4 +1,4 @@
-"""A run as CSV has every number in full, and nothing that a spreadsheet would compute."""
+"""CSV export has every number in full and nothing that a spreadsheet would evaluate."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_table_has_every_number_in_full(trainer: Trainer) -> None:
             assert list(cells) == frame[name].astype(str).tolist(), name
 
 
-def test_texts_that_a_spreadsheet_would_compute_get_an_apostrophe_and_numbers_do_not() -> None:
+def test_text_that_a_spreadsheet_would_evaluate_gets_an_apostrophe_and_numbers_do_not() -> None:
     words = ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "harmless", "a=b", ""]
     frame = pd.DataFrame({"=cmd": words, "number": [-1.5, *range(8)], "mixed": [-1, "-1", None, True, *"abcde"]})
     rows = list(csv.reader(io.StringIO(frame_to_csv(frame), newline="")))

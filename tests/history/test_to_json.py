@@ -1,4 +1,4 @@
-"""A run exported as JSON comes back equal to the last digit."""
+"""A run exported as JSON is restored exactly."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def assert_same_probe(one: Probe, other: Probe) -> None:
         np.testing.assert_array_equal(mine, yours)
 
 
-def test_a_run_comes_back_equal_to_the_last_digit(trainer: Trainer) -> None:
+def test_a_run_is_restored_exactly(trainer: Trainer) -> None:
     probe = trainer.probe()
     text = run_to_json(trainer.history, probe)
     history, again = run_from_json(text)
@@ -42,13 +42,13 @@ def test_a_run_comes_back_equal_to_the_last_digit(trainer: Trainer) -> None:
     assert run_to_json(history, again) == text
 
 
-def test_a_document_is_strict_json_in_plain_letters(trainer: Trainer) -> None:
+def test_a_document_is_strict_json_in_ascii(trainer: Trainer) -> None:
     text = run_to_json(trainer.history, trainer.probe())
     assert text.isascii()
     assert list(json.loads(text, parse_constant=refuse_constant)["history"]) == list(COLUMNS)
 
 
-def test_the_whole_screen_can_be_drawn_again(trainer: Trainer) -> None:
+def test_the_whole_page_can_be_redrawn(trainer: Trainer) -> None:
     before = scene_of(trainer)
     history, probe = run_from_json(run_to_json(before.history, before.probe))
     assert probe is not None
@@ -71,7 +71,7 @@ def test_infinity_and_nan_are_kept_apart(make_record: Callable[..., StepRecord])
 
 
 @given(numbers=st.lists(st.floats(), max_size=40))
-def test_any_number_comes_back(numbers: list[float]) -> None:
+def test_any_number_is_restored(numbers: list[float]) -> None:
     columns = document()["history"]
     history, _ = run_from_json(SMALL)
     copy = History(history.initial_config)
@@ -83,7 +83,7 @@ def test_any_number_comes_back(numbers: list[float]) -> None:
     np.testing.assert_array_equal(again.column("router_logit_max"), copy.column("router_logit_max"))
 
 
-def test_a_run_that_goes_on_while_it_is_written_has_no_half_rows(make_record: Callable[..., StepRecord]) -> None:
+def test_a_run_that_grows_during_the_export_has_no_partial_rows(make_record: Callable[..., StepRecord]) -> None:
     class Growing(History):
         def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
             if len(self) < 40:
