@@ -1,4 +1,4 @@
-"""Collapse and rescue in time: when experts died, and whether and when they came back."""
+"""Deaths and recoveries: when experts died, and whether and when they came back."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from moe_sim.history.markers import markers
 from moe_sim.metrics import SMOOTHING_HORIZON
 
 Spell = tuple[int, int]
-"""The first and the last step of a time in which an expert was dead."""
+"""The first and last step of a period in which an expert was dead."""
 
 
 @dataclass(frozen=True)
 class DeathRecord:
-    """What happened to the experts of one run. Steps before the smoothing horizon are not judged."""
+    """The deaths of experts in one run. Steps before the smoothing horizon are not judged."""
 
     steps: int
     spells: tuple[tuple[Spell, ...], ...]
-    """For each expert, when it was dead."""
+    """The dead periods of each expert."""
     first_death: int | None
     """The first step at which an expert was dead."""
     most_dead: int
-    """The largest number of experts that were dead at once."""
+    """The largest number of experts dead at once."""
     recovered_at: int | None
-    """The first step from which on none was dead until now; None if some are, or none ever was."""
+    """The step since which no expert has been dead; None if some are dead or none ever was."""
     dead_now: tuple[int, ...]
-    """Experts that are dead at the newest step, from 0."""
+    """Experts that are dead at the newest step, counted from 0."""
     never_back: tuple[int, ...]
-    """Those of them that were alive once and have been dead ever since."""
+    """Those of them that have not come back since they first died."""
 
 
 def deaths(history: History, dead_share: float) -> DeathRecord:
-    """Read off the smoothed loads.
+    """Finds the deaths in the smoothed loads.
 
     Args:
         history: of any length.
-        dead_share: an expert is dead below this part of the even share 1/E.
+        dead_share: an expert is dead below this multiple of the even share 1/E.
     """
     load = history.column("smoothed_load")
     steps, num_experts = load.shape
@@ -61,7 +61,7 @@ def deaths(history: History, dead_share: float) -> DeathRecord:
 
 
 def in_words(history: History, record: DeathRecord) -> str:
-    """The timeline in a sentence or three."""
+    """Summarizes the deaths in one to three sentences; empty before the smoothing horizon."""
     if record.first_death is None:
         return "No expert has died." if record.steps >= SMOOTHING_HORIZON else ""
     num_experts = len(record.spells)
@@ -72,12 +72,12 @@ def in_words(history: History, record: DeathRecord) -> str:
         never = ""
         if record.never_back:
             all_of_them = record.never_back == record.dead_now
-            never = " and never came back" if all_of_them else f", {len(record.never_back)} of them never came back"
+            never = " and never came back" if all_of_them else f"; {len(record.never_back)} of them never came back"
         return f"{words}{came} {len(record.dead_now)} {'is' if len(record.dead_now) == 1 else 'are'} dead now{never}."
     words += f" All back at step {record.recovered_at}"
-    moves = [marker for marker in markers(history) if record.first_death <= marker.step < record.recovered_at]
-    if moves:
-        return f"{words}, {_steps(record.recovered_at - moves[-1].step)} after {moves[-1].label}."
+    changes = [marker for marker in markers(history) if record.first_death <= marker.step < record.recovered_at]
+    if changes:
+        return f"{words}, {_steps(record.recovered_at - changes[-1].step)} after {changes[-1].label}."
     return f"{words}, {_steps(record.recovered_at - record.first_death)} after the first one died."
 
 
@@ -86,6 +86,6 @@ def _steps(count: int) -> str:
 
 
 def _spells(dead: np.ndarray) -> tuple[Spell, ...]:
-    """Runs of True in (n,) bool, as first and last step."""
+    """The runs of True in (n,) bool, as first and last steps."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], dead, [False]]).astype(np.int8)))
     return tuple((int(first) + 1, int(last)) for first, last in edges.reshape(-1, 2))

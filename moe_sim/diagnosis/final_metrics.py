@@ -1,4 +1,4 @@
-"""How a run ended, as one row of numbers: what sweeps collect and tables of the README are made of."""
+"""The final metrics of a run as one row of numbers, for sweeps and the tables of the README."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAST = 50
 @dataclass(frozen=True)
 class FinalMetrics:
     """Final metrics of one run. Losses, fractions and entropies are means of its last 50 steps; loads are smoothed.
-    NaN, or None for a whole number, where the run was too short to tell."""
+    Values are NaN, or None for whole numbers, if the run was too short."""
 
     steps_done: int
     """Fewer than planned if the run diverged."""
@@ -25,7 +25,7 @@ class FinalMetrics:
     max_load: float
     """Largest smoothed load."""
     imbalance_ratio: float
-    """Smoothed max/min; ∞ where an expert got nothing."""
+    """Smoothed max/min; ∞ if an expert got nothing."""
     dead_experts: int | None
     task_loss: float
     balance_loss: float
@@ -36,15 +36,15 @@ class FinalMetrics:
     load_entropy: float
     specialization: float
     eval_task_loss: float
-    """Held-out tokens, as in inference; mean of what the last 50 steps recorded."""
+    """Of held-out tokens in inference; mean of the evaluations in the last 50 steps."""
     eval_max_load: float
-    """The largest load of held-out tokens in inference, when it was last looked at."""
+    """The largest load of held-out tokens in inference, at the last evaluation."""
     first_dead_step: int | None
-    """The first step from 20 on after which an expert was dead; None if there was none."""
+    """The first step, from 20 on, with a dead expert; None if there was none."""
 
 
 def final_metrics(history: History, *, diverged: bool) -> FinalMetrics:
-    """How a run ended.
+    """Computes the final metrics of a run.
 
     Args:
         history: the run; it may have no steps.
@@ -57,7 +57,7 @@ def final_metrics(history: History, *, diverged: bool) -> FinalMetrics:
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else float("nan")
 
-    looked_at = length // COARSE * COARSE
+    evaluated = length // COARSE * COARSE
     dead = history.column("dead_experts", SMOOTHING_HORIZON - 1, length) > 0
     return FinalMetrics(
         steps_done=length,
@@ -73,6 +73,6 @@ def final_metrics(history: History, *, diverged: bool) -> FinalMetrics:
         load_entropy=mean("load_entropy"),
         specialization=float(history.last("specialization")),
         eval_task_loss=mean("eval_task_loss"),
-        eval_max_load=float(history.column("eval_load")[looked_at - 1].max()) if looked_at else float("nan"),
+        eval_max_load=float(history.column("eval_load")[evaluated - 1].max()) if evaluated else float("nan"),
         first_dead_step=int(dead.argmax()) + SMOOTHING_HORIZON if dead.any() else None,
     )

@@ -1,4 +1,4 @@
-"""What state is the router in, by which evidence, and what to try next."""
+"""The state of the router, the evidence for it, and what to try next."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from moe_sim.router.balancing import METHODS
 Level = Literal["neutral", "good", "warning", "bad"]
 
 SETTLING_STEPS = SMOOTHING_HORIZON
-"""Before this step, and this long after a knob was moved, the smoothed load still speaks of what was before."""
+"""Before this step, and this long after a change of a knob, the smoothed load still reflects earlier steps."""
 WAY_TO_COLLAPSE = 3 / 7
-"""How far a load may go from 1/E, all alike, towards 1/K, all tokens on the same K experts. For E = 8 and K = 1 this is
-one half; with two experts, where twice the uniform share is everything, it is 5/7."""
+"""How far a load may go from 1/E (even) towards 1/K (all tokens on the same K experts). For E = 8 and K = 1 the limit
+is one half; for two experts, where twice the uniform share is everything, it is 5/7."""
 EXCESSIVE_ALPHA = 1.0
 """Ten times the upper end of the usual range, 0.01 to 0.1."""
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """The state line: a word, the evidence for it, and advice; `level` gives colour and icon."""
+    """The state line: a state, the evidence for it, and advice; `level` gives color and icon."""
 
     state: str
     level: Level
@@ -41,20 +41,20 @@ def diagnose(
     history: History, config: RunConfig, thresholds: Thresholds | None = None, *, diverged: bool = False,
     failed: bool = False,
 ) -> Diagnosis:  # fmt: skip
-    """Judge a run by its newest steps.
+    """Judges a run by its newest steps.
 
     Args:
-        history: what the run has done so far.
+        history: the run so far.
         config: the configuration in force now.
-        thresholds: where the lines are drawn; None: where they usually are.
-        diverged: the trainer met a number that is not finite.
+        thresholds: the thresholds of the verdicts; None for the defaults.
+        diverged: the trainer found a number that is not finite.
         failed: an unexpected error ended the run.
     """
     if failed:
         return Diagnosis(
             "Stopped", "bad",
-            f"An unexpected error ended this run after step {len(history)}; everything shown is as it was then.",
-            "Press Reset; with many experts and tokens the machine may be out of memory.",
+            f"An unexpected error ended this run after step {len(history)}. Everything shown is from that step.",
+            "Press Reset. With many experts and tokens, the machine may be out of memory.",
         )  # fmt: skip
     if diverged:
         return _diverged(history, config)
@@ -63,55 +63,55 @@ def diagnose(
     task_loss = history.column("task_loss")
     if task_loss[-SMOOTHING_HORIZON:].mean() > 3 * task_loss[0]:
         return Diagnosis(
-            "Exploding", "bad", f"Task loss went from {task_loss[0]:.2f} to {task_loss[-1]:.3g}.",
+            "Exploding", "bad", f"Task loss rose from {task_loss[0]:.2f} to {task_loss[-1]:.3g}.",
             f"Reset with a learning rate far below {format_value(config.learning_rate)}; 0.003 is the default.",
         )  # fmt: skip
     if len(history) < SETTLING_STEPS:
-        return Diagnosis("Starting", "neutral", "The router has just begun to choose.")
+        return Diagnosis("Starting", "neutral", "The router has only just started.")
     diagnosis = _judge(history, config, thresholds or Thresholds())
     if config.frozen:
-        return replace(diagnosis, advice="Weights are frozen: only the data and the routing go on.")
+        return replace(diagnosis, advice="Weights are frozen. Data and routing continue.")
     return diagnosis
 
 
-def _judge(history: History, config: RunConfig, lines: Thresholds) -> Diagnosis:
-    """The state of a run that is neither new nor broken."""
+def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagnosis:
+    """The state of a run that has settled and has not broken."""
     load = history.last("smoothed_load")
     num_experts, busiest = len(load), int(load.argmax())
     token_share = float(load[busiest] * config.top_k)
-    dead = int(dead_experts(load, lines.dead_share))
-    outlier = load[busiest] > highest_healthy_load(num_experts, config.top_k, lines.healthy_high)
-    uneven = bool(dead or outlier or load.min() * num_experts < lines.healthy_low)
+    dead = int(dead_experts(load, thresholds.dead_share))
+    outlier = load[busiest] > highest_healthy_load(num_experts, config.top_k, thresholds.healthy_high)
+    uneven = bool(dead or outlier or load.min() * num_experts < thresholds.healthy_low)
 
     largest_logit = float(recent_mean(history, "router_logit_max"))
-    if largest_logit > lines.large_logits and uneven:
+    if largest_logit > thresholds.large_logits and uneven:
         return Diagnosis(
             "Saturated", "bad",
             f"Router logits reach {largest_logit:.0f}: probabilities are 0 or 1, so hardly any gradient reaches the "
             f"router; {_dead_words(dead, num_experts)}.",
             "α cannot help here. Reset with a router z-loss of 1, which keeps logits small, or a lower learning rate.",
         )  # fmt: skip
-    if (token_share > lines.collapse_share and outlier) or dead >= num_experts / 2:
+    if (token_share > thresholds.collapse_share and outlier) or dead >= num_experts / 2:
         return _collapsed(history, config, busiest, token_share, dead, num_experts)
-    left_out = float(recent_mean(history, "dropped_fraction"))
-    if left_out > lines.many_dropped:
+    dropped = float(recent_mean(history, "dropped_fraction"))
+    if dropped > thresholds.many_dropped:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Capacity drops {_percent(left_out)} of the token choices; {_dead_words(dead, num_experts)}.",
-            _stronger(config, "so that the load evens out before the cap has to"),
+            f"Capacity drops {_percent(dropped)} of the token choices; {_dead_words(dead, num_experts)}.",
+            _advise_more_balancing(config, " so that the load evens out before capacity drops tokens"),
         )  # fmt: skip
     unserved = float(recent_mean(history, "unserved_fraction"))
-    if config.balancing == "expert_choice" and unserved > lines.many_dropped:
+    if config.balancing == "expert_choice" and unserved > thresholds.many_dropped:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Even by construction, but {_percent(unserved)} of the tokens are chosen by no expert.",
+            f"Even by construction, but no expert chooses {_percent(unserved)} of the tokens.",
             "A larger top-k lets every expert take more tokens.",
         )  # fmt: skip
-    undecided = float(recent_mean(history, "router_entropy"))
-    if _weighs_a_loss(config) and config.aux_loss_coef >= EXCESSIVE_ALPHA and undecided > lines.undecided_entropy:
+    entropy = float(recent_mean(history, "router_entropy"))
+    if _has_loss(config) and config.aux_loss_coef >= EXCESSIVE_ALPHA and entropy > thresholds.undecided_entropy:
         return Diagnosis(
             "Over-balanced", "warning",
-            f"Even, but undecided: router entropy is {undecided:.2f} of 1, specialization "
+            f"Even, but the router no longer chooses: router entropy {entropy:.2f} out of 1, specialization "
             f"{history.last('specialization'):.2f}.",
             "Lower α to between 0.01 and 0.1.",
         )  # fmt: skip
@@ -120,28 +120,30 @@ def _judge(history: History, config: RunConfig, lines: Thresholds) -> Diagnosis:
     if uneven:
         evidence = f"{_dead_words(dead, num_experts).capitalize()}; {shares}."
         if change is not None and len(history) - change.step < 300:
-            return Diagnosis("Recovering", "warning", evidence, _since(history, change))
-        band = f"Close to the healthy band of {lines.healthy_low:g}/E to {lines.healthy_high:g}/E."
-        return Diagnosis("Uneven", "warning", evidence, _stronger(config, "a little") if dead else band)
+            return Diagnosis("Recovering", "warning", evidence, _task_loss_since(history, change))
+        band = f"Close to the healthy band of {thresholds.healthy_low:g}/E to {thresholds.healthy_high:g}/E."
+        return Diagnosis("Uneven", "warning", evidence, _advise_more_balancing(config) if dead else band)
     preferred = recent_mean(history, "preferred_load")
     favourite = int(preferred.argmax())
-    if preferred[favourite] * config.top_k > lines.collapse_share and num_experts > 2 * config.top_k:
+    if preferred[favourite] * config.top_k > thresholds.collapse_share and num_experts > 2 * config.top_k:
         return Diagnosis(
-            "Balanced", "good", f"Every expert works: {shares}.",
+            "Balanced", "good", f"Every expert is in use: {shares}.",
             f"But by selection only: the router itself would send {_percent(preferred[favourite] * config.top_k)} of "
             f"the tokens to expert {favourite + 1}.",
         )  # fmt: skip
-    return Diagnosis("Balanced", "good", f"Every expert works: {shares}.", _since(history, change) if change else "")
+    return Diagnosis(
+        "Balanced", "good", f"Every expert is in use: {shares}.", _task_loss_since(history, change) if change else ""
+    )
 
 
 def highest_healthy_load(num_experts: int, top_k: int, healthy_high: float = 2.0) -> float:
-    """The load above which an expert has too much, for any E and K: never reached by balanced routing."""
+    """The load above which an expert has too much, for any E and K; balanced routing never reaches it."""
     uniform = 1 / num_experts
     return min(healthy_high * uniform, uniform + WAY_TO_COLLAPSE * (1 / top_k - uniform)) + 1e-9
 
 
 def _outlook(config: RunConfig) -> str:
-    unbalanced = config.balancing == "none" or (config.aux_loss_coef == 0 and _weighs_a_loss(config))
+    unbalanced = config.balancing == "none" or (config.aux_loss_coef == 0 and _has_loss(config))
     if config.task == "topics" and unbalanced and config.capacity_factor is None:
         return "Nothing balances this router. Press Train and watch who gets the tokens."
     return "Press Train and watch who gets the tokens."
@@ -161,35 +163,33 @@ def _collapsed(
     evidence = f"Expert {busiest + 1} takes {_percent(token_share)} of the tokens; {_dead_words(dead, num_experts)}."
     change = _last_rescue(history)
     if change is not None and len(history) - change.step < 3 * SETTLING_STEPS:
-        words = _words(change)
-        return Diagnosis(
-            "Collapsed", "bad", evidence, f"{words[0].upper()}{words[1:]} just now: give it some 50 steps."
-        )
-    return Diagnosis("Collapsed", "bad", evidence, _stronger(config, ""))
+        changed = "changed the mechanism" if "balancing" in change.changes else "raised α"
+        return Diagnosis("Collapsed", "bad", evidence, f"You just {changed}. Give it about 50 steps.")
+    return Diagnosis("Collapsed", "bad", evidence, _advise_more_balancing(config))
 
 
-def _weighs_a_loss(config: RunConfig) -> bool:
+def _has_loss(config: RunConfig) -> bool:
     return "aux_loss_coef" in METHODS[config.balancing].knobs
 
 
-def _stronger(config: RunConfig, purpose: str) -> str:
-    """Advice to balance more, in the words of the mechanism."""
+def _advise_more_balancing(config: RunConfig, purpose: str = "") -> str:
+    """Advice for stronger balancing that fits the mechanism."""
     if config.balancing == "bias" and config.bias_rate >= 1:
-        return "Choose another mechanism: this one is at its largest rate."
+        return "The bias rate is at its maximum. Choose another mechanism."
     if config.balancing == "bias":
         usual = "; on softmax probabilities 0.01 is usual" if config.bias_rate < 0.01 else ""
         return f"Raise the bias rate, now {format_value(config.bias_rate)}{usual}."
-    if config.balancing == "none" or not _weighs_a_loss(config):
-        return "Choose the load-balancing loss and α between 0.03 and 0.1."
+    if config.balancing == "none" or not _has_loss(config):
+        return "Choose the load-balancing loss with α between 0.03 and 0.1."
     if config.aux_loss_coef < 0.01:
-        return f"Try α between 0.03 and 0.1{' ' + purpose if len(purpose) > 10 else ''}."
+        return f"Try α between 0.03 and 0.1{purpose}."
     if config.aux_loss_coef >= EXCESSIVE_ALPHA:
         return ""
-    return f"Raise α two or three times, to about {2.5 * config.aux_loss_coef:.2g}."
+    return f"Raise α two- to threefold, to about {2.5 * config.aux_loss_coef:.2g}."
 
 
 def _last_rescue(history: History) -> Event | None:
-    """The newest raise of α or choice of a mechanism."""
+    """The newest event that raised α or chose another mechanism."""
     values = history.initial_config.model_dump()
     rescue = None
     for event in history.events:
@@ -200,18 +200,15 @@ def _last_rescue(history: History) -> Event | None:
     return rescue
 
 
-def _words(change: Event) -> str:
-    return "the mechanism was changed" if "balancing" in change.changes else "α was raised"
-
-
-def _since(history: History, change: Event) -> str:
-    """What the task loss did since a knob was moved, mean over 20 steps against mean over 20 steps."""
+def _task_loss_since(history: History, change: Event) -> str:
+    """The task loss before a change and now, each the mean of 20 steps."""
     task_loss = history.column("task_loss")
     before = task_loss[max(0, change.step - SMOOTHING_HORIZON) : change.step]
     if not len(before):
         return ""
     now = np.mean(task_loss[-SMOOTHING_HORIZON:])
-    return f"Task loss {before.mean():.2f} → {now:.2f} since {_words(change)} at step {change.step}."
+    changed = "the mechanism was changed" if "balancing" in change.changes else "α was raised"
+    return f"Task loss {before.mean():.2f} → {now:.2f} since {changed} at step {change.step}."
 
 
 def _dead_words(dead: int, num_experts: int) -> str:

@@ -1,4 +1,4 @@
-"""When experts died and whether they came back, against an oracle that looks at one step after the other."""
+"""Deaths and recoveries of experts, against an oracle that checks step by step."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from moe_sim.diagnosis.deaths import DeathRecord, deaths, in_words
 from moe_sim.metrics import SMOOTHING_HORIZON
 
 UNJUDGED = SMOOTHING_HORIZON - 1
-"""Steps at the beginning of which nothing is said."""
+"""Steps at the start that are not judged."""
 
 
-class Told(History):
-    """A history of which only the smoothed loads are known."""
+class LoadsOnly(History):
+    """A history in which only the smoothed loads are set."""
 
     def __init__(self, load: np.ndarray, config: RunConfig, events: Sequence[Event] = ()) -> None:
         super().__init__(config)
@@ -28,23 +28,22 @@ class Told(History):
 
 
 def history_of(dead: Sequence[Sequence[bool]] | np.ndarray, events: Sequence[Event] = ()) -> History:
-    """A history whose experts are dead where (steps, experts) `dead` says so, after 19 steps that do not count."""
+    """A history whose experts are dead where (steps, experts) `dead` is true, after 19 steps that are not judged."""
     table = np.asarray(dead, dtype=bool)
     load = np.where(table, 0.01, 1.0) / table.shape[1]
     first = np.zeros((UNJUDGED, table.shape[1]))
-    return Told(np.concatenate([first, load]), RunConfig(num_experts=table.shape[1]), events)
+    return LoadsOnly(np.concatenate([first, load]), RunConfig(num_experts=table.shape[1]), events)
 
 
-def told(*experts: str, events: Sequence[Event] = ()) -> tuple[DeathRecord, str]:
-    """The timeline and its words of experts, each a text with `x` where it is dead and `.` where it is not, from step
-    20 on."""
+def summary(*experts: str, events: Sequence[Event] = ()) -> tuple[DeathRecord, str]:
+    """The deaths and their summary, for experts given as strings from step 20 on: `x` dead, `.` alive."""
     history = history_of(np.array([[letter == "x" for letter in expert] for expert in experts]).T, events)
     result = deaths(history, 0.1)
     return result, in_words(history, result)
 
 
 def expected(load: np.ndarray, dead_share: float) -> DeathRecord:
-    """By the definitions, in plain loops."""
+    """The definitions in plain loops."""
     steps, num_experts = load.shape
 
     def is_dead(step: int, expert: int) -> bool:
@@ -84,7 +83,7 @@ def expected(load: np.ndarray, dead_share: float) -> DeathRecord:
     seed=st.integers(0, 10_000), steps=st.integers(0, 60), num_experts=st.integers(2, 9),
     dead_share=st.floats(0.0, 0.5), switching=st.floats(0.0, 0.6),
 )  # fmt: skip
-def test_the_timeline_says_what_a_look_at_each_step_says(
+def test_the_record_equals_a_check_of_every_step(
     seed: int, steps: int, num_experts: int, dead_share: float, switching: float
 ) -> None:
     random = np.random.default_rng(seed)
@@ -93,22 +92,22 @@ def test_the_timeline_says_what_a_look_at_each_step_says(
     for row in load:
         low ^= random.random(num_experts) < switching
         row[:] = np.where(low, random.random(num_experts) * 0.5, 1.0) / num_experts
-    history = Told(load.copy(), RunConfig(num_experts=num_experts))
+    history = LoadsOnly(load.copy(), RunConfig(num_experts=num_experts))
     assert deaths(history, dead_share) == expected(load, dead_share)
     np.testing.assert_array_equal(history.column("smoothed_load"), load)
     words = in_words(history, deaths(history, dead_share))
     assert words == "" or words.endswith(".")
 
 
-def test_a_share_right_at_the_line_is_alive() -> None:
+def test_a_share_exactly_at_the_threshold_is_alive() -> None:
     load = np.full((25, 4), 0.1 / 4)
-    assert deaths(Told(load, RunConfig(num_experts=4)), 0.1).first_death is None
-    assert deaths(Told(load - 1e-9, RunConfig(num_experts=4)), 0.1).first_death == SMOOTHING_HORIZON
+    assert deaths(LoadsOnly(load, RunConfig(num_experts=4)), 0.1).first_death is None
+    assert deaths(LoadsOnly(load - 1e-9, RunConfig(num_experts=4)), 0.1).first_death == SMOOTHING_HORIZON
 
 
-def test_before_the_horizon_nothing_is_said_and_then_that_nobody_died() -> None:
+def test_the_summary_is_empty_before_the_horizon_and_then_says_that_no_expert_died() -> None:
     for steps, words in ((0, ""), (UNJUDGED, ""), (SMOOTHING_HORIZON, "No expert has died.")):
-        history = Told(np.full((steps, 4), 0.25), RunConfig(num_experts=4))
+        history = LoadsOnly(np.full((steps, 4), 0.25), RunConfig(num_experts=4))
         assert in_words(history, deaths(history, 0.1)) == words
 
 
@@ -120,7 +119,7 @@ def test_before_the_horizon_nothing_is_said_and_then_that_nobody_died() -> None:
         (("xx", ".x", ".."), "First dead expert at step 20, up to 2 of 3 at once. 2 are dead now and never came back."),
         (("x.x", "..."), "First dead expert at step 20, up to 1 of 2 at once. 1 is dead now."),
         (("x.x", ".xx", "..."),
-         "First dead expert at step 20, up to 2 of 3 at once. 2 are dead now, 1 of them never came back."),
+         "First dead expert at step 20, up to 2 of 3 at once. 2 are dead now; 1 of them never came back."),
         (("x..", ".xx", "..."),
          "First dead expert at step 20, up to 1 of 3 at once. 1 came back; 1 is dead now and never came back."),
         (("x....", "x.x..", "x.xxx"),
@@ -131,24 +130,28 @@ def test_before_the_horizon_nothing_is_said_and_then_that_nobody_died() -> None:
          "First dead expert at step 20, up to 1 of 2 at once. All back at step 24, 4 steps after the first one died."),
     ],
 )  # fmt: skip
-def test_what_happened_in_words(experts: tuple[str, ...], words: str) -> None:
-    assert told(*experts)[1] == words
+def test_deaths_and_recoveries_are_summarized_in_words(experts: tuple[str, ...], words: str) -> None:
+    assert summary(*experts)[1] == words
 
 
-def test_a_recovery_is_counted_from_the_last_knob_that_moved_while_experts_were_dead() -> None:
-    moves = [Event(5, {"aux_loss_coef": 0.01}), Event(22, {"capacity_factor": 2.0}), Event(60, {"aux_loss_coef": 0.1}),
+def test_a_recovery_is_counted_from_the_last_change_while_experts_were_dead() -> None:
+    events = [Event(5, {"aux_loss_coef": 0.01}), Event(22, {"capacity_factor": 2.0}), Event(60, {"aux_loss_coef": 0.1}),
              Event(100, {"aux_loss_coef": 0.0})]  # fmt: skip
     dead = "x" * 50 + "." * 40  # steps 20 to 69
-    assert told(dead, "." * 90, events=moves)[1] == (
+    assert summary(dead, "." * 90, events=events)[1] == (
         "First dead expert at step 20, up to 1 of 2 at once. All back at step 70, 10 steps after α 0.01 → 0.1."
     )
-    assert told(dead, "." * 90, events=moves[:2])[1].endswith("All back at step 70, 48 steps after capacity off → 2.")
-    assert told(dead, "." * 90, events=moves[:1])[1].endswith("All back at step 70, 50 steps after the first one died.")
+    assert summary(dead, "." * 90, events=events[:2])[1].endswith(
+        "All back at step 70, 48 steps after capacity off → 2."
+    )
+    assert summary(dead, "." * 90, events=events[:1])[1].endswith(
+        "All back at step 70, 50 steps after the first one died."
+    )
     late = [Event(69, {"aux_loss_coef": 0.1})]
-    assert told(dead, "." * 90, events=late)[1].endswith("All back at step 70, 1 step after α 0 → 0.1.")
+    assert summary(dead, "." * 90, events=late)[1].endswith("All back at step 70, 1 step after α 0 → 0.1.")
 
 
-def test_a_router_that_collapses_and_is_rescued_has_that_story() -> None:
+def test_a_real_collapse_and_rescue_is_recorded_as_such() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(150)
     before = deaths(trainer.history, 0.1)

@@ -1,4 +1,4 @@
-"""The row of numbers that a run ends with, by its definition."""
+"""The final metrics of a run, by their definitions."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ EVEN, ONE_DEAD = [0.25] * 4, [0.4, 0.4, 0.19, 0.01]
 
 @pytest.fixture
 def history(make_record: Callable[..., object]) -> History:
-    """80 steps: task loss 1, 2, … 80, from step 31 on an expert is dead; held-out tokens are looked at every 10."""
+    """80 steps: task loss 1, 2, … 80; one expert is dead from step 31 on; an evaluation every 10 steps."""
     history = History(CONFIG)
     for step in range(1, 81):
-        looked_at = {} if step % 10 else {"eval_task_loss": float(step), "eval_load": np.array([step, 0, 0, 0]) / 100}
+        evaluation = {} if step % 10 else {"eval_task_loss": float(step), "eval_load": np.array([step, 0, 0, 0]) / 100}
         load = EVEN if step <= 30 else ONE_DEAD
-        history.append(make_record(step, load, task_loss=float(step), specialization=step / 100, **looked_at))  # type: ignore[arg-type]
+        history.append(make_record(step, load, task_loss=float(step), specialization=step / 100, **evaluation))  # type: ignore[arg-type]
     return history
 
 
@@ -37,24 +37,24 @@ def test_a_run_shorter_than_fifty_steps_is_averaged_over_all_of_them(make_histor
 
 
 def test_loads_and_specialization_are_those_of_the_last_step(history: History) -> None:
-    outcome = final_metrics(history, diverged=False)
-    assert outcome.max_load == 0.4
-    assert outcome.imbalance_ratio == pytest.approx(40)
-    assert outcome.dead_experts == 1
-    assert outcome.specialization == 0.8
+    final = final_metrics(history, diverged=False)
+    assert final.max_load == 0.4
+    assert final.imbalance_ratio == pytest.approx(40)
+    assert final.dead_experts == 1
+    assert final.specialization == 0.8
 
 
 def test_an_expert_that_got_nothing_makes_the_ratio_infinite(make_history: Callable[..., History]) -> None:
     assert final_metrics(make_history(CONFIG, [0.5, 0.5, 0.0, 0.0], 3), diverged=False).imbalance_ratio == math.inf
 
 
-def test_inference_is_averaged_where_it_was_looked_at_and_its_load_is_the_newest(history: History) -> None:
-    outcome = final_metrics(history, diverged=False)
-    assert outcome.eval_task_loss == pytest.approx(np.mean([40, 50, 60, 70, 80]))
-    assert outcome.eval_max_load == 0.8
+def test_the_task_loss_in_inference_is_averaged_and_its_load_is_the_newest(history: History) -> None:
+    final = final_metrics(history, diverged=False)
+    assert final.eval_task_loss == pytest.approx(np.mean([40, 50, 60, 70, 80]))
+    assert final.eval_max_load == 0.8
 
 
-def test_the_newest_look_at_inference_counts_also_between_two_looks(make_history: Callable[..., History]) -> None:
+def test_between_two_evaluations_the_last_one_counts(make_history: Callable[..., History]) -> None:
     assert final_metrics(make_history(CONFIG, ONE_DEAD, 19), diverged=False).eval_max_load == 0.4
 
 
@@ -69,24 +69,24 @@ def test_no_step_before_the_twentieth_counts_as_dead(make_history: Callable[...,
 
 
 def test_a_run_without_steps_has_no_numbers() -> None:
-    outcome = asdict(final_metrics(History(CONFIG), diverged=True))
-    assert (outcome.pop("steps_done"), outcome.pop("diverged")) == (0, True)
-    assert all(value is None or math.isnan(value) for value in outcome.values())
+    final = asdict(final_metrics(History(CONFIG), diverged=True))
+    assert (final.pop("steps_done"), final.pop("diverged")) == (0, True)
+    assert all(value is None or math.isnan(value) for value in final.values())
 
 
-def test_a_run_that_diverges_keeps_the_numbers_from_before() -> None:
+def test_a_diverged_run_keeps_the_numbers_from_before() -> None:
     trainer = Trainer(RunConfig(learning_rate=1000, batch_tokens=32))
-    outcome = final_metrics(trainer.run(500), diverged=trainer.diverged)
-    assert outcome.diverged
-    assert 0 < outcome.steps_done < 500
-    assert math.isfinite(outcome.max_load)
+    final = final_metrics(trainer.run(500), diverged=trainer.diverged)
+    assert final.diverged
+    assert 0 < final.steps_done < 500
+    assert math.isfinite(final.max_load)
 
 
-def test_moved_knobs_do_not_hinder_it(history: History) -> None:
+def test_a_run_with_changed_knobs_has_final_metrics(history: History) -> None:
     history.record_event(Event(40, {"top_k": 2}))
     assert final_metrics(history, diverged=False).steps_done == 80
 
 
-def test_every_value_is_a_plain_one_and_no_name_is_a_knob_too(history: History) -> None:
+def test_every_value_is_a_plain_number_and_no_name_is_also_a_knob(history: History) -> None:
     assert {type(value) for value in asdict(final_metrics(history, diverged=False)).values()} <= {int, float, bool}
     assert not {field.name for field in fields(FinalMetrics)} & {*KNOBS, "run", "steps", "status", "error"}

@@ -1,4 +1,4 @@
-"""The state line: the right word for each state, with its numbers, and advice that does not push the wrong way."""
+"""The state line: the right state with its numbers, and advice that never points the wrong way."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_perfectly_balanced_routing_is_never_called_collapsed(
     alpha=st.sampled_from([0.0, 0.01, 0.1, 1.0, 10.0]),
     dropped=st.floats(0, 0.8),
 )
-def test_one_expert_above_half_of_the_tokens_is_a_collapse_and_is_named(
+def test_one_expert_with_over_half_of_the_tokens_is_a_collapse_and_is_named(
     make_history: Build, num_experts: int, share: float, busiest: int, alpha: float, dropped: float
 ) -> None:
     busiest %= num_experts
@@ -82,7 +82,7 @@ def test_one_expert_above_half_of_the_tokens_is_a_collapse_and_is_named(
     assert f"{100 * share:.0f} %" in plain(diagnosis)
 
 
-def test_two_experts_that_every_token_of_a_top_2_router_goes_to_are_a_collapse(make_history: Build) -> None:
+def test_all_tokens_of_a_top_2_router_on_the_same_two_experts_are_a_collapse(make_history: Build) -> None:
     config = RunConfig(top_k=2)
     diagnosis = diagnose(make_history(config, [0.5, 0.5, 0, 0, 0, 0, 0, 0], 30), config)
     assert diagnosis.state == "Collapsed"
@@ -90,24 +90,24 @@ def test_two_experts_that_every_token_of_a_top_2_router_goes_to_are_a_collapse(m
     assert "6 of 8" in diagnosis.evidence
 
 
-def test_half_of_the_experts_dead_is_a_collapse_though_none_has_half_of_the_tokens(make_history: Build) -> None:
+def test_half_of_the_experts_dead_is_a_collapse_even_if_none_has_half_of_the_tokens(make_history: Build) -> None:
     config = RunConfig()
     diagnosis = diagnose(make_history(config, [0.25] * 4 + [0.0] * 4, 30), config)
     assert diagnosis.state == "Collapsed"
     assert "4 of 8" in diagnosis.evidence
 
 
-def test_nothing_done_yet_is_ready() -> None:
+def test_a_run_without_steps_is_ready() -> None:
     diagnosis = diagnose(History(RunConfig()), RunConfig())
     assert diagnosis.state == "Ready"
     assert diagnosis.evidence
 
 
-def test_the_first_steps_are_a_start_whatever_they_show(make_history: Build) -> None:
+def test_the_first_steps_are_starting_whatever_their_load(make_history: Build) -> None:
     assert diagnose(make_history(RunConfig(), COLLAPSED, 5), RunConfig()).state == "Starting"
 
 
-def test_an_even_load_is_balanced_and_says_its_shares(make_history: Build) -> None:
+def test_an_even_load_is_balanced_with_its_shares_as_evidence(make_history: Build) -> None:
     load = [0.15, 0.14, 0.13, 0.13, 0.12, 0.12, 0.11, 0.10]
     diagnosis = diagnose(make_history(RunConfig(), load, 30), RunConfig())
     assert diagnosis.state == "Balanced"
@@ -121,14 +121,14 @@ def test_a_dead_expert_without_a_collapse_is_uneven_and_counted(make_history: Bu
     assert "1 of 8" in diagnosis.evidence
 
 
-def test_many_dropped_tokens_are_said_with_their_share(make_history: Build) -> None:
+def test_many_dropped_tokens_are_reported_with_their_share(make_history: Build) -> None:
     config = RunConfig(capacity_factor=1.0)
     diagnosis = diagnose(make_history(config, UNEVEN, 30, dropped_fraction=0.37), config)
     assert diagnosis.state == "Dropping tokens"
     assert "37 %" in plain(diagnosis)
 
 
-def test_an_even_but_undecided_router_is_over_balanced_and_told_to_lower_alpha(make_history: Build) -> None:
+def test_an_even_but_undecided_router_is_over_balanced_with_the_advice_to_lower_alpha(make_history: Build) -> None:
     config = RunConfig(aux_loss_coef=10.0)
     diagnosis = diagnose(make_history(config, EVEN, 30, router_entropy=0.99, specialization=0.21), config)
     assert diagnosis.state == "Over-balanced"
@@ -137,12 +137,12 @@ def test_an_even_but_undecided_router_is_over_balanced_and_told_to_lower_alpha(m
     assert "ower α" in diagnosis.advice
 
 
-def test_a_router_without_a_heavy_balancing_loss_is_not_over_balanced(make_history: Build) -> None:
+def test_a_router_without_a_large_load_balancing_loss_is_not_over_balanced(make_history: Build) -> None:
     for config in (RunConfig(aux_loss_coef=0.1), RunConfig(aux_loss_coef=10.0, balancing="none")):
         assert diagnose(make_history(config, EVEN, 30, router_entropy=0.99), config).state == "Balanced"
 
 
-def test_a_raised_alpha_is_given_time_and_its_effect_is_told(make_history: Build, make_record: Callable) -> None:
+def test_a_raised_alpha_is_given_time_and_its_effect_is_reported(make_history: Build, make_record: Callable) -> None:
     history = make_history(RunConfig(), COLLAPSED, 100, task_loss=2.5)
     config = RunConfig(aux_loss_coef=0.1)
     history.record_event(Event(100, {"aux_loss_coef": 0.1}))
@@ -155,7 +155,7 @@ def test_a_raised_alpha_is_given_time_and_its_effect_is_told(make_history: Build
     assert all(part in plain(diagnosis) for part in ("2.50", "2.25", "100"))
 
 
-def test_a_task_loss_that_multiplies_is_an_explosion(make_history: Build, make_record: Callable) -> None:
+def test_a_multiplied_task_loss_is_an_explosion(make_history: Build, make_record: Callable) -> None:
     config = RunConfig(learning_rate=1.0)
     history = make_history(config, EVEN, 1, task_loss=2.77)
     for step in range(2, 40):
@@ -165,7 +165,7 @@ def test_a_task_loss_that_multiplies_is_an_explosion(make_history: Build, make_r
     assert all(part in plain(diagnosis) for part in ("2.77", "40", "learning rate"))
 
 
-def test_a_diverged_run_says_after_which_step_and_at_which_learning_rate(make_history: Build) -> None:
+def test_a_diverged_run_states_its_last_step_and_learning_rate(make_history: Build) -> None:
     config = RunConfig(learning_rate=1000.0)
     diagnosis = diagnose(make_history(config, EVEN, 7), config, diverged=True)
     assert diagnosis.state == "Diverged"
@@ -194,7 +194,7 @@ def test_a_diverged_run_says_after_which_step_and_at_which_learning_rate(make_hi
         large_logits=st.floats(5, 100),
     ),
 )
-def test_advice_never_raises_an_alpha_that_is_large_already_or_has_no_say(
+def test_advice_never_raises_an_alpha_that_is_already_large_or_has_no_effect(
     make_history: Build, counts: list[int], alpha: float, top_k: int, balancing: str, dropped: float, entropy: float,
     logit: float, unserved: float, lines: Thresholds,
 ) -> None:  # fmt: skip
@@ -214,7 +214,7 @@ def test_advice_never_raises_an_alpha_that_is_large_already_or_has_no_say(
         assert "α" in diagnosis.advice
 
 
-def test_a_collapse_at_a_weak_alpha_is_told_to_raise_it_two_or_three_times(make_history: Build) -> None:
+def test_a_collapse_at_a_small_alpha_gets_the_advice_to_raise_it_two_to_threefold(make_history: Build) -> None:
     # 2.5 · 0.02 = 0.05
     config = RunConfig(aux_loss_coef=0.02)
     diagnosis = diagnose(make_history(config, COLLAPSED, 30), config)
@@ -223,7 +223,7 @@ def test_a_collapse_at_a_weak_alpha_is_told_to_raise_it_two_or_three_times(make_
 
 
 def test_a_real_run_is_diagnosed_at_every_step() -> None:
-    # Measured: collapsed from step 20 on, the first that is judged, for seeds 0 to 2.
+    # Measured: collapsed from step 20 on, the first judged step, for seeds 0 to 2.
     trainer = Trainer(RunConfig())
     states = [diagnose(trainer.history, trainer.config).state]
     for _ in range(100):
@@ -263,33 +263,32 @@ def test_an_uneven_router_with_large_logits_is_saturated_and_alpha_is_not_the_ad
     assert "α cannot help" in diagnosis.advice
 
 
-def test_large_logits_of_a_router_that_is_even_are_no_trouble(make_history: Build) -> None:
+def test_large_logits_of_an_even_router_are_not_saturated(make_history: Build) -> None:
     assert judged(make_history, RunConfig(), EVEN, router_logit_max=34.2).state == "Balanced"
     assert judged(make_history, RunConfig(), COLLAPSED, router_logit_max=14.9).state == "Collapsed"
 
 
-def test_tokens_that_no_expert_chooses_are_told_where_experts_choose(make_history: Build) -> None:
+def test_tokens_that_no_expert_chooses_are_reported_under_expert_choice(make_history: Build) -> None:
     config = RunConfig(balancing="expert_choice")
     diagnosis = judged(make_history, config, EVEN, unserved_fraction=0.42)
     assert diagnosis.state == "Dropping tokens"
-    assert "42 % of the tokens are chosen by no expert" in plain(diagnosis)
+    assert "no expert chooses 42 % of the tokens" in plain(diagnosis)
     assert "larger top-k" in diagnosis.advice
-    # Elsewhere unserved tokens are those whose pairs were all dropped, which is judged by the pairs.
+    # With other mechanisms, unserved tokens are those whose pairs were all dropped; dropped pairs decide there.
     assert judged(make_history, RunConfig(), EVEN, unserved_fraction=0.42).state == "Balanced"
     assert judged(make_history, config, EVEN, unserved_fraction=0.1).state == "Balanced"
 
 
-def test_a_failed_run_is_stopped_whatever_it_shows(make_history: Build) -> None:
+def test_a_failed_run_is_stopped_whatever_its_load(make_history: Build) -> None:
     diagnosis = diagnose(make_history(RunConfig(), EVEN, 30), RunConfig(), failed=True)
     assert (diagnosis.state, diagnosis.level) == ("Stopped", "bad")
     assert "step 30" in diagnosis.evidence
 
 
-MOVED = {
-    # name: (knobs, load, what else was recorded), the line that makes it worse, that state, the line that makes it
-    # better, that state
+STRICT_AND_LENIENT = {
+    # name: (knobs, load, other recorded values), strict threshold, its state, lenient threshold, its state
     "collapse_share": (({}, [0.6, *[0.4 / 7] * 7], {}), 0.5, "Collapsed", 0.9, "Uneven"),
-    # A third of the tokens is above the line, and half way from 1/E to collapse it is not.
+    # A third of the tokens is above the threshold but not halfway from 1/E to collapse.
     "collapse_share lowered": (({}, [0.35, *[0.65 / 7] * 7], {}), 0.3, "Collapsed", 0.4, "Uneven"),
     "dead_share": (({}, [0.23] * 4 + [0.02] * 4, {}), 0.2, "Collapsed", 0.1, "Uneven"),
     "dead_share at 0": (({}, [0.25] * 4 + [0.0] * 4, {}), 0.1, "Collapsed", 0, "Uneven"),
@@ -305,28 +304,28 @@ MOVED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("case", MOVED)
-def test_a_moved_line_moves_the_verdict_both_ways(make_history: Build, case: str) -> None:
-    (knobs, load, recorded), strict, worse, lenient, better = MOVED[case]
+@pytest.mark.parametrize("case", STRICT_AND_LENIENT)
+def test_a_changed_threshold_changes_the_verdict_in_both_directions(make_history: Build, case: str) -> None:
+    (knobs, load, recorded), strict, worse, lenient, better = STRICT_AND_LENIENT[case]
     name = case.replace(",", " ").split()[0]
     config = RunConfig(**knobs)
     for line, state in ((strict, worse), (lenient, better)):
         assert judged(make_history, config, load, Thresholds(**{name: line}), **recorded).state == state
 
 
-def test_the_dead_are_counted_by_the_line_that_was_drawn(make_history: Build) -> None:
+def test_dead_experts_are_counted_by_the_given_threshold(make_history: Build) -> None:
     load = [0.01, 0.03, *[0.96 / 6] * 6]  # 0.08 and 0.24 of 1/E
     for line, words in ((0.05, "No expert is dead"), (0.1, "1 of 8 experts is dead"), (0.3, "2 of 8 experts are dead")):
         diagnosis = judged(make_history, RunConfig(), load, Thresholds(dead_share=line))
         assert words in diagnosis.evidence
 
 
-def test_the_band_that_is_named_is_the_one_that_was_drawn(make_history: Build) -> None:
+def test_the_advice_names_the_given_healthy_band(make_history: Build) -> None:
     lines = Thresholds(healthy_low=0.8, healthy_high=1.5)
     assert "0.8/E to 1.5/E" in judged(make_history, RunConfig(), [0.2, *[0.8 / 7] * 7], lines).advice
 
 
-def test_no_lines_are_the_usual_lines(make_history: Build) -> None:
+def test_no_thresholds_mean_the_defaults(make_history: Build) -> None:
     for load in (EVEN, UNEVEN, COLLAPSED):
         assert judged(make_history, RunConfig(), load) == judged(make_history, RunConfig(), load, Thresholds())
 
@@ -349,9 +348,7 @@ def test_advice_fits_the_mechanism(make_history: Build, balancing: str, load: li
 
 @pytest.mark.parametrize("alpha", [1.0, 3.0, 10.0])
 @pytest.mark.parametrize("balancing", LOSSES)
-def test_an_alpha_that_is_large_already_is_not_raised_whatever_is_wrong(
-    make_history: Build, balancing: str, alpha: float
-) -> None:
+def test_an_already_large_alpha_is_not_raised_in_any_state(make_history: Build, balancing: str, alpha: float) -> None:
     config = RunConfig(balancing=balancing, aux_loss_coef=alpha)
     for load, recorded, state in (
         (COLLAPSED, {}, "Collapsed"),
@@ -365,11 +362,11 @@ def test_an_alpha_that_is_large_already_is_not_raised_whatever_is_wrong(
 
 
 @pytest.mark.parametrize("balancing", LOSSES)
-def test_a_loss_without_weight_is_told_the_usual_weights(make_history: Build, balancing: str) -> None:
+def test_with_alpha_zero_the_advice_gives_the_usual_range(make_history: Build, balancing: str) -> None:
     assert "α between 0.03 and 0.1" in judged(make_history, RunConfig(balancing=balancing), COLLAPSED).advice
 
 
-def test_a_raised_bias_rate_is_not_called_the_usual_one(make_history: Build) -> None:
+def test_advice_for_a_large_bias_rate_does_not_call_a_smaller_one_usual(make_history: Build) -> None:
     # At the usual rate or above it, "raise it, 0.01 is usual" would contradict itself.
     for rate in (0.01, 0.1, 1.0):
         advice = judged(make_history, RunConfig(balancing="bias", bias_rate=rate), COLLAPSED).advice
@@ -377,7 +374,7 @@ def test_a_raised_bias_rate_is_not_called_the_usual_one(make_history: Build) -> 
 
 
 @pytest.mark.parametrize("balancing", ["bias", "sinkhorn", "expert_choice"])
-def test_a_balance_that_the_selection_alone_makes_is_told_as_such(make_history: Build, balancing: str) -> None:
+def test_balance_by_selection_only_is_reported_as_such(make_history: Build, balancing: str) -> None:
     config = RunConfig(balancing=balancing)
     lopsided = np.array([0.02, 0.02, 0.7, 0.1, 0.04, 0.04, 0.04, 0.04])
     diagnosis = judged(make_history, config, EVEN, preferred_load=lopsided)
@@ -389,7 +386,7 @@ def test_a_balance_that_the_selection_alone_makes_is_told_as_such(make_history: 
     assert "selection" not in judged(make_history, config, EVEN, lines, preferred_load=lopsided).advice
 
 
-def test_under_top_2_the_preference_is_told_in_tokens(make_history: Build) -> None:
+def test_with_top_2_the_preference_is_given_in_tokens(make_history: Build) -> None:
     # A third of the choices is two thirds of the tokens.
     lopsided = np.array([1 / 3, *[2 / 21] * 7])
     config = RunConfig(balancing="bias", top_k=2)
@@ -397,7 +394,7 @@ def test_under_top_2_the_preference_is_told_in_tokens(make_history: Build) -> No
 
 
 @pytest.mark.parametrize("load", [EVEN, UNEVEN, COLLAPSED], ids=["even", "uneven", "collapsed"])
-def test_a_frozen_run_keeps_its_verdict_and_is_advised_nothing_that_cannot_act(
+def test_a_frozen_run_keeps_its_verdict_and_gets_no_advice_without_effect(
     make_history: Build, load: list[float]
 ) -> None:
     learning, frozen = RunConfig(), RunConfig(frozen=True)
@@ -406,7 +403,7 @@ def test_a_frozen_run_keeps_its_verdict_and_is_advised_nothing_that_cannot_act(
     assert other.advice.startswith("Weights are frozen")
 
 
-def test_a_frozen_run_that_has_not_begun_is_ready() -> None:
+def test_a_frozen_run_without_steps_is_ready() -> None:
     assert diagnose(History(RunConfig(frozen=True)), RunConfig(frozen=True)).state == "Ready"
 
 
@@ -416,7 +413,7 @@ def test_a_changed_mechanism_is_given_time_like_a_raised_alpha(make_history: Bui
     history.record_event(Event(100, {"balancing": "bias"}))
     diagnosis = diagnose(history, config)
     assert diagnosis.state == "Collapsed"
-    assert diagnosis.advice.startswith("The mechanism was changed just now")
+    assert diagnosis.advice.startswith("You just changed the mechanism.")
     for step in range(101, 201):
         history.append(make_record(step, UNEVEN, task_loss=2.25))
     diagnosis = diagnose(history, config)
@@ -425,7 +422,7 @@ def test_a_changed_mechanism_is_given_time_like_a_raised_alpha(make_history: Bui
     assert "2.50 → 2.25" in diagnosis.advice
 
 
-def test_a_mechanism_that_was_switched_off_is_no_rescue(make_history: Build, make_record: Callable) -> None:
+def test_switching_a_mechanism_off_is_not_a_rescue(make_history: Build, make_record: Callable) -> None:
     start = RunConfig(aux_loss_coef=0.1)
     history = make_history(start, EVEN, 100)
     history.record_event(Event(100, {"balancing": "none"}))
@@ -450,5 +447,5 @@ def test_a_mechanism_that_was_switched_off_is_no_rescue(make_history: Build, mak
     ],
     ids=["α = 0", "none", "importance", "α = 0.1", "bias", "sinkhorn", "capped", "text"],
 )
-def test_only_a_router_that_nothing_balances_is_announced_as_such(config: RunConfig, unbalanced: bool) -> None:
+def test_only_an_unbalanced_router_is_announced_as_such(config: RunConfig, unbalanced: bool) -> None:
     assert ("Nothing balances" in diagnose(History(config), config).evidence) == unbalanced
