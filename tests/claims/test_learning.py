@@ -1,7 +1,7 @@
-"""What a student is to see: collapse without a balancing loss, rescue with one, too much or too late of it, and a run
-that diverges without breaking anything.
+"""What a student should see: collapse without a load-balancing loss, rescue with it, too much of it, too late a rescue,
+and a run that diverges without breaking anything.
 
-The claims are made of several fixed seeds; the margins beside them were measured on one machine.
+Each claim is tested on several fixed seeds; the margins beside them were measured on one machine.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ LAST = slice(-50, None)
 
 
 def trained(seed: int, aux_loss_coef: float, steps: int) -> History:
-    """A run with one α from start to end."""
+    """A run with a constant α."""
     return run_of(RunConfig(seed=seed, aux_loss_coef=aux_loss_coef), steps).history
 
 
 def final_task_loss(aux_loss_coef: float) -> np.ndarray:
-    """Mean of the last 50 of 600 steps, a number a seed."""
+    """Mean of the last 50 of 600 steps, one number per seed."""
     return np.array([trained(seed, aux_loss_coef, 600).column("task_loss")[LAST].mean() for seed in SEEDS])
 
 
-def test_without_a_balancing_loss_routing_collapses() -> None:
+def test_without_a_load_balancing_loss_routing_collapses() -> None:
     # Measured: 10 of 10 seeds, the largest smoothed load between 0.993 and 1.000, 7 experts dead.
     collapsed = 0
     for seed in range(10):
@@ -50,9 +50,9 @@ def test_a_moderate_alpha_keeps_every_expert_in_use(alpha: float) -> None:
 
 @pytest.mark.parametrize("alpha", [0.03, 0.1])
 @pytest.mark.parametrize("other", [0.0, 10.0])
-def test_a_moderate_alpha_learns_more_than_none_and_than_too_much(alpha: float, other: float) -> None:
-    # Measured means of four seeds: α = 0: 2.469, 0.03: 2.247, 0.1: 2.308, 10: 2.482. Smallest gap of a single seed:
-    # 0.1 against 0 and 10, 0.119.
+def test_a_moderate_alpha_learns_more_than_zero_or_too_much(alpha: float, other: float) -> None:
+    # Measured means of four seeds: α = 0: 2.469, 0.03: 2.247, 0.1: 2.308, 10: 2.482. The smallest gap of a
+    # single seed is 0.119, at 0.1 compared with 0 and 10.
     gain = final_task_loss(other) - final_task_loss(alpha)
     assert gain.mean() > 0.08
     assert (gain > 0).all()
@@ -87,8 +87,8 @@ def test_a_late_rescue_ends_between_an_early_one_and_none() -> None:
 
 
 def assert_everything_is_finite(trainer: Trainer) -> None:
-    """Every number of the history except the ratio, which may be ∞, and every weight. Inference is looked at every
-    tenth step, and is not a number in between."""
+    """Checks every number of the history except the ratio, which may be ∞, and every weight. Evaluations are NaN except
+    at every tenth step."""
     for name in SCALARS + PER_EXPERT + PER_CHOICE:
         values = trainer.history.column(name)
         if name.startswith("eval_"):
@@ -99,7 +99,7 @@ def assert_everything_is_finite(trainer: Trainer) -> None:
 
 
 @pytest.mark.parametrize("knobs", [{}, {"aux_loss_coef": 10.0, "top_k": 2, "capacity_factor": 1.0}, {"task": "text"}])
-def test_an_absurd_learning_rate_ends_the_run_as_diverged_with_what_was_finite(knobs: dict[str, object]) -> None:
+def test_an_absurd_learning_rate_ends_the_run_as_diverged_and_keeps_the_finite_steps(knobs: dict[str, object]) -> None:
     trainer = Trainer(RunConfig(learning_rate=1000.0, **knobs))
     history = trainer.run(50)
     assert trainer.diverged
@@ -107,7 +107,7 @@ def test_an_absurd_learning_rate_ends_the_run_as_diverged_with_what_was_finite(k
     assert_everything_is_finite(trainer)
 
 
-def test_a_rate_that_becomes_absurd_on_the_way_keeps_the_steps_before() -> None:
+def test_a_learning_rate_that_becomes_absurd_keeps_the_earlier_steps() -> None:
     trainer = Trainer(RunConfig())
     before = trainer.run(20).column("task_loss").copy()
     trainer.update(learning_rate=1000.0)
@@ -133,7 +133,7 @@ def test_a_weight_that_is_not_finite_ends_the_run_and_raises_nothing(
     assert trainer.probe().expert.shape == (400,)
 
 
-def test_a_gradient_that_is_not_finite_is_not_taken() -> None:
+def test_a_gradient_that_is_not_finite_is_not_applied() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(3)
     before = [value.clone() for value in trainer.network.state_dict().values()]
@@ -143,7 +143,7 @@ def test_a_gradient_that_is_not_finite_is_not_taken() -> None:
     assert all(torch.equal(*pair) for pair in zip(before, trainer.network.state_dict().values(), strict=True))
 
 
-def test_a_diverged_run_stays_as_it_is() -> None:
+def test_a_diverged_run_does_not_change() -> None:
     trainer = Trainer(RunConfig(learning_rate=1000.0))
     steps = len(trainer.run(50))
     weights = [value.clone() for value in trainer.network.state_dict().values()]
