@@ -1,4 +1,4 @@
-"""What a host sets by environment variables: read and checked once, when the server or a command starts."""
+"""Host settings from environment variables, read and checked once when the server or a command starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_WORKERS = 4
 
 def _source_list(text: str) -> str:
     if not re.fullmatch(r"[\x21-\x2b\x2d-\x3a\x3c-\x7e]+( [\x21-\x2b\x2d-\x3a\x3c-\x7e]+)*", text):
-        raise PydanticCustomError("source_list", "addresses with spaces between them")
+        raise PydanticCustomError("source_list", "addresses separated by spaces")
     return text
 
 
@@ -67,7 +67,7 @@ class Settings(BaseSettings):
 
 
 def read_settings() -> Settings:
-    """The settings of this process.
+    """Reads the settings of this process from the environment.
 
     Raises:
         InvalidInput: with a sentence that names the variable and what it must be.
@@ -81,7 +81,7 @@ def read_settings() -> Settings:
 
 
 def _allowed(problem: ErrorDetails) -> str:
-    """The allowed values, as words that complete “… must be”."""
+    """The allowed values, worded to follow “must be”."""
     match problem["type"]:
         case "source_list":
             return problem["msg"]

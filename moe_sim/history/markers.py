@@ -24,18 +24,18 @@ class Marker:
 def markers(history: History) -> list[Marker]:
     """Every changed knob with its old and new value. Changes of one knob in quick succession share a marker at the last
     of them, or get none if they end at the old value."""
-    moves: list[tuple[str, int, Any, Any]] = []
+    changes: list[tuple[str, int, Any, Any]] = []
     values = history.initial_config.model_dump()
     for event in history.events:
         for name, value in event.changes.items():
             before = values[name]
-            last = next((i for i in reversed(range(len(moves))) if moves[i][0] == name), None)
-            if last is not None and event.step - moves[last][1] <= ONE_MOVE:
-                before = moves.pop(last)[2]
-            moves.append((name, event.step, before, value))
+            last = next((i for i in reversed(range(len(changes))) if changes[i][0] == name), None)
+            if last is not None and event.step - changes[last][1] <= ONE_MOVE:
+                before = changes.pop(last)[2]
+            changes.append((name, event.step, before, value))
             values[name] = value
     labels: dict[int, list[str]] = {}
-    for name, step, before, after in moves:
+    for name, step, before, after in changes:
         if before != after:
             values_in_words = (format_value(value).replace("_", " ") for value in (before, after))
             words = f"{short_name(name)} {' → '.join(values_in_words)}"

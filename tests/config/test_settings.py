@@ -1,4 +1,4 @@
-"""What a host sets by environment variables, and the sentence for a value that is not allowed."""
+"""Host settings from environment variables, and the sentence for an invalid value."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VARIABLES = [variable_of(name) for name in Settings.model_fields]
 
 
 @pytest.fixture(autouse=True)
-def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_variables_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in VARIABLES:
         monkeypatch.delenv(variable, raising=False)
 
@@ -25,7 +25,7 @@ def test_the_variables_keep_their_names() -> None:
     ]  # fmt: skip
 
 
-def test_without_variables_the_defaults_hold() -> None:
+def test_without_variables_the_defaults_apply() -> None:
     settings = read_settings()
     assert (settings.log, settings.frame_ancestors) == ("text", "* file:")
     assert settings.workers == min(os.cpu_count() or 1, 4)
@@ -68,11 +68,11 @@ def test_an_empty_dask_address_means_this_machine(monkeypatch: pytest.MonkeyPatc
         ("MOE_SIM_RUNS", "1.5", "a whole number of 1 or more"),
         ("MOE_SIM_SWEEP_RUNS", "many", "a whole number of 1 or more"),
         ("MOE_SIM_SWEEP_STEPS", "", "a whole number of 1 or more"),
-        *(("MOE_SIM_FRAME_ANCESTORS", text, "addresses with spaces between them")
+        *(("MOE_SIM_FRAME_ANCESTORS", text, "addresses separated by spaces")
           for text in ("", " ", "*; script-src x", "a, b", "a\nSet-Cookie: b", "höhle")),
     ],
 )  # fmt: skip
-def test_a_value_that_is_not_allowed_is_refused_with_a_sentence(
+def test_an_invalid_value_is_rejected_with_a_sentence(
     variable: str, text: str, allowed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, text)
@@ -81,7 +81,7 @@ def test_a_value_that_is_not_allowed_is_refused_with_a_sentence(
     assert str(error.value) == f"{variable} must be {allowed}, not {text!r}."
 
 
-def test_a_long_value_is_cut_in_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_value_is_truncated_in_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOE_SIM_RUNS", "x" * 1000)
     with pytest.raises(InvalidInput, match=r"must be a whole number of 1 or more, not 'x{40}'"):
         read_settings()
