@@ -19,7 +19,7 @@ class Probe:
     joint: np.ndarray
     """(G, E) smoothed shares of training tokens by group and first choice; sums to 1, or to 0 at step 0."""
     together: np.ndarray
-    """(E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have the one."""
+    """(E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have that expert."""
 
     def group_shares(self) -> np.ndarray:
         """(G, E) the share of each group's tokens by first choice; a row of zeros for a group not yet seen."""
