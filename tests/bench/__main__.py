@@ -1,6 +1,6 @@
-"""What things cost, as ratios measured in one run, and what runs show: `python -m tests.bench` lists the commands.
+"""Benchmarks as ratios measured in one run, and the tables of the README: `python -m tests.bench` lists the commands.
 
-Scripts, never tests: machines are noisy. Leave the machine alone while one runs.
+These are scripts, not tests: machines are noisy. Leave the machine idle while one runs.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CELLS = [(256, 8, 1), (256, 8, 2), (256, 64, 2), (1024, 8, 1), (1024, 8, 2), (10
 
 
 def medians(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median ms of each, measured in turns so that the machine's moods hit all alike."""
+    """Median ms of each contestant, measured in turns so that noise affects all alike."""
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for step in contestants.values():
         for _ in range(15):
@@ -39,7 +39,7 @@ def medians(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[st
 
 
 class Dense(nn.Module):
-    """The floor: one MLP doing the arithmetic of the active experts, T·K rows through D → H → D."""
+    """The floor, a lower bound: one MLP with the arithmetic of the active experts, T·K rows through D → H → D."""
 
     def __init__(self, width: int, hidden: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ def training_step(layer: nn.Module, forward: Callable[[], Tensor], parameters: l
 
 
 def contestants(tokens: int, num_experts: int, top_k: int, width: int, hidden: int) -> dict[str, Callable[[], None]]:
-    """One training step of the floor, of ours and of the peers, with balanced and with collapsed routing."""
+    """One training step of the floor, our layer and the peers, with balanced and with collapsed routing."""
     random = torch.Generator().manual_seed(0)
     x = torch.randn(tokens, width, generator=random)
     balanced = torch.stack([torch.randperm(num_experts, generator=random)[:top_k] for _ in range(tokens)])
@@ -122,7 +122,7 @@ def contestants(tokens: int, num_experts: int, top_k: int, width: int, hidden: i
 
 
 def bench_step(options: argparse.Namespace) -> None:
-    """The step table: medians in ms, and what the goals are about as ratios."""
+    """Print the table of training steps: medians in ms, and ratios to the peers and the floor."""
     torch.set_num_threads(options.threads)
     print(f"one training step (forward, backward, Adam), ms; D={options.width}, H={options.hidden}, "
           f"{options.threads} threads, torch {torch.__version__}")  # fmt: skip
@@ -149,7 +149,7 @@ def bench_step(options: argparse.Namespace) -> None:
 
 
 def finish(seed: int, alpha: float, steps: int, raised_at: int = 0, **changes: object) -> list[float]:
-    """Final metrics of a run: max load, dead experts, balance loss, task loss, specialization, dropped fraction."""
+    """Final metrics: max load, dead experts, load-balancing loss, task loss, specialization, dropped fraction."""
     trainer = Trainer(RunConfig(seed=seed, aux_loss_coef=0 if raised_at else alpha, **changes))  # type: ignore[arg-type]
     trainer.run(raised_at)
     if raised_at:
@@ -163,11 +163,11 @@ def finish(seed: int, alpha: float, steps: int, raised_at: int = 0, **changes: o
 
 
 def bench_alpha(options: argparse.Namespace) -> None:
-    """The table of α, as Markdown: what the run shows at step 600, and what a late rescue is worth at step 1000."""
+    """Print the table of α as Markdown: metrics at step 600, and the task loss at step 1000 after a late rescue."""
     torch.set_num_threads(1)
     seeds = range(options.seeds)
-    print(f"Topics, defaults, {options.seeds} seeds, step 600 (mean ± spread over seeds)\n")
-    print("| α | max load | dead of 8 | balance loss | task loss | specialization |")
+    print(f"Topics, defaults, {options.seeds} seeds, step 600 (mean ± standard deviation over seeds)\n")
+    print("| α | max load | dead of 8 | load-balancing loss | task loss | specialization |")
     print("| --- | --- | --- | --- | --- | --- |")
     for alpha in (0, 0.001, 0.01, 0.03, 0.1, 1, 10):
         rows = np.array([finish(seed, alpha, 600) for seed in seeds])
@@ -200,24 +200,24 @@ def bench_alpha(options: argparse.Namespace) -> None:
 
 
 def bench_page(options: argparse.Namespace) -> None:
-    """The page in a real browser. Imported here: the other benches need no browser."""
+    """Measure the page in a real browser, which the other benchmarks do not import."""
     from tests.bench.page import measure
 
     measure(options.chrome)
 
 
 def bench_tick(options: argparse.Namespace) -> None:
-    """A live tick in a real browser. Imported here: the other benches need no browser."""
+    """Measure a live tick in a real browser, which the other benchmarks do not import."""
     from tests.bench.tick import print_ticks
 
     print_ticks(options.chrome)
 
 
 def main() -> None:
-    """Read the command line and run one bench."""
+    """Parse the command line and run one benchmark."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     commands = parser.add_subparsers(required=True)
-    step = commands.add_parser("step", help="a training step against the floor and the peers")
+    step = commands.add_parser("step", help="a training step compared with the floor and the peers")
     step.add_argument("--width", type=int, default=64)
     step.add_argument("--hidden", type=int, default=96)
     step.add_argument("--threads", type=int, default=2)
@@ -230,16 +230,20 @@ def main() -> None:
     methods.add_argument("--seeds", type=int, default=10)
     methods.add_argument("--steps", type=int, default=600)
     methods.set_defaults(run=lambda options: print_methods(options.seeds, options.steps))
-    mechanisms = commands.add_parser("mechanisms", help="a step with each mechanism over one with the default")
+    mechanisms = commands.add_parser("mechanisms", help="a step with each mechanism relative to the default one")
     mechanisms.add_argument("--repeats", type=int, default=300)
     mechanisms.set_defaults(run=lambda options: print_costs(options.repeats))
-    sweep = commands.add_parser("sweep", help="12 α × 5 seeds: two workers, one worker, transformers one by one")
-    sweep.add_argument("--peers", type=int, default=3, help="runs with transformers' Mixtral block to measure")
+    sweep = commands.add_parser("sweep", help="12 α × 5 seeds: two workers, one worker, transformers in sequence")
+    sweep.add_argument(
+        "--peers", type=int, default=3, help="number of runs to measure with transformers' Mixtral block"
+    )
     sweep.set_defaults(run=lambda options: print_sweep(options.peers))
-    page = commands.add_parser("page", help="first chart, slider to bars, message sizes, in a real browser")
+    page = commands.add_parser("page", help="time to the first chart, slider latency, message sizes, in a real browser")
     page.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     page.set_defaults(run=bench_page)
-    tick = commands.add_parser("tick", help="a live tick against st.plotly_chart in a fragment, in a real browser")
+    tick = commands.add_parser(
+        "tick", help="a live tick compared with st.plotly_chart in a fragment, in a real browser"
+    )
     tick.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     tick.set_defaults(run=bench_tick)
     options = parser.parse_args()

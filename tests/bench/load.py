@@ -1,7 +1,7 @@
-"""Measures a small server under load: `python -m tests.bench.load` starts one, sends it viewers, prints a table.
+"""Measures a small server under load: `python -m tests.bench.load` starts one, sends it clients, and prints a table.
 
-Viewers read the live stream; sessions speak Streamlit's websocket protocol as a browser does: a page, a run that trains
-by itself, its stream, and reruns. The clients share the machine with the server. Leave it alone meanwhile.
+Viewers read the live stream. Sessions speak Streamlit's websocket protocol as a browser does: they open a page with an
+autoplay run, read its stream and trigger reruns. Clients and server share the machine; leave it idle otherwise.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from tests.bench.load_clients import LARGEST, Viewer, Visitor
 from tests.support.serving import launch, wait_until_healthy
 
 WARM = 8.0
-"""Seconds that a first visitor trains before anything is measured: worker processes have loaded torch by then."""
+"""Warm-up in seconds: a first visitor trains until the worker processes have loaded torch."""
 BARE_SECONDS = 6.0
 
 
 @dataclass
 class Watch:
-    """The server's processes from outside."""
+    """Observes the server's processes from outside."""
 
     process: psutil.Process
     memory: list[float]
-    """MB of all of them, what they share counted once."""
+    """MB of all processes together; shared memory counts once."""
     waits: list[float]
     """Seconds until the health check answered."""
 
     async def look(self, address: str, work: asyncio.Future[Any], every: float) -> None:
-        """Until `work` is done."""
+        """Take samples until `work` is done."""
         async with httpx.AsyncClient(timeout=30) as client:
             while not work.done():
                 asked = time.perf_counter()
@@ -65,7 +65,7 @@ class Watch:
 
 @contextmanager
 def server_under_load() -> Iterator[tuple[str, Watch]]:
-    """A server of its own, warm: it has drawn a page and trained already."""
+    """A new server that is warmed up: it has drawn a page and trained."""
     with tempfile.TemporaryDirectory() as folder, launch(Path(folder) / "log.txt") as (address, process):
         wait_until_healthy(address, process)
         asyncio.run(Visitor("autoplay=1").visit(address, WARM, 2 * WARM))
@@ -76,7 +76,7 @@ def server_under_load() -> Iterator[tuple[str, Watch]]:
 
 
 def under_watch(address: str, watch: Watch, clients: Sequence[Coroutine[Any, Any, None]], every: float = 2) -> None:
-    """Let all clients do their work."""
+    """Run all clients while observing the server."""
 
     async def work() -> None:
         gathered = asyncio.gather(*clients)
@@ -87,31 +87,31 @@ def under_watch(address: str, watch: Watch, clients: Sequence[Coroutine[Any, Any
 
 
 def delays(viewers: list[Viewer]) -> np.ndarray:
-    """Seconds from when any viewer had a step until each viewer had it, for every message."""
+    """Delivery delays in seconds: from the first viewer that received a step to each other viewer."""
     stops = sorted({stop for viewer in viewers for _, stop in viewer.arrivals})
     first = {}
     for viewer in viewers:
         for at, stop in viewer.arrivals:
             first[stop] = min(at, first.get(stop, np.inf))
-    # A message that ends at a later step has told the earlier ones too.
+    # A message that ends at a later step delivers the earlier ones too.
     known = np.minimum.accumulate([first[stop] for stop in reversed(stops)])[::-1]
-    told = dict(zip(stops, known, strict=True))
+    delivered = dict(zip(stops, known, strict=True))
     waits = []
     for viewer in viewers:
         before = 0
         for at, stop in viewer.arrivals[1:]:
             inside = [step for step in stops[np.searchsorted(stops, before, "right") :] if step <= stop]
-            waits += [at - told[step] for step in inside]
+            waits += [at - delivered[step] for step in inside]
             before = stop
     return np.array(waits)
 
 
-def row(scene: str, watch: Watch, clients: Sequence[Viewer | Visitor], **told: str) -> None:
-    """One line of the table."""
+def row(scene: str, watch: Watch, clients: Sequence[Viewer | Visitor], **measured: str) -> None:
+    """Print one line of the table."""
     viewers = [client.viewer if isinstance(client, Visitor) else client for client in clients]
     errors = sum(viewer.errors for viewer in viewers)
     errors += sum(client.errors for client in clients if isinstance(client, Visitor))
-    parts = [f"{name.replace('_', ' ')} {value}" for name, value in told.items()]
+    parts = [f"{name.replace('_', ' ')} {value}" for name, value in measured.items()]
     parts += [
         f"health at most {max(watch.waits):.2f} s", f"peak memory {max(watch.memory):.0f} MB", f"errors {errors}",
         f"gaps {sum(viewer.gaps for viewer in viewers)}",
@@ -120,7 +120,7 @@ def row(scene: str, watch: Watch, clients: Sequence[Viewer | Visitor], **told: s
 
 
 def viewers_of_one_run(count: int, seconds: float) -> None:
-    """Many viewers of one run."""
+    """Measure many viewers of one run."""
     with server_under_load() as (address, watch):
         parts = urlsplit(address)
         viewers = [Viewer() for _ in range(count)]
@@ -150,12 +150,12 @@ def sessions(
     scene: str, count: int, seconds: float, query: str, *, arriving: float = 10, rerun_every: float = 4,
     bare: float | None = None, look_every: float = 2, stay: float = math.inf,
 ) -> Watch:  # fmt: skip
-    """Many sessions that train and rerun; in `query`, {} is the session's number. Whoever leaves after `stay` seconds
-    is followed by another."""
+    """Measure many sessions that train and rerun. In `query`, {} is the session's number. A session that ends after
+    `stay` seconds is replaced by a new one."""
     with server_under_load() as (address, watch):
         visitors: list[Visitor] = []
 
-        async def seat(number: int) -> None:
+        async def occupy(number: int) -> None:
             await asyncio.sleep(arriving * number / count)
             end = time.monotonic() + seconds
             while (left := end - time.monotonic()) > 1 and not any(visitor.errors for visitor in visitors):
@@ -163,26 +163,26 @@ def sessions(
                 visitors.append(visitor)
                 await visitor.visit(address, min(stay, left), rerun_every - 1 + number % 3)
 
-        under_watch(address, watch, [seat(number) for number in range(count)], look_every)
+        under_watch(address, watch, [occupy(number) for number in range(count)], look_every)
         paints = [visitor.first_paint for visitor in visitors]
         reruns = [1000 * wait for visitor in visitors for wait in visitor.reruns]
         speeds = [speed for visitor in visitors if (speed := _speed(visitor.viewer)) > 0]
-        told = {"first_paint": f"p95 {np.nanpercentile(paints, 95):.2f} s"}
+        measured = {"first_paint": f"p95 {np.nanpercentile(paints, 95):.2f} s"}
         if reruns:
-            told["rerun"] = f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms"
+            measured["rerun"] = f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms"
         if stay > seconds:
-            told["training"] = f"{len(speeds)}, {sum(speeds):.0f} steps/s in all"
+            measured["training"] = f"{len(speeds)}, {sum(speeds):.0f} steps/s in total"
         if bare is not None:
-            told["of_a_bare_loop"] = f"{sum(speeds) / bare:.0%}"
-        told["slowest"] = f"{min(speeds) / statistics.mean(speeds):.2f} of the mean"
-        row(f"{len(visitors)} {scene}", watch, visitors, **told)
+            measured["of_a_bare_loop"] = f"{sum(speeds) / bare:.0%}"
+        measured["slowest"] = f"{min(speeds) / statistics.mean(speeds):.2f} of the mean"
+        row(f"{len(visitors)} {scene}", watch, visitors, **measured)
         return watch
 
 
 def soak(count: int, minutes: float) -> None:
-    """So many sessions at any time, each for two minutes: how much memory grows from minute 5 on."""
+    """Measure memory growth from minute 5 on, with `count` concurrent sessions of two minutes each."""
     watch = sessions(
-        "sessions, one after the other",
+        "sessions, one after another",
         count,
         60 * minutes,
         "autoplay=1&seed={}",
@@ -197,7 +197,7 @@ def soak(count: int, minutes: float) -> None:
 
 
 def bare_rate() -> float:
-    """Steps/s of the default run in a plain loop in one process for each core, all at once."""
+    """Steps/s in total of default runs in plain loops, one process per core, in parallel."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(psutil.cpu_count()) as pool:
         return sum(pool.map(_bare_loop, range(psutil.cpu_count() or 1)))
@@ -214,7 +214,7 @@ def _bare_loop(seed: int) -> float:
 
 
 def _speed(viewer: Viewer) -> float:
-    """Steps/s over the second half of what a viewer saw."""
+    """Steps/s over the second half of a viewer's messages."""
     if len(viewer.arrivals) < 4:
         return 0.0
     (begin, first), (end, last) = viewer.arrivals[len(viewer.arrivals) // 2], viewer.arrivals[-1]
@@ -222,7 +222,7 @@ def _speed(viewer: Viewer) -> float:
 
 
 def main() -> None:
-    """Read the command line and print one line for each scene."""
+    """Parse the command line and print one line per scene."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench.load", description=__doc__)
     parser.add_argument("--viewers", type=int, default=300)
     parser.add_argument("--sessions", type=int, default=40)
@@ -238,7 +238,7 @@ def main() -> None:
         viewers_of_one_run(options.viewers, options.seconds)
     if wanted("sessions"):
         bare = bare_rate()
-        print(f"a bare loop on each core: {bare:.0f} steps/s in all")
+        print(f"a bare loop on each core: {bare:.0f} steps/s in total")
         sessions("sessions with a run each", options.sessions, options.seconds, "autoplay=1&seed={}", bare=bare)
     if wanted("arrivals"):
         sessions("sessions that arrive within 10 s", 50, options.seconds, "autoplay=1&seed={}")

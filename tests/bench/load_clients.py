@@ -1,4 +1,4 @@
-"""Clients that load a server: readers of the live stream, and sessions that speak Streamlit's websocket protocol."""
+"""Load clients: readers of the live stream, and sessions that speak Streamlit's websocket protocol."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class Viewer:
     """A reader of one live stream."""
 
     arrivals: list[tuple[float, int]] = field(default_factory=list)
-    """When which step was the newest."""
+    """The time of each message, and the newest step in it."""
     errors: int = 0
     gaps: int = 0
 
     async def watch(self, host: str, port: int, run_id: str, seconds: float) -> None:
-        """Read for so many seconds, as an EventSource does."""
+        """Read the stream as an EventSource does, for `seconds`."""
         try:
             reader, writer = await asyncio.open_connection(host, port, limit=LARGEST)
             writer.write(f"GET /live/{run_id}?from=0 HTTP/1.1\r\nHost: {host}:{port}\r\n"
@@ -57,10 +57,10 @@ class Viewer:
 
 @dataclass
 class Visitor:
-    """A session of Streamlit with a run of its own, and the stream of that run."""
+    """A Streamlit session with its own run, and the stream of that run."""
 
     query: str = ""
-    """What stands in its address bar."""
+    """The query string in its address bar."""
     viewer: Viewer = field(default_factory=Viewer)
     first_paint: float = float("nan")
     """Seconds from opening the websocket until the page has its charts."""
@@ -68,7 +68,7 @@ class Visitor:
     errors: int = 0
 
     async def visit(self, address: str, seconds: float, every: float) -> None:
-        """Open the page, watch its run, and have the script run again every so often."""
+        """Open the page, watch its run, and rerun the script every `every` seconds."""
         parts = urlsplit(address)
         try:
             async with connect(f"ws://{parts.netloc}/_stcore/stream", max_size=LARGEST,
@@ -93,7 +93,7 @@ class Visitor:
             self.errors += 1
 
     async def rerun(self, socket: ClientConnection) -> str | None:
-        """Run the script; returns the id of the run that the page shows."""
+        """Run the script. Returns the id of the run on the page, or None."""
         message = BackMsg()
         message.rerun_script.query_string = self.query
         await socket.send(message.SerializeToString())
@@ -103,12 +103,12 @@ class Visitor:
             assert isinstance(raw, bytes)
             match = RUN_ID.search(raw)
             found = match.group(1).decode() if match else found
-            told = ForwardMsg()
-            told.ParseFromString(raw)
-            kind = told.WhichOneof("type")
-            if kind == "delta" and told.delta.new_element.WhichOneof("type") == "exception":
+            answer = ForwardMsg()
+            answer.ParseFromString(raw)
+            kind = answer.WhichOneof("type")
+            if kind == "delta" and answer.delta.new_element.WhichOneof("type") == "exception":
                 self.errors += 1
             if kind == "page_info_changed":
-                self.query = told.page_info_changed.query_string
+                self.query = answer.page_info_changed.query_string
             if kind == "script_finished":
                 return found

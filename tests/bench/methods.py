@@ -1,4 +1,4 @@
-"""What each balancing mechanism does to the topics task, and what it costs.
+"""The effect of each balancing mechanism on the topics task, and its cost.
 
 Run by `python -m tests.bench methods | mechanisms`.
 """
@@ -38,8 +38,8 @@ HEAD = ("mechanism", "max load", "worst seed", "dead of 8", "task loss", "specia
 
 
 def outcome(seed: int, steps: int, changes: dict[str, object]) -> list[float]:
-    """Final metrics of a run: max load, dead experts, task loss, specialization, unserved tokens in percent, and the
-    largest load and task loss in inference."""
+    """Final metrics: max load, dead experts, task loss, specialization, unserved tokens in percent; then max load and
+    task loss at inference."""
     trainer = Trainer(RunConfig(seed=seed, **changes))  # type: ignore[arg-type]
     end = final_metrics(trainer.run(steps), diverged=trainer.diverged)
     return [
@@ -49,7 +49,7 @@ def outcome(seed: int, steps: int, changes: dict[str, object]) -> list[float]:
 
 
 def print_methods(seeds: int, steps: int) -> None:
-    """The table of all mechanisms, as Markdown: means and spreads over seeds."""
+    """Print the table of all mechanisms as Markdown: means and standard deviations over seeds."""
     torch.set_num_threads(1)
     print(f"Topics, defaults, {seeds} seeds, step {steps} (mean ± standard deviation over seeds)\n")
     print("| " + " | ".join(HEAD) + " |\n|" + " --- |" * len(HEAD))
@@ -64,7 +64,7 @@ def print_methods(seeds: int, steps: int) -> None:
 
 
 def print_costs(repeats: int) -> None:
-    """Time of `Trainer.step()` with each mechanism over that with the load-balancing loss, measured in turns."""
+    """Print the time of `Trainer.step()` with each mechanism relative to the load-balancing loss, measured in turns."""
     torch.set_num_threads(1)
     methods = (
         "load_balancing",
@@ -98,5 +98,5 @@ def print_costs(repeats: int) -> None:
                 trainer.step()
                 times[name].append(time.perf_counter() - start)
         base = statistics.median(times["load_balancing"])
-        print(f"\n{size}: load_balancing {1000 * base:.2f} ms a step; the others over it:")
+        print(f"\n{size}: load_balancing {1000 * base:.2f} ms per step; the others relative to it:")
         print(", ".join(f"{name} {statistics.median(values) / base:.2f}" for name, values in times.items()))

@@ -1,4 +1,4 @@
-"""How long a visitor waits: `python -m tests.bench page`."""
+"""Measures a visitor's waiting times: `python -m tests.bench page`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.browser.conftest import FLAGS
 from tests.browser.driver import press, slider, visit, wait_for_step
 from tests.support.serving import launch, read_stream, wait_until_healthy
 
-# Set when the bars have been drawn with the moved knob, in ms since the key went down.
+# Sets window.waited, the ms from the key press until the bars show the changed knob.
 TIMER = """() => {
   window.waited = null;
   const root = document.querySelector('.ecl'), before = Number(root.dataset.events), step = root.dataset.step;
@@ -29,7 +29,7 @@ TIMER = """() => {
 
 
 def measure(chrome: str | None) -> None:
-    """Start a server, open the page cold and warm, move a slider ten times, read the stream; print what it took."""
+    """Time the first chart on a cold and a warm server and ten slider moves; measure messages; print the results."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=chrome or shutil.which("chromium"), args=FLAGS)
         started = time.perf_counter()
@@ -71,8 +71,8 @@ def _slider(page: Page) -> None:
         page.keyboard.press("ArrowRight")
         page.wait_for_function("window.waited !== null")
         times.append(page.evaluate("window.waited"))
-        moved = int(page.locator(".ecl").get_attribute("data-step") or 0)
-        wait_for_step(page, moved + 40)  # past the steps in which two moves are one marker
+        step = int(page.locator(".ecl").get_attribute("data-step") or 0)
+        wait_for_step(page, step + 40)  # past the steps in which two changes share a marker
     print(f"slider to bars: median {statistics.median(times):.0f} ms of {', '.join(f'{value:.0f}' for value in times)}")
 
 

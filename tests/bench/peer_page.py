@@ -1,4 +1,4 @@
-"""The same first-screen charts as everybody would make them: `st.plotly_chart` with a key in a fragment that reruns."""
+"""The baseline page: the charts of the first screen as keyed `st.plotly_chart` elements in a fragment that reruns."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from moe_sim.charts.scene import Scene
 from moe_sim.server.warm_up import load
 
 INTERVAL, RATE, STEPS = 0.2, 60, 2_000
-"""As the live page: five looks a second at 60 steps/s."""
+"""As on the live page: five updates a second at 60 steps/s."""
 
 
 @st.cache_resource
 def trained() -> tuple[Trainer, float]:
-    """A run that is shown as if it were going on, so that only the showing is measured; and when it begins."""
+    """A finished run to replay as if it were training, so that only drawing is measured; and the start time."""
     load()
     trainer = Trainer(RunConfig())
     trainer.run(STEPS)
@@ -30,9 +30,9 @@ def trained() -> tuple[Trainer, float]:
 
 @st.fragment(run_every=INTERVAL)
 def charts() -> None:
-    """One tick."""
-    trainer, begun = trained()
-    history = trainer.history.until(int(RATE * (time.monotonic() - begun)) % STEPS)
+    """Draw one tick."""
+    trainer, started = trained()
+    history = trainer.history.until(int(RATE * (time.monotonic() - started)) % STEPS)
     scene = Scene(history, trainer.config, trainer.probe(), trainer.task)
     for draw in (routing_map, utilization, utilization_over_time, imbalance, task_and_balance_loss):
         st.plotly_chart(draw(scene, "light"), key=draw.__name__)

@@ -1,7 +1,7 @@
-"""What a sweep costs: 12 α × 5 seeds × 600 steps of the default task, and the same work with transformers' Mixtral.
+"""The cost of a sweep: 12 α × 5 seeds × 600 steps of the default task, and the same work with transformers' Mixtral.
 
 Run by `python -m tests.bench sweep`. The peer trains the same network on the same batches with Mixtral's router and
-experts in place of our layer, one run after the other, and records nothing but its loss.
+experts in place of our layer, one run after another, and computes only its loss.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ ALPHAS = parse_values("aux_loss_coef", "0,0.0003..10:11:log")
 
 
 def print_sweep(peer_runs: int) -> None:
-    """The table, as Markdown."""
+    """Print the table as Markdown."""
     cells = Grid(RunConfig(), {"aux_loss_coef": ALPHAS}, SEEDS, STEPS).cells()
     print(f"{len(ALPHAS)} α × {SEEDS} seeds × {STEPS} steps of the default task, torch {torch.__version__}\n")
-    print("| | seconds | over two workers |\n| --- | --- | --- |")
+    print("| | seconds | relative to two workers |\n| --- | --- | --- |")
     two = _seconds_of_sweep(Sweep(cells, engine_named("loky", 2)))
     for words, seconds in (
-        ("loky, two workers, their start included", two),
+        ("loky, two workers, start-up included", two),
         ("loky, one worker", _seconds_of_sweep(Sweep(cells, engine_named("loky", 1)))),
         *_peers(peer_runs, len(cells)),
     ):
@@ -47,7 +47,7 @@ def _seconds_of_sweep(sweep: Sweep) -> float:
 
 
 def _peers(runs: int, all_runs: int) -> list[tuple[str, float]]:
-    """Seconds that all runs would take with each implementation of Mixtral's experts, from a few of them."""
+    """Seconds that all runs would take with each implementation of Mixtral's experts, extrapolated from `runs` runs."""
     torch.set_num_threads(1)
     try:
         peers = {implementation: MixtralNetwork(implementation) for implementation in ("eager", "grouped_mm")}
@@ -61,13 +61,15 @@ def _peers(runs: int, all_runs: int) -> list[tuple[str, float]]:
         for seed in range(runs):
             _train(MixtralNetwork(implementation), ALPHAS[seed * len(ALPHAS) // runs], seed, STEPS)
         seconds = (time.perf_counter() - start) / runs * all_runs
-        results.append((f"transformers' Mixtral block ({implementation}), one by one, from {runs} runs", seconds))
+        results.append(
+            (f"transformers' Mixtral block ({implementation}), in sequence, extrapolated from {runs} runs", seconds)
+        )
     return results
 
 
 class MixtralNetwork(nn.Module):
-    """As `moe_sim.trainer.network.Network`, with Mixtral's router and experts. Its experts have three matrices instead
-    of two, so two thirds of the hidden size do the same arithmetic."""
+    """`moe_sim.trainer.network.Network` with Mixtral's router and experts. Its experts have three matrices instead of
+    two, so two thirds of the hidden size do the same arithmetic."""
 
     def __init__(self, implementation: str) -> None:
         from transformers import MixtralConfig
@@ -87,8 +89,8 @@ class MixtralNetwork(nn.Module):
         self.head_bias = nn.Parameter(torch.zeros(Topics.classes))
 
     def forward(self, x_TD: Tensor) -> tuple[Tensor, Tensor]:
-        """(T, D) → (T, classes) logits and (T, E) router logits. The block's own `forward`, which keeps the latter to
-        itself, does the same two calls."""
+        """(T, D) → (T, classes) logits and (T, E) router logits. The block's own `forward` makes the same two calls but
+        does not return the router logits."""
         router_logits, weights, index = self.block.gate(x_TD)
         x_TD = F.layer_norm(x_TD + self.block.experts(x_TD, index, weights), x_TD.shape[1:])
         return torch.addmm(self.head_bias, x_TD, self.head_weight), router_logits
@@ -104,8 +106,8 @@ def _train(network: MixtralNetwork, alpha: float, seed: int, steps: int) -> None
     for _ in range(steps):
         batch = task.batch(config.batch_tokens, shares, random["data"])
         logits, router_logits = network(batch.inputs)
-        balance = load_balancing_loss_func((router_logits,), config.num_experts, config.top_k)
-        loss = F.cross_entropy(logits, batch.labels) + alpha * balance
+        load_balancing_loss = load_balancing_loss_func((router_logits,), config.num_experts, config.top_k)
+        loss = F.cross_entropy(logits, batch.labels) + alpha * load_balancing_loss
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()

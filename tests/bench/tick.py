@@ -1,4 +1,4 @@
-"""A live tick of this page against one of `st.plotly_chart` in a fragment: `python -m tests.bench tick`."""
+"""Compares a live tick of this page with one of `st.plotly_chart` in a fragment: `python -m tests.bench tick`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.browser.driver import press, visit, wait_for_step
 from tests.support.serving import launch, wait_until_healthy
 
 SECONDS = 15
-# Charts that are put into the document anew.
+# Counts the charts that are added to the document.
 MOUNTS = """() => {
   window.mounts = 0;
   const charts = (node) => node.nodeType === 1
@@ -29,20 +29,20 @@ MOUNTS = """() => {
 
 @dataclass(frozen=True)
 class Cost:
-    """What a tick costs."""
+    """The cost of a tick."""
 
     ticks: float
-    """A second."""
+    """Ticks per second."""
     server: float
-    """ms of a processor, in the process that serves."""
+    """CPU time of the server process in ms."""
     size: float
-    """kB to the browser."""
+    """kB sent to the browser."""
     mounts: float
-    """Charts built anew."""
+    """Charts rebuilt."""
 
 
 def print_ticks(chrome: str | None) -> None:
-    """Measure both, one after the other, in one browser."""
+    """Measure both pages, one after another, in one browser, and print the results."""
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
         browser = playwright.chromium.launch(executable_path=chrome or shutil.which("chromium"), args=FLAGS)
         log = Path(folder) / "log.txt"
@@ -50,15 +50,15 @@ def print_ticks(chrome: str | None) -> None:
         theirs = _cost(browser, log, str(Path(__file__).with_name("peer_page.py")), _theirs)
         browser.close()
     for name, cost in (("this page", ours), ("st.plotly_chart in a fragment", theirs)):
-        print(f"{name}: {cost.ticks:.1f} ticks/s; a tick {cost.server:.1f} ms of the server, {cost.size:.1f} kB, "
-              f"{cost.mounts:.1f} charts built anew")  # fmt: skip
+        print(f"{name}: {cost.ticks:.1f} ticks/s; per tick {cost.server:.1f} ms of server CPU, {cost.size:.1f} kB, "
+              f"{cost.mounts:.1f} charts rebuilt")  # fmt: skip
     print(f"ratios: server {theirs.server / ours.server:.1f}, bytes {theirs.size / ours.size:.0f}")
 
 
 def _ours(page: Page, address: str) -> None:
     visit(page, address)
     press(page, "Train")
-    wait_for_step(page, 300)  # by then a worker process trains
+    wait_for_step(page, 300)  # by then, a worker process does the training
 
 
 def _theirs(page: Page, address: str) -> None:
@@ -90,5 +90,5 @@ def _cost(browser: Browser, log: Path, script: str, begin: Callable[[Page, str],
 
 
 def _fragment_ticks(sizes: list[int]) -> float:
-    """Script runs, from the frames that Streamlit sent: five of them are charts."""
+    """Number of script runs, counted from Streamlit's frames: each run sends five charts."""
     return sum(size > 1_000 for size in sizes) / 5
