@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from tests.browser.driver import PATIENCE
 from tests.support.serving import serving
 
-expect.set_options(timeout=PATIENCE)  # a machine that computes other things beside is slow, not wrong
+expect.set_options(timeout=PATIENCE)  # a loaded machine is slow, not wrong
 
 Scheme = Literal["light", "dark"]
 FLAGS = [
@@ -26,7 +26,7 @@ FLAGS = [
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a running server. Its log must stay free of tracebacks."""
+    """The address of a running server. Fails at the end if its log has a traceback."""
     log = tmp_path_factory.mktemp("server") / "log.txt"
     with serving(log) as address:
         yield address
@@ -35,7 +35,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Browser]:
-    """The browser that tests/run.sh found or installed; Playwright's own where there is no other."""
+    """The browser that tests/run.sh found or installed, or else Playwright's own."""
     executable = os.environ.get("CHROME") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable or None, args=FLAGS)
@@ -46,7 +46,7 @@ def chromium() -> Iterator[Browser]:
 def new_visitor(
     chromium: Browser, width: int = 1280, height: int = 720, scheme: Scheme = "light", **more: Any
 ) -> BrowserContext:
-    """A visitor's browser with nothing remembered, as patient as all of them."""
+    """A visitor's browser with empty storage and the shared timeout."""
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **more)
     context.set_default_timeout(PATIENCE)
     return context
@@ -54,7 +54,7 @@ def new_visitor(
 
 @pytest.fixture
 def context(chromium: Browser) -> Iterator[BrowserContext]:
-    """A visitor's browser at 1280×720, light."""
+    """A visitor's browser at 1280×720 in the light theme."""
     context = new_visitor(chromium)
     yield context
     context.close()
@@ -62,7 +62,7 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 @pytest.fixture
 def page(context: BrowserContext, server: str) -> Iterator[Page]:
-    """A page on which any console error and any request to another machine fails the test at its end."""
+    """A page; the test fails at its end on any console error or request to another machine."""
     page = context.new_page()
     troubles = watch_for_trouble(page, server)
     yield page
@@ -72,11 +72,11 @@ def page(context: BrowserContext, server: str) -> Iterator[Page]:
 def watch_for_trouble(page: Page, server: str) -> list[str]:
     """A list that fills with console errors, script errors and requests that leave this machine."""
     troubles: list[str] = []
-    # Streamlit, opened at one of its pages, looks for its server below that page first, and then above it.
-    looking = re.compile(rf"{re.escape(server)}/\w+/_stcore/(health|host-config)")
+    # Streamlit, opened at a subpage, first looks for its server below that page, then above it.
+    expected = re.compile(rf"{re.escape(server)}/\w+/_stcore/(health|host-config)")
 
     def note(message: ConsoleMessage) -> None:
-        if message.type == "error" and not looking.fullmatch(message.location["url"]):
+        if message.type == "error" and not expected.fullmatch(message.location["url"]):
             troubles.append(message.text)
 
     page.on("console", note)
@@ -88,7 +88,7 @@ def watch_for_trouble(page: Page, server: str) -> list[str]:
 
 @pytest.fixture(scope="session")
 def shots() -> Path:
-    """Where screenshots go, for people to look at."""
+    """The folder of screenshots, for people to look at."""
     folder = Path(__file__).parent / "shots"
     folder.mkdir(exist_ok=True)
     return folder

@@ -1,4 +1,4 @@
-"""What a visitor does and sees, in words."""
+"""A vocabulary of what a visitor does and sees."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from moe_sim.charts.page import page_figures
 from moe_sim.charts.scene import Scene
 
 PATIENCE = 60_000
+"""Timeout in milliseconds."""
 STILL = 2_500
-"""Milliseconds without a new step after which a paused run has shown its last one: a loaded machine shows it late."""
+"""Milliseconds without a new step after which a paused run counts as settled; a loaded machine shows steps late."""
 CHARTS = (
     "Expert utilization",
     "Imbalance ratio",
@@ -27,7 +28,7 @@ TABS = (
 
 
 def visit(page: Page, address: str) -> None:
-    """Open a link and wait until the charts stand."""
+    """Open a link and wait until the charts are drawn."""
     page.goto(address)
     expect(page.get_by_role("region", name="Expert utilization").locator(".main-svg").first).to_be_visible(
         timeout=PATIENCE
@@ -40,18 +41,18 @@ def press(page: Page, name: str) -> None:
 
 
 def train_slowly(page: Page) -> None:
-    """Train at half the speed: up to 400 steps charts show every one, and a loaded machine is late with the pause."""
+    """Train at half speed. Charts show every step only up to 400, and a loaded machine pauses late."""
     page.get_by_label("Speed in steps per second").select_option("30")
     press(page, "Train")
 
 
 def wait_for_step(page: Page, step: int) -> None:
-    """Until the dashboard shows that step or a later one."""
+    """Wait until the dashboard shows that step or a later one."""
     page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=5 * PATIENCE)
 
 
 def wait_for_points(page: Page, chart: str, last: int) -> None:
-    """Until a chart over time, which is drawn less often than the bars, shows everything up to that step."""
+    """Wait until a chart over time, which is drawn less often than the bars, shows all steps up to that one."""
     page.wait_for_function(
         f"document.querySelector('[aria-label=\"{chart}\"] .graph')?.data?.[0]?.x.at(-1) === {last}", timeout=PATIENCE
     )
@@ -63,13 +64,13 @@ def step_shown(page: Page) -> int:
 
 
 def halt(page: Page) -> None:
-    """Pause a run that trains; its last step may still be under way."""
+    """Pause a training run; its last step may still be in flight."""
     press(page, "Pause")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=PATIENCE)
 
 
 def pause(page: Page) -> int:
-    """Pause a run that trains, and wait until the page shows its last step. Gives that step."""
+    """Pause a training run and wait until the page shows its last step. Returns that step."""
     halt(page)
     page.wait_for_function(
         "still => { const step = document.querySelector('.ecl').dataset.step, seen = window.seen ??= {};"
@@ -87,7 +88,7 @@ def region(page: Page, chart: str) -> Locator:
 
 
 def open_tab(page: Page, name: str) -> Locator:
-    """Open one of the second row of views, scroll there, and give its panel."""
+    """Open a tab of the second row of views and scroll to it. Returns its panel."""
     page.get_by_role("tab", name=name, exact=True).click()
     panel = page.get_by_role("tabpanel", name=name, exact=True)
     panel.scroll_into_view_if_needed()
@@ -102,7 +103,7 @@ def choose(page: Page, name: str, option: str) -> None:
 
 
 def slider(page: Page, name: str) -> Locator:
-    """A sidebar slider by its label (Streamlit says it twice in the accessible name)."""
+    """A sidebar slider by its label, which Streamlit repeats in the accessible name."""
     return page.get_by_role("slider", name=f"{name} {name}", exact=True)
 
 
@@ -129,12 +130,12 @@ def tile(page: Page, name: str) -> str:
 
 
 def state(page: Page) -> Locator:
-    """The word of the state line."""
+    """The state in the status line."""
     return page.locator(".ecl .state .word")
 
 
 def trace(page: Page, chart: str, index: int = 0) -> dict[str, Any]:
-    """A trace of a chart as Plotly draws it now: x, y, z, text and marker."""
+    """A trace of a chart as Plotly draws it: x, y, z, text and marker."""
     graph = page.get_by_role("region", name=chart, exact=True).locator(".graph")
     return graph.evaluate(
         "(graph, i) => { const {x, y, z, text, marker} = graph.data[i];"
@@ -144,7 +145,7 @@ def trace(page: Page, chart: str, index: int = 0) -> dict[str, Any]:
 
 
 def drawn_as_computed(page: Page, scene: Scene, *names: str) -> None:
-    """Assert that charts over time show, within the rounding of the stream, what the Python figures of a scene do."""
+    """Assert that charts over time equal the Python figures of a scene, up to the rounding of the stream."""
     figures = page_figures(scene, "light")
     for name in names:
         for index, expected in enumerate(figures[name].data):
@@ -155,15 +156,15 @@ def drawn_as_computed(page: Page, scene: Scene, *names: str) -> None:
 
 
 def marks(page: Page, chart: str) -> list[str]:
-    """The words on a chart: markers of moved knobs among them."""
+    """The annotations of a chart, including the markers of changed knobs."""
     graph = region(page, chart).locator(".graph")
     return graph.evaluate("graph => (graph.layout?.annotations ?? []).map(({ text }) => text)")
 
 
 def tab_to(page: Page, selector: str, most: int = 150) -> Locator:
-    """Press Tab until an element that fits has the focus."""
+    """Press Tab until an element that matches has the focus."""
     for _ in range(most):
         page.keyboard.press("Tab")
         if page.evaluate("selector => document.activeElement.matches(selector)", selector):
             return page.locator(":focus")
-    raise AssertionError(f"no way to {selector} with Tab")
+    raise AssertionError(f"{selector} cannot be reached with Tab")

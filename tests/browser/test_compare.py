@@ -1,4 +1,4 @@
-"""The Compare page in a real browser: runs in lock-step on shared axes, and a knob moved in one of them."""
+"""The Compare page in a real browser: runs in lockstep on shared axes, and a knob changed in one of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lines(page: Page, chart: str) -> list[dict[str, list[float]]]:
 
 
 def trained(page: Page, steps: int) -> int:
-    """Train for so many steps at least, and pause. Gives the step."""
+    """Train for at least `steps` steps, then pause. Returns the step."""
     train_slowly(page)
     wait_for_step(page, steps)
     stopped = pause(page)
@@ -44,14 +44,14 @@ def trained(page: Page, steps: int) -> int:
     return stopped
 
 
-def test_two_runs_are_one_until_a_knob_moves_in_one_of_them(page: Page, server: str, shots: Path) -> None:
+def test_two_runs_are_identical_until_a_knob_changes_in_one_of_them(page: Page, server: str, shots: Path) -> None:
     open_page(page, f"{server}/compare?seed=3&b=")
-    difference = page.locator(".ecl .difference")
-    expect(difference).to_have_text("A and B do not differ: the same run 2 times.")
-    moved = trained(page, 40)
+    summary = page.locator(".ecl .difference")
+    expect(summary).to_have_text("A and B do not differ: the same run 2 times.")
+    changed_at = trained(page, 40)
     first, other = lines(page, "Task loss")
     assert first == other
-    assert first["x"] == list(range(1, moved + 1))
+    assert first["x"] == list(range(1, changed_at + 1))
 
     press(page, "Change …")
     value = page.get_by_test_id("stPopoverBody").get_by_role("slider").first
@@ -60,22 +60,22 @@ def test_two_runs_are_one_until_a_knob_moves_in_one_of_them(page: Page, server: 
         value.press("ArrowRight")
     expect(value).to_have_attribute("aria-valuetext", "0.1")
     press(page, "Now, in the run going on")
-    expect(difference).to_have_text(
-        f"A and B differ only in aux_loss_coef (0 against 0, from step {moved} on 0.1). "
+    expect(summary).to_have_text(
+        f"A and B differ only in aux_loss_coef (0 against 0, from step {changed_at} on 0.1). "
         "They have the same data and the same initial weights.",
         timeout=PATIENCE,
     )
     page.keyboard.press("Escape")
-    assert page.evaluate("new URLSearchParams(location.search).get('b')") == f"{moved}:aux_loss_coef=0.1"
+    assert page.evaluate("new URLSearchParams(location.search).get('b')") == f"{changed_at}:aux_loss_coef=0.1"
 
-    steps = trained(page, moved + 60)
+    steps = trained(page, changed_at + 60)
     first, other = lines(page, "Task loss")
     assert first["x"] == other["x"] == list(range(1, steps + 1))
-    assert first["y"][:moved] == other["y"][:moved]
+    assert first["y"][:changed_at] == other["y"][:changed_at]
     assert first["y"][-1] != other["y"][-1]
-    (less,) = lines(page, "Task loss against A")
-    assert not any(less["y"][:moved])
-    assert less["y"][-1] == other["y"][-1] - first["y"][-1]
+    (difference,) = lines(page, "Task loss against A")
+    assert not any(difference["y"][:changed_at])
+    assert difference["y"][-1] == other["y"][-1] - first["y"][-1]
     assert "B: α 0 → 0.1" in marks(page, "Task loss")
     page.screenshot(path=shots / "compare.png")
     for name, words in (("A", []), ("B", ["α 0 → 0.1"])):
@@ -86,7 +86,7 @@ def test_two_runs_are_one_until_a_knob_moves_in_one_of_them(page: Page, server: 
     page.screenshot(path=shots / "compare-later.png")
 
 
-def test_a_view_that_was_opened_is_not_undone_by_what_the_page_said_before(page: Page, server: str) -> None:
+def test_an_older_message_of_the_page_does_not_close_a_newly_opened_tab(page: Page, server: str) -> None:
     visit(page, f"{server}?tab=router")
     press(page, "Train")
     for name in ("Capacity", "Devices", "Variance", "Specialization"):
@@ -104,7 +104,7 @@ def test_a_view_that_was_opened_is_not_undone_by_what_the_page_said_before(page:
     press(page, "Pause")
 
 
-def test_four_runs_fit_a_phone(chromium: Browser, server: str, shots: Path) -> None:
+def test_four_runs_fit_on_a_phone(chromium: Browser, server: str, shots: Path) -> None:
     context = new_visitor(chromium, 390, 844, "dark", has_touch=True)
     page = context.new_page()
     troubles = watch_for_trouble(page, server)

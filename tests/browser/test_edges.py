@@ -1,4 +1,4 @@
-"""What goes wrong stays a sentence on the page; what looks different still fits."""
+"""Errors become a sentence on the page, and every size and theme fits."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
 from tests.browser.driver import PATIENCE, TABS, halt, move, press, state, step_shown, visit, wait_for_step
 
 
-def test_a_learning_rate_of_a_thousand_ends_in_a_sentence_with_the_last_picture_kept(page: Page, server: str) -> None:
+def test_a_diverging_run_ends_with_a_sentence_and_keeps_the_last_charts(page: Page, server: str) -> None:
     visit(page, f"{server}?learning_rate=1000")
     press(page, "Train")
     expect(state(page)).to_have_text("Diverged", timeout=PATIENCE)
@@ -32,7 +32,7 @@ def test_a_learning_rate_of_a_thousand_ends_in_a_sentence_with_the_last_picture_
     ],
 )
 def test_a_bad_link_gets_a_sentence_and_a_working_page(page: Page, server: str, query: str) -> None:
-    page.on("dialog", lambda dialog: pytest.fail("a link must not run a script"))
+    page.on("dialog", lambda dialog: pytest.fail("a link must not open a dialog"))
     visit(page, f"{server}?{query}")
     expect(page.get_by_test_id("stAlert").first).to_be_visible()
     assert "Traceback" not in page.locator("body").inner_text()
@@ -40,7 +40,7 @@ def test_a_bad_link_gets_a_sentence_and_a_working_page(page: Page, server: str, 
     page.wait_for_function("document.querySelector('.ecl').dataset.step === '1'")
 
 
-def test_without_the_stream_the_page_is_fed_through_the_component_and_says_so(context, server: str) -> None:
+def test_without_the_stream_the_page_updates_through_the_component_and_says_so(context, server: str) -> None:
     page = context.new_page()
     page.route("**/live/**", lambda route: route.abort())
     visit(page, server)
@@ -50,7 +50,7 @@ def test_without_the_stream_the_page_is_fed_through_the_component_and_says_so(co
     halt(page)
 
 
-def test_a_planned_move_reaches_the_sidebar(page: Page, server: str) -> None:
+def test_a_planned_change_reaches_the_sidebar(page: Page, server: str) -> None:
     visit(page, f"{server}?events=40:aux_loss_coef=0.1")
     press(page, "Train")
     wait_for_step(page, 45)
@@ -63,7 +63,7 @@ def test_a_planned_move_reaches_the_sidebar(page: Page, server: str) -> None:
     assert "aux_loss_coef=0&" in page.url
 
 
-def test_quick_hands_lose_nothing(page: Page, server: str) -> None:
+def test_a_quickly_moved_slider_loses_nothing(page: Page, server: str) -> None:
     visit(page, server)
     press(page, "Train")
     wait_for_step(page, 60)
@@ -91,7 +91,7 @@ def test_every_preset_trains(page: Page, server: str, kind: str) -> None:
         halt(page)
 
 
-def test_every_tab_opens_by_keyboard_and_draws(page: Page, server: str) -> None:
+def test_every_tab_opens_by_keyboard_and_draws_its_charts(page: Page, server: str) -> None:
     visit(page, f"{server}?task=text&capacity_factor=1")
     press(page, "Train")
     wait_for_step(page, 30)
@@ -140,7 +140,7 @@ def test_nothing_is_cut_off_at_any_width(
     context.close()
 
 
-def test_the_dashboard_follows_the_theme_that_is_picked_in_the_menu(page: Page, server: str) -> None:
+def test_the_dashboard_follows_the_theme_chosen_in_the_menu(page: Page, server: str) -> None:
     visit(page, server)
     press(page, "Train")
     wait_for_step(page, 30)

@@ -1,4 +1,4 @@
-"""What goes wrong around the page: its server ends, its stream is cut or blocked."""
+"""Faults around the page: its server dies, its stream is cut or blocked."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ NOTE_STEPS = """() => {
 
 
 def drawn(page: Page, charts: tuple[str, ...], steps: int) -> dict[str, list[list[float | None]]]:
-    """The first steps of every line of charts over time, which show each step (they do up to step 400)."""
+    """The first `steps` points of each line of charts over time, which show every step up to 400."""
     page.bring_to_front()
     for chart in charts:
         wait_for_points(page, chart, step_shown(page))
@@ -52,11 +52,11 @@ def drawn(page: Page, charts: tuple[str, ...], steps: int) -> dict[str, list[lis
 
 
 def never_went_back(page: Page, step: int) -> bool:
-    """Whether each step shown since `NOTE_STEPS` was that one or later."""
+    """Whether every step shown since `NOTE_STEPS` ran is `step` or later."""
     return min(page.evaluate("noted")) >= step
 
 
-def test_a_server_that_is_killed_and_started_again_goes_on_from_the_same_step_with_the_same_numbers(
+def test_after_a_server_restart_the_run_continues_from_the_same_step_with_the_same_numbers(
     context: BrowserContext, tmp_path: Path
 ) -> None:
     page, pair, port = context.new_page(), context.new_page(), free_port()
@@ -95,7 +95,7 @@ def test_a_server_that_is_killed_and_started_again_goes_on_from_the_same_step_wi
         expect(slider(page, "Load-balancing coefficient α")).to_have_attribute("aria-valuetext", "0.1")
         expect(page.get_by_label("Speed in steps per second")).to_have_value("15")
 
-        wait_for_step(pair, pair_steps + 1)  # asked for while there was no server
+        wait_for_step(pair, pair_steps + 1)  # requested while the server was down
         assert never_went_back(pair, pair_steps)
         assert drawn(pair, ("Task loss",), pair_steps) == pair_before
         context.close()
@@ -104,12 +104,12 @@ def test_a_server_that_is_killed_and_started_again_goes_on_from_the_same_step_wi
 
 @pytest.fixture
 def proxy(server: str) -> Iterator[Proxy]:
-    """Stands before the server."""
+    """A proxy in front of the server."""
     with standing_before(int(urlsplit(server).port or 0)) as proxy:
         yield proxy
 
 
-def test_a_stream_that_is_cut_twenty_times_loses_and_doubles_no_step(context: BrowserContext, proxy: Proxy) -> None:
+def test_a_stream_that_is_cut_twenty_times_loses_and_repeats_no_step(context: BrowserContext, proxy: Proxy) -> None:
     page = context.new_page()
     visit(page, f"http://127.0.0.1:{proxy.port}?seed=5")
     notice = page.locator(".ecl .notice")
@@ -120,7 +120,7 @@ def test_a_stream_that_is_cut_twenty_times_loses_and_doubles_no_step(context: Br
         proxy.cut(0.2)
     expect(notice).to_be_hidden()
     proxy.cut(5)
-    expect(notice).to_be_hidden(timeout=PATIENCE)  # fed through the page meanwhile, and back
+    expect(notice).to_be_hidden(timeout=PATIENCE)  # updated through the component, then by the stream again
     steps = pause(page)
     for chart in OVER_TIME:
         wait_for_points(page, chart, steps)
@@ -131,7 +131,7 @@ def test_a_stream_that_is_cut_twenty_times_loses_and_doubles_no_step(context: Br
 
 
 @pytest.mark.parametrize("fate", ["kept waiting", "bad gateway"])
-def test_a_blocked_stream_is_replaced_by_the_page_and_comes_back_when_it_can(
+def test_a_blocked_stream_is_replaced_by_the_component_until_it_works_again(
     context: BrowserContext, proxy: Proxy, fate: Fate
 ) -> None:
     page = context.new_page()
@@ -145,7 +145,7 @@ def test_a_blocked_stream_is_replaced_by_the_page_and_comes_back_when_it_can(
     proxy.fate = "passed on"
     expect(notice).to_be_hidden(timeout=20_000)
     wait_for_step(page, step_shown(page) + 30)
-    assert page.evaluate("board === document.querySelector('.ecl')"), "the board was mounted anew"
+    assert page.evaluate("board === document.querySelector('.ecl')"), "the board was remounted"
 
 
 RUN_AFTER_RUN = """
@@ -153,18 +153,16 @@ import time
 from streamlit.runtime import runtime
 from streamlit.web import cli
 from pages.dashboard import mounting
-from pages.feed import Feed
+from pages.visitor.feed import Feed
 runtime.MESSAGE_FLUSH_INTERVAL_SECS = 0.05
 mounting.FALLBACK_INTERVAL, usual = 0.05, Feed.next
 Feed.next = lambda *args: time.sleep(0.4) or usual(*args)
 cli.main()
 """
-"""A server so slow that a page fed without the stream always has its next update to make when it ends one."""
+"""A server so slow that, without the stream, the next update is always due when one ends."""
 
 
-def test_a_slow_server_that_feeds_a_page_through_it_never_takes_the_board_away(
-    context: BrowserContext, tmp_path: Path
-) -> None:
+def test_a_slow_server_without_the_stream_never_removes_the_board(context: BrowserContext, tmp_path: Path) -> None:
     with launch(tmp_path / "log.txt", starter=("-c", RUN_AFTER_RUN)) as (address, server):
         wait_until_healthy(address, server)
         with standing_before(int(urlsplit(address).port or 0)) as proxy:
@@ -172,14 +170,14 @@ def test_a_slow_server_that_feeds_a_page_through_it_never_takes_the_board_away(
             proxy.fate = "bad gateway"
             visit(page, f"http://127.0.0.1:{proxy.port}")
             page.evaluate(
-                "window.board = document.querySelector('.ecl'); window.taken = 0;"
-                "new MutationObserver(() => { taken += !board.isConnected; })"
+                "window.board = document.querySelector('.ecl'); window.removed = 0;"
+                "new MutationObserver(() => { removed += !board.isConnected; })"
                 ".observe(document.body, { childList: true, subtree: true });"
             )
             expect(page.locator(".ecl .notice")).to_contain_text("Live stream not reachable", timeout=PATIENCE)
-            for step in range(10, 40, 10):  # each command has the whole script run, and the update right after it
+            for step in range(10, 40, 10):  # each command reruns the whole script, directly followed by the update
                 press(page, "Train")
                 page.wait_for_function(f"Number(board.dataset.step) >= {step}", timeout=PATIENCE)
                 halt(page)
-            assert page.evaluate("taken") == 0
+            assert page.evaluate("removed") == 0
             context.close()

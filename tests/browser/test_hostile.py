@@ -1,5 +1,5 @@
-"""What is only seen in a real browser and on a real server: no markup from outside becomes more than text, no broken
-file ends the server, and who does not read keeps nobody waiting."""
+"""Hostile input to a real browser and server: foreign markup stays text, no broken file crashes the server, and a
+client that does not read delays nobody."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PAYLOADS = (
 
 
 def assert_only_text(page: Page) -> None:
-    """Nothing ran, and no notice holds anything but words; its own icon is the only picture."""
+    """Assert that no injected script ran and that the notices contain only text."""
     assert page.evaluate("window.hacked") is None
     notices = page.get_by_test_id("stAlert")
     expect(notices.first).to_be_visible(timeout=PATIENCE)
@@ -42,8 +42,8 @@ def assert_only_text(page: Page) -> None:
     assert markup.count() == 0, markup.first.evaluate("node => node.outerHTML")
 
 
-def test_markup_in_every_key_of_an_address_stays_text(page: Page, server: str) -> None:
-    page.on("dialog", lambda dialog: pytest.fail("an address must not open a dialog"))
+def test_markup_in_every_key_of_a_link_stays_text(page: Page, server: str) -> None:
+    page.on("dialog", lambda dialog: pytest.fail("a link must not open a dialog"))
     query = {key: PAYLOADS[number % len(PAYLOADS)] for number, key in enumerate(KEYS) if key != "embed"}
     page.goto(f"{server}?{urlencode(query, quote_via=quote)}")
     assert_only_text(page)
@@ -54,7 +54,7 @@ def test_markup_in_every_key_of_an_address_stays_text(page: Page, server: str) -
     assert "Traceback" not in page.locator("body").inner_text()
 
 
-def test_markup_in_files_stays_text_and_a_file_that_ends_its_reader_does_not_end_the_server(
+def test_markup_in_files_stays_text_and_a_file_that_crashes_its_reader_does_not_crash_the_server(
     page: Page, server: str
 ) -> None:
     trainer = Trainer(RunConfig(num_experts=2, batch_tokens=32))
@@ -79,7 +79,7 @@ def test_markup_in_files_stays_text_and_a_file_that_ends_its_reader_does_not_end
     name = f"{PAYLOADS[1].replace('/', ':')}.csv"
     upload.set_input_files({"name": name, "mimeType": "text/csv", "buffer": table_bytes(rows, ".csv")})
     expect(page.get_by_text("4 rows of")).to_be_visible(timeout=PATIENCE)
-    expect(page.get_by_text("Table", exact=True)).to_have_count(1)  # the one before the upload is gone
+    expect(page.get_by_text("Table", exact=True)).to_have_count(1)  # the earlier one is gone
     page.get_by_text("Table", exact=True).click()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
     assert page.evaluate("window.hacked") is None
@@ -87,7 +87,7 @@ def test_markup_in_files_stays_text_and_a_file_that_ends_its_reader_does_not_end
     assert httpx.get(f"{server}/_stcore/health").status_code == 200
 
 
-def test_a_larger_file_than_is_read_is_refused_by_the_server_too(page: Page, server: str) -> None:
+def test_the_server_also_rejects_a_file_that_is_too_large(page: Page, server: str) -> None:
     with page.expect_request(re.compile("upload_file")) as asked:
         visit(page, server)
         press(page, "Export")
@@ -100,7 +100,7 @@ def test_a_larger_file_than_is_read_is_refused_by_the_server_too(page: Page, ser
     assert answer.status_code == 413
 
 
-def test_who_opens_a_stream_and_never_reads_keeps_nobody_waiting(page: Page, server: str) -> None:
+def test_a_client_that_never_reads_its_stream_delays_nobody(page: Page, server: str) -> None:
     with page.expect_request(re.compile(r"/live/")) as asked:
         visit(page, f"{server}?autoplay=1&num_experts=16")
     address = asked.value.url.partition("?")[0]

@@ -38,22 +38,22 @@ TOLERANCE = {
     "rows": (0.006, 0.02), "coarse": (0.06, 0), "signal": (0.006, 1e-9), "now": (0, 0.026), "plain": (0.006, 1e-9),
     "limit": (1e-9, 0), "joint": (0, 0.85), "together": (0, 0.85),
 }  # fmt: skip
-"""What the rounding of messages may change, relative and absolute (in percent), by the kind of binding."""
+"""Largest relative and absolute rounding errors of messages (the latter in percent), by kind of binding."""
 
 
 def labels(page: Page, chart: str) -> list[str]:
-    """The words on a chart: markers of moved knobs among them."""
+    """The annotations of a chart, including the markers of changed knobs."""
     graph = region(page, chart).locator(".graph")
     return graph.evaluate("graph => (graph.layout?.annotations ?? []).map(({ text }) => text)")
 
 
 def cells(panel: Locator, number: int = 0) -> list[list[str]]:
-    """The rows of a table, without its head."""
+    """The rows of a table, without its header."""
     rows = panel.locator("table").nth(number).locator("tr")
     return [row.locator("td").all_inner_texts() for row in rows.all()[1:]]
 
 
-def test_another_mechanism_acts_on_the_run_going_on_is_explained_and_leaves_a_marker(page: Page, server: str) -> None:
+def test_another_mechanism_acts_on_the_current_run_is_explained_and_leaves_a_marker(page: Page, server: str) -> None:
     visit(page, server)
     press(page, "Train")
     panel = open_tab(page, "Mechanism")
@@ -72,7 +72,7 @@ def test_another_mechanism_acts_on_the_run_going_on_is_explained_and_leaves_a_ma
     page.wait_for_function("document.querySelector('[aria-label=\"Selection bias\"] .graph').data[0].y.some(Boolean)")
 
 
-def test_a_frozen_run_goes_on_with_the_weights_it_has(page: Page, server: str) -> None:
+def test_a_frozen_run_continues_with_its_current_weights(page: Page, server: str) -> None:
     visit(page, server)
     press(page, "Train")
     open_tab(page, "Feedback loop")
@@ -83,10 +83,10 @@ def test_a_frozen_run_goes_on_with_the_weights_it_has(page: Page, server: str) -
     frozen_at = step_shown(page)
     wait_for_step(page, frozen_at + 40)
     region(page, "Weight change").scroll_into_view_if_needed()
-    # Beyond the block in which it was frozen no expert moves: a gap on the log axis, for all of them.
+    # After the block in which it was frozen, no weight changes: a gap on the log axis, for every expert.
     still = "document.querySelector('[aria-label=\"Weight change\"] .graph').data.every(({ y }) => y.at(-1) === null)"
     page.wait_for_function(still, timeout=PATIENCE)
-    assert any(value for value in trace(page, "Weight change", busiest(page))["y"]), "it had moved before"
+    assert any(value for value in trace(page, "Weight change", busiest(page))["y"]), "the weights changed before"
     press(page, "Unfreeze")
     expect(page.get_by_role("button", name="Freeze", exact=True)).to_be_visible(timeout=PATIENCE)
     region(page, "Weight change").scroll_into_view_if_needed()
@@ -104,7 +104,7 @@ def busiest(page: Page) -> int:
     [{"top_k": 2, "capacity_factor": 1.0, "aux_loss_coef": 0.01}, {"balancing": "expert_choice"}],
     ids=["top-2 with a cap", "expert choice"],
 )
-def test_each_tab_opens_and_draws_what_the_python_figures_show(page: Page, server: str, knobs: dict[str, Any]) -> None:
+def test_each_tab_draws_what_the_python_figures_show(page: Page, server: str, knobs: dict[str, Any]) -> None:
     visit(page, f"{server}?{'&'.join(f'{name}={value}' for name, value in knobs.items())}")
     train_slowly(page)
     wait_for_step(page, 60)
@@ -126,19 +126,19 @@ def test_each_tab_opens_and_draws_what_the_python_figures_show(page: Page, serve
 
 
 def compare(drawn: dict[str, Any], expected: Any, where: str) -> None:
-    """What Plotly draws and what the Python figure has are the same but for rounding; a gap is where a gap is."""
+    """Assert that Plotly draws what the Python figure has, up to rounding, with the same gaps."""
     (kind,) = set(expected.meta) & set(TOLERANCE)
     relative, absolute = TOLERANCE[kind]
     direction = "z" if expected.type == "heatmap" else "x" if expected.orientation == "h" else "y"
     one, other = (np.array(values, dtype=float) for values in (drawn[direction], getattr(expected, direction)))
-    if expected.meta.get("choices"):  # the page shows as many choices as there are
+    if expected.meta.get("choices"):  # the page shows only as many choices as there are
         other = other[: len(one)]
     if len(one) and kind in ("rows", "coarse", "signal"):
         assert drawn["x"] == list(expected.x), where
     np.testing.assert_allclose(one, other, rtol=relative, atol=absolute, err_msg=where)
 
 
-def test_the_conventions_give_one_routing_three_numbers_that_fit_together(page: Page, server: str) -> None:
+def test_the_conventions_give_three_consistent_numbers_for_one_routing(page: Page, server: str) -> None:
     visit(page, f"{server}?top_k=2&seed=5")  # here the two differ by 0.039 or more from step 60 to 400
     train_slowly(page)
     wait_for_step(page, 60)
@@ -159,14 +159,14 @@ def test_the_conventions_give_one_routing_three_numbers_that_fit_together(page: 
     assert [rows[name][3] for name in rows] == ["1", "1", "2"]
 
     names = open_tab(page, "Other names")
-    told = {row[0]: row[2] for row in cells(names)}
-    assert list(told) == [metric.name for metric in METRICS]
+    shown = {row[0]: row[2] for row in cells(names)}
+    assert list(shown) == [metric.name for metric in METRICS]
     for metric in METRICS:
         value = metric.compute(load)
         if np.isinf(value):
-            assert told[metric.name] == "∞"
+            assert shown[metric.name] == "∞"
         else:
-            assert float(told[metric.name]) == pytest.approx(value, rel=0.006), metric.name
+            assert float(shown[metric.name]) == pytest.approx(value, rel=0.006), metric.name
     assert len(cells(names, 1)) >= 5
 
 
@@ -180,7 +180,7 @@ def to_end(page: Page, name: str, key: str) -> None:
     page.keyboard.press(key)
 
 
-def test_whatever_moves_while_a_run_stands_still_shows_at_once(page: Page, server: str) -> None:
+def test_changes_to_a_paused_run_show_at_once(page: Page, server: str) -> None:
     visit(page, server)
     press(page, "Train")
     wait_for_step(page, 60)
@@ -231,14 +231,14 @@ def test_on_a_phone_no_tab_makes_the_page_scroll_sideways(chromium: Browser, ser
             ".map(node => node.className || node.tagName)"
         )
         assert not too_wide, name
-    # What is wider than a phone, the tables, scrolls by itself.
+    # Tables are wider than a phone and scroll on their own.
     card = open_tab(page, "Other names").locator(".card")
     assert card.evaluate("node => node.scrollWidth > node.clientWidth && node.clientWidth <= innerWidth")
     assert not troubles
     context.close()
 
 
-def test_the_words_of_a_view_have_no_holes_before_the_first_step(page: Page, server: str) -> None:
+def test_the_text_of_every_tab_is_complete_before_the_first_step(page: Page, server: str) -> None:
     visit(page, f"{server}?balancing=bias&top_k=2&capacity_factor=1")
     for name in TABS:
         words = open_tab(page, name).inner_text()

@@ -1,4 +1,4 @@
-"""Hosts that are not as we would like them: one runs app.py as a script, on another the page's own script fails."""
+"""Difficult hosts: one runs app.py as a plain script, on another every script run fails."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ del streamlit.App
 app_discovery.discover_asgi_app = lambda path: app_discovery.AppDiscoveryResult(False, None, None)
 cli.main()
 """
-"""Streamlit's command line as it was before `st.App`: every file is a script."""
+"""Streamlit's command line as before `st.App`, when every file was a plain script."""
 FAILING = """
 from streamlit.web import cli
-from pages import notices
+from pages.text import notices
 def show(sentences):
     raise RuntimeError("a secret of the host")
 notices.show = show
 cli.main()
 """
-"""A fault of our own in every script run."""
+"""A server on which every script run fails."""
 
 
 def started(folder: Path, code: str) -> Iterator[str]:
-    """A server that some code prepares and starts. Gives its address."""
+    """Start a server with some code. Yields its address."""
     with launch(folder / "log.txt", starter=("-c", code)) as (address, process):
         wait_until_healthy(address, process)
         yield address
@@ -43,26 +43,26 @@ def started(folder: Path, code: str) -> Iterator[str]:
 
 @pytest.fixture
 def plain(tmp_path: Path) -> Iterator[str]:
-    """Of a host that runs app.py as a script."""
+    """The address of a host that runs app.py as a plain script."""
     yield from started(tmp_path, BEFORE_APPLICATIONS)
     assert "Traceback" not in (tmp_path / "log.txt").read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def failing(tmp_path: Path) -> Iterator[str]:
-    """Of a host on which every script run fails."""
+    """The address of a host on which every script run fails."""
     yield from started(tmp_path, FAILING)
 
 
-def test_a_host_that_runs_the_app_as_a_script_gets_the_whole_page_without_the_stream(
+def test_a_host_that_runs_the_app_as_a_plain_script_serves_the_whole_page_without_the_stream(
     context: BrowserContext, plain: str
 ) -> None:
     page = context.new_page()
     troubles = watch_for_trouble(page, plain)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+    requests: list[str] = []
+    page.on("request", lambda request: requests.append(request.url))
 
-    # The first thing that this server is ever asked for is not its main page.
+    # The first request to this server is not for its main page.
     page.goto(f"{plain}/glossary?num_experts=4")
     expect(page.get_by_test_id("stPageLink")).to_have_count(7, timeout=PATIENCE)
     page.get_by_test_id("stPageLink").filter(has_text="Live").click()
@@ -74,7 +74,7 @@ def test_a_host_that_runs_the_app_as_a_script_gets_the_whole_page_without_the_st
     move(page, "Load-balancing coefficient α", 9)
     page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
     assert pause(page) >= 60
-    page.wait_for_function(  # long curves are thinned out
+    page.wait_for_function(  # long curves are thinned
         "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').data?.[0]?.x.at(-1)"
         " > Number(document.querySelector('.ecl').dataset.step) - 5",
         timeout=PATIENCE,
@@ -83,12 +83,14 @@ def test_a_host_that_runs_the_app_as_a_script_gets_the_whole_page_without_the_st
     expect(page.locator(".ecl .notice")).to_be_hidden()
     expect(page.get_by_role("button", name="Imbalance ratio as SVG")).to_have_count(0)
 
-    assert not [url for url in asked if "/live/" in url or "plotly-" in url or "/slide/" in url]
-    assert httpx.get(f"{plain}/metrics").headers["content-type"].startswith("text/html")  # Streamlit's page: no routes
+    assert not [url for url in requests if "/live/" in url or "plotly-" in url or "/slide/" in url]
+    assert (
+        httpx.get(f"{plain}/metrics").headers["content-type"].startswith("text/html")
+    )  # Streamlit's own page, since there are no routes
     assert not troubles
 
 
-def test_a_script_that_fails_says_so_to_the_visitor_and_why_to_the_host(
+def test_a_failing_script_apologizes_to_the_visitor_and_logs_the_cause_for_the_operator(
     context: BrowserContext, failing: str, tmp_path: Path
 ) -> None:
     page = context.new_page()

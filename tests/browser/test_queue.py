@@ -1,4 +1,4 @@
-"""More visitors than the server trains for at a time."""
+"""The queue when more visitors train than the server allows at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.serving import serving
 
 @pytest.fixture
 def visitors(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Two pages of a server that trains for one visitor."""
+    """Two pages on a server that trains one run at a time."""
     monkeypatch.setenv("MOE_SIM_RUNS", "1")
     with serving(tmp_path / "log.txt") as address:
         pages = [context.new_page() for _ in range(2)]
@@ -23,7 +23,7 @@ def visitors(context: BrowserContext, tmp_path: Path, monkeypatch: pytest.Monkey
         context.close()
 
 
-def test_whoever_waits_is_told_the_place_and_what_to_watch_and_trains_when_it_is_free(visitors: list[Page]) -> None:
+def test_a_waiting_visitor_sees_the_position_and_a_lecture_to_watch_and_trains_next(visitors: list[Page]) -> None:
     first, second = visitors
     press(first, "Train")
     wait_for_step(first, 5)

@@ -1,4 +1,4 @@
-"""The story of the page, told in a real browser: collapse, rescue, and what must not happen on the way."""
+"""The main story of the page in a real browser: collapse, rescue, and what must not happen on the way."""
 
 import re
 
@@ -25,9 +25,7 @@ from tests.browser.driver import (
 from tests.support.serving import read_stream
 
 
-def test_the_page_opens_ready_with_all_in_reach_then_the_router_collapses_and_alpha_rescues_it(
-    page: Page, server: str
-) -> None:
+def test_the_page_opens_ready_then_the_router_collapses_and_alpha_rescues_it(page: Page, server: str) -> None:
     visit(page, server)
     expect(state(page)).to_have_text("Ready")
     assert step_shown(page) == 0
@@ -45,7 +43,7 @@ def test_the_page_opens_ready_with_all_in_reach_then_the_router_collapses_and_al
 
 
 def collapse_and_rescue(page: Page) -> None:
-    """What happens with the defaults: the router collapses, and raising α rescues it."""
+    """With the defaults the router collapses, and raising α rescues it."""
     press(page, "Train")
     expect(state(page)).to_have_text("Collapsed", timeout=PATIENCE)
     wait_for_step(page, 200)
@@ -55,7 +53,7 @@ def collapse_and_rescue(page: Page) -> None:
     assert tile(page, "imbalance") == "∞"
 
     move(page, "Load-balancing coefficient α", 9)  # 0 → 0.1
-    # One marker, or several where the machine was too slow to take nine strokes for one move.
+    # One marker, or several if the machine was too slow to merge nine key presses into one change.
     expect(page.get_by_text(re.compile(r"^α .+ → 0\.1$")).first).to_be_attached()
     assert "aux_loss_coef=0.1" in page.url
     raised = step_shown(page)
@@ -75,12 +73,12 @@ def test_charts_keep_their_elements_and_a_zoom_through_thirty_seconds_of_trainin
     graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
     zoom_into(page, graph)
     zoomed = graph.evaluate("graph => graph.layout.xaxis.range")
-    begun = step_shown(page)
+    started_at = step_shown(page)
     press(page, "Extend the budget by 1,000 steps")
-    wait_for_step(page, begun + 30 * 60)
+    wait_for_step(page, started_at + 30 * 60)
     assert page.evaluate("() => window.kept.length >= 5 && window.kept.every(node => node.isConnected)")
     assert graph.evaluate("graph => graph.layout.xaxis.range") == zoomed
-    assert zoomed[1] < begun + 100, "the drag must have zoomed"
+    assert zoomed[1] < started_at + 100, "the drag must have zoomed"
 
 
 def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends_a_zoom(
@@ -111,7 +109,7 @@ def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends
     assert "seed=3" in page.url
 
 
-def test_a_structural_slider_starts_anew_and_goes_on_training(page: Page, server: str) -> None:
+def test_a_structural_slider_restarts_the_run_and_keeps_training(page: Page, server: str) -> None:
     visit(page, server)
     press(page, "Train")
     wait_for_step(page, 60)
@@ -137,7 +135,7 @@ def test_messages_join_without_a_gap_and_stay_below_two_kilobytes(page: Page, se
             number, message, size = next(messages)
             assert message["from"] == last
             assert number == message["to"]
-            # A late tick on a loaded machine may carry more steps; what the promise is about is a message's share.
+            # On a loaded machine a late message may carry more steps; the limit is for the usual number.
             if message["to"] - message["from"] <= 13:
                 assert size <= 2_000
             last = number
@@ -148,7 +146,7 @@ def test_messages_join_without_a_gap_and_stay_below_two_kilobytes(page: Page, se
     assert httpx.get(f"{server}/live/nobody").status_code == 404
 
 
-def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: str) -> None:
+def test_the_drawn_charts_equal_the_python_figures(page: Page, server: str) -> None:
     from moe_sim import RunConfig, Trainer
     from moe_sim.charts.page import page_figures
     from moe_sim.cli.run import scene_of
@@ -166,7 +164,7 @@ def test_the_drawn_charts_are_those_of_the_python_figures(page: Page, server: st
         title = figures[name].layout.title.text
         for index, expected in enumerate(figures[name].data):
             drawn = trace(page, title, index)
-            if name == "routing_map":  # its places never change; its colours are compared below
+            if name == "routing_map":  # its positions never change; its colours are compared below
                 continue
             assert len(drawn["y"]) == len(expected.y)
             for one, other in zip(drawn["y"], expected.y, strict=True):

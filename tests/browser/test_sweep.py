@@ -1,5 +1,5 @@
-"""The Sweep page in a real browser: the gallery at once, then a sweep of one's own whose results arrive, that can be
-cancelled, and whose cells open as live runs."""
+"""The Sweep page in a real browser: the gallery, then a visitor's sweep whose results arrive, that can be cancelled,
+and whose cells open as live runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.browser.driver import PATIENCE, press, visit, wait_for_step
 CURVE = ".st-key-sweep-u-curve"
 GRID = "[data-testid=stDataFrame] [data-testid=data-grid-canvas]"
 FIRST_LINK: Position = {"x": 25, "y": 53}
-"""Where the first row's link is in the table, which is drawn on a canvas."""
+"""Position of the first row's link in the table, which is drawn on a canvas."""
 
 
 def field(page: Page, name: str) -> Locator:
@@ -19,7 +19,7 @@ def field(page: Page, name: str) -> Locator:
 
 
 def fill(page: Page, name: str, text: str) -> None:
-    """Put a text or a number into the form."""
+    """Enter a text or a number in the form."""
     field(page, name).fill(text)
     field(page, name).press("Enter")
 
@@ -31,14 +31,14 @@ def open_page(page: Page, server: str) -> None:
 
 
 def points(page: Page) -> int:
-    """Runs that the U-curve shows."""
+    """Number of runs in the U-curve."""
     return page.evaluate(
         f"document.querySelector('{CURVE} .js-plotly-plot').data"
         ".filter(trace => trace.name.endsWith('runs')).reduce((sum, trace) => sum + trace.x.length, 0)"
     )
 
 
-def test_the_gallery_is_there_at_once_and_its_views_open(page: Page, server: str) -> None:
+def test_the_gallery_shows_at_once_and_its_views_open(page: Page, server: str) -> None:
     open_page(page, server)
     expect(page.get_by_text("python -m moe_sim sweep aux_loss_coef=0,0.001", exact=False)).to_be_visible()
     for name, chart in (("Trade-off", "trade-off"), ("Phase diagram", "phase-diagram"),

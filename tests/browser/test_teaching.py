@@ -1,5 +1,5 @@
-"""What lecturers and students do beside training: lessons, links, files, lectures, slides, embeds; and access for all
-of them, by keyboard and by the rules of axe."""
+"""What lecturers and students do besides training: lessons, links, files, lectures, slides, embeds; and accessibility,
+by keyboard and by the rules of axe."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ from tests.browser.driver import (
 ALPHA = "Load-balancing coefficient α"
 LOSSES = "Task and auxiliary loss"
 OWN = ".ecl, .reading, .glossary"
-"""What the project draws itself; the rest of a page is made of Streamlit's widgets."""
+"""Elements that the project draws itself; the rest of a page is Streamlit's widgets."""
 GRAVE = ("serious", "critical")
 SIGNS = {
     "Learn": "button:has-text('Start this lesson')", "Compare": ".ecl.compare .main-svg",
     "Sweep": ".st-key-sweep-u-curve .main-svg", "Anatomy": "h1:has-text('Anatomy')", "Quiz": "h1:has-text('Quiz')",
     "Glossary": "h1:has-text('Glossary')",
 }  # fmt: skip
-"""Every page but Live, and what is seen once it has opened."""
+"""Every page except Live, and an element that shows once it is open."""
 
 
 @pytest.fixture
 def other_page(chromium: Browser, server: str) -> Iterator[Page]:
-    """Another visitor, as strict as `page`."""
+    """Another visitor's page, with the checks of `page`."""
     context = new_visitor(chromium)
     page = context.new_page()
     troubles = watch_for_trouble(page, server)
@@ -72,14 +72,14 @@ def dialog(page: Page, name: str) -> Locator:
 
 
 def link_in(opened: Locator, part: str) -> str:
-    """The address with that part which a dialog shows to be copied."""
+    """The address, containing `part`, that a dialog offers for copying."""
     shown = opened.locator("code").filter(has_text=re.compile("^http")).filter(has_text=part).first
     expect(shown).to_be_visible(timeout=PATIENCE)
     return shown.inner_text().strip()
 
 
 def close(page: Page, opened: Locator) -> None:
-    opened.get_by_role("button", name="Close", exact=True).focus()  # a download leaves the focus elsewhere
+    opened.get_by_role("button", name="Close", exact=True).focus()  # a download moves the focus
     page.keyboard.press("Escape")
     expect(opened).to_be_hidden(timeout=PATIENCE)
 
@@ -89,7 +89,7 @@ def query_of(address: str) -> dict[str, list[str]]:
 
 
 def trained(page: Page, steps: int) -> int:
-    """Train for so many steps at least, and pause. Gives the step."""
+    """Train for at least `steps` steps, then pause. Returns the step."""
     train_slowly(page)
     wait_for_step(page, steps)
     stopped = pause(page)
@@ -117,10 +117,12 @@ def test_a_lesson_is_started_trained_passed_and_followed_by_the_next_one(page: P
     expect(page.get_by_role("button", name=f"✓ 1. {first.title}", exact=True)).to_be_visible()
 
 
-def test_a_link_with_events_trains_by_itself_and_rescues_the_router_at_its_step(page: Page, server: str) -> None:
+def test_a_link_with_planned_changes_starts_training_and_rescues_the_router_at_its_step(
+    page: Page, server: str
+) -> None:
     visit(page, f"{server}?aux_loss_coef=0&seed=3&events=60:aux_loss_coef=0.1&autoplay=1")
     wait_for_step(page, 150)
-    page.get_by_label("Speed in steps per second").select_option("15")  # all steps are drawn up to the 400th
+    page.get_by_label("Speed in steps per second").select_option("15")  # charts draw every step up to 400
     expect(state(page)).not_to_have_text("Collapsed", timeout=PATIENCE)
     steps = pause(page)
     wait_for_points(page, LOSSES, steps)
@@ -135,7 +137,7 @@ def test_a_link_with_events_trains_by_itself_and_rescues_the_router_at_its_step(
     expect(slider(page, ALPHA)).to_have_attribute("aria-valuetext", "0.1")
 
 
-def test_a_shared_link_brings_the_run_with_its_moves_to_another_page(
+def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(
     page: Page, context: BrowserContext, server: str
 ) -> None:
     visit(page, f"{server}?seed=5")
@@ -202,25 +204,25 @@ def test_an_exported_run_loads_again_and_a_broken_file_changes_nothing(page: Pag
     page.evaluate("window.board = document.querySelector('.ecl')")
     upload(page, {"name": "other.json", "mimeType": "application/json", "buffer": b'{"format": "holiday photos"}'})
     expect(page.get_by_text("This file is not a run that was saved here.")).to_be_visible()
-    assert page.evaluate("window.board === document.querySelector('.ecl')"), "a notice mounts the board anew"
+    assert page.evaluate("window.board === document.querySelector('.ecl')"), "a notice must not remount the board"
     assert step_shown(page) == steps
     assert trace(page, LOSSES)["y"] == drawn
 
 
 def upload(page: Page, file: FilePayload) -> None:
-    """Load a file through the dialog, which closes by itself."""
+    """Load a file through the dialog, which then closes."""
     opened = dialog(page, "Export")
     opened.locator("input[type=file]").set_input_files(file)
     opened.get_by_role("button", name="Show it", exact=True).click(timeout=PATIENCE)
     expect(opened).to_be_hidden(timeout=PATIENCE)
 
 
-def test_who_follows_a_lecture_sees_it_live_and_may_branch_off(page: Page, other_page: Page, server: str) -> None:
+def test_a_viewer_of_a_lecture_sees_it_live_and_can_branch_off(page: Page, other_page: Page, server: str) -> None:
     visit(page, server)
     opened = dialog(page, "Share")
     opened.get_by_role("button", name="Start a lecture", exact=True).click()
     link = link_in(opened, "follow=")
-    close(page, opened)  # and it stays closed, as is looked at below
+    close(page, opened)  # it must stay closed, which is checked below
 
     visit(other_page, link)
     expect(other_page.get_by_text("You are watching a lecture.")).to_be_visible(timeout=PATIENCE)
@@ -241,19 +243,19 @@ def test_who_follows_a_lecture_sees_it_live_and_may_branch_off(page: Page, other
     wait_for_step(other_page, 30)
     steps = pause(page)
     other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=PATIENCE)
-    told = trace(page, LOSSES)["y"]
+    seen = trace(page, LOSSES)["y"]
 
     press(other_page, "Branch off from here")
     expect(slider(other_page, ALPHA)).to_be_visible(timeout=PATIENCE)
     other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=PATIENCE)
     trained(other_page, steps + 20)
-    assert trace(other_page, LOSSES)["y"][: len(told)] == told
+    assert trace(other_page, LOSSES)["y"][: len(seen)] == seen
     assert step_shown(page) == steps
     press(page, "Step")
     page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps + 1}'", timeout=PATIENCE)
 
 
-def test_a_chart_under_the_pointer_offers_itself_as_a_slide(page: Page, server: str, tmp_path: Path) -> None:
+def test_a_hovered_chart_offers_a_slide(page: Page, server: str, tmp_path: Path) -> None:
     visit(page, f"{server}?seed=6")
     trained(page, 30)
     chart = region(page, LOSSES)
@@ -278,7 +280,7 @@ def saved_as(page: Page, kind: str, folder: Path) -> bytes:
     return (folder / kind).read_bytes()
 
 
-def test_a_link_leaves_out_what_it_says(page: Page, server: str) -> None:
+def test_a_link_hides_the_controls_that_it_names(page: Page, server: str) -> None:
     visit(page, f"{server}?hide=step,speed,presets,num_experts&embed=true")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible()
     expect(page.get_by_role("button", name="Reset", exact=True)).to_be_visible()
@@ -296,7 +298,7 @@ def test_a_link_leaves_out_what_it_says(page: Page, server: str) -> None:
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_page_breaks_a_grave_rule_of_axe(chromium: Browser, server: str, theme: Scheme) -> None:
+def test_no_page_has_a_serious_violation_of_axe_rules(chromium: Browser, server: str, theme: Scheme) -> None:
     context = new_visitor(chromium, scheme=theme)
     page = context.new_page()
     troubles = watch_for_trouble(page, server)
@@ -319,7 +321,7 @@ def test_no_page_breaks_a_grave_rule_of_axe(chromium: Browser, server: str, them
 
 
 def violations(page: Page, where: str) -> list[dict[str, Any]]:
-    """Each node that breaks a rule of axe, and whether the project drew it."""
+    """Every node that violates an axe rule, and whether the project drew it."""
     found = []
     for violation in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]:
         for node in violation["nodes"]:
