@@ -16,8 +16,8 @@ import plotly.graph_objects as go
 from moe_sim.charts.figure import blank_figure
 from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.charts.scales import Scale, knob_scale, scale_for
-from moe_sim.config.codec import format_value
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.words import value_in_words
 from moe_sim.sweep.measures import (
     MEASURES,
     Axes,
@@ -97,7 +97,7 @@ class _Across:
 
     @staticmethod
     def _text(value: Any) -> str:
-        return format_value(value).replace("_", " ")
+        return value_in_words(value)
 
 
 def _draw_curve(
@@ -221,7 +221,7 @@ def _style(palette: Palette, number: int) -> dict[str, str]:
 
 
 def _series_name(name: str, value: Any) -> str:
-    return f"{short_label(name)} {format_value(value).replace('_', ' ')}"
+    return f"{short_label(name)} {value_in_words(value)}"
 
 
 def _mean_in_words(group: Group, measure: str) -> str:

@@ -11,8 +11,8 @@ import plotly.graph_objects as go
 from moe_sim.charts.figure import blank_figure
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scales import scale_for
-from moe_sim.config.codec import format_value
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.words import value_in_words
 from moe_sim.sweep.measures import MEASURES, Axes, complete, counted, groups, plain, short_label, shown
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def _categories(name: str, values: Sequence[Any]) -> dict[str, Any]:
 
 
 def _texts(values: Sequence[Any]) -> list[str]:
-    return [format_value(value).replace("_", " ") for value in values]
+    return [value_in_words(value) for value in values]
 
 
 def parallel_coordinates(

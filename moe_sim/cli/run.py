@@ -20,6 +20,7 @@ from moe_sim.config.limits import MOST_STEPS
 from moe_sim.config.presets import PRESETS, Preset
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.run_plan import RunPlan
+from moe_sim.config.words import percent
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.series import recent_mean
 from moe_sim.trainer.trainer import Trainer
@@ -125,8 +126,8 @@ def summary(trainer: Trainer) -> str:
         numbers += [
             f"task loss {means['task_loss']:.3f}",
             f"balance loss {means['balance_loss']:.3f}",
-            f"largest share {100 * history.last('smoothed_load').max():.0f} %",
+            f"largest share {percent(history.last('smoothed_load').max())}",
             f"dead experts {history.last('dead_experts'):.0f} of {config.num_experts}",
-            f"dropped {100 * means['dropped_fraction']:.0f} %",
+            f"dropped {percent(means['dropped_fraction'])}",
         ]
     return f"{state.state}. {state.evidence} ({', '.join(numbers)})".replace("\u00a0", " ")

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from moe_sim.config.codec import changes_from_text, format_value
+from moe_sim.config.codec import changes_from_text
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS, problems, short_name
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import value_in_words
 
 NAMES = "ABCD"
 """The names of runs side by side; there are never more."""
@@ -106,7 +107,7 @@ def differing_knobs(plans: Sequence[RunPlan]) -> tuple[str, ...]:
 
 def course_in_words(course: tuple[tuple[int, Any], ...]) -> str:
     """The course of a knob, such as `0` or `0, then 0.1 from step 100`."""
-    first, *later = [(step, format_value(value).replace("_", " ")) for step, value in course]
+    first, *later = [(step, value_in_words(value)) for step, value in course]
     return ", ".join([first[1], *(f"then {value} from step {step}" for step, value in later)])
 
 

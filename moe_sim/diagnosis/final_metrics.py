@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_sim.history.history import COARSE, History
-from moe_sim.history.series import smoothed_imbalance
+from moe_sim.history.history import History
+from moe_sim.history.series import evaluations, smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON
 
 LAST = 50
@@ -57,7 +57,7 @@ def final_metrics(history: History, *, diverged: bool) -> FinalMetrics:
         known = values[~np.isnan(values)]
         return float(known.mean()) if len(known) else float("nan")
 
-    evaluated = length // COARSE * COARSE
+    held_out_load = evaluations(history, "eval_load", 0, length)
     dead = history.column("dead_experts", SMOOTHING_HORIZON - 1, length) > 0
     return FinalMetrics(
         steps_done=length,
@@ -73,6 +73,6 @@ def final_metrics(history: History, *, diverged: bool) -> FinalMetrics:
         load_entropy=mean("load_entropy"),
         specialization=float(history.last("specialization")),
         eval_task_loss=mean("eval_task_loss"),
-        eval_max_load=float(history.column("eval_load")[evaluated - 1].max()) if evaluated else float("nan"),
+        eval_max_load=float(held_out_load[-1].max()) if len(held_out_load) else float("nan"),
         first_dead_step=int(dead.argmax()) + SMOOTHING_HORIZON if dead.any() else None,
     )

@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from moe_sim.config.codec import format_value
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
+from moe_sim.config.words import percent
 from moe_sim.history.history import History
 from moe_sim.history.series import recent_mean
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
@@ -61,7 +60,7 @@ def diagnose(
     if not len(history):
         return Diagnosis("Ready", "neutral", _outlook(config))
     task_loss = history.column("task_loss")
-    if task_loss[-SMOOTHING_HORIZON:].mean() > 3 * task_loss[0]:
+    if recent_mean(history, "task_loss") > 3 * task_loss[0]:
         return Diagnosis(
             "Exploding", "bad", f"Task loss rose from {task_loss[0]:.2f} to {task_loss[-1]:.3g}.",
             f"Reset with a learning rate far below {format_value(config.learning_rate)}; 0.003 is the default.",
@@ -97,14 +96,14 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
     if dropped > thresholds.many_dropped:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Capacity drops {_percent(dropped)} of the token choices; {_dead_words(dead, num_experts)}.",
+            f"Capacity drops {percent(dropped)} of the token choices; {_dead_words(dead, num_experts)}.",
             _advise_more_balancing(config, " so that the load evens out before capacity drops tokens"),
         )  # fmt: skip
     unserved = float(recent_mean(history, "unserved_fraction"))
     if config.balancing == "expert_choice" and unserved > thresholds.many_dropped:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Even by construction, but no expert chooses {_percent(unserved)} of the tokens.",
+            f"Even by construction, but no expert chooses {percent(unserved)} of the tokens.",
             "A larger top-k lets every expert take more tokens.",
         )  # fmt: skip
     entropy = float(recent_mean(history, "router_entropy"))
@@ -115,7 +114,7 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
             f"{history.last('specialization'):.2f}.",
             "Lower α to between 0.01 and 0.1.",
         )  # fmt: skip
-    shares = f"shares from {_percent(load.min())} to {_percent(load.max())}"
+    shares = f"shares from {percent(load.min())} to {percent(load.max())}"
     change = _last_rescue(history)
     if uneven:
         evidence = f"{_dead_words(dead, num_experts).capitalize()}; {shares}."
@@ -128,7 +127,7 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
     if preferred[favourite] * config.top_k > thresholds.collapse_share and num_experts > 2 * config.top_k:
         return Diagnosis(
             "Balanced", "good", f"Every expert is in use: {shares}.",
-            f"But by selection only: the router itself would send {_percent(preferred[favourite] * config.top_k)} of "
+            f"But by selection only: the router itself would send {percent(preferred[favourite] * config.top_k)} of "
             f"the tokens to expert {favourite + 1}.",
         )  # fmt: skip
     return Diagnosis(
@@ -160,7 +159,7 @@ def _diverged(history: History, config: RunConfig) -> Diagnosis:
 def _collapsed(
     history: History, config: RunConfig, busiest: int, token_share: float, dead: int, num_experts: int
 ) -> Diagnosis:
-    evidence = f"Expert {busiest + 1} takes {_percent(token_share)} of the tokens; {_dead_words(dead, num_experts)}."
+    evidence = f"Expert {busiest + 1} takes {percent(token_share)} of the tokens; {_dead_words(dead, num_experts)}."
     change = _last_rescue(history)
     if change is not None and len(history) - change.step < 3 * SETTLING_STEPS:
         changed = "changed the mechanism" if "balancing" in change.changes else "raised α"
@@ -202,20 +201,14 @@ def _last_rescue(history: History) -> Event | None:
 
 def _task_loss_since(history: History, change: Event) -> str:
     """The task loss before a change and now, each the mean of 20 steps."""
-    task_loss = history.column("task_loss")
-    before = task_loss[max(0, change.step - SMOOTHING_HORIZON) : change.step]
-    if not len(before):
+    if not change.step:
         return ""
-    now = np.mean(task_loss[-SMOOTHING_HORIZON:])
+    before, now = recent_mean(history, "task_loss", change.step), recent_mean(history, "task_loss")
     changed = "the mechanism was changed" if "balancing" in change.changes else "α was raised"
-    return f"Task loss {before.mean():.2f} → {now:.2f} since {changed} at step {change.step}."
+    return f"Task loss {before:.2f} → {now:.2f} since {changed} at step {change.step}."
 
 
 def _dead_words(dead: int, num_experts: int) -> str:
     if dead == 0:
         return "no expert is dead"
     return f"{dead} of {num_experts} experts {'is' if dead == 1 else 'are'} dead"
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.0f}\u00a0%"

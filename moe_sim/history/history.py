@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import numpy as np
 
@@ -20,6 +20,11 @@ COARSE = 10
 """Steps per block of the coarse tables; inference is evaluated after the last step of each block."""
 MOST_CHOICES = 8
 """The largest top-k."""
+
+
+PerExpert = Annotated[np.ndarray, "(E,)"]
+PerChoice = Annotated[np.ndarray, "(8,)"]
+"""The two shapes of an array in a record; everything else in it is a number."""
 
 
 @dataclass(frozen=True)
@@ -64,35 +69,34 @@ class StepRecord:
     """Cosine between these two gradients; NaN if either is 0."""
     eval_task_loss: float
     """Of held-out tokens in inference, after the step's update; NaN except every 10th step."""
-    load: np.ndarray
-    first_load: np.ndarray
+    load: PerExpert
+    first_load: PerExpert
     """Share of first choices sent to each expert."""
-    importance: np.ndarray
-    processed: np.ndarray
+    importance: PerExpert
+    processed: PerExpert
     """Share of pairs that each expert computed, after capacity."""
-    preferred_load: np.ndarray
+    preferred_load: PerExpert
     """The load of the router's own top-k, without Gaussian noise and without the mechanism."""
-    selection_bias: np.ndarray
+    selection_bias: PerExpert
     """Added to each expert's scores for selection; 0 except with the bias mechanism."""
-    grad_norm: np.ndarray
+    grad_norm: PerExpert
     """Euclidean norm of the total loss's gradient on each expert's weights."""
-    weight_change: np.ndarray
+    weight_change: PerExpert
     """‖Δw‖ / ‖w‖ of each expert's weights in this step."""
-    weight_distance: np.ndarray
+    weight_distance: PerExpert
     """‖w − w₀‖ / ‖w₀‖, the distance of each expert's weights from their initial values."""
-    smoothed_load: np.ndarray
+    smoothed_load: PerExpert
     """Exponential moving average of `load`, horizon 20 steps, bias-corrected."""
-    eval_load: np.ndarray
+    eval_load: PerExpert
     """Load of held-out tokens in inference, after the step's update; NaN except every 10th step."""
-    dropped_by_choice: np.ndarray
+    dropped_by_choice: PerChoice
     """(8,) share of tokens whose first, second … choice capacity drops; 0 beyond K, except under expert choice."""
 
 
-SCALARS = tuple(field.name for field in fields(StepRecord) if field.type != "np.ndarray")
-PER_CHOICE = ("dropped_by_choice",)
-PER_EXPERT = tuple(
-    field.name for field in fields(StepRecord) if field.type == "np.ndarray" and field.name not in PER_CHOICE
-)
+_SHAPES = get_type_hints(StepRecord, include_extras=True)
+SCALARS = tuple(name for name, shape in _SHAPES.items() if shape in (int, float))
+PER_EXPERT = tuple(name for name, shape in _SHAPES.items() if shape == PerExpert)
+PER_CHOICE = tuple(name for name, shape in _SHAPES.items() if shape == PerChoice)
 
 
 @lru_cache(maxsize=64)

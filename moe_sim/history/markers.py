@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from moe_sim.config.codec import format_value
 from moe_sim.config.knobs import short_name
+from moe_sim.config.words import value_in_words
 from moe_sim.history.history import History
 
 ONE_MOVE = 30
@@ -37,7 +37,7 @@ def markers(history: History) -> list[Marker]:
     labels: dict[int, list[str]] = {}
     for name, step, before, after in changes:
         if before != after:
-            values_in_words = (format_value(value).replace("_", " ") for value in (before, after))
+            values_in_words = (value_in_words(value) for value in (before, after))
             words = f"{short_name(name)} {' → '.join(values_in_words)}"
             labels.setdefault(step, []).append(words)
     return [Marker(step, ", ".join(labels[step])) for step in sorted(labels)]

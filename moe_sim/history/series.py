@@ -17,6 +17,11 @@ def smoothed_imbalance(history: History, start: int = 0, stop: int | None = None
     )
 
 
+def evaluations(history: History, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """The rows of an `eval_…` column that hold an evaluation, one per block of 10 steps. `start` is a block's start."""
+    return history.column(name, start, stop)[COARSE - 1 :: COARSE]
+
+
 def coarse_mean(history: History, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
     """(n, E) means of a per-expert column over each complete block of 10 steps from `start` to `stop`."""
     length = len(history) if stop is None else stop
@@ -53,8 +58,8 @@ def signals(history: History, start: int = 0, stop: int | None = None) -> dict[s
         "router_balance_push": mean(push),
         "routing_std": np.array([load[max(0, end - SMOOTHING_HORIZON) : end].std(0).mean() for end in ends]),
         "step_time": mean(step_time(history.column("processed", first, last))),
-        "eval_task_loss": history.column("eval_task_loss", first, last)[COARSE - 1 :: COARSE],
-        "eval_max_load": history.column("eval_load", first, last)[COARSE - 1 :: COARSE].max(1),
+        "eval_task_loss": evaluations(history, "eval_task_loss", first, last),
+        "eval_max_load": evaluations(history, "eval_load", first, last).max(1),
     }
 
 
@@ -71,13 +76,19 @@ def sampling_std(config: RunConfig) -> float:
     return float(np.sqrt(chance * (1 - chance) / config.batch_tokens) / config.top_k)
 
 
-def recent_mean(history: History, name: str) -> np.ndarray:
-    """Mean of a column over the last 20 steps; zeros before the first."""
-    values = history.column(name)[-SMOOTHING_HORIZON:]
+def recent(history: History, name: str, stop: int | None = None) -> np.ndarray:
+    """The last 20 rows of a column, or of its rows up to step `stop`; fewer at the start."""
+    end = len(history) if stop is None else stop
+    return history.column(name, max(0, end - SMOOTHING_HORIZON), end)
+
+
+def recent_mean(history: History, name: str, stop: int | None = None) -> np.ndarray:
+    """Mean of a column over the last 20 steps, or over those up to step `stop`; zeros before the first."""
+    values = recent(history, name, stop)
     return values.mean(0) if len(values) else np.zeros(values.shape[1:])
 
 
 def recent_terms(history: History, load: str) -> np.ndarray:
     """(E,) means of f_i·P_i over the last 20 steps, with one of the load columns as f; zeros before the first."""
-    f, p = (history.column(name)[-SMOOTHING_HORIZON:] for name in (load, "importance"))
+    f, p = (recent(history, name) for name in (load, "importance"))
     return (f * p).mean(0) if len(f) else np.zeros(p.shape[1:])

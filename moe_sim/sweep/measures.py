@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from moe_sim.config.codec import format_value
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.words import value_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -159,7 +159,7 @@ def restricted(frame: pd.DataFrame, values: Mapping[str, Any]) -> pd.DataFrame:
 
 def in_words(values: Mapping[str, Any]) -> str:
     """A combination as short text: `α 0.03, experts 8`."""
-    return ", ".join(f"{short_label(name)} {format_value(value).replace('_', ' ')}" for name, value in values.items())
+    return ", ".join(f"{short_label(name)} {value_in_words(value)}" for name, value in values.items())
 
 
 def short_label(name: str) -> str:

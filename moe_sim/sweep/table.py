@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from moe_sim.config.knobs import KNOBS
 from moe_sim.diagnosis.final_metrics import FinalMetrics
@@ -26,12 +25,12 @@ if TYPE_CHECKING:
 ENDINGS = (".parquet", ".csv")
 
 _KINDS = {bool: "bool", int: "int64", float: "float64", str: "str"}
-_OUTCOMES = {"bool": "bool", "int": "int64", "float": "float64", "int | None": "Int64"}
+_METRICS = {bool: "bool", int: "int64", float: "float64", int | None: "Int64"}
 DTYPES: dict[str, str] = {
     "run": "str",
     **{name: _KINDS[knob.kind] for name, knob in KNOBS.items()},
     "steps": "int64",
-    **{field.name: _OUTCOMES[str(field.type)] for field in fields(FinalMetrics)},
+    **{name: _METRICS[kind] for name, kind in get_type_hints(FinalMetrics).items()},
     "status": "str",
     "error": "str",
 }

@@ -7,10 +7,10 @@ from typing import Any
 
 import streamlit as st
 
-from moe_sim.config.codec import format_value
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import value_in_words
 from moe_sim.sweep.estimate import estimated_seconds
 from moe_sim.sweep.grid import Cell, Grid, parse_values
 from moe_sim.sweep.wording import duration, suggested_values
@@ -80,7 +80,7 @@ def _begun_with(name: str, value: Any, options: list[str] | None = None) -> str:
 
 def _base_in_words(base: RunConfig, axes: dict[str, str]) -> str:
     moved = [
-        f"{KNOBS[name].label} {format_value(value).replace('_', ' ')}"
+        f"{KNOBS[name].label} {value_in_words(value)}"
         for name, value in base.model_dump().items()
         if name not in axes and name != "seed" and value != KNOBS[name].default
     ]

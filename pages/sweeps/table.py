@@ -10,6 +10,7 @@ import streamlit as st
 from moe_sim.config.codec import format_value, to_query
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import value_in_words
 from moe_sim.sweep.measures import MEASURES, plain, short_label, shown
 from moe_sim.sweep.table import frame_to_rows, table_bytes
 from pages.sweeps.my_sweeps import Table
@@ -58,7 +59,7 @@ def _for_screen(table: Table) -> tuple[pd.DataFrame, dict[str, Any]]:
     for name in (*table.axes, "seed"):
         numeric = KNOBS[name].kind in (int, float) and not KNOBS[name].optional
         values = [plain(name, value) for value in frame[name]]
-        cells[name] = values if numeric else [format_value(value).replace("_", " ") for value in values]
+        cells[name] = values if numeric else [value_in_words(value) for value in values]
         columns[name] = st.column_config.Column(short_label(name))
     for name in SHOWN:
         measure = MEASURES[name]

@@ -11,8 +11,8 @@ import streamlit as st
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.sweep import pareto, u_curve
 from moe_sim.charts.sweep_maps import parallel_coordinates, phase_diagram
-from moe_sim.config.codec import format_value
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.words import value_in_words
 from moe_sim.sweep.measures import MEASURES, restricted
 from pages.sweeps import table as table_view
 from pages.sweeps.my_sweeps import Table
@@ -89,7 +89,7 @@ class _Choices:
     def fixed(self, table: Table, *shown: str) -> dict[str, Any]:
         """A value for each axis that the chart does not show."""
         return {
-            name: self.one(KNOBS[name].label, values, lambda value: format_value(value).replace("_", " "))
+            name: self.one(KNOBS[name].label, values, value_in_words)
             for name, values in table.axes.items()
             if name not in shown
         }

@@ -170,7 +170,7 @@ REJECTED = {
     "knobs that contradict each other": (["train", "num_experts=2", "top_k=3"], "from 1 to 2"),
     "an unknown preset": (["train", "--preset", "doom"], "no preset 'doom'; choose from collapse, healthy"),
     "a malformed event": (["train", "--events", "soon"], "'soon' is not of the form step:knob=value"),
-    "an event of a structural knob": (["train", "--events", "5:seed=1"], "with a knob that acts live"),
+    "an event of a structural knob": (["train", "--events", "5:seed=1"], "with a live knob"),
     "an event out of bounds": (["train", "--events", "5:top_k=9"], "Event at step 5"),
     "an event too late": (["train", "--steps", "9", "--events", "9:top_k=2"], "step 9 would never happen"),
     "a bad event beside a preset": (["train", "--preset", "top-2", "--events", "5:renormalize=maybe"], "on or off"),

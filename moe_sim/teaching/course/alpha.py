@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import percent
 from moe_sim.history.history import History
 from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs
-from moe_sim.teaching.course.measures import enough_steps, first_move, mean, number, percent, ratio, token_share
+from moe_sim.teaching.course.measures import enough_steps, first_move, mean, number, ratio, token_share
 from moe_sim.teaching.course.playing import reference
 
 JUDGED_AT = 600

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import percent
 from moe_sim.history.history import History
 from moe_sim.router.balancing import METHODS
 from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs
@@ -14,7 +15,6 @@ from moe_sim.teaching.course.measures import (
     mean,
     number,
     per_expert,
-    percent,
     smoothed_load,
     steps_since,
 )

@@ -6,6 +6,7 @@ import numpy as np
 
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import percent
 from moe_sim.history.history import History
 from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs
 from moe_sim.teaching.course.measures import (
@@ -16,7 +17,6 @@ from moe_sim.teaching.course.measures import (
     mean,
     number,
     per_expert,
-    percent,
     smoothed_load,
     token_share,
 )

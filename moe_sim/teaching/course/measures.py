@@ -8,8 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from moe_sim.config.events import Event
-from moe_sim.history.history import COARSE, History
-from moe_sim.history.series import smoothed_imbalance
+from moe_sim.history.history import History
+from moe_sim.history.series import evaluations, smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.teaching.course.lesson import Criterion
 
@@ -65,7 +65,7 @@ def ratio(history: History, stop: int | None = None) -> float:
 
 def held_out_load(history: History, stop: int | None = None) -> float:
     """The busiest expert's load in inference: mean of the newest 5 evaluations up to step `stop`, 10 steps apart."""
-    values = history.column("eval_load", 0, stop)[COARSE - 1 :: COARSE][-LOOKS:]
+    values = evaluations(history, "eval_load", 0, stop)[-LOOKS:]
     return float(values.mean(0).max()) if len(values) == LOOKS else np.nan
 
 
@@ -93,11 +93,6 @@ def steps_since(history: History, *names: str) -> int:
 def enough_steps(history: History, steps: int) -> Criterion:
     """The criterion of a minimum number of steps."""
     return Criterion(f"Train for at least {steps} steps.", len(history) >= steps, f"{len(history)} steps")
-
-
-def percent(share: float) -> str:
-    """Formats a share as whole percent; – if not finite."""
-    return "–" if not np.isfinite(share) else f"{100 * share:.0f}\u00a0%"
 
 
 def number(value: float, digits: int = 2) -> str:

@@ -6,9 +6,10 @@ import numpy as np
 
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import percent
 from moe_sim.history.history import History
 from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs
-from moe_sim.teaching.course.measures import WINDOW, dead, first_move, mean, number, percent
+from moe_sim.teaching.course.measures import WINDOW, dead, first_move, mean, number
 
 
 def _capacity_criteria(history: History, config: RunConfig) -> list[Criterion]:

@@ -1,0 +1,18 @@
+"""Values and shares as words, written alike wherever they are shown."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from moe_sim.config.codec import format_value
+
+
+def value_in_words(value: Any) -> str:
+    """A knob's value as it is shown: `expert choice`, not `expert_choice`."""
+    return format_value(value).replace("_", " ")
+
+
+def percent(share: float) -> str:
+    """A share in whole percent; – if it is not finite."""
+    return f"{100 * share:.0f}\u00a0%" if math.isfinite(share) else "–"
