@@ -1,4 +1,4 @@
-"""Runs in lock-step, side by side: what one knob changes, and what if it had been moved earlier."""
+"""Runs in lockstep, side by side: the effect of changing one knob, and of changing it earlier."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pages.dashboard import comparison_board
 from pages.sidebar import comparison_controls
 from pages.text import notices
 from pages.visitor import hosting
+from pages.visitor.commands import obey_beside
 from pages.visitor.session import current
 
 hosting.stand_in_frame()
@@ -16,4 +17,6 @@ comparison = visitor.comparison()
 with st.sidebar:
     comparison_controls.draw(visitor, comparison)
 notices.show(comparison.notices)
-comparison_board.show(visitor, comparison.run, comparison.command, comparison.next_message)
+comparison_board.show(
+    visitor, comparison.run, lambda command: obey_beside(visitor, comparison, command), comparison.next_message
+)

@@ -1,9 +1,10 @@
-"""What the dashboard's buttons do. Commands come from the browser: whatever is not known is ignored."""
+"""Handles the dashboard's buttons. Commands come from the browser; unknown ones are ignored."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from pages.visitor.comparison import ComparisonSession
 from pages.visitor.playback import play
 from pages.visitor.replay import REFUSED, Replay, replay_from
 from pages.visitor.session import Session
@@ -11,15 +12,25 @@ from pages.visitor.view import LOG_AXES, TABS
 
 
 def obey(session: Session, command: dict[str, Any]) -> None:
-    """Do what a button asks. Who watches a lecture may look around, and act on nothing."""
+    """Executes a command. Viewers of a lecture may change what they look at, but not the run."""
     with session.acting:
         match command:
             case {"name": "resync"}:
                 session.feed.restart()
+            case {"name": "back"}:
+                session.heed_address()
             case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
                 session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log))
             case _ if session.following is None:
                 _act(session, command)
+
+
+def obey_beside(session: Session, comparison: ComparisonSession, command: dict[str, Any]) -> None:
+    """Do what a button asks on the Compare page."""
+    if command["name"] == "back":
+        session.heed_address()
+    else:
+        comparison.command(command)
 
 
 def _act(session: Session, command: dict[str, Any]) -> None:
@@ -33,13 +44,13 @@ def _act(session: Session, command: dict[str, Any]) -> None:
             session.restart(run.start_config, train=False)
         case {"name": "lost", "run_id": run.id} if run.forgotten:
             session.restart(run.start_config, train=False)
-            session.notices.append("The run was put away after a long pause and starts again from step 0.")
+            session.notices.append("The run was discarded after a long pause and restarts from step 0.")
         case _:
             play(run, command)
 
 
 def _resume(session: Session, replay: Replay | None) -> None:
-    """Compute again what was trained before the connection was lost, unless something else was begun since."""
+    """Replays the run from before the connection was lost, unless another has been started since."""
     if session.run.id != session.opened_with:
         return
     if replay is None or len(replay.plans) > 1:

@@ -1,4 +1,4 @@
-"""One visitor's session: the run they control, and what they may do to it. Everything else is read off the run."""
+"""One visitor's session: the run they control and the actions on it. Everything else is derived from the run."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ from pages.visitor.view import View, view_from_query
 
 
 class Session:
-    """Holds the run, the thresholds and the notices for the visitor. Made by `current`.
+    """Holds the visitor's run, thresholds and notices. `current` creates it.
 
-    Streamlit may start the next script run of a session while the callback of the one before is still at work, so
-    whatever acts on the run takes turns, and `settle` waits for whoever is acting.
+    Streamlit may start the next script run of a session while a callback of the previous one is still running. Methods
+    that act on the run therefore hold the lock `acting`, and `settle` waits for it.
     """
 
     def __init__(self, server: Server) -> None:
@@ -49,17 +49,17 @@ class Session:
         self.notices: list[str] = []
         self._address = AddressBar()
         self.feed = Feed()
-        self._memory: dict[str, tuple[Hashable, Any]] = {}
+        self._cache: dict[str, tuple[Hashable, Any]] = {}
         self.turns = 0
-        """How often the page was told what to look at. What a browser says of itself may be old when it comes back."""
+        """How often Python has set the view. The browser follows only a new number, since its own view may be newer."""
         self.following: str | None = None
-        """The lecture that the visitor watches; they control nothing then."""
+        """The id of the lecture that the visitor watches and cannot control."""
         self.lecture: str | None = None
-        """The lecture that others may watch here."""
+        """The id of the visitor's own lecture."""
         self._comparison: ComparisonSession | None = None
         self.run = self._start_from(dict(st.query_params))
         self.opened_with = self.run.id
-        """Tells a browser whether it still speaks to the same session."""
+        """The first run's id, from which a browser can tell whether the session is still the same."""
 
     def _start_from(self, query: dict[str, str]) -> LiveRun:
         config, notices = from_query(query)
@@ -74,7 +74,7 @@ class Session:
             if lecture is not None:
                 return lecture
             self.following = None
-            self.notices.append("That lecture is over, or never was. This is a run of your own.")
+            self.notices.append("That lecture has ended or does not exist. This is your own run.")
         made = or_notice_out_of_memory(lambda: LiveRun(config, plan, runs=self.server.runs), self.notices)
         run = self.server.scheduler.add(made or LiveRun(RunConfig(), runs=self.server.runs))
         run.thresholds = self.thresholds
@@ -84,40 +84,40 @@ class Session:
         return run
 
     def comparison(self) -> ComparisonSession:
-        """What the visitor compares; at first their run, with and without a balancing loss."""
+        """Returns the comparison; at first the visitor's run with and without the load-balancing loss."""
         if self._comparison is None:
             self._comparison = ComparisonSession.beside(self.run, self.thresholds, self.server)
         return self._comparison
 
     @synchronized
     def follow_address(self) -> None:
-        """Start the run that the address bar asks for if the visitor changed it (the back button, an edited link)."""
+        """Starts the run in the address bar if the visitor changed it (back button, edited link)."""
         query = self._address.put_by_visitor()
         if query is not None:
-            self._let_go()
+            self._release_runs()
             self.run = self._start_from(query)
             self._show_in_lecture()
 
     @synchronized
     def follow_lecture(self) -> None:
-        """Where a lecture is watched: the run that it shows now."""
+        """Switches to the run that the watched lecture shows now, or branches off if the lecture has ended."""
         if self.following is None:
             return
         shown = self.server.lectures.get(self.following)
         if shown is None or shown.forgotten:
             self.branch_off()
-            self.notices.append("The lecture is over. You go on with a run of your own.")
+            self.notices.append("The lecture has ended. You continue with your own run.")
         else:
             self.run = shown
 
     @synchronized
     def branch_off(self) -> None:
-        """Stop watching a lecture and go on with a run of one's own, from the step that it is at."""
-        self._take(self.run.branch)
+        """Stops watching a lecture and continues with a copy of its run from the current step."""
+        self._replace_run(self.run.branch)
 
     @synchronized
     def begin_lecture(self) -> str:
-        """Let others watch; returns the lecture's id, the same one every time."""
+        """Lets others watch. Returns the lecture's id, which stays the same."""
         self.lecture = self.lecture or self.server.lectures.begin(self.run)
         return self.lecture
 
@@ -125,29 +125,33 @@ class Session:
         if self.lecture is not None:
             self.server.lectures.show(self.lecture, self.run)
 
-    def _let_go(self) -> None:
+    def _release_runs(self) -> None:
         if self.following is None:
             self.server.scheduler.remove(self.run)
         if self._comparison is not None:
             self.server.scheduler.remove(self._comparison.run)
             self._comparison = None
 
+    def heed_address(self) -> None:
+        """The visitor pressed Back or Forward: follow the address at once."""
+        self._address.heed()
+
     def look(self, **changes: Any) -> None:
-        """Note what the visitor looks at now."""
+        """Records what the visitor looks at."""
         self.view = replace(self.view, **changes)
 
     def turn_to(self, tab: str) -> None:
-        """Have the page open one of the second row of views."""
+        """Makes the page open a tab."""
         self.look(tab=tab)
         self.turns += 1
 
     def settle(self) -> None:
-        """Wait until nobody acts on the session."""
+        """Waits for an action in progress."""
         with self.acting:
             pass
 
     def write_address(self, *, comparing: bool = False) -> None:
-        """Put the whole configuration into the address bar: of the run, or of the comparison."""
+        """Writes the whole configuration of the run or the comparison to the address bar."""
         if comparing:
             base = self.comparison().run.plans[0]
             self._address.write(self.link(base.config, base.events) | self.comparison().to_query())
@@ -157,18 +161,18 @@ class Session:
             self._address.write(self.link(self.run.start_config, self.run.plan))
 
     def link(self, config: RunConfig, events: tuple[Event, ...], view: View | None = None) -> dict[str, str]:
-        """The query of a link to a run, with the thresholds of now and the view of now or another."""
+        """Returns the query of a link to a run, with the current thresholds and the current or another view."""
         text = events_to_text(events)
         plan = {"events": text} if text else {}
         return to_query(config) | plan | thresholds_to_query(self.thresholds) | (view or self.view).to_query()
 
     @synchronized
     def show(self, make: Callable[[], LiveRun]) -> None:
-        """Have the dashboard show another run, not one of knobs."""
-        self._take(make)
+        """Shows another run, such as a recorded or replayed one."""
+        self._replace_run(make)
 
-    def _take(self, make: Callable[[], LiveRun]) -> None:
-        """Put a run in the place of the one so far, which stays if the other cannot be made."""
+    def _replace_run(self, make: Callable[[], LiveRun]) -> None:
+        """Replaces the run. The old one stays if memory does not suffice for the new one."""
         old, run = self.run, or_notice_out_of_memory(make, self.notices)
         if run is None:
             return
@@ -181,25 +185,25 @@ class Session:
         self.following = None
 
     def remembered(self, name: str, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What `make` gave for `key` the last time, made anew when the key is another: script runs are many."""
-        if self._memory.get(name, (None,))[0] != key:
-            self._memory[name] = (key, make())
-        return self._memory[name][1]
+        """Returns `make()`, cached under `name` until `key` changes. Script runs are frequent."""
+        if self._cache.get(name, (None,))[0] != key:
+            self._cache[name] = (key, make())
+        return self._cache[name][1]
 
     def next_message(self) -> str:
-        """What the run did lately, for a page that is fed without the stream."""
+        """Returns the next message, for pages without the stream."""
         return self.feed.next(self.run, lambda start: encode(self.run, start, lectures=self.server.lectures))
 
     @property
     def preset(self) -> str | None:
-        """The preset that the run is, whatever its seed; None if it is none."""
+        """The name of the preset that the run started from, with any seed, or None."""
         config, plan = self.run.start_config, self.run.plan
         return next((n for n, p in PRESETS.items() if p.config(config.seed) == config and p.plan == plan), None)
 
     @synchronized
     def change(self, **changes: Any) -> None:
-        """Set knobs: live ones act on the run going on, a structural one starts anew. Refused with a notice if the
-        result would not be valid, and from whoever watches a lecture."""
+        """Sets knobs. Live ones act on the current run; a structural one restarts it. Invalid values are refused with a
+        notice. Has no effect while the visitor watches a lecture."""
         if self.following is not None:
             return
         if "num_experts" in changes and changes["num_experts"] < self.run.config.top_k:
@@ -215,7 +219,7 @@ class Session:
 
     @synchronized
     def move_threshold(self, **changes: float) -> None:
-        """Draw a line of the diagnosis elsewhere; the run goes on as it was."""
+        """Changes thresholds of the diagnosis, which do not affect the run."""
         try:
             self.thresholds = Thresholds(**{**self.thresholds.model_dump(), **changes})
         except ValidationError as error:
@@ -227,13 +231,13 @@ class Session:
 
     @synchronized
     def choose_preset(self, name: str) -> None:
-        """Start a preset with the seed of now."""
+        """Starts a preset with the current seed."""
         preset = PRESETS[name]
         self.restart(preset.config(self.run.config.seed), preset.plan)
 
     @synchronized
     def restart(self, config: RunConfig, plan: tuple[Event, ...] | None = None, *, train: bool | None = None) -> None:
-        """Begin anew from step 0: goes on training if the run so far was, unless told otherwise."""
+        """Restarts from step 0. If `train` is None, the new run trains if the old one was training."""
 
         def make(old: LiveRun = self.run) -> LiveRun:
             run = LiveRun(config, old.plan if plan is None else plan, old.rate, runs=self.server.runs)
@@ -241,16 +245,16 @@ class Session:
                 run.train()
             return run
 
-        self._take(make)
+        self._replace_run(make)
 
     @synchronized
     def new_seed(self) -> None:
-        """Begin anew with other data and other weights."""
+        """Restarts with another seed, that is, with other data and weights."""
         self.change(seed=int(np.random.default_rng().integers(1, 100_000)))
 
 
 def current() -> Session:
-    """The session of the visitor whose script is running."""
+    """Returns the session of the visitor whose script is running."""
     if "session" not in st.session_state:
         st.session_state["session"] = Session(hosting.server())
     return st.session_state["session"]

@@ -656,3 +656,19 @@ def test_when_a_lecture_ends_its_watchers_go_on_with_a_run_of_their_own() -> Non
     assert run_of(app) is not leader.run
     assert run_of(app).config == leader.run.config
     assert widget(app, "num_experts").value == 3
+
+
+def test_back_is_obeyed_at_once_and_a_late_report_of_the_old_address_is_not() -> None:
+    app = opened(num_experts="3")
+    before = address(app)
+    widget(app, "num_experts").set_value(5)
+    settled(app)
+    for name, value in before.items():
+        app.query_params[name] = value
+    settled(app)
+    assert run_of(app).config.num_experts == 5, "a browser that has not caught up yet is no visitor who goes back"
+    for name, value in before.items():
+        app.query_params[name] = value
+    obey(session_of(app), {"name": "back"})
+    settled(app)
+    assert run_of(app).config.num_experts == 3
