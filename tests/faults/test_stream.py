@@ -16,10 +16,11 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import Scheduler
 from moe_sim.server.messages import encode
-from moe_sim.server.stream import live_endpoint
+from moe_sim.server.stream import LiveStream
 from tests.support.client import Client
 from tests.support.inspecting import small_config
 from tests.support.proxy import standing_before
@@ -37,7 +38,7 @@ def scheduler() -> Iterator[Scheduler]:
 @pytest.fixture(scope="module")
 def port(scheduler: Scheduler) -> Iterator[int]:
     """The port of a server that streams the scheduler's runs."""
-    app = Starlette(routes=[Route("/live/{run_id}", live_endpoint(scheduler.get))])
+    app = Starlette(routes=[Route("/live/{run_id}", LiveStream(scheduler.get, Lectures()).endpoint)])
     server = uvicorn.Server(uvicorn.Config(app, port=free_port(), log_level="error", ws="none"))
     thread = threading.Thread(target=server.run, name="server")
     thread.start()
