@@ -1,1 +1,1 @@
-"""Runs that train in the background while somebody watches."""
+"""Runs that train in the background while someone watches."""

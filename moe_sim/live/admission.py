@@ -1,4 +1,4 @@
-"""Who may have runs computed: so many at once, everybody else in line."""
+"""Limits how many runs train at once; the rest wait in a queue."""
 
 from __future__ import annotations
 
@@ -7,70 +7,74 @@ import time
 from moe_sim.live.background_run import BackgroundRun
 
 HOLD = 30.0
-"""Seconds that a place is kept for whoever pauses, while others wait."""
+"""Seconds that a paused run keeps its place while others wait."""
 
 
 class Admission:
-    """Hands out places. One thread at a time."""
+    """Grants places to runs. Not thread-safe: the scheduler calls it under its lock.
+
+    Args:
+        places: how many different runs may train at once.
+    """
 
     def __init__(self, places: int) -> None:
         self.places = places
         self._holders: dict[BackgroundRun, tuple[frozenset[int], float]] = {}
-        """What each is having computed, and when it last wanted a step."""
-        self._line: list[BackgroundRun] = []
+        """The computed runs of each run that has a place, and when it last wanted a step."""
+        self._queue: list[BackgroundRun] = []
 
     @property
     def waiting(self) -> int:
-        """How many stand in line."""
-        return len(self._line)
+        """Length of the queue."""
+        return len(self._queue)
 
     @property
     def taken(self) -> int:
-        """Different runs that have places; those who follow the same one share it."""
+        """Number of places taken; everyone who follows the same run shares one."""
         return len(self._computed_runs())
 
     def admit(self, run: BackgroundRun) -> bool:
-        """Whether `run`, which wants a step, may have it now; else it stands in line, and has a `place`."""
+        """Returns whether `run`, which wants a step, may take it now. If not, queues it and sets its `place`."""
         computed_runs, held = run.computed_runs, self._holders.pop(run, None)
         others = self._computed_runs()
-        may = held is not None and held[0] == computed_runs
-        if not may and (run in self._line[:1] or not self._line or computed_runs <= others):
-            may = not others or len(others | computed_runs) <= self.places
-        if may:
+        admitted = held is not None and held[0] == computed_runs
+        if not admitted and (run in self._queue[:1] or not self._queue or computed_runs <= others):
+            admitted = not others or len(others | computed_runs) <= self.places
+        if admitted:
             self._holders[run] = (computed_runs, time.monotonic())
-            self._leave_line(run)
-        elif run not in self._line:
-            self._line.append(run)
-            run.place = len(self._line)
-        return may
+            self._dequeue(run)
+        elif run not in self._queue:
+            self._queue.append(run)
+            run.place = len(self._queue)
+        return admitted
 
     def sweep(self) -> list[BackgroundRun]:
-        """Take places back from those who left, ended, or paused for long.
+        """Frees the places of runs that ended, lost their viewers or paused for long.
 
         Returns:
-            Who may come in now, in order.
+            The queued runs that may start now, in order.
         """
-        long_ago = time.monotonic() - HOLD
+        expiry = time.monotonic() - HOLD
         for run, (_, wanted_at) in list(self._holders.items()):
-            if not run.wants_step and (not run.watched or run.state != "paused" or wanted_at < long_ago):
+            if not run.wants_step and (not run.watched or run.state != "paused" or wanted_at < expiry):
                 del self._holders[run]
-        for run in list(self._line):
+        for run in list(self._queue):
             if not run.wants_step or run.forgotten:
-                self._leave_line(run)
-        computed_runs, free = self._computed_runs(), []
-        for run in self._line:
+                self._dequeue(run)
+        computed_runs, admissible = self._computed_runs(), []
+        for run in self._queue:
             if computed_runs and len(computed_runs | run.computed_runs) > self.places:
                 break
             computed_runs |= run.computed_runs
-            free.append(run)
-        return free
+            admissible.append(run)
+        return admissible
 
     def _computed_runs(self) -> frozenset[int]:
         return frozenset().union(*(computed_runs for computed_runs, _ in self._holders.values()))
 
-    def _leave_line(self, run: BackgroundRun) -> None:
+    def _dequeue(self, run: BackgroundRun) -> None:
         run.place = 0
-        if run in self._line:
-            self._line.remove(run)
-        for place, one in enumerate(self._line, 1):
-            one.place = place
+        if run in self._queue:
+            self._queue.remove(run)
+        for place, queued in enumerate(self._queue, 1):
+            queued.place = place

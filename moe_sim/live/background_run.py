@@ -1,4 +1,4 @@
-"""What can be watched while it trains in the background: play, pause, single steps, speed, and who looks on."""
+"""The base class of runs that train in the background: playback, speed and viewers' leases."""
 
 from __future__ import annotations
 
@@ -18,33 +18,33 @@ State = Literal["ready", "training", "paused", "finished", "diverged", "failed"]
 DEFAULT_BUDGET = 2_000
 DEFAULT_RATE = 60.0
 RATES = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
-"""Target rates in steps/s to choose from; ∞ is “as fast as possible”."""
+"""Target rates in steps/s to choose from; ∞ means “as fast as possible”."""
 TURNS_PER_SECOND = 15.0
-"""A run that asks for more steps/s does several in one turn."""
+"""A run with a higher rate takes several steps per turn."""
 MOST_STEPS_PER_TURN = 8
 TURN = 0.025
-"""Seconds after which no further step of a turn is begun."""
+"""Seconds after which a turn starts no further step."""
 LEASE_GRACE = 10.0
-"""Seconds that training goes on after the last viewer left."""
+"""Seconds that training continues after the last viewer has left."""
 
 log = logging.getLogger(__name__)
 
 
 class BackgroundRun(ABC):
-    """Advances step by step while somebody watches it. All methods may be called from any thread."""
+    """Advances step by step while someone watches it. All methods may be called from any thread."""
 
     def __init__(self, rate: float = DEFAULT_RATE) -> None:
         self.id = secrets.token_urlsafe(16)
         self.rate = rate
         self.budget = DEFAULT_BUDGET
         self.on_wake: Callable[[BackgroundRun], None] | None = None
-        """Called when it may want steps; the scheduler's."""
+        """Set by the scheduler: called when the run may want steps."""
         self.forgotten = False
-        """The scheduler has let go of it: nothing will happen any more."""
+        """Whether the scheduler has dropped it for good."""
         self.queued = False
-        """Owned by the scheduler: it will look here again."""
+        """Set by the scheduler while the run is queued for a turn or takes one."""
         self.place = 0
-        """Its place in the line of those who wait for their turn to train; 0 where it does not wait."""
+        """Its position in the queue for admission; 0 if it does not wait."""
         self.last_watched = time.monotonic()
         self._viewers = 0
         self._training = False
@@ -57,30 +57,30 @@ class BackgroundRun(ABC):
     @property
     @abstractmethod
     def steps_done(self) -> int:
-        """Steps so far."""
+        """Number of steps so far."""
 
     @property
     @abstractmethod
     def diverged(self) -> bool:
-        """Whether there is nothing left to train."""
+        """Whether training has diverged and cannot continue."""
 
     @property
     def worker(self) -> int:
-        """Whose work its steps are; see `moe_sim.live.runners.runner.Runner`."""
+        """The worker that computes its steps; see `moe_sim.live.runners.runner.Runner`."""
         return 0
 
     @property
     def computed_runs(self) -> frozenset[int]:
-        """What has to be computed for it, the same number for the same."""
+        """The ids of the computations it needs; equal runs have the same."""
         return frozenset({id(self)})
 
     @abstractmethod
     def advance_by(self, count: int, seconds: float = math.inf) -> None:
-        """Do so many steps, whatever the state; begin none after so many seconds."""
+        """Takes `count` steps, whatever the state, but starts none after `seconds`."""
 
     @property
     def state(self) -> State:
-        """What it is doing, viewers or not."""
+        """The state, with or without viewers."""
         if self._failed:
             return "failed"
         if self.diverged:
@@ -93,28 +93,28 @@ class BackgroundRun(ABC):
 
     @property
     def watched(self) -> bool:
-        """Whether somebody watches, or did a moment ago."""
+        """Whether someone watches, or did within the last `LEASE_GRACE` seconds."""
         return self._viewers > 0 or time.monotonic() - self.last_watched < LEASE_GRACE
 
     @property
     def viewers(self) -> int:
-        """How many watch now."""
+        """Number of current viewers."""
         return self._viewers
 
     @property
     def wants_step(self) -> bool:
-        """Whether the scheduler should give it a step when its time comes."""
-        asked = self._single_steps > 0 or self.catching_up
-        return self.watched and (self.state == "training" or (asked and self.state in ("ready", "paused")))
+        """Whether the scheduler should give it a turn when one is due."""
+        requested = self._single_steps > 0 or self.catching_up
+        return self.watched and (self.state == "training" or (requested and self.state in ("ready", "paused")))
 
     @property
     def catching_up(self) -> bool:
-        """Whether it hurries to the step at which another one was branched off."""
+        """Whether it is replaying at full speed to the step where it will wait."""
         return self.steps_done < self._catch_up
 
     @property
     def steps_per_turn(self) -> int:
-        """How many steps are done without looking up: a few at high rates, as each turn costs something too."""
+        """Steps per turn: several at high rates, because each turn has overhead."""
         if self.catching_up:
             return min(MOST_STEPS_PER_TURN, self._catch_up - self.steps_done)
         if self._single_steps:
@@ -124,12 +124,12 @@ class BackgroundRun(ABC):
 
     @property
     def target_rate(self) -> float:
-        """Steps/s to aim at: what was asked for, but for catching up."""
+        """Target steps/s: `rate`, or unlimited while catching up."""
         return math.inf if self.catching_up else self.rate
 
     @property
     def measured_rate(self) -> float:
-        """Steps/s over the last two seconds or so; 0 when it stands still."""
+        """Steps/s over about the last two seconds; 0 when idle."""
         pace = list(self._pace)
         now = time.monotonic()
         recent = [(at, step) for at, step in pace if now - at < 2.0]
@@ -138,30 +138,30 @@ class BackgroundRun(ABC):
         return (recent[-1][1] - recent[0][1]) / (recent[-1][0] - recent[0][0])
 
     def train(self) -> None:
-        """Go on until paused, finished or diverged. Where the budget is used up, `extend` comes first."""
+        """Trains until paused, finished or diverged. If the budget is used up, call `extend` first."""
         self._training = True
         self._wake()
 
     def pause(self) -> None:
-        """Stop after the step going on."""
+        """Stops after the current turn."""
         self._training = False
 
     def single_step(self) -> None:
-        """Pause and do one step."""
+        """Pauses, then takes one step."""
         self._training = False
         self._single_steps += 1
         self._wake()
 
     def extend(self, steps: int = 1_000) -> None:
-        """Raise the step budget."""
+        """Raises the step budget."""
         self.budget += steps
         self._wake()
 
     def set_rate(self, rate: float) -> None:
-        """Ask for another number of steps/s, one of `RATES`.
+        """Sets the target rate in steps/s, one of `RATES`.
 
         Raises:
-            ValueError: for a rate that is not offered.
+            ValueError: for any other rate.
         """
         if rate not in RATES:
             raise ValueError(f"rate must be one of {RATES}, not {rate!r}")
@@ -170,7 +170,7 @@ class BackgroundRun(ABC):
 
     @contextmanager
     def lease(self) -> Iterator[None]:
-        """Watch: it may train as long as one of these is open."""
+        """Counts a viewer until the context ends. The run trains only while at least one lease is open."""
         with self._lock:
             self._viewers += 1
         self.touch()
@@ -182,22 +182,22 @@ class BackgroundRun(ABC):
             self.touch()
 
     def touch(self) -> None:
-        """Note that somebody has just looked."""
+        """Records that someone is watching now."""
         self.last_watched = time.monotonic()
         self._wake()
 
     def advance(self) -> None:
-        """Do one turn. The scheduler's to call. An error ends this one only, and is logged."""
+        """Takes one turn; called by the scheduler. An error ends only this run and is logged."""
         with self._lock:
             if not self.wants_step:
                 return
-            before, hurrying = self.steps_done, self.catching_up
+            before, was_catching_up = self.steps_done, self.catching_up
             try:
                 self.advance_by(self.steps_per_turn, TURN)
             except Exception:
                 self._failed = True
-                log.exception("failed after step %d: %r", self.steps_done, self)
-            if not hurrying:  # a step that was asked for on the way is still to come
+                log.exception("Run failed after step %d: %r", self.steps_done, self)
+            if not was_catching_up:  # single steps requested while catching up come afterwards
                 self._single_steps = max(0, self._single_steps - (self.steps_done - before))
             self._pace.append((time.monotonic(), self.steps_done))
 

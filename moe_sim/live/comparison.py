@@ -1,4 +1,4 @@
-"""Two to four runs in lock-step: none takes a step before the others have taken theirs."""
+"""Two to four runs in lockstep: no run is ever more than one step ahead of another."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from moe_sim.live.shared_runs import SharedRuns
 
 
 class Comparison(BackgroundRun):
-    """Runs side by side. Trained, paused and sped up as one; a live knob can be moved in one of them.
+    """Runs side by side, trained, paused and paced together. A live knob can be changed in one of them or in all.
 
-    Runs of the same seed see the same tokens in the same order and begin with the same weights, as long as they are of
-    one shape, and so are identical until the first differing update.
+    Runs with the same seed see the same tokens in the same order. If their shapes match, they also start from the same
+    weights, so they are identical until the first differing update.
     """
 
     def __init__(
@@ -28,12 +28,12 @@ class Comparison(BackgroundRun):
         """
         Args:
             plans: two to four runs.
-            rate: steps/s to aim at.
-            catch_up: hurry to that step before anything else.
-            runs: as of `LiveRun`.
+            rate: target rate in steps/s.
+            catch_up: the step to replay to at full speed first.
+            runs: as in `LiveRun`.
 
         Raises:
-            ValueError: for another number of runs.
+            ValueError: for any other number of runs.
         """
         if not 2 <= len(plans) <= len(NAMES):
             raise ValueError(f"a comparison has 2 to {len(NAMES)} runs, not {len(plans)}")
@@ -48,12 +48,12 @@ class Comparison(BackgroundRun):
 
     @property
     def plans(self) -> tuple[RunPlan, ...]:
-        """What the runs are, with everything that was done by hand."""
+        """The runs' plans, including changes made by hand."""
         return tuple(RunPlan(member.history.initial_config, member.course) for member in self.members)
 
     @property
     def thresholds(self) -> Thresholds:
-        """Where the diagnosis draws its lines."""
+        """The thresholds of the diagnosis."""
         return self.members[0].thresholds
 
     @thresholds.setter
@@ -63,8 +63,8 @@ class Comparison(BackgroundRun):
 
     @property
     def steps_done(self) -> int:
-        going = [member.steps_done for member in self.members if not member.diverged]
-        return min(going) if going else max(member.steps_done for member in self.members)
+        active = [member.steps_done for member in self.members if not member.diverged]
+        return min(active) if active else max(member.steps_done for member in self.members)
 
     @property
     def diverged(self) -> bool:
@@ -92,10 +92,10 @@ class Comparison(BackgroundRun):
         super().extend(steps)
 
     def update(self, which: int | None, **changes: Any) -> None:
-        """Move live knobs by hand, in one run (from 0) or in all (None).
+        """Changes live knobs by hand in one run (its index) or in all (None).
 
         Raises:
-            ValueError: as `Trainer.update` does; nothing has changed then.
+            ValueError: as in `Trainer.update`; nothing changes then.
         """
         with self._lock:
             chosen = self.members if which is None else (self.members[which],)
@@ -113,15 +113,15 @@ class Comparison(BackgroundRun):
         return frozenset().union(*(member.computed_runs for member in self.members))
 
     def advance_by(self, count: int, seconds: float = math.inf) -> None:
-        hurrying, end = self.catching_up, time.monotonic() + seconds
+        was_catching_up, end = self.catching_up, time.monotonic() + seconds
         for _ in range(count):
-            going = [member for member in self.members if not member.diverged]
-            slowest = min((member.steps_done for member in going), default=0)
-            for member in going:
+            active = [member for member in self.members if not member.diverged]
+            slowest = min((member.steps_done for member in active), default=0)
+            for member in active:
                 if member.steps_done == slowest:
                     member.advance_by(1, seconds)
             if time.monotonic() >= end:
                 break
-        if hurrying and not self.catching_up:
+        if was_catching_up and not self.catching_up:
             for member in self.members:
                 member.follow_plan()

@@ -1,4 +1,4 @@
-"""A run as far as anybody has computed it: whoever watches the same run reads the same numbers, computed once."""
+"""A run as far as it has been computed, shared by everyone who watches it."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from moe_sim.tasks.task import Task
 
 STEP = SCALARS.index("step")
 SOON = 300
-"""Steps that are quickly done again by a process that has just become ready; a longer run stays where it is."""
+"""A run of at most this many steps moves to a worker process that has become ready; a longer one stays in place."""
 MOST_LOSSES = 3
-"""Worker processes that a run may lose without getting any further."""
+"""Worker processes that a run may lose in a row without progress."""
 
 
 class ComputedRun:
-    """Has a run computed step by step, on demand. Shared by all who follow the same run until one of them moves a knob
-    by hand. All methods may be called from any thread."""
+    """Computes a run step by step, on demand. Everyone who follows the same run shares it, until they change a knob by
+    hand. All methods may be called from any thread."""
 
     def __init__(
         self, history: History, plan: tuple[Event, ...], pool: Pool, runner: Runner | None, probes: Sequence[Probe],
         *, shared: bool = False, task: Task | None = None,
     ) -> None:  # fmt: skip
         self.history = history
-        """As far as it has been computed."""
+        """The steps computed so far."""
         self.plan = plan
-        """Live knobs that move at their step."""
+        """Planned changes of live knobs."""
         self.task = task or make_task(history.initial_config)
         self.diverged = False
-        """Whether there is nothing left to compute."""
+        """Whether the run has diverged, so that no step can follow."""
         self.failed = False
-        """Whether computing it failed."""
+        """Whether the computation raised an error."""
         self.is_shared = shared
-        """Whether others may follow it too: then knobs are moved by its plan only."""
+        """Whether others may follow it too. A shared run changes only as planned."""
         self.followers: WeakSet[Any] = WeakSet()
-        """Who reads it."""
+        """The live runs that read it."""
         self._pool, self._runner = pool, runner
         self._probes = list(probes)
         self._losses = 0
@@ -55,57 +55,57 @@ class ComputedRun:
     def begin(
         cls, config: RunConfig, plan: tuple[Event, ...], pool: Pool, *, shared: bool = False
     ) -> ComputedRun:  # fmt: skip
-        """A run at step 0."""
+        """Starts a run at step 0."""
         computed = cls(History(config), plan, pool, pool.begin(config, plan), (), shared=shared)
         computed.look(0)
         return computed
 
     @classmethod
     def recorded(cls, history: History, probe: Probe | None) -> ComputedRun:
-        """A run that is over. Without a look at its routing map, the map is as at the start."""
+        """Wraps a finished run. Without a probe, the routing map shows step 0."""
         probes = (probe,) if probe else LocalRunner(history.initial_config).look().probes
         return cls(history, history.events, Pool(), None, probes)
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is over, its weights gone."""
+        """Whether it is a recording: its weights are gone, so it cannot continue."""
         return self._runner is None
 
     @property
     def worker(self) -> int:
-        """Who computes it; see `Runner`."""
+        """The worker that computes it; see `Runner`."""
         return self._runner.worker if self._runner else 0
 
     def reach(self, step: int, seconds: float) -> int:
-        """Compute towards `step`, but begin no step after so many seconds.
+        """Computes up to `step`, but starts no step after `seconds`.
 
         Returns:
-            The last step that there is now, at most `step`.
+            The last step available, at most `step`.
         """
         with self._lock:
             if len(self.history) < step and not self.diverged and self._runner is not None:
                 if self._runner.worker == 0 and len(self.history) <= SOON and self._pool.processes:
-                    self._begin_anew()  # the processes were not ready yet when this run began
+                    self._restart()  # no worker process was ready when this run began
                 self._ask(lambda runner: self._advance(runner, step, seconds))
             return min(step, len(self.history))
 
     def probe(self, step: int) -> Probe:
-        """How held-out tokens are routed after `step` steps, or a few steps before."""
+        """Returns the newest probe of the routing after at most `step` steps."""
         probes = self._probes
         return probes[max(0, bisect_right(probes, step, key=lambda probe: probe.step) - 1)]
 
     def look(self, step: int) -> None:
-        """Have `probe` know the newest step, where that is `step`, exactly."""
+        """Probes the routing after `step` steps, if that is the newest step and has no probe yet."""
         with self._lock:
             known = self._probes and self._probes[-1].step == step
             if step == len(self.history) and not known and not self.diverged and self._runner is not None:
                 self._ask(lambda runner: runner.look())
 
     def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> None:
-        """Move live knobs now, and follow another plan from now on. Only where it is not shared.
+        """Changes live knobs now and replaces the plan. Only for a run that is not shared.
 
         Raises:
-            ValueError: as `Trainer.update` does; nothing has changed then.
+            ValueError: as in `Trainer.update`; nothing changes then.
         """
         with self._lock:
             step = len(self.history)
@@ -113,10 +113,10 @@ class ComputedRun:
             self.plan = plan
             if changed:
                 self.history.record_event(Event(step, changed))
-            self._ask(lambda runner: runner.update(self._moves_for(runner), self._course()))
+            self._ask(lambda runner: runner.update(self._changes_for(runner), self._course()))
 
     def branch(self, step: int, plan: tuple[Event, ...]) -> ComputedRun:
-        """The same run up to `step`, on its own from there on, and with another plan."""
+        """Returns an independent copy of the run as of `step`, which continues with another plan."""
         with self._lock:
             part = self.history.until(step)
             history = History(part.initial_config)
@@ -133,45 +133,46 @@ class ComputedRun:
             return twin
 
     def _course(self) -> tuple[Event, ...]:
-        """Every move of a knob, made and planned."""
-        done = self.history.events
-        return done + tuple(e for e in self.plan if e.step >= len(self.history) and e not in done)
+        """All changes, made and planned."""
+        made = self.history.events
+        return made + tuple(e for e in self.plan if e.step >= len(self.history) and e not in made)
 
-    def _moves_for(self, runner: Runner) -> dict[str, Any]:
-        """The moves made at the newest step; none for a computation that has still to come so far again, as its plan
-        has them."""
+    def _changes_for(self, runner: Runner) -> dict[str, Any]:
+        """The changes made at the newest step. Empty for a runner that has yet to repeat that step: its plan includes
+        them."""
         newest = self.history.events[-1:]
         here = newest and newest[0].step == len(self.history) == runner.steps_done
         return newest[0].changes if here else {}
 
     def _advance(self, runner: Runner, step: int, seconds: float) -> Progress:
-        """A turn. Steps that are known already (after a move to another process, or a branch) are done again first."""
+        """Lets the runner advance. After a restart or a branch, it first repeats the known steps."""
         keep = self.is_shared and len(self.followers) > 1
         return runner.advance(step - runner.steps_done, seconds, keep=keep)
 
-    def _ask(self, question: Callable[[Runner], Progress]) -> None:
-        """Ask whoever computes, and take in what is new. Where a process was lost, another one begins anew."""
+    def _ask(self, request: Callable[[Runner], Progress]) -> None:
+        """Sends a request to the runner and stores what is new. If the worker process is lost, restarts the run and
+        retries."""
         while True:
             assert self._runner is not None
             if self.failed:
-                raise RuntimeError("this run has failed before")
+                raise RuntimeError("this run has already failed")
             try:
-                progress = question(self._runner)
+                progress = request(self._runner)
             except WorkerLost:
                 self._losses += 1
                 if self._losses > MOST_LOSSES:
                     raise
-                self._begin_anew()
+                self._restart()
             except Exception:
                 self.failed = True
                 raise
             else:
-                return self._take(progress)
+                return self._store(progress)
 
-    def _begin_anew(self) -> None:
+    def _restart(self) -> None:
         self._runner = self._pool.begin(self.history.initial_config, self._course())
 
-    def _take(self, progress: Progress) -> None:
+    def _store(self, progress: Progress) -> None:
         known = len(self.history)
         for event in progress.events:
             if event.step >= known:

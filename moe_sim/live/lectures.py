@@ -1,4 +1,4 @@
-"""Lectures: a run that others may watch, and that stays the same address when its owner starts another run."""
+"""Lectures: runs that others may watch, at an address that stays the same when the lecturer starts another run."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ MOST_LECTURES = 1_000
 
 
 class Lectures:
-    """Which run each lecture shows now. All methods may be called from any thread."""
+    """The run that each lecture shows now. All methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._runs: dict[str, LiveRun] = {}
         self._lock = threading.Lock()
 
     def begin(self, run: LiveRun) -> str:
-        """Open a lecture that shows `run`; returns its unguessable id. The oldest one ends when there are too many."""
+        """Opens a lecture that shows `run` and returns its unguessable id. If there are too many, the oldest ends."""
         lecture_id = secrets.token_urlsafe(16)
         with self._lock:
             if len(self._runs) >= MOST_LECTURES:
@@ -27,18 +27,18 @@ class Lectures:
         return lecture_id
 
     def show(self, lecture_id: str, run: LiveRun) -> None:
-        """From now on the lecture shows another run. Ignored for a lecture that has ended."""
+        """Makes a lecture show another run. Has no effect on a lecture that has ended."""
         with self._lock:
             if lecture_id in self._runs:
                 self._runs[lecture_id] = run
 
     def going(self, most: int) -> tuple[str, ...]:
-        """The newest lectures that somebody watches now."""
+        """Returns the ids of the newest lectures that are being watched, at most `most`."""
         with self._lock:
             self._runs = {lecture_id: run for lecture_id, run in self._runs.items() if not run.forgotten}
             watched = [lecture_id for lecture_id, run in self._runs.items() if run.watched]
         return tuple(watched[::-1][:most])
 
     def get(self, lecture_id: str) -> LiveRun | None:
-        """The run that the lecture shows now; None if there is no such lecture (any more)."""
+        """Returns the run that a lecture shows, or None if the lecture has ended or does not exist."""
         return self._runs.get(lecture_id)

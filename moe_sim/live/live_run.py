@@ -1,4 +1,4 @@
-"""A training run that can be watched and controlled while a scheduler advances it in the background."""
+"""A training run to watch and control while the scheduler advances it in the background."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from moe_sim.tasks.task import Task
 
 
 class LiveRun(BackgroundRun):
-    """One training run that can be watched and controlled while it goes on. All methods may be called from any thread.
+    """A training run to watch and control. All methods may be called from any thread.
 
-    Runs of the same configuration and plan share one `ComputedRun`: each goes through it at its own pace, and what one
-    has had computed need not be computed for the others. The first knob that is moved by hand branches off.
+    Runs with the same configuration and plan share one `ComputedRun`. Each moves through it at its own pace, and each
+    step is computed only once for all. The first change by hand branches off.
     """
 
     def __init__(
@@ -32,40 +32,40 @@ class LiveRun(BackgroundRun):
         """
         Args:
             config: the configuration at step 0.
-            plan: live knobs that change at their step.
-            rate: steps/s to aim at.
-            computed: the run, if it has begun elsewhere.
-            runs: computes runs and shares equal ones; by default this process computes it, shared with nobody.
+            plan: planned changes of live knobs.
+            rate: target rate in steps/s.
+            computed: the computed run, if it already exists.
+            runs: computes runs and shares equal ones; by default, this process computes the run, shared with nobody.
         """
         super().__init__(rate)
         self._runs = runs or SharedRuns()
         self._computed = computed or self._runs.follow(config, plan, self)
         self._position = 0
         self.thresholds = Thresholds()
-        """Where the diagnosis draws its lines."""
+        """The thresholds of the diagnosis."""
 
     def __repr__(self) -> str:
         return f"LiveRun({self.config!r})"
 
     @property
     def history(self) -> History:
-        """What it did so far. Reading it never needs a lock."""
+        """The steps so far. Reading it needs no lock."""
         computed = self._computed
         return computed.history.until(self._position) if computed.is_shared else computed.history
 
     @property
     def plan(self) -> tuple[Event, ...]:
-        """Live knobs that move by themselves at their step, unless a hand has moved that knob."""
+        """Planned changes, except of knobs that were changed by hand."""
         return self._computed.plan
 
     @property
     def probe(self) -> Probe:
-        """How the held-out tokens are routed now, or were a few steps ago."""
+        """The newest probe of the held-out tokens' routing, at most a few steps old."""
         return self._computed.probe(self.steps_done)
 
     @property
     def task(self) -> Task:
-        """What is learned."""
+        """The task that the model learns."""
         return self._computed.task
 
     @property
@@ -78,14 +78,14 @@ class LiveRun(BackgroundRun):
 
     @property
     def config(self) -> RunConfig:
-        """The configuration in force."""
+        """The current configuration."""
         history = self.history
         return history.config_at(len(history) + 1)
 
     @property
     def start_config(self) -> RunConfig:
-        """The configuration that, with `plan`, gives this run again: knobs moved by hand as they are now, knobs moved
-        by the plan as they were at step 0."""
+        """The configuration to restart this run with, together with `plan`: current values, except that planned knobs
+        have their values of step 0."""
         return self._start_config(self.config, self.plan)
 
     def _start_config(self, config: RunConfig, plan: tuple[Event, ...]) -> RunConfig:
@@ -94,11 +94,11 @@ class LiveRun(BackgroundRun):
 
     @property
     def course(self) -> tuple[Event, ...]:
-        """Every move of a knob, in order of steps: those made so far and those still planned."""
+        """All changes in order of steps, made and planned."""
         with self._lock:
-            done = self.history.events
-            coming = (event for event in self.plan if event.step >= self.steps_done and event not in done)
-            return done + tuple(coming)
+            made = self.history.events
+            planned = (event for event in self.plan if event.step >= self.steps_done and event not in made)
+            return made + tuple(planned)
 
     @property
     def steps_done(self) -> int:
@@ -112,19 +112,19 @@ class LiveRun(BackgroundRun):
 
     @property
     def is_recorded(self) -> bool:
-        """Whether it is over, to be looked at only."""
+        """Whether it is a recording, to view only."""
         return self._computed.is_recorded
 
     @classmethod
     def recorded(cls, history: History, probe: Probe | None, runs: SharedRuns | None = None) -> LiveRun:
-        """A run that is over, to be looked at: its weights are gone, so it cannot go on."""
+        """Returns a finished run to view. Its weights are gone, so it cannot continue."""
         run = cls(history.initial_config, computed=ComputedRun.recorded(history, probe), runs=runs)
         run.budget = len(history)
         return run
 
     @classmethod
     def again(cls, config: RunConfig, course: tuple[Event, ...], steps: int, runs: SharedRuns | None = None) -> LiveRun:
-        """A run that hurries to a step, following a course, and then waits to go on."""
+        """Returns a run that replays a course up to step `steps` at full speed and then waits."""
         run = cls(config, course, runs=runs)
         run._catch_up = steps
         if steps == 0:
@@ -132,8 +132,8 @@ class LiveRun(BackgroundRun):
         return run
 
     def branch(self) -> LiveRun:
-        """A run of its own that has done what this one did so far, and waits to go on. Of a recorded run, one that does
-        it all again, as fast as it can."""
+        """Returns an independent copy of this run, waiting at the same step. The copy of a recorded run first replays
+        it at full speed."""
         with self._lock:
             steps, course = self.steps_done, self.course
             if self.is_recorded:
@@ -145,21 +145,21 @@ class LiveRun(BackgroundRun):
         return twin
 
     def pause(self) -> None:
-        """Stop after the turn going on."""
+        """Stops after the current turn, and probes the routing there."""
         super().pause()
         with self._lock:
             self._computed.look(self.steps_done)
 
     def extend(self, steps: int = 1_000) -> None:
-        """Raise the step budget. A recorded run has none to raise."""
+        """Raises the step budget. Has no effect on a recorded run."""
         if not self.is_recorded:
             super().extend(steps)
 
     def update(self, **changes: Any) -> None:
-        """Move live knobs by hand. Planned moves of the same knob are off then. A recorded run stays as it was.
+        """Changes live knobs by hand, which cancels planned changes of the same knobs. Has no effect on a recorded run.
 
         Raises:
-            ValueError: as `Trainer.update` does; nothing has changed then.
+            ValueError: as in `Trainer.update`; nothing changes then.
         """
         with self._lock:
             if self.is_recorded:
@@ -169,13 +169,13 @@ class LiveRun(BackgroundRun):
             plan = tuple(Event(step, rest) for step, rest in kept if rest)
             try:
                 self._start_config(self.config.replace(**changed), plan)
-            except ValueError:  # what the hand did does not go with how the plan began
+            except ValueError:  # the change by hand conflicts with the plan's values at step 0
                 plan = ()
             if changed or plan != self.plan:
                 self._own().update(changes, plan)
 
     def _own(self) -> ComputedRun:
-        """The computed, now nobody else's."""
+        """Makes the computed run this run's own, by branching off if others follow it."""
         computed = self._runs.own(self._computed, self, self.steps_done)
         if computed is not self._computed:
             self._computed.followers.discard(self)
@@ -183,16 +183,16 @@ class LiveRun(BackgroundRun):
         return computed
 
     def advance_by(self, count: int, seconds: float = math.inf) -> None:
-        hurrying = self.catching_up
+        was_catching_up = self.catching_up
         self._position = self._computed.reach(self.steps_done + count, seconds)
-        if hurrying and not self.catching_up:
+        if was_catching_up and not self.catching_up:
             self.follow_plan()
         if self.state != "training" and not self.catching_up:
             self._computed.look(self._position)
 
     def follow_plan(self) -> None:
-        """Move the knobs that are to move at this very step, instead of with the next one."""
-        moves = {name: value for e in self.plan if e.step == self.steps_done for name, value in e.changes.items()}
-        if moves:
-            with suppress(ValueError):  # a knob moved by hand in between has made it impossible
-                self._own().update(moves, self.plan)
+        """Makes the changes planned for the current step now, not with the next step."""
+        changes = {name: value for e in self.plan if e.step == self.steps_done for name, value in e.changes.items()}
+        if changes:
+            with suppress(ValueError):  # invalid since a change by hand
+                self._own().update(changes, self.plan)

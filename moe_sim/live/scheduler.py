@@ -1,4 +1,4 @@
-"""Background training shared fairly: runs that are watched take turns."""
+"""Schedules background training fairly: watched runs take turns."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from moe_sim.live.background_run import BackgroundRun
 Kind = TypeVar("Kind", bound=BackgroundRun)
 
 DEFAULT_PLACES = 60
-"""Different runs that train at once."""
+"""Default limit of different runs that train at once."""
 FORGET_AFTER = 30 * 60.0
-"""Seconds after which a run that nobody watches is forgotten."""
+"""Seconds without viewers after which a run is dropped."""
 IDLE_SWEEP_INTERVAL = 10.0
-"""Seconds between two looks for such runs."""
+"""Seconds between checks for such runs."""
 THREADS_PER_WORKER = 2
-"""While one takes in what a worker process did, the process has the other one's question already."""
+"""Two, so that a worker process already has the next request while one thread stores its last response."""
 SWEEP_INTERVAL = 0.5
-"""Seconds between two looks for places that have become free."""
+"""Seconds between checks for free places."""
 
 
 class WorkerQueue:
-    """The runs whose steps are one processor's work, by when their next turn is due."""
+    """The runs of one worker, ordered by when their next turn is due."""
 
     def __init__(self, lock: threading.RLock) -> None:
         self.changed = threading.Condition(lock)
@@ -37,43 +37,43 @@ class WorkerQueue:
         self._order = itertools.count()
 
     def push(self, due: float, run: BackgroundRun) -> None:
-        """Put a run in line."""
+        """Adds a run."""
         heapq.heappush(self._queue, (due, next(self._order), run))
         self.changed.notify()
 
     def pop(self, now: float) -> tuple[float, BackgroundRun] | None:
-        """The run that has been due for longest, with when it was; None if none is."""
+        """Removes the run that has been due longest and returns it with its due time, or None if none is due."""
         if not self._queue or self._queue[0][0] > now:
             return None
         due, _, run = heapq.heappop(self._queue)
         return due, run
 
     def wait(self, now: float, longest: float) -> None:
-        """Wait until the next one is due, or something changes."""
+        """Waits until the next run is due or the queue changes, at most `longest` seconds."""
         self.changed.wait(min(self._queue[0][0] - now if self._queue else longest, longest))
 
 
 class Scheduler:
-    """Shares the processors fairly among runs: in each lane, whoever's next turn has been due for longest comes next.
+    """Shares each worker fairly among its runs: the run whose turn has been due longest goes next.
 
-    Each run asks for a rate. When they ask for more than there is, turns are dealt out in order, so that all runs
-    advance alike. A lane is a worker process, or this process; each has a thread or two here, which mostly wait.
+    Each run has a target rate. If the rates add up to more than a worker can compute, its runs advance equally fast.
+    A worker is a worker process or this process. Each has one or two threads here, which mostly wait.
     """
 
     def __init__(self, admission: Admission | None = None) -> None:
         self.admission = admission or Admission(DEFAULT_PLACES)
         self._runs: WeakValueDictionary[str, BackgroundRun] = WeakValueDictionary()
-        # Weak: a run is its session's, its viewers' and its lecture's, and goes with the last of them.
+        # Weak: sessions, viewers and lectures own a run; it ends with the last of them.
         self._lock = threading.RLock()
         self._queues: dict[int, WorkerQueue] = {}
         self._threads: list[threading.Thread] = []
         self._running = False
         self._swept_at = self._idle_swept_at = time.monotonic()
         self.steps = 0
-        """Steps that were done so far, of all runs."""
+        """Steps taken so far by all runs."""
 
     def start(self) -> None:
-        """Begin to work. Threads for worker processes come with the runs that need them."""
+        """Starts scheduling. Threads for a worker process start with its first run."""
         with self._lock:
             self._running = True
             self._queue_of(0)
@@ -81,7 +81,7 @@ class Scheduler:
                 self.enqueue(run)
 
     def stop(self) -> None:
-        """End the threads and wait for them. A thread inside torch must not meet the interpreter's end."""
+        """Stops the threads and waits for them: none may be inside torch when the interpreter exits."""
         with self._lock:
             self._running = False
             for queue in self._queues.values():
@@ -91,31 +91,31 @@ class Scheduler:
         self._threads, self._queues = [], {}
 
     def add(self, run: Kind) -> Kind:
-        """Take a run in; returns it."""
+        """Registers a run and returns it."""
         with self._lock:
             self._runs[run.id] = run
         run.on_wake = self.enqueue
         return run
 
     def get(self, run_id: str) -> BackgroundRun | None:
-        """What has that id; None if nothing has (any more)."""
+        """Returns the run with this id, or None."""
         return self._runs.get(run_id)
 
     @property
     def runs(self) -> tuple[BackgroundRun, ...]:
-        """All that are kept."""
+        """All registered runs."""
         with self._lock:
             return tuple(self._runs.values())
 
     def remove(self, run: BackgroundRun) -> None:
-        """Forget a run. It stops training."""
+        """Drops a run. It stops training."""
         run.pause()
         run.forgotten = True
         with self._lock:
             self._runs.pop(run.id, None)
 
     def enqueue(self, run: BackgroundRun) -> None:
-        """Have a look at `run` as soon as possible, if it wants a step and there is a place for it."""
+        """Queues `run` for a turn as soon as possible, if it wants a step and is admitted."""
         with self._lock:
             if self._running and not run.queued and not run.forgotten and run.wants_step and self.admission.admit(run):
                 run.queued = True
@@ -145,11 +145,11 @@ class Scheduler:
                 self.steps += run.steps_done - before
                 run.queued = run.wants_step and not run.forgotten and self.admission.admit(run)
                 if run.queued:
-                    # A run that is late may catch up one turn, no more; then it queues behind the others.
+                    # A late run may catch up by one turn at most, so that it cannot starve the others.
                     self._queue_of(run.worker).push(max(due + pause, time.monotonic() - pause), run)
 
     def _next_turn(self, queue: WorkerQueue) -> tuple[float, BackgroundRun] | None:
-        """Wait for the next run that is due; None when stopped. Called with the lock held."""
+        """Waits for the next due run; None when stopped. Called with the lock held."""
         while self._running:
             now = time.monotonic()
             if now - self._swept_at > SWEEP_INTERVAL:
@@ -168,7 +168,7 @@ class Scheduler:
             self._forget_idle(now)
 
     def _forget_idle(self, now: float) -> None:
-        """While the machine slept nobody could watch: that time does not count."""
+        """Drops runs that nobody watches. Time for which the machine was asleep does not count."""
         asleep, self._idle_swept_at = now - self._idle_swept_at - IDLE_SWEEP_INTERVAL, now
         for run in list(self._runs.values()):
             if asleep > IDLE_SWEEP_INTERVAL:

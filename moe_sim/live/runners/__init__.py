@@ -1,1 +1,1 @@
-"""Compute runs in this process or in worker processes."""
+"""Runners, which compute runs in this process or in worker processes."""

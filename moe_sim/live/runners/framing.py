@@ -1,4 +1,4 @@
-"""Messages between a server and its worker processes: a line of JSON and some arrays. Nothing in them can run."""
+"""Messages between the server and its worker processes: a JSON header and arrays. Unlike pickles, they hold no code."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LENGTHS = struct.Struct("!IQ")
 
 
 def write(stream: IO[bytes], header: dict[str, Any], arrays: Sequence[np.ndarray] = ()) -> None:
-    """Send a message.
+    """Sends a message.
 
     Raises:
-        OSError: where nobody reads any more.
+        OSError: if the reader is gone.
     """
     shapes = [(array.dtype.str, array.shape) for array in arrays]
     text = json.dumps({"header": header, "arrays": shapes}).encode()
@@ -26,14 +26,14 @@ def write(stream: IO[bytes], header: dict[str, Any], arrays: Sequence[np.ndarray
 
 
 def read(stream: IO[bytes]) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Wait for a message.
+    """Waits for a message and returns its header and arrays.
 
     Raises:
-        EOFError: where nobody will write any more.
+        EOFError: if the stream has ended.
     """
-    text_length, body_length = _LENGTHS.unpack(_exactly(stream, _LENGTHS.size))
-    message = json.loads(_exactly(stream, text_length))
-    body, arrays, start = _exactly(stream, body_length), [], 0
+    text_length, body_length = _LENGTHS.unpack(_read_exactly(stream, _LENGTHS.size))
+    message = json.loads(_read_exactly(stream, text_length))
+    body, arrays, start = _read_exactly(stream, body_length), [], 0
     for dtype, shape in message["arrays"]:
         count = int(np.prod(shape))
         arrays.append(np.frombuffer(body, dtype, count, start).reshape(shape))
@@ -41,7 +41,7 @@ def read(stream: IO[bytes]) -> tuple[dict[str, Any], list[np.ndarray]]:
     return message["header"], arrays
 
 
-def _exactly(stream: IO[bytes], count: int) -> bytes:
+def _read_exactly(stream: IO[bytes], count: int) -> bytes:
     parts = []
     while count:
         part = stream.read(count)

@@ -1,4 +1,4 @@
-"""Worker processes that compute runs: the interpreter of the page stays free, and each core has its own work."""
+"""Worker processes that compute runs: training uses every core, and the server's interpreter stays responsive."""
 
 from __future__ import annotations
 
@@ -24,46 +24,46 @@ from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
 
 RECENT = 5.0
-"""Seconds for which a run counts as work of its worker."""
+"""Seconds for which a run counts toward the load of its worker."""
 START_DELAY = 2.0
-"""Seconds that the first visitor's page has to itself before the processes load torch."""
+"""Seconds before the processes load torch, so that the first visitor's page loads first."""
 START_AGAIN = 10.0
-"""Seconds between two attempts to start processes."""
+"""Seconds between attempts to start processes."""
 BOOT = (
     "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); getattr(os, 'nice', int)(5); "
     "time.sleep(float(sys.argv[1])); from moe_sim.live.runners.worker import main; main()"
 )
-"""What a process does: leaves Ctrl-C to the server, lets the page come first, waits, and only then loads torch."""
+"""The program of a process. It leaves Ctrl-C to the server, lowers its priority, waits, and only then loads torch."""
 _ROOT = Path(__file__).resolve().parents[3]
 
 log = logging.getLogger(__name__)
 
 
 class WorkerLost(RuntimeError):
-    """The process that computed a run is no more; another one can begin it anew."""
+    """The process that computed a run has ended; another one can restart the run."""
 
 
 class WorkerProcess:
-    """One process and the line to it. Any thread may ask; answers come in the order of questions."""
+    """A worker process and its pipes. Any thread may send requests; responses arrive in the order of the requests."""
 
     def __init__(self, number: int, delay: float = 0.0) -> None:
         """
         Args:
-            number: its number, from 1 on.
-            delay: seconds before it loads anything.
+            number: its number, from 1.
+            delay: seconds before it loads torch.
         """
         self.number = number
         self.run_numbers = itertools.count()
-        """Each run that it computes gets the next one."""
+        """Assigns a number to each of its runs."""
         self.handles: weakref.WeakSet[RemoteRunner] = weakref.WeakSet()
-        """What it computes."""
+        """The runs it computes."""
         self.ready = False
-        """It has loaded torch and answers; False again once it is gone."""
+        """Whether it has loaded torch and responds; False again once it has ended."""
         self._stopped = False
-        self._forgotten: deque[int] = deque()
+        self._released: deque[int] = deque()
         self._sending = threading.Lock()
-        self._answered = threading.Condition()
-        self._questions = self._answers = 0
+        self._received = threading.Condition()
+        self._requests = self._responses = 0
         path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
             [sys.executable, "-c", BOOT, str(delay)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -73,77 +73,78 @@ class WorkerProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there, ready or not."""
+        """Whether the process is running, ready or not."""
         return self._process.poll() is None
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """The process id."""
         return self._process.pid
 
     @property
     def load(self) -> int:
-        """How many runs it has computed lately."""
+        """Number of runs it has computed recently."""
         now = time.monotonic()
         return sum(now - handle.used_at < RECENT for handle in list(self.handles))
 
     def ask(self, name: str, number: int, **request: Any) -> Progress:
-        """Have something done and wait. Another thread may ask meanwhile: then the process need not wait for us.
+        """Sends a request and waits for its response. While this thread waits, others may send theirs, so that the
+        process never idles.
 
         Raises:
-            WorkerLost: if the process ends before it answers.
-            RuntimeError: with what went wrong in a run.
+            WorkerLost: if the process ends before it responds.
+            RuntimeError: with the error of the run.
         """
         ticket = self._send(name, number, request)
-        with self._answered:
-            self._answered.wait_for(lambda: self._answers == ticket or not self.ready)
+        with self._received:
+            self._received.wait_for(lambda: self._responses == ticket or not self.ready)
         try:
             if not self.ready:
                 raise EOFError
             header, arrays = self._receive()
-        except (OSError, EOFError, ValueError):  # ValueError: stopped meanwhile
+        except (OSError, EOFError, ValueError):  # ValueError: `stop` has closed the pipes
             self._lose()
             raise WorkerLost from None
-        with self._answered:
-            self._answers += 1
-            self._answered.notify_all()
+        with self._received:
+            self._responses += 1
+            self._received.notify_all()
         if "error" in header:
             raise RuntimeError(header["error"])
         return progress_from_message(header, arrays)
 
     def _send(self, name: str, number: int, request: dict[str, Any]) -> int:
-        """Put a question; gives which answer will be its."""
+        """Sends a request and returns the index of its response."""
         with self._sending:
             if not self.ready:
                 raise WorkerLost
-            forget = [self._forgotten.popleft() for _ in range(len(self._forgotten))]
+            forget = [self._released.popleft() for _ in range(len(self._released))]
             assert self._process.stdin
             try:
                 framing.write(self._process.stdin, {"name": name, "number": number, "forget": forget, **request})
             except (OSError, ValueError):
                 self._lose()
                 raise WorkerLost from None
-            self._questions += 1
-            return self._questions - 1
+            self._requests += 1
+            return self._requests - 1
 
     def _lose(self) -> None:
-        with self._answered:
+        with self._received:
             if self.ready:
-                log.error("worker process %d ended with code %s", self.pid, self._process.wait(5))
+                log.error("Worker process %d exited with code %s", self.pid, self._process.wait(5))
             self.ready = False
-            self._answered.notify_all()
+            self._received.notify_all()
 
     def forget(self, number: int) -> None:
-        """Let go of a run, some time."""
-        self._forgotten.append(number)
+        """Releases a run with the next request."""
+        self._released.append(number)
 
     def stop(self) -> None:
-        """End the process, after what it is doing."""
+        """Terminates the process and waits for it."""
         self.ready, self._stopped = False, True
         self._process.terminate()
         self._process.wait(5)
         for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # something may be unsent
+            with suppress(OSError):  # unsent data
                 pipe and pipe.close()
 
     def _wait_until_ready(self) -> None:
@@ -151,7 +152,7 @@ class WorkerProcess:
             self._receive()
         except (EOFError, ValueError):
             if not self._stopped:
-                log.error("worker process %d did not start", self.pid)
+                log.error("Worker process %d did not start", self.pid)
         else:
             self.ready = not self._stopped
 
@@ -161,7 +162,7 @@ class WorkerProcess:
 
 
 class RemoteRunner:
-    """A run being computed in a worker process."""
+    """Computes a run in a worker process."""
 
     def __init__(self, worker: WorkerProcess, name: str, **request: Any) -> None:
         self._worker, self._number = worker, next(worker.run_numbers)
@@ -192,26 +193,25 @@ class RemoteRunner:
 
 
 class Pool:
-    """As many worker processes as wished; they start when the first run is asked for."""
+    """A pool of worker processes, started with the first run."""
 
     def __init__(self) -> None:
         self._count = 0
         self._workers: list[WorkerProcess] = []
         self._started_at = -math.inf
-        self._changing = threading.Lock()
+        self._lock = threading.Lock()
 
     def use(self, count: int) -> None:
-        """Use `count` processes, started with the first run. Until they answer, and with 0, runs are computed in this
-        process."""
+        """Sets the number of processes. Until they are ready, and with 0, this process computes the runs."""
         self._count = count
 
     @property
     def processes(self) -> tuple[WorkerProcess, ...]:
-        """Those that answer."""
+        """The processes that are ready."""
         return tuple(worker for worker in self._workers if worker.ready)
 
     def begin(self, config: RunConfig, plan: tuple[Event, ...]) -> Runner:
-        """Have a run computed by whoever has the least to do."""
+        """Starts a run in the process with the lowest load, or in this process if none is ready."""
         self._start_missing()
         ready = self.processes
         if ready:
@@ -223,15 +223,15 @@ class Pool:
         return LocalRunner(config, plan)
 
     def stop(self) -> None:
-        """End all processes."""
-        with self._changing:
+        """Terminates all processes."""
+        with self._lock:
             self._count = 0
             for worker in self._workers:
                 worker.stop()
             self._workers = []
 
     def _start_missing(self) -> None:
-        with self._changing:
+        with self._lock:
             alive = [worker for worker in self._workers if worker.alive]
             if len(alive) >= self._count or time.monotonic() - self._started_at < START_AGAIN:
                 return

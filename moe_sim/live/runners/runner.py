@@ -1,4 +1,4 @@
-"""A run being computed: a trainer that follows a plan and hands over what it did, in this process or in another."""
+"""Runners compute a run: a trainer follows a plan and reports its progress, in this process or in another."""
 
 from __future__ import annotations
 
@@ -17,61 +17,60 @@ from moe_sim.history.probe import Probe
 from moe_sim.trainer.trainer import Trainer
 
 PROBE_EVERY = 10
-"""Steps between two looks at the routing map."""
+"""Steps between probes of the routing."""
 EARLY = 30
-"""Steps at the start of a run after each of which is looked: here people go step by step."""
+"""Each of the first steps is probed: here visitors go step by step."""
 SNAPSHOT_EVERY = 100
-"""Steps between two copies of the state, where these are kept."""
+"""Steps between snapshots of the trainer, if they are kept."""
 SNAPSHOT_BYTES = 32_000_000
-"""What the copies of one run may take."""
+"""Memory limit for the snapshots of one run."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What a run did since it was last asked."""
+    """What a run has done since the last request."""
 
     steps_done: int
     diverged: bool
     rows: np.ndarray
-    """(n, width) of its steps, as `History.rows` has them."""
+    """(n, width) its steps, as from `History.rows`."""
     events: tuple[Event, ...]
     probes: tuple[Probe, ...]
-    """Looks at the routing map, the newest last."""
+    """Probes of the routing, the newest last."""
 
 
 class Runner(Protocol):
-    """What `ComputedRun` asks of whoever computes it. One thread at a time."""
+    """The interface through which `ComputedRun` computes. Not thread-safe."""
 
     worker: int
-    """Whose work it is: 0 for this process, else a worker's number."""
+    """The worker that computes the run: 0 for this process, else the number of a worker process."""
 
     @property
     def steps_done(self) -> int:
-        """How far it is."""
+        """Number of steps so far."""
         ...
 
     def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
-        """Do up to so many steps, but begin none after so many seconds. With `keep`, copies of the state are kept for
-        `copy`."""
+        """Takes up to `steps` steps, but starts none after `seconds`. With `keep`, keeps snapshots for `copy`."""
         ...
 
     def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> Progress:
-        """Move live knobs, and follow another plan from now on."""
+        """Changes live knobs and replaces the plan."""
         ...
 
     def look(self) -> Progress:
-        """A look at the routing map as it is now."""
+        """Probes the routing as it is now."""
         ...
 
     def copy(self, step: int, plan: tuple[Event, ...]) -> Runner:
-        """The same run to go on by itself, from a step that is not later than `step`."""
+        """Returns an independent runner of the same run, at `step` or the nearest earlier snapshot."""
         ...
 
 
 class Outbox(History):
-    """A history that keeps only what has not been taken yet."""
+    """A history that holds only what has not been taken yet."""
 
     def __init__(self, config: RunConfig, taken: int = 0) -> None:
         super().__init__(config)
@@ -81,14 +80,14 @@ class Outbox(History):
         return self._taken + self._length
 
     def take(self) -> tuple[np.ndarray, tuple[Event, ...]]:
-        """Rows and moves since the last time."""
+        """Removes and returns the rows and changes since the last call."""
         rows, events = self.rows(), self.events
         self._taken, self._length, self.events = len(self), 0, ()
         return rows, events
 
 
 class LocalRunner:
-    """A run being computed in this process."""
+    """Computes a run in this process."""
 
     worker = 0
 
@@ -113,7 +112,7 @@ class LocalRunner:
             try:
                 record = trainer.step()
             except Exception as error:
-                self._error = error  # to be raised when the steps before it were handed over
+                self._error = error  # raised by the next call, after the steps before it are reported
                 break
             if record is None:
                 break
@@ -135,9 +134,9 @@ class LocalRunner:
         return self._progress()
 
     def copy(self, step: int, plan: tuple[Event, ...]) -> LocalRunner:
-        known: dict[int, Trainer | None] = {0: None, **self._snapshots, self.steps_done: self.trainer}
-        nearest = max(at for at in known if at <= step)
-        original = known[nearest]
+        available: dict[int, Trainer | None] = {0: None, **self._snapshots, self.steps_done: self.trainer}
+        nearest = max(at for at in available if at <= step)
+        original = available[nearest]
         trainer = None if original is None else original.copy(Outbox(self._config, nearest))
         return LocalRunner(self._config, plan, trainer)
 
@@ -146,8 +145,8 @@ class LocalRunner:
             if event.step == self.trainer.steps_done:
                 try:
                     self.trainer.update(**event.changes)
-                except ValueError as error:  # a knob moved by hand in between has made it impossible
-                    log.warning("planned move at step %d left out: %s", event.step, error)
+                except ValueError as error:  # invalid since a change by hand
+                    log.warning("Skipped the change planned at step %d: %s", event.step, error)
 
     def _keep_snapshot(self) -> None:
         size = 3 * sum(p.numel() * p.element_size() for p in self.trainer.network.parameters())

@@ -1,4 +1,4 @@
-"""What a worker process does: compute runs for the server that started it, until that goes away."""
+"""The worker process: computes runs for the server that started it, until the server ends."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ log = logging.getLogger(__name__)
 
 
 def events_to_json(events: tuple[Event, ...]) -> list[Any]:
-    """Moves of knobs, for a message."""
+    """Encodes changes for a message."""
     return [[event.step, event.changes] for event in events]
 
 
 def events_from_json(items: list[Any]) -> tuple[Event, ...]:
-    """What `events_to_json` wrote."""
+    """Decodes the result of `events_to_json`."""
     return tuple(Event(step, changes) for step, changes in items)
 
 
 def progress_to_message(progress: Progress) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """What a run did, for a message."""
+    """Encodes progress as the header and arrays of a message."""
     header = {
         "steps_done": progress.steps_done,
         "diverged": progress.diverged,
@@ -44,44 +44,44 @@ def progress_to_message(progress: Progress) -> tuple[dict[str, Any], list[np.nda
 
 
 def progress_from_message(header: dict[str, Any], arrays: list[np.ndarray]) -> Progress:
-    """What `progress_to_message` wrote."""
-    rows, *looks = arrays
-    probes = tuple(Probe(step, *looks[4 * i : 4 * i + 4]) for i, step in enumerate(header["probed"]))
+    """Decodes the result of `progress_to_message`."""
+    rows, *fields = arrays
+    probes = tuple(Probe(step, *fields[4 * i : 4 * i + 4]) for i, step in enumerate(header["probed"]))
     return Progress(header["steps_done"], header["diverged"], rows, events_from_json(header["events"]), probes)
 
 
 class Worker:
-    """Holds computations by number and does what is asked."""
+    """Holds runners by number and handles requests."""
 
     def __init__(self) -> None:
-        self._computations: dict[int, LocalRunner] = {}
+        self._runners: dict[int, LocalRunner] = {}
 
     def obey(self, request: dict[str, Any]) -> Progress:
-        """Do one thing.
+        """Handles a request.
 
         Raises:
             Exception: whatever the run raises.
         """
         for number in request["forget"]:
-            self._computations.pop(number, None)
+            self._runners.pop(number, None)
         number = request["number"]
         match request["name"]:
             case "begin":
                 plan = events_from_json(request["plan"])
-                self._computations[number] = LocalRunner(RunConfig(**request["config"]), plan)
+                self._runners[number] = LocalRunner(RunConfig(**request["config"]), plan)
             case "copy":
                 plan = events_from_json(request["plan"])
-                self._computations[number] = self._computations[request["original"]].copy(request["step"], plan)
+                self._runners[number] = self._runners[request["original"]].copy(request["step"], plan)
             case "update":
                 plan = events_from_json(request["plan"])
-                return self._computations[number].update(request["changes"], plan)
+                return self._runners[number].update(request["changes"], plan)
             case "advance":
-                return self._computations[number].advance(request["steps"], request["seconds"], keep=request["keep"])
-        return self._computations[number].look()
+                return self._runners[number].advance(request["steps"], request["seconds"], keep=request["keep"])
+        return self._runners[number].look()
 
 
 def serve(source: BinaryIO, target: BinaryIO) -> None:
-    """Answer requests until there are no more."""
+    """Responds to requests until their stream ends."""
     worker = Worker()
     framing.write(target, {"ready": True})
     while True:
@@ -92,13 +92,13 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         try:
             header, arrays = progress_to_message(worker.obey(request))
         except Exception as error:
-            log.exception("failed: %s of %s", request["name"], request["number"])
+            log.exception("Request %s failed in run %s", request["name"], request["number"])
             header, arrays = {"error": f"{type(error).__name__}: {error}"}, []
         framing.write(target, header, arrays)
 
 
 def main() -> None:
-    """Serve on standard input and output; whatever else is printed goes to standard error."""
+    """Serves requests on standard input and output; anything else printed goes to standard error."""
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     logs.set_up()
