@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 from collections.abc import Callable, Mapping
 
@@ -19,16 +18,15 @@ class CannotDrawError(Exception):
     """There is no browser, or it does not work; the message is a sentence for the user."""
 
 
-def find_browser() -> str:
-    """The path of a Chromium or Chrome: what `BROWSER_PATH` names, else the first of `BROWSERS` on the PATH.
+def find_browser(named: str | None) -> str:
+    """The path of a Chromium or Chrome: the one named (by `BROWSER_PATH`), else the first of `BROWSERS` on the PATH.
 
     Raises:
         CannotDrawError: if there is none.
     """
-    named = os.environ.get("BROWSER_PATH")
     found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        where = f"BROWSER_PATH names {named}, which is no program" if named else "none is on the PATH"
+        where = f"BROWSER_PATH names {named}, which is not a program" if named else "none is on the PATH"
         raise CannotDrawError(
             f"Figures are drawn by Chromium or Chrome, and {where}: install one (apt-get install chromium) or set "
             "BROWSER_PATH to it."

@@ -24,6 +24,7 @@ from moe_sim.config.codec import events_to_text, format_value
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.presets import PRESETS
+from moe_sim.config.settings import read_settings, settings_table
 from moe_sim.history.files import CannotWriteError, check_writable, make_directory, write_whole
 from moe_sim.history.to_csv import run_to_csv
 from moe_sim.history.to_json import LARGEST_TEXT, run_to_json
@@ -130,7 +131,7 @@ def _figures(arguments: argparse.Namespace) -> None:
     formats = _choose(arguments.format, FORMATS, "format")
     trainer = Trainer(plan.config)
     only = arguments.only and _choose(arguments.only, tuple(page_figures(scene_of(trainer), "light")), "figure")
-    browser = find_browser()
+    browser = find_browser(read_settings().browser_path)
     make_directory(directory)
     follow(plan, trainer, steps)
     scene = scene_of(trainer)
@@ -169,10 +170,15 @@ def _knobs(arguments: argparse.Namespace) -> None:
         print(f"{name}={format_value(knob.default)}\n    {knob.label}: {knob.help}\n    {knob.allowed}; {applies}")
 
 
+def _settings(arguments: argparse.Namespace) -> None:
+    print(settings_table())
+
+
 COMMANDS = (
     Command("train", "Train a run and write it to files.", _train, _train_arguments),
     Command("figures", "Train a run and draw its figures for slides.", _figures, _figures_arguments),
     Command("sweep", "Train a grid of runs on several cores or machines.", sweep, add_sweep_arguments),
     Command("presets", "List the presets.", _presets),
     Command("knobs", "List the knobs and their allowed values.", _knobs),
+    Command("settings", "List the environment variables that a host may set.", _settings),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,8 @@ def test_the_table_has_a_row_for_each_variable() -> None:
     rows = settings_table().splitlines()[2:]
     assert [row.split("`")[1] for row in rows] == VARIABLES
     assert all(row.count("|") == 4 for row in rows)
+
+
+def test_the_readme_of_the_pages_holds_the_table() -> None:
+    readme = Path(__file__).resolve().parents[2] / "pages" / "README.md"
+    assert settings_table() in readme.read_text(encoding="utf-8")

@@ -15,7 +15,7 @@ from moe_sim.teaching.quiz.question import Sheet
 from moe_sim.teaching.terms.catalogue import TERMS, by_name
 from moe_sim.teaching.terms.occurrences import find
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[2] / "moe_sim" / "README.md").read_text(encoding="utf-8")
 NOT_MEASURED = {"0.462", "0.251", "0.003", "0.005"}
 """Numbers with three decimals that a text computes or sets. The tests of the quiz compute the first two."""
 
