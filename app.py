@@ -1,4 +1,4 @@
-"""The server: Streamlit's pages, the live stream and what a host asks for. Start it with `streamlit run app.py`."""
+"""The server: Streamlit's pages, the live stream, slides and metrics. Start it with `streamlit run app.py`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from moe_sim import logs
 from moe_sim.config.settings import read_settings
+from moe_sim.logs import ProcessLog
 from moe_sim.server import http
 from moe_sim.server.monitoring import Census, metrics_endpoint
 from moe_sim.server.server import Server
@@ -26,24 +26,24 @@ log = logging.getLogger("moe_sim.app")
 
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
-    """Trains while the server runs."""
-    logs.set_up()  # again: Streamlit has set up its own logging since
+    """Starts the worker processes with the server and stops all training with it."""
+    process_log.install()  # again: Streamlit has configured its own logging since
     server.use_workers()
-    warming = asyncio.create_task(asyncio.to_thread(warm_up))
+    warming_up = asyncio.create_task(asyncio.to_thread(warm_up))
     log.info("The server is up")
     try:
         yield
     finally:
-        await warming
+        await warming_up
         await asyncio.to_thread(server.stop)
         log.info("Training has stopped")
 
 
 def routes() -> list[Route]:
-    """The addresses that are answered besides Streamlit's pages."""
+    """The routes besides Streamlit's own."""
     base, find = hosting.base_path(), server.scheduler.get
     queues = {"runs": lambda: server.scheduler.admission.waiting, "sweeps": lambda: server.sweeps.waiting}
-    census = Census(server.scheduler, queues, logs.errors_logged)
+    census = Census(server.scheduler, queues, lambda: process_log.errors)
     return [
         Route(f"{base}/live/{{run_id}}", LiveStream(find, server.lectures).endpoint),
         Route(f"{base}/slide/{{run_id}}/{{name}}", slide_endpoint(find)),
@@ -56,11 +56,12 @@ if st.runtime.exists():
     hosting.run_frame()  # a host executes this file as a script
 else:
     settings = read_settings()
-    logs.set_up()
+    process_log = ProcessLog(settings.log)
+    process_log.install()
     server = Server(settings)
     hosting.install(server)
     headers = http.security_headers(settings.frame_ancestors)
-    app = st.App(  # Streamlit looks for this call in the file's text
+    app = st.App(  # Streamlit finds this call by parsing the source
         "pages/frame.py",
         lifespan=lifespan,
         routes=routes(),

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import threading
 import time
-from functools import lru_cache
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
-VARIABLE = "MOE_SIM_LOG"
-"""The environment variable for the log format: `text`, the default, or `json`."""
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
 
 log = logging.getLogger(__name__)
@@ -48,54 +44,43 @@ class ErrorCount(logging.Handler):
         self.count += 1
 
 
-@lru_cache(maxsize=1)
-def _console() -> logging.Handler:
-    name = os.environ.get(VARIABLE, "text")
-    formatters = {"text": logging.Formatter(TEXT), "json": JsonLines()}
-    if name not in formatters:
-        raise ValueError(f"{VARIABLE} must be text or json, not {name[:40]!r}.")
-    console = logging.StreamHandler()
-    console.setFormatter(formatters[name])
-    return console
+class ProcessLog:
+    """One handler for all records of this process, in place of the libraries' own.
 
-
-@lru_cache(maxsize=1)
-def _errors() -> ErrorCount:
-    return ErrorCount()
-
-
-def errors_logged() -> int:
-    """The number of errors logged since `set_up`."""
-    return _errors().count
-
-
-def set_up() -> None:
-    """Installs one handler for all records, in place of the libraries' own.
-
-    Call it again after a library has set up its logging.
-
-    Raises:
-        ValueError: with a sentence, if `MOE_SIM_LOG` names an unknown format.
+    Args:
+        form: `text`, or `json` for one object per line.
     """
-    console = _console()
-    for name in [None, *logging.root.manager.loggerDict]:
-        logger = logging.getLogger(name)
-        # Only handlers that write to the console; a host's other handlers stay.
-        own = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
-        for handler in own:
-            logger.removeHandler(handler)
-        if own:
-            logger.propagate = True
-    logging.root.addHandler(console)
-    logging.root.addHandler(_errors())
-    logging.getLogger("moe_sim").setLevel(logging.INFO)
-    # The setups of Streamlit and uvicorn combined silence this logger. Below warnings, it logs visitors' addresses.
-    server = logging.getLogger("uvicorn.error")
-    server.propagate = True
-    server.setLevel(logging.WARNING)
-    logging.captureWarnings(True)
-    sys.excepthook = _log_uncaught
-    threading.excepthook = _log_uncaught_in_thread
+
+    def __init__(self, form: Literal["text", "json"]) -> None:
+        self._console = logging.StreamHandler()
+        self._console.setFormatter(JsonLines() if form == "json" else logging.Formatter(TEXT))
+        self._errors = ErrorCount()
+
+    @property
+    def errors(self) -> int:
+        """The number of errors logged so far."""
+        return self._errors.count
+
+    def install(self) -> None:
+        """Takes over all loggers. Call it again after a library has set up its logging."""
+        for name in [None, *logging.root.manager.loggerDict]:
+            logger = logging.getLogger(name)
+            # Only handlers that write to the console; a host's other handlers stay.
+            own = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
+            for handler in own:
+                logger.removeHandler(handler)
+            if own:
+                logger.propagate = True
+        logging.root.addHandler(self._console)
+        logging.root.addHandler(self._errors)
+        logging.getLogger("moe_sim").setLevel(logging.INFO)
+        # The setups of Streamlit and uvicorn combined silence this logger. Below warnings, it logs visitors' addresses.
+        server = logging.getLogger("uvicorn.error")
+        server.propagate = True
+        server.setLevel(logging.WARNING)
+        logging.captureWarnings(True)
+        sys.excepthook = _log_uncaught
+        threading.excepthook = _log_uncaught_in_thread
 
 
 def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

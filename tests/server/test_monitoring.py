@@ -19,7 +19,6 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from moe_sim import logs
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import Scheduler
 from moe_sim.logs import ErrorCount, JsonLines
@@ -165,12 +164,13 @@ NOISE = """
 import logging, sys, threading, warnings
 import uvicorn
 from streamlit.logger import get_logger
-from moe_sim import logs
-logs.set_up()
+from moe_sim.logs import ProcessLog
+process_log = ProcessLog("json")
+process_log.install()
 get_logger("streamlit.late")
 get_logger("uvicorn.error")
 uvicorn.Config("x:y", access_log=False)
-logs.set_up()
+process_log.install()
 logging.getLogger("uvicorn.error").error("one of the server")
 logging.getLogger("uvicorn.error").info("198.51.100.7 came")
 get_logger("streamlit.late").error("one of Streamlit")
@@ -181,14 +181,13 @@ warnings.warn("mind the gap")
 thread = threading.Thread(target=lambda: 1 / 0)
 thread.start()
 thread.join()
-assert logs.errors_logged() == 4, logs.errors_logged()
+assert process_log.errors == 4, process_log.errors
 raise RuntimeError("the last one")
 """
 """What servers do to loggers before and after ours are set up, and six ways to say something."""
 
 
-def test_every_line_of_the_process_is_json_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOE_SIM_LOG", "json")
+def test_every_line_of_the_process_is_json_where_that_is_asked_for() -> None:
     done = subprocess.run([sys.executable, "-c", NOISE], cwd=ROOT, capture_output=True, text=True, check=False)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     messages = [line["message"] for line in lines]
@@ -198,12 +197,6 @@ def test_every_line_of_the_process_is_json_where_that_is_asked_for(monkeypatch: 
     assert messages[6:] == ["Uncaught error"] * 2
     assert "ZeroDivisionError" in lines[6]["exception"]
     assert "the last one" in lines[7]["exception"]
-
-
-def test_an_unknown_form_of_log_is_refused_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MOE_SIM_LOG", "xml")
-    with pytest.raises(ValueError, match=r"^MOE_SIM_LOG must be text or json, not 'xml'\.$"):
-        logs.set_up()
 
 
 def test_errors_are_counted_from_several_threads() -> None:

@@ -9,12 +9,13 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
-from moe_sim import logs
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.settings import read_settings
 from moe_sim.history.probe import Probe
 from moe_sim.live.runners import framing
 from moe_sim.live.runners.runner import LocalRunner, Progress
+from moe_sim.logs import ProcessLog
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +102,6 @@ def main() -> None:
     """Serves requests on standard input and output; anything else printed goes to standard error."""
     source, target = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    logs.set_up()
+    ProcessLog(read_settings().log).install()
     torch.set_num_threads(1)
     serve(source, target)
