@@ -1,4 +1,4 @@
-"""The balancing loss taken apart: move f and P by hand, and see what it is made of."""
+"""The parts of the load-balancing loss: set f and P by hand and see the terms, their sum and the gradient."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ state = st.session_state
 
 
 def _set(load: Any, importance: Any, top_k: int = 1, lesson: str = "") -> None:
-    """Put f and P on the sliders, in percent."""
+    """Sets the sliders to f and P, in percent."""
     state["anatomy_experts"], state["anatomy_top_k"], state["anatomy_lesson"] = len(load), top_k, lesson
     for name, values in (("f", load), ("P", importance)):
         for expert, value in enumerate(values):
@@ -36,7 +36,8 @@ def _set(load: Any, importance: Any, top_k: int = 1, lesson: str = "") -> None:
 def _from_run(session: Session) -> None:
     history = session.run.history
     load, importance = recent_mean(history, "load"), recent_mean(history, "importance")
-    _set(load, importance, session.run.config.top_k, f"Means of the last 20 steps of your run, at step {len(history)}.")
+    lesson = f"Means over the last 20 steps of your run, up to step {len(history)}."
+    _set(load, importance, session.run.config.top_k, lesson)
 
 
 def _sliders(name: str, experts: int, words: str) -> np.ndarray:
@@ -59,8 +60,8 @@ def _numbers(anatomy: Anatomy, top_k: int) -> None:
     for column, (label, value) in zip(st.columns(len(cells)), cells.items(), strict=True):
         column.metric(label, value)
     st.caption(
-        f"per choice: E·Σ f·P, 1 at balance. huggingface counts all choices / T: k = {top_k} times as large. first "
-        "choice is the same formula with the shares of first choices as f, so with k = 1 it is per choice."
+        f"per choice: E·Σ f·P, which is 1 at balance. huggingface: f counts all choices / T, so the loss is k = "
+        f"{top_k} times as large. first choice: f counts first choices only, so with k = 1 it equals per choice."
     )
 
 
@@ -70,8 +71,8 @@ def _figure(figure: Any, key: str) -> None:
 
 st.title("Anatomy of the load-balancing loss", anchor=False)
 prose.show(
-    ["L = E · Σ f·P. f is where tokens went, P what the router would like. Move both and watch the terms, their sum "
-     "and the gradient. Shares are brought to a sum of 100\u00a0%."], level,
+    ["L = E · Σ f·P. f is where tokens went, P is what the router prefers. Move both and watch the terms, their sum "
+     "and the gradient. Shares are rescaled to total 100\u00a0%."], level,
 )  # fmt: skip
 with st.container(horizontal=True):
     for key, example in EXAMPLES.items():
@@ -79,14 +80,15 @@ with st.container(horizontal=True):
                   args=(example.load, example.importance, 1, example.lesson))  # fmt: skip
     usable = len(session.run.history) > 0 and session.run.config.num_experts <= MOST_EXPERTS
     st.button("From your run", on_click=_from_run, args=(session,), disabled=not usable,
-              help=f"Takes f and P of the run on the live page, of up to {MOST_EXPERTS} experts.")  # fmt: skip
+              help="Copies f and P from your run on the Live page. It needs at least one step and at most "
+              f"{MOST_EXPERTS} experts.")  # fmt: skip
 left, right = st.columns(2)
 state.setdefault("anatomy_experts", 4)
 state.setdefault("anatomy_top_k", 1)
 experts = left.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts")
 top_k = right.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k")
-load = _sliders("f", experts, "the load: share of token choices that an expert was sent")
-importance = _sliders("P", experts, "the importance: mean router probability")
+load = _sliders("f", experts, "the load: the share of token choices sent to each expert")
+importance = _sliders("P", experts, "the importance: each expert's mean router probability")
 if state.get("anatomy_lesson"):
     st.info(state["anatomy_lesson"])
 
@@ -94,7 +96,7 @@ anatomy = dissect(load, importance, min(top_k, experts))
 _numbers(anatomy, min(top_k, experts))
 for column, title, figure in zip(
     st.columns(3),
-    ("f and P", f"Terms E·f·P: they add up to {anatomy.loss:.3f}", "Gradient on P: E·f. f itself has none"),
+    ("f and P", f"Terms E·f·P: they add up to {anatomy.loss:.3f}", "Gradient with respect to P: E·f. f has none"),
     (charts.shares(load, importance, theme), charts.terms(anatomy, theme), charts.gradient(anatomy, theme)),
     strict=True,
 ):
@@ -102,15 +104,15 @@ for column, title, figure in zip(
         st.markdown(f"**{title}**")
         _figure(figure, f"anatomy-{title.split()[0]}")
 
-st.subheader("How much is it of the total loss?", anchor=False)
+st.subheader("How much of the total loss is it?", anchor=False)
 task, balance, alpha = st.columns(3)
 task_loss = task.slider("Task loss", 0.1, 10.0, 2.0, 0.1)
-balance_loss = balance.slider("Balance loss", 0.0, 8.0, 1.0, 0.1)
+balance_loss = balance.slider("Load-balancing loss", 0.0, 8.0, 1.0, 0.1)
 coefficient = alpha.select_slider("α", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.01)
 share = contribution(task_loss=task_loss, balance_loss=balance_loss, alpha=coefficient)
 prose.show(
-    [f"α·L_balance = {coefficient:g} × {balance_loss:g} is {100 * share:.2g}\u00a0% of the total loss. What counts "
-     "is the ratio of the gradients, not of the losses: the tab Router of the live page shows it for your run."], level,
+    [f"α·L_balance = {coefficient:g} × {balance_loss:g} is {100 * share:.2g}\u00a0% of the total loss. What matters "
+     "is the ratio of the gradients, not of the losses. The Router tab of the Live page shows it for your run."], level,
 )  # fmt: skip
 
 st.subheader("Capacity", anchor=False)
@@ -119,10 +121,10 @@ tokens = columns[0].number_input("Tokens T", 1, 100_000, 256)
 count = columns[1].number_input("Experts E", 1, 1024, 8)
 choices = columns[2].number_input("Choices K", 1, 64, 1)
 factor = columns[3].number_input("Capacity factor", 0.05, 64.0, 1.0, 0.05)
-room = expert_capacity(tokens=tokens, num_experts=count, top_k=choices, capacity_factor=round(factor, 4))
+capacity = expert_capacity(tokens=tokens, num_experts=count, top_k=choices, capacity_factor=round(factor, 4))
 busiest = min(float(load.max()) * tokens * choices, tokens)
 prose.show(
-    [f"C = ⌈{factor:g} × {tokens} × {choices} / {count}⌉ = {room} choices an expert. An expert that is sent "
-     f"{100 * float(load.max()):.3g}\u00a0% of the {tokens * choices} choices, as the busiest one above, gets "
-     f"{busiest:.0f} and drops {max(0.0, busiest - room):.0f} of them."], level,
+    [f"C = ⌈{factor:g} × {tokens} × {choices} / {count}⌉ = {capacity} choices per expert. An expert that receives "
+     f"{100 * float(load.max()):.3g}\u00a0% of the {tokens * choices} choices, like the busiest one above, gets "
+     f"{busiest:.0f} and drops {max(0.0, busiest - capacity):.0f} of them."], level,
 )  # fmt: skip

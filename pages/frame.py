@@ -1,4 +1,4 @@
-"""The frame that every page stands in: configuration, sidebar, address bar, navigation."""
+"""The frame around every page: configuration, sidebar, address bar, navigation."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAGES = (
     st.Page(HERE / "glossary.py", title="Glossary"),
 )
 for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_"))]:
-    st.session_state[key] = st.session_state[key]  # or Streamlit forgets widgets of a page that is left
+    st.session_state[key] = st.session_state[key]  # or Streamlit drops the state of widgets on other pages
 page = st.navigation(list(PAGES), position="hidden")
 visitor = session.current()
 visitor.settle()

@@ -1,4 +1,4 @@
-"""Every term, and the questions that are asked again and again."""
+"""All terms, and frequently asked questions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _entry(term: Term) -> str:
     if term.formula:
         lines.append(f'<p class="formula">{escape(term.formula)}</p>')
     if term.elsewhere:
-        lines.append(f"<p>Elsewhere: {escape(term.elsewhere)}</p>")
+        lines.append(f"<p>In other tools: {escape(term.elsewhere)}</p>")
     if term.see:
         lines.append(f"<p>See also: {escape(', '.join(term.see))}.</p>")
     return f"<dt>{escape(term.name)}{aliases}</dt><dd>{''.join(lines)}</dd>"
@@ -37,9 +37,9 @@ st.caption(f"{len(found)} of {len(TERMS)} terms, explained for the level set in 
 if found:
     st.html('<dl class="glossary">' + "".join(_entry(term) for term in found) + "</dl>")
 else:
-    st.info("No term has that in its name. Try a shorter word.")
+    st.info("No term matches. Try a shorter word.")
 
-st.header("Questions that are asked again and again", anchor=False)
+st.header("Frequently asked questions", anchor=False)
 for entry in FAQ:
     with st.expander(entry.question):
         prose.show([entry.answers[level]], level)

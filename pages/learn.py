@@ -1,4 +1,4 @@
-"""The course: short lessons that drive the real simulation, each with a goal that the page itself verifies."""
+"""The course: short lessons that train real runs, each with a goal that the page checks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pages.visitor import hosting
 from pages.visitor.session import Session, current
 
 CHECK_INTERVAL = 1.0
-"""Seconds between two looks at the goal."""
+"""Seconds between checks of the goal."""
 
 
 def _choose(lesson: Lesson) -> None:
@@ -20,7 +20,7 @@ def _choose(lesson: Lesson) -> None:
 
 
 def _start(session: Session, lesson: Lesson) -> None:
-    """Begin the lesson's run and open the view that belongs to it."""
+    """Starts the lesson's run and opens its tab."""
     session.restart(lesson.config(session.run.config.seed), lesson.plan, train=False)
     session.turn_to(lesson.tab)
 
@@ -36,7 +36,7 @@ def _contents(done: set[str], chosen: Lesson) -> None:
 
 @st.fragment(run_every=CHECK_INTERVAL)
 def _goal(session: Session, lesson: Lesson) -> None:
-    """The criteria as the run stands now, and what it means once all are met."""
+    """Shows the criteria, each met or not, and the debrief once all are met."""
     run = session.run
     criteria = lesson.check(run.history, run.config)
     st.markdown(f"**Goal.** {lesson.goal}")
@@ -66,7 +66,7 @@ story, look, goal = st.columns([1.15, 1, 1.1])
 with story:
     prose.show(lesson.story[visitor.view.level], visitor.view.level)
     st.button("Start this lesson", type="primary", on_click=_start, args=(visitor, lesson),
-              help="Sets the knobs and goes back to step 0. Then press Train below.")  # fmt: skip
+              help="Sets the knobs and restarts from step 0. Then press Train below.")  # fmt: skip
 with look:
     st.markdown("**Look for**")
     prose.listing(lesson.look_for, visitor.view.level)

@@ -24,15 +24,15 @@ score: Score = state.setdefault("quiz_score", Score())
 
 
 def _next_question() -> None:
-    """Put a question of the reader's level that was not put lately."""
+    """Draws a question of the reader's level that was not asked recently."""
     asked: list[str] = state.setdefault("quiz_asked", [])
     pool = [question for question in QUESTIONS if question.level == level]
     fresh = [question for question in pool if question.key not in asked] or pool
-    chance = random.Random()
-    question = chance.choice(fresh)
+    rng = random.Random()
+    question = rng.choice(fresh)
     state["quiz_asked"] = [*asked, question.key][-len(QUESTIONS) // 2 :]
     with st.spinner("Training the routers for this question …"):
-        state["quiz_drawn"] = draw(question, chance.randrange(1000))
+        state["quiz_drawn"] = draw(question, rng.randrange(1000))
     state["quiz_answer"] = None
     state["quiz_number"] = state.get("quiz_number", 0) + 1
 
@@ -55,7 +55,7 @@ drawn: Drawn = state["quiz_drawn"]
 answered: int | None = state["quiz_answer"]
 number = state["quiz_number"]
 
-source = "Computed just now." if drawn.question.is_drawn else ""
+source = "With numbers computed just now." if drawn.question.is_drawn else ""
 st.caption(
     f"{score.right} right, {score.wrong} wrong so far. Questions for the level in the sidebar: {level}. {source}"
 )

@@ -1,4 +1,4 @@
-"""Many runs at once: a grid over knobs and seeds, with results as they arrive, and one made before to begin with."""
+"""Many runs at once: a grid over knobs and seeds with results as they arrive, and a precomputed gallery."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pages.text.markdown import escape_markdown
 from pages.visitor import hosting, session
 
 REDRAW = 2.0
-"""Seconds between two drawings of the views while rows arrive."""
+"""Seconds between redraws of the views while rows arrive."""
 
 hosting.stand_in_frame()
 visitor = session.current()
@@ -41,7 +41,7 @@ def _choose() -> None:
 with st.sidebar:
     form.draw(visitor, sweeps)
     with st.expander("Open a sweep"):
-        st.file_uploader("A table that the command line made (Parquet or CSV)", type=["parquet", "csv"],
+        st.file_uploader("A table from the command line (Parquet or CSV)", type=["parquet", "csv"],
                          max_upload_size=LARGEST_UPLOAD, key="sweep-upload", on_change=_open)  # fmt: skip
 
 table = sweeps.table()

@@ -28,7 +28,7 @@ class AddressBar:
         return query
 
     def heed(self) -> None:
-        """Take the query that the browser reports next as the visitor's, however soon it comes."""
+        """Treats the next query that the browser reports as the visitor's, even within `LAG`."""
         self._written_at = -math.inf
 
     def write(self, query: dict[str, str]) -> None:

@@ -26,7 +26,7 @@ def obey(session: Session, command: dict[str, Any]) -> None:
 
 
 def obey_beside(session: Session, comparison: ComparisonSession, command: dict[str, Any]) -> None:
-    """Do what a button asks on the Compare page."""
+    """Executes a command of the Compare page."""
     if command["name"] == "back":
         session.heed_address()
     else:

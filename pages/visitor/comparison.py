@@ -1,4 +1,4 @@
-"""What one visitor compares: the runs side by side, and what may be done to them."""
+"""One visitor's comparison: runs side by side, and the actions on them."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from pages.visitor.playback import play
 from pages.visitor.replay import REFUSED, Replay, replay_from
 
 KEYS = tuple(name.lower() for name in NAMES[1:])
-"""Query parameters: how runs B, C and D depart from A, as `0:aux_loss_coef=0.03;100:top_k=2`."""
+"""Query parameters: how runs B, C and D differ from A, such as `0:aux_loss_coef=0.03;100:top_k=2`."""
 RESCUE, COLLAPSE = 0.03, 0.0
 
 
 def plan_of(run: LiveRun) -> RunPlan:
-    """A run with everything that was done to it and is still planned."""
+    """Returns a run's initial configuration with all its changes, made and planned."""
     return RunPlan(run.history.initial_config, run.course)
 
 
 class ComparisonSession:
-    """Holds the comparison. Runs after the first one depart from it."""
+    """Holds the comparison. Run A is the baseline for the others."""
 
     def __init__(self, plans: Sequence[RunPlan], thresholds: Thresholds, server: Server) -> None:
         self._server = server
@@ -46,7 +46,7 @@ class ComparisonSession:
 
     @classmethod
     def beside(cls, run: LiveRun, thresholds: Thresholds, server: Server) -> ComparisonSession:
-        """A run, and the same with the balancing loss on, or off where it is on."""
+        """Compares a run with a copy whose load-balancing loss is on, or off if it is on in the run."""
         base = plan_of(run)
         other = RESCUE if not base.config.aux_loss_coef else COLLAPSE
         return cls((base, base.changed([Event(0, {"aux_loss_coef": other})])), thresholds, server)
@@ -55,7 +55,7 @@ class ComparisonSession:
     def from_query(
         cls, query: Mapping[str, str], run: LiveRun, thresholds: Thresholds, server: Server
     ) -> ComparisonSession | None:
-        """Read a comparison, however broken the query is; None where there is none in it."""
+        """Reads a comparison from a query. Invalid parts become notices. None if the query holds no comparison."""
         base, others, notices = plan_of(run), [], []
         for key in KEYS:
             if key in query:
@@ -69,12 +69,12 @@ class ComparisonSession:
         return comparison
 
     def to_query(self) -> dict[str, str]:
-        """How the other runs depart from the first one, as query parameters."""
+        """Returns how the other runs differ from A, as query parameters."""
         base, *others = self.run.plans
         return {key: events_to_text(changes_between(base, other)) for key, other in zip(KEYS, others, strict=False)}
 
     def begin(self, plans: Sequence[RunPlan], *, catch_up: int = 0, train: bool | None = None) -> None:
-        """Start other runs from step 0. Goes on training if the ones before did, unless told otherwise."""
+        """Starts new runs from step 0. If `train` is None, they train if the old runs were training."""
         old, made = self.run, self._launch(plans, self.run.thresholds, self.run.rate, catch_up)
         if made is None:
             return
@@ -85,16 +85,16 @@ class ComparisonSession:
         self._server.scheduler.remove(old)
 
     def depart(self, which: int, step: int, name: str, value: Any) -> None:
-        """Let a run (1 for B) differ from A in one more knob, from a step on; all begin anew, and hurry there."""
+        """Changes a knob of run `which` (1 is B) from a step on. All runs restart."""
         base, *others = self.run.plans
         self._change(which, [*changes_between(base, others[which - 1]), Event(step, {name: value})])
 
     def move(self, which: int | None, name: str, value: Any) -> None:
-        """Move a live knob now, in one run or in all."""
+        """Changes a live knob now, in run `which` or, if that is None, in all."""
         self._try(lambda: self.run.update(which, **{name: value}))
 
     def give_back(self, which: int, name: str) -> None:
-        """Let a run have a knob as A has it again."""
+        """Removes a knob from a run's differences from A. All runs restart."""
         base, *others = self.run.plans
         changes = [
             Event(event.step, rest)
@@ -104,27 +104,27 @@ class ComparisonSession:
         self._change(which, changes)
 
     def add(self) -> None:
-        """One more run, at first like A."""
+        """Adds a copy of A."""
         plans = self.run.plans
         if len(plans) < len(NAMES):
             self.begin((*plans, plans[0]))
 
     def remove(self, which: int) -> None:
-        """Leave out a run other than A; two always stay."""
+        """Removes a run other than A. At least two remain."""
         plans = list(self.run.plans)
         if 0 < which < len(plans) and len(plans) > 2:
             del plans[which]
             self.begin(plans)
 
     def branch(self, run: LiveRun, step: int, name: str, value: Any) -> None:
-        """What if a knob of a run had been moved at a step: the run again beside the one in which it is."""
+        """Compares a run with a copy in which a knob changes at `step`. Both first catch up to that step."""
         base = plan_of(run)
         other = self._try(lambda: base.changed([Event(step, {name: value})]))
         if other is not None:
             self.begin((base, other), catch_up=step, train=True)
 
     def resume(self, replay: Replay | None) -> None:
-        """Compute again what was trained before the connection was lost, unless something was begun since."""
+        """Replays the runs from before the connection was lost, unless others have been started since."""
         if self.run.id != self._opened_with:
             return
         if replay is None or len(replay.plans) < 2:
@@ -137,7 +137,7 @@ class ComparisonSession:
             self.run.extend(replay.budget - self.run.budget)
 
     def command(self, command: dict[str, Any]) -> None:
-        """Obey a button of the board."""
+        """Executes a command of the board."""
         match command:
             case {"name": "resume"}:
                 self.resume(replay_from(command))
@@ -147,18 +147,18 @@ class ComparisonSession:
                 self.begin(self.run.plans, train=False)
             case {"name": "lost", "run_id": self.run.id} if self.run.forgotten:
                 self.begin(self.run.plans, train=False)
-                self.notices.append("The runs were put away after a long pause and start again from step 0.")
+                self.notices.append("The runs were discarded after a long pause and restart from step 0.")
             case _:
                 play(self.run, command)
 
     def next_message(self) -> str:
-        """What the runs did lately, for a page that is fed without the stream."""
+        """Returns the next message, for pages without the stream."""
         return self._feed.next(self.run, lambda start: encode_comparison(self.run, start, self._server.lectures))
 
     def _launch(
         self, plans: Sequence[RunPlan], thresholds: Thresholds, rate: float, catch_up: int = 0
     ) -> Comparison | None:  # fmt: skip
-        """Begin runs; None, with a notice, if there is no memory for them."""
+        """Creates runs. Returns None and adds a notice if memory runs out."""
         run = or_notice_out_of_memory(
             lambda: Comparison(plans, rate=rate, catch_up=catch_up, runs=self._server.runs), self.notices
         )
@@ -168,7 +168,7 @@ class ComparisonSession:
         return self._server.scheduler.add(run)
 
     def _change(self, which: int, changes: Sequence[Event]) -> None:
-        """Let a run depart from A in these changes only; all begin anew."""
+        """Makes `changes` the only differences between a run and A. All runs restart."""
         base, *others = self.run.plans
         other = self._try(lambda: base.changed(changes))
         if other is not None:
@@ -176,7 +176,7 @@ class ComparisonSession:
             self.begin((base, *others))
 
     def _try(self, act: Any) -> Any:
-        """Do it; what is not possible becomes a notice."""
+        """Returns `act()`. An invalid value becomes a notice and returns None."""
         try:
             return act()
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What a page that is fed without the stream was told so far."""
+"""Messages for pages without the stream."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from collections.abc import Callable
 from moe_sim.live.background_run import BackgroundRun
 
 OVERLAP = 5
-"""In so many messages a step is told."""
+"""Number of messages that contain each step, in case the browser skips one."""
 
 
 class Feed:
     """Remembers where the last messages ended."""
 
     def __init__(self) -> None:
-        self._told: deque[int] = deque(maxlen=OVERLAP)
+        self._ends: deque[int] = deque(maxlen=OVERLAP)
 
     def next(self, run: BackgroundRun, encode: Callable[[int], tuple[int, str]]) -> str:
-        """What `run` did lately. Each step is in several messages, in case the browser skips one."""
+        """Returns the next message. `encode` takes its first step and returns the step where it stops and its text."""
         run.touch()
-        stop, message = encode(self._told[0] if len(self._told) == OVERLAP else 0)
-        self._told.append(stop)
+        stop, message = encode(self._ends[0] if len(self._ends) == OVERLAP else 0)
+        self._ends.append(stop)
         return message
 
     def restart(self) -> None:
-        """Tell everything again."""
-        self._told.clear()
+        """Makes the next message contain all steps."""
+        self._ends.clear()

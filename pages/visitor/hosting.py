@@ -1,8 +1,8 @@
-"""What a page has to know of the server that it is on.
+"""How the app is hosted: the server object that pages use, and whether app.py's routes exist.
 
-`streamlit run app.py` makes an ASGI application of app.py: Streamlit's main script is then frame.py, and the server
-answers more than Streamlit does. A host that executes app.py as a script knows nothing of that: app.py is the main
-script then and runs the frame, and the charts do without the other addresses.
+`streamlit run app.py` serves app.py as an ASGI application: Streamlit's main script is frame.py, and app.py adds routes
+of its own. Some hosts execute app.py as a plain script instead. It is then the main script and runs the frame itself,
+and the charts work without the routes.
 """
 
 from __future__ import annotations
@@ -18,22 +18,21 @@ from moe_sim.config.settings import read_settings
 from moe_sim.server.server import Server
 
 FRAME = Path(__file__).resolve().parents[1] / "frame.py"
-APOLOGY = "Something went wrong on this page. Reload it; if that does not help, open it without what follows the “?” "\
-          "in its address."  # fmt: skip
-
+APOLOGY = "Something went wrong on this page. Reload it. If that does not help, remove everything after the “?” from "\
+          "its address."  # fmt: skip
 
 _installed: Server | None = None
-"""Streamlit starts the scripts of pages itself and passes them nothing, so app.py leaves the server here for them."""
+"""A global, set by app.py, because Streamlit runs page scripts itself and passes them no arguments."""
 
 
 def install(server: Server) -> None:
-    """Make this the server of pages that are opened from now on."""
+    """Sets the server for pages opened from now on."""
     global _installed
     _installed = server
 
 
 def server() -> Server:
-    """The server that app.py made. Where a host executes app.py as a script, the first visitor's page makes it."""
+    """Returns the server that app.py installed. On a plain-script host, the first page creates it."""
     return _installed or _server_of_a_plain_host()
 
 
@@ -43,18 +42,18 @@ def _server_of_a_plain_host() -> Server:
 
 
 def base_path() -> str:
-    """The path below which the server is reached, without a slash at its end: mostly empty."""
+    """Returns the server's base path without a trailing slash; usually empty."""
     return ("/" + str(st.get_option("server.baseUrlPath") or "").strip("/")).rstrip("/")
 
 
 def routes_served() -> bool:
-    """Whether this server also answers what app.py routes: the stream, slides, Plotly's JavaScript."""
+    """Whether app.py's routes exist: the stream, slides, Plotly's JavaScript."""
     context = get_script_run_ctx(suppress_warning=True)
     return context is None or Path(context.main_script_path).resolve() == FRAME
 
 
 def run_frame() -> None:
-    """Run the frame as part of another script."""
+    """Executes frame.py as part of the current script."""
     spec = spec_from_loader("frame", SourceFileLoader("frame", str(FRAME)))
     assert spec is not None
     assert spec.loader is not None
@@ -62,10 +61,10 @@ def run_frame() -> None:
 
 
 def stand_in_frame() -> None:
-    """Put a page into the frame that was started without.
+    """Runs the frame if a page was opened without it.
 
-    Beside a main script called app.py Streamlit takes the files in pages/ for pages by themselves, until the frame has
-    declared the real ones. The very first visitor may open one before that.
+    If the main script is app.py, Streamlit serves the files in pages/ as standalone pages until the frame has declared
+    the real ones. The first visitor may open one before that.
     """
     if "session" not in st.session_state:
         run_frame()
@@ -73,6 +72,6 @@ def stand_in_frame() -> None:
 
 
 def apologise(_: Exception) -> bool:
-    """What a visitor is told when the script failed, in place of Streamlit's own words. The traceback is in the log."""
+    """Shows an error message in place of Streamlit's own when a script fails. Streamlit logs the traceback."""
     st.error(APOLOGY, icon=":material/error:")
     return True

@@ -1,4 +1,4 @@
-"""Acting on a session in turn, whichever script run or callback comes first."""
+"""A lock around methods that script runs and callbacks may call at the same time."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from functools import wraps
 from typing import Any
 
 
-def synchronized(act: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that waits for whoever holds the object's `acting` lock."""
+def synchronized(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a method so that it holds the object's lock `acting`."""
 
-    @wraps(act)
-    def turn(self: Any, *args: Any, **kwargs: Any) -> Any:
+    @wraps(method)
+    def locked(self: Any, *args: Any, **kwargs: Any) -> Any:
         with self.acting:
-            return act(self, *args, **kwargs)
+            return method(self, *args, **kwargs)
 
-    return turn
+    return locked

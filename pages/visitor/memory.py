@@ -1,4 +1,4 @@
-"""Making runs, for which a machine may not have the memory."""
+"""Creating runs, which may need more memory than the machine has."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-NO_MEMORY = "This machine does not have the memory for that. Fewer experts, or smaller ones, need less."
+NO_MEMORY = "This machine does not have enough memory for that. Use fewer or smaller experts."
 
 
 def or_notice_out_of_memory(make: Callable[[], T], notices: list[str]) -> T | None:
-    """What `make` gives; None, with a notice, if there is no memory for it. Torch says so with a RuntimeError."""
+    """Returns `make()`, or None and adds a notice if memory runs out, which torch reports as a RuntimeError."""
     try:
         return make()
     except (MemoryError, RuntimeError) as error:

@@ -10,7 +10,7 @@ from moe_sim.live.background_run import RATES, BackgroundRun
 
 
 def play(run: BackgroundRun, command: dict[str, Any]) -> None:
-    """Play, pause, speed: what can be done to whatever trains in the background."""
+    """Executes a playback command and ignores any other."""
     match command:
         case {"name": "train"}:
             run.train()

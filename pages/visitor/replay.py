@@ -1,4 +1,4 @@
-"""Runs that outlive their server: the browser keeps what it takes to compute them again, and asks a new one for it."""
+"""Replays runs after a server restart, from what the browser has kept of them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.live.shared_runs import SharedRuns
 
 MOST_STEPS = 100_000
-"""A run with a larger budget is not computed again."""
+"""Runs with a larger budget are not replayed."""
 MOST_MOVES = 1_000
-"""Nor is one in which knobs moved more often."""
-REFUSED = "The connection was lost, and what had been trained cannot be computed again: it starts at step 0."
+"""Runs with more changes are not replayed."""
+REFUSED = "The connection was lost and the training so far cannot be computed again. It restarts from step 0."
 
 
 @dataclass(frozen=True)
 class Replay:
-    """Runs that were trained side by side, or one alone, up to a step."""
+    """One run, or several side by side, to replay up to a step."""
 
     plans: tuple[RunPlan, ...]
     steps: int
     budget: int
     rate: float
     training: bool
-    """Whether it goes on then."""
+    """Whether to continue training from there."""
 
     def run(self, runs: SharedRuns) -> LiveRun:
-        """The one run, hurrying to the step."""
+        """Returns the single run, catching up to the step."""
         (plan,) = self.plans
         run = LiveRun.again(plan.config, plan.events, self.steps, runs)
         run.rate, run.budget = self.rate, self.budget
@@ -42,12 +42,12 @@ class Replay:
 
 
 def to_keep(plans: Sequence[RunPlan]) -> list[dict[str, Any]]:
-    """What a browser keeps of runs: where each began, and every move of a knob."""
+    """Returns what a browser keeps of each run: the initial configuration and all changes."""
     return [{"config": to_query(plan.config), "events": events_to_text(plan.events)} for plan in plans]
 
 
 def replay_from(command: Mapping[str, Any]) -> Replay | None:
-    """Read what a browser has kept, with how far it was; None if anything in it cannot be."""
+    """Reads a replay from a browser's command. None if any part is invalid."""
     match command:
         case {
             "runs": list() as runs, "steps": int() as steps, "budget": int() as budget,

@@ -133,7 +133,7 @@ class Session:
             self._comparison = None
 
     def heed_address(self) -> None:
-        """The visitor pressed Back or Forward: follow the address at once."""
+        """Makes `follow_address` obey the next address at once, after Back or Forward."""
         self._address.heed()
 
     def look(self, **changes: Any) -> None:

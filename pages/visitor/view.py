@@ -1,4 +1,4 @@
-"""What a link says about the page beside the run: the open view, hidden controls, and whether it plays by itself."""
+"""The part of a link that is about the page, not the run: the open tab, axes, hidden parts, autoplay and level."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from moe_sim.teaching.level import LEVELS, Level
 
 TABS = ("why", "mechanism", "specialization", "feedback", "router", "capacity", "devices", "variance", "coactivation",
         "inference", "names", "text")  # fmt: skip
-"""The second row of views, as pages/dashboard/js/tabs.js has them."""
+"""The tabs of the dashboard. `VIEWS` in pages/dashboard/run_board.py has their titles and charts."""
 LOG_AXES = ("imbalance", "task_and_balance_loss")
-"""Charts whose vertical axis can be logarithmic or not."""
+"""Charts whose vertical axis can be linear or logarithmic."""
 PARTS = {
-    "presets": "Presets", "mechanisms": "Presets of mechanisms", "thresholds": "Diagnosis thresholds",
+    "presets": "Presets", "mechanisms": "Other balancing methods", "thresholds": "Diagnosis thresholds",
     "pages": "Links to the other pages", "share": "Share and export", "step": "Step", "reset": "Reset",
-    "freeze": "Freeze", "extend": "+1,000", "speed": "Speed", "tiles": "Tiles", "tabs": "Second row of views",
+    "freeze": "Freeze", "extend": "+1,000", "speed": "Speed", "tiles": "Tiles", "tabs": "Tabs",
 }  # fmt: skip
-"""Parts of the page, beside the knobs, that a link can hide."""
+"""Parts of the page, besides the knobs, that a link can hide."""
 HIDEABLE: dict[str, str] = {**{name: knob.label for name, knob in KNOBS.items()}, **PARTS}
-"""Everything that a link can hide, with its words."""
+"""Everything that a link can hide, with its label."""
 
 
 @dataclass(frozen=True)
 class View:
-    """The page's state that no run depends on."""
+    """State of the page that does not affect the run."""
 
     tab: str = "why"
     log: tuple[str, ...] = ("imbalance",)
@@ -35,20 +35,20 @@ class View:
     level: Level = "beginner"
 
     def to_query(self) -> dict[str, str]:
-        """What is not as usual, as query parameters."""
+        """Returns whatever differs from the defaults, as query parameters."""
         texts = {
             "tab": self.tab, "log": ",".join(self.log) or "none", "hide": ",".join(sorted(self.hide)),
             "autoplay": "1" if self.autoplay else "", "level": self.level,
         }  # fmt: skip
-        usual = {"tab": "why", "log": "imbalance", "hide": "", "autoplay": "", "level": "beginner"}
-        return {name: text for name, text in texts.items() if text != usual[name]}
+        defaults = {"tab": "why", "log": "imbalance", "hide": "", "autoplay": "", "level": "beginner"}
+        return {name: text for name, text in texts.items() if text != defaults[name]}
 
 
 def view_from_query(query: Mapping[str, str]) -> tuple[View, list[str]]:
-    """Read a view, however broken the query is.
+    """Reads a view from a query, valid or not.
 
     Returns:
-        The view, and one sentence for each part that was refused.
+        The view, and one sentence per invalid part.
     """
     notices: list[str] = []
 
@@ -59,9 +59,9 @@ def view_from_query(query: Mapping[str, str]) -> tuple[View, list[str]]:
         return text if text in allowed else allowed[0]
 
     log = query.get("log", "imbalance").split(",")
-    strange = [name for name in log if name not in (*LOG_AXES, "none")]
-    if strange:
-        notices.append(f"log must be among {', '.join(LOG_AXES)} or none, not {strange[0][:40]!r}.")
+    unknown_axes = [name for name in log if name not in (*LOG_AXES, "none")]
+    if unknown_axes:
+        notices.append(f"log must be among {', '.join(LOG_AXES)} or none, not {unknown_axes[0][:40]!r}.")
     hidden = [name for name in query.get("hide", "").split(",") if name]
     unknown = [name for name in hidden if name not in HIDEABLE]
     if unknown:

@@ -402,7 +402,7 @@ def test_the_board_is_obeyed_in_what_it_may_ask_and_no_further() -> None:
     comparison.command({"name": "lost", "run_id": forgotten.id})
     assert comparison.run is not forgotten
     settled(app)
-    assert "put away after a long pause" in app.warning[0].value
+    assert "discarded after a long pause" in app.warning[0].value
 
 
 def test_a_page_without_the_stream_is_told_the_same_and_everything_when_it_asks() -> None:

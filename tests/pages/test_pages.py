@@ -641,7 +641,7 @@ def test_branching_off_a_lecture_gives_a_run_of_ones_own_at_the_same_step() -> N
 def test_an_unknown_lecture_gets_a_notice_and_a_run_of_ones_own() -> None:
     app = opened(follow="<b>nobody</b>", num_experts="5")
     (notice,) = app.warning
-    assert notice.value == "That lecture is over, or never was. This is a run of your own."
+    assert notice.value == "That lecture has ended or does not exist. This is your own run."
     assert run_of(app).config == RunConfig(num_experts=5)
     assert widget(app, "num_experts").value == 5
     assert "follow" not in address(app)
@@ -652,7 +652,7 @@ def test_when_a_lecture_ends_its_watchers_go_on_with_a_run_of_their_own() -> Non
     app = opened(server=leader.server, follow=leader.begin_lecture())
     leader.server.lectures = Lectures()
     settled(app)
-    assert "The lecture is over." in app.warning[0].value
+    assert "The lecture has ended." in app.warning[0].value
     assert run_of(app) is not leader.run
     assert run_of(app).config == leader.run.config
     assert widget(app, "num_experts").value == 3
