@@ -1,4 +1,4 @@
-"""The engines by name, and which one is meant when nobody says."""
+"""The engines by name, and the default engine."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ ENGINES = ("serial", "loky", "dask")
 
 
 def engine_named(name: str, workers: int | None = None, dask: str | None = None) -> Engine:
-    """One of `ENGINES`.
+    """Creates an engine.
 
     Args:
-        name: which.
-        workers: processes of loky; one per core if not given.
-        dask: address of the Dask scheduler; the operator's to set, never a visitor's.
+        name: one of `ENGINES`.
+        workers: number of loky processes; one per core by default.
+        dask: address of the Dask scheduler; set by the operator, never by a visitor.
 
     Raises:
-        EngineError: if there is no such engine, if it takes no number of workers, or if dask has no address.
+        EngineError: for an unknown name, for `workers` with an engine other than loky, or for dask without an address.
     """
     if workers is not None and name != "loky":
         raise EngineError(f"Only the engine loky takes a number of workers, not {name[:40]}.")
@@ -36,5 +36,5 @@ def engine_named(name: str, workers: int | None = None, dask: str | None = None)
 
 
 def default_engine(dask: str | None) -> Engine:
-    """The Dask cluster if it has an address, else worker processes on this machine."""
+    """Returns the Dask cluster if it has an address, else worker processes on this machine."""
     return engine_named("dask" if dask else "loky", dask=dask)

@@ -1,4 +1,4 @@
-"""A sweep made by the project, which the Sweep page shows at once."""
+"""A precomputed sweep that the Sweep page shows first."""
 
 from __future__ import annotations
 
@@ -26,5 +26,5 @@ GRID = Grid(
 
 
 def gallery() -> pd.DataFrame:
-    """One row a run."""
+    """Returns the gallery's table, one row per run."""
     return read_table(FILE)

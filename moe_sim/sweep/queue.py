@@ -1,6 +1,6 @@
-"""Sweeps for visitors: one at a time in this process, in a thread of its own; who comes while one runs waits in line.
+"""A queue of visitors' sweeps: one runs at a time, in a thread of this process; the rest wait.
 
-A sweep that nobody looks at for a while is cancelled, like a run that nobody watches.
+A sweep that nobody looks at is cancelled after a timeout, like a run that nobody watches.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from moe_sim.sweep.worker import DIVERGED, DONE, Row
 State = Literal["waiting", "running", "finished", "cancelled", "broken"]
 
 PATIENCE = 90.0
-"""Seconds without a look after which a sweep is cancelled. A browser tab in the background looks once a minute."""
+"""Default timeout in seconds for a sweep that nobody looks at. A browser tab in the background looks once a minute."""
 LOOK_AROUND = 0.5
-"""Seconds between two looks for such sweeps."""
+"""Seconds between checks for sweeps that timed out or were cancelled."""
 LONGEST_LINE = 20
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How large a visitor's sweep may be."""
+    """The size limits of a visitor's sweep."""
 
     runs: int = 1_000
     steps: int = 600_000
-    """Of all runs together."""
+    """Steps of all runs together."""
 
     def check(self, *, runs: int, steps: int) -> None:
-        """Refuse what is too large.
+        """Checks the size of a sweep.
 
         Raises:
-            InvalidInput: if it is.
+            InvalidInput: if it is too large.
         """
         if runs > self.runs:
             raise InvalidInput(f"{runs:,} runs are more than the {self.runs:,} that a sweep on this page may have.")
@@ -48,71 +48,71 @@ class Limits:
 
 
 class QueuedSweep:
-    """One visitor's sweep. There is no other way to it: only who holds it can cancel it."""
+    """One visitor's sweep. Only the holder of this object can cancel it, apart from the timeout."""
 
     def __init__(self, cells: Sequence[Cell], known: Mapping[str, Row]) -> None:
         self.state: State = "waiting"
         self.problem = ""
-        """Why it is broken, a sentence."""
+        """Why it broke, as a sentence."""
         self.total = len(cells)
         rows = {cell: known.get(cell.run) for cell in cells}
         self._known = [row for row in rows.values() if row is not None]
         self._missing = [cell for cell, row in rows.items() if row is None]
         self._sweep: Sweep | None = None
-        self._unwanted = threading.Event()
-        self._looked = time.monotonic()
+        self._cancelled = threading.Event()
+        self._looked_at = time.monotonic()
 
     def look(self) -> None:
-        """Say that somebody still wants it."""
-        self._looked = time.monotonic()
+        """Restarts the timeout: someone still wants the sweep."""
+        self._looked_at = time.monotonic()
 
     def cancel(self) -> None:
-        """Stop the workers, or leave the line. What is done stays."""
-        self._unwanted.set()
+        """Stops the workers, or leaves the queue. Finished rows stay."""
+        self._cancelled.set()
         if self._sweep is not None:
             self._sweep.cancel()
 
     @property
     def over(self) -> bool:
-        """Whether nothing will come any more."""
+        """Whether it has ended, for whatever reason."""
         return self.state not in ("waiting", "running")
 
     @property
     def rows(self) -> list[Row]:
-        """The rows so far: those that were known, then the others as they came."""
+        """The rows so far: first the known ones, then new ones in order of arrival."""
         return self._known + (self._sweep.rows if self._sweep is not None else [])
 
     @property
     def done(self) -> int:
-        """How many of `total` runs are there."""
+        """Number of rows so far, of `total`."""
         return len(self._known) + (self._sweep.done if self._sweep is not None else 0)
 
     @property
     def seconds_left(self) -> float | None:
-        """None while nobody can tell."""
+        """Estimated seconds left; None if there is no estimate yet."""
         return self._sweep.seconds_left if self._sweep is not None else None
 
     def work(self, start: Callable[[Sequence[Cell]], Sweep]) -> None:
-        """Do what is missing. Called by the queue."""
+        """Computes the missing runs. Called by the queue."""
         self.state = "running"
         try:
             self._sweep = start(self._missing)
-            if not self._unwanted.is_set():
+            if not self._cancelled.is_set():
                 self._sweep.run()
             self.state = "finished" if self.done == self.total else "cancelled"
         except Exception as error:
-            logging.getLogger(__name__).exception("A visitor's sweep broke")
+            logging.getLogger(__name__).exception("A visitor's sweep failed")
             self.problem, self.state = str(error) or type(error).__name__, "broken"
 
     def give_up_if(self, patience: float) -> None:
-        """Cancel it if nobody has looked for so many seconds. Called by the queue."""
-        if time.monotonic() - self._looked > patience:
+        """Cancels the sweep if nobody has looked at it for `patience` seconds. Called by the queue."""
+        if time.monotonic() - self._looked_at > patience:
             self.cancel()
 
     @property
     def unwanted(self) -> bool:
-        """Whether it was cancelled, by whomever."""
-        return self._unwanted.is_set()
+        """Whether it was cancelled, by its holder or the queue."""
+        return self._cancelled.is_set()
 
 
 def _start(cells: Sequence[Cell]) -> Sweep:
@@ -120,12 +120,12 @@ def _start(cells: Sequence[Cell]) -> Sweep:
 
 
 class SweepQueue:
-    """Takes bookings and does them one after the other. All methods may be called from any thread.
+    """Runs sweeps one at a time, in order of arrival. All methods may be called from any thread.
 
     Args:
-        start: makes the sweep of some cells.
-        limits: how large it may be.
-        patience: seconds without a look after which a sweep is cancelled.
+        start: creates the sweep of some cells.
+        limits: the size limits of a sweep.
+        patience: timeout in seconds for a sweep that nobody looks at.
     """
 
     def __init__(
@@ -134,29 +134,29 @@ class SweepQueue:
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
         self._start, self._patience = start, patience
-        self._line: list[QueuedSweep] = []
-        """The one at work first."""
+        self._queue: list[QueuedSweep] = []
+        """The running sweep, then the waiting ones."""
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
 
     def book(self, cells: Sequence[Cell], known: Mapping[str, Row] | None = None) -> QueuedSweep:
-        """Stand in line with a sweep; it starts at once if nobody else is there.
+        """Adds a sweep to the queue. It starts at once if the queue is empty.
 
         Args:
-            cells: what to run.
-            known: rows by the names of their runs, which are not done again unless they failed or were stopped.
+            cells: the runs.
+            known: existing rows by run name. Of these, only failed and stopped runs are repeated.
 
         Raises:
-            InvalidInput: if it is too large, or the line too long.
+            InvalidInput: if the sweep is too large or the queue is full.
         """
         known = {run: row for run, row in (known or {}).items() if row["status"] in (DONE, DIVERGED)}
         sweep = QueuedSweep(cells, known)
         self.limits.check(runs=len(cells), steps=sum(cell.steps for cell in cells))
         with self._changed:
-            if self._closed or len(self._line) >= LONGEST_LINE:
-                raise InvalidInput("Too many sweeps are waiting here; try again later.")
-            self._line.append(sweep)
+            if self._closed or len(self._queue) >= LONGEST_LINE:
+                raise InvalidInput("Too many sweeps are waiting in the queue. Try again later.")
+            self._queue.append(sweep)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="sweeps", daemon=True)
                 self._thread.start()
@@ -164,20 +164,20 @@ class SweepQueue:
         return sweep
 
     def ahead_of(self, sweep: QueuedSweep) -> int:
-        """How many sweeps come before it."""
+        """Number of sweeps ahead of it in the queue."""
         with self._changed:
-            return self._line.index(sweep) if sweep in self._line else 0
+            return self._queue.index(sweep) if sweep in self._queue else 0
 
     @property
     def waiting(self) -> int:
-        """How many sweeps wait for the one at work."""
-        return max(0, len(self._line) - 1)
+        """Number of sweeps that wait for the running one."""
+        return max(0, len(self._queue) - 1)
 
     def stop(self) -> None:
-        """Cancel everything and wait until it has ended."""
+        """Cancels all sweeps and waits until they have ended."""
         with self._changed:
             self._closed = True
-            for sweep in self._line:
+            for sweep in self._queue:
                 sweep.cancel()
             self._changed.notify_all()
         if self._thread is not None:
@@ -186,23 +186,23 @@ class SweepQueue:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._line)
-                if not self._line:
+                self._changed.wait_for(lambda: self._closed or self._queue)
+                if not self._queue:
                     return
-                sweep = self._line[0]
-            self._do(sweep)
+                sweep = self._queue[0]
+            self._run(sweep)
             with self._changed:
-                self._line.remove(sweep)
+                self._queue.remove(sweep)
 
-    def _do(self, sweep: QueuedSweep) -> None:
-        """Have one thread work, and meanwhile look after everybody in line."""
+    def _run(self, sweep: QueuedSweep) -> None:
+        """Runs a sweep in a thread, and meanwhile drops sweeps that timed out or were cancelled."""
         work = threading.Thread(target=sweep.work, args=(self._start,), name="sweep", daemon=True)
         work.start()
         while work.is_alive():
             with self._changed:
-                for one in self._line:
-                    one.give_up_if(self._patience)
-                for one in [one for one in self._line if one.unwanted and one is not sweep]:
-                    one.state = "cancelled"
-                    self._line.remove(one)
+                for queued in self._queue:
+                    queued.give_up_if(self._patience)
+                for waiting in [queued for queued in self._queue if queued.unwanted and queued is not sweep]:
+                    waiting.state = "cancelled"
+                    self._queue.remove(waiting)
             work.join(LOOK_AROUND)

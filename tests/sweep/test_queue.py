@@ -10,11 +10,13 @@ import pytest
 
 from moe_sim import RunConfig
 from moe_sim.config.errors import InvalidInput
+from moe_sim.config.settings import read_settings
+from moe_sim.server.server import Server
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import engine_named
 from moe_sim.sweep.estimate import estimated_seconds
 from moe_sim.sweep.grid import Cell, Grid
-from moe_sim.sweep.queue import RUNS, STEPS, Limits, QueuedSweep, SweepQueue
+from moe_sim.sweep.queue import Limits, QueuedSweep, SweepQueue
 from moe_sim.sweep.worker import Row
 from tests.support.inspecting import small_config
 from tests.support.sweep_rows import row_of
@@ -52,7 +54,7 @@ class GatedSweep:
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for a condition, at most 20 s."""
+    """Waits for a condition, at most 20 s."""
     deadline, tick = time.monotonic() + 20, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
@@ -163,18 +165,20 @@ def test_a_sweep_that_is_too_large_is_rejected_with_a_sentence() -> None:
 
 def test_the_queue_has_a_limit(queue: SweepQueue) -> None:
     sweeps = [queue.book(cells_of(1)) for _ in range(20)]
-    with pytest.raises(InvalidInput, match=r"Too many sweeps are waiting here; try again later\."):
+    with pytest.raises(InvalidInput, match=r"Too many sweeps are waiting in the queue\. Try again later\."):
         queue.book(cells_of(1))
     assert len(sweeps) == 20
 
 
 def test_the_operator_sets_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(RUNS, raising=False)
-    monkeypatch.setenv(STEPS, "5000000")
-    assert Limits.from_environment() == Limits(runs=1_000, steps=5_000_000)
-    monkeypatch.setenv(RUNS, "many")
-    with pytest.raises(ValueError, match=f"{RUNS} must be a whole number of 1 or more, not 'many'"):
-        Limits.from_environment()
+    monkeypatch.delenv("MOE_SIM_SWEEP_RUNS", raising=False)
+    monkeypatch.setenv("MOE_SIM_SWEEP_STEPS", "5000000")
+    server = Server(read_settings())
+    server.stop()
+    assert server.sweeps.limits == Limits(runs=1_000, steps=5_000_000)
+    monkeypatch.setenv("MOE_SIM_SWEEP_RUNS", "many")
+    with pytest.raises(InvalidInput, match="MOE_SIM_SWEEP_RUNS must be a whole number of 1 or more, not 'many'"):
+        read_settings()
 
 
 def test_a_sweep_that_cannot_run_says_why_and_the_next_one_starts(caplog: pytest.LogCaptureFixture) -> None:
