@@ -1,1 +1,1 @@
-"""What the server answers besides Streamlit's pages."""
+"""Endpoints and other parts of the server besides Streamlit's pages."""

@@ -40,7 +40,7 @@ async def plotly_endpoint(request: Request) -> Response:
 
 
 def security_headers(frame_ancestors: str) -> dict[str, str]:
-    """The headers of every response.
+    """Returns the headers of every response.
 
     Args:
         frame_ancestors: the sites that may embed the page, as a Content-Security-Policy source list.

@@ -1,4 +1,4 @@
-"""`GET /metrics` for whoever hosts the app, in Prometheus' text format."""
+"""`GET /metrics` for the host, in the Prometheus text format."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Census(Collector):
 
     Args:
         scheduler: whose runs to count.
-        queues: for each kind of thing that waits, how many wait.
-        errors: how many errors have been logged so far.
+        queues: the length of each queue, by kind.
+        errors: the number of errors logged so far.
     """
 
     def __init__(
@@ -30,26 +30,26 @@ class Census(Collector):
         self._scheduler, self._queues, self._errors = scheduler, queues, errors
 
     def collect(self) -> Iterator[Metric]:
-        """One family for each quantity."""
+        """Yields one metric family per quantity."""
         runs = self._scheduler.runs
         for name, words, value in (
             ("moe_runs", "Runs in memory, comparisons included.", len(runs)),
-            ("moe_runs_training", "Runs that train now.", sum(run.wants_step for run in runs)),
+            ("moe_runs_training", "Runs training now.", sum(run.wants_step for run in runs)),
             ("moe_viewers", "Viewers: open live streams.", sum(run.viewers for run in runs)),
             ("moe_steps_per_second", "Optimizer steps per second over the last two seconds.",
              sum(run.measured_rate for run in runs)),
         ):  # fmt: skip
             yield GaugeMetricFamily(name, words, value)
-        queue = GaugeMetricFamily("moe_queue", "Visitors' runs and sweeps that wait in a queue.", labels=["kind"])
+        queue = GaugeMetricFamily("moe_queue", "Visitors' runs and sweeps waiting in a queue.", labels=["kind"])
         for kind, waiting in self._queues.items():
             queue.add_metric([kind], waiting())
         yield queue
-        yield CounterMetricFamily("moe_steps", "Optimizer steps of all runs.", self._scheduler.steps)
+        yield CounterMetricFamily("moe_steps", "Optimizer steps taken by all runs.", self._scheduler.steps)
         yield CounterMetricFamily("moe_errors", "Errors logged.", self._errors())
 
 
 def metrics_endpoint(census: Census) -> Callable[[Request], Any]:
-    """The handler of `GET /metrics`: the census, and the memory and time that the process uses (Linux)."""
+    """The handler of `GET /metrics`: the census, and the memory and CPU time of the process (Linux)."""
     registry = CollectorRegistry()
     registry.register(census)
     ProcessCollector(registry=registry)

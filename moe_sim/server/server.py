@@ -1,4 +1,4 @@
-"""What all visitors of one server share, made once in app.py and passed on."""
+"""The objects that all visitors of a server share, created once in app.py and passed on."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Server:
     """Owns the worker processes, the scheduler, the sweep queue and the lectures.
 
     Args:
-        settings: what the host has set.
+        settings: the host's settings.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -1,4 +1,4 @@
-"""A chart of a live run as a slide, for the browser to draw as SVG or PNG."""
+"""Charts of live runs as slides, which the browser renders as SVG or PNG."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from moe_sim.charts.scene import Scene
-from moe_sim.charts.slides import comparison_slide, shown_figures, slide_figure
+from moe_sim.charts.slides import comparison_slide, shown_figure, slide_figure
 from moe_sim.config.run_plan import difference_in_words
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
@@ -20,15 +20,15 @@ from moe_sim.live.live_run import LiveRun
 
 LONGEST_LINK = 2_000
 MOST_WAITING = 8
-"""Requests for charts of one run that are taken in at a time."""
+"""Limit of pending chart requests per run."""
 NO_CHART = "There is no such chart (any more)."
 
 
 def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Request], Any]:
     """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up.
 
-    Drawing takes some tenths of a second of the processor that trains, so it is done for one visitor at a time, and who
-    knows a run cannot fill the queue: more than `MOST_WAITING` for the same run are told to come back.
+    Drawing takes a few tenths of a second of CPU time that training needs too, so one chart is drawn at a time. To keep
+    one run from filling the queue, more than `MOST_WAITING` requests for it are rejected with 503 and `Retry-After`.
     """
     drawing = asyncio.Lock()
     waiting: Counter[str] = Counter()
@@ -56,7 +56,7 @@ def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Req
 
 
 def scene_of(run: LiveRun) -> Scene:
-    """What there is to draw of a run as it is now."""
+    """The current state of a run, for its charts."""
     return Scene(run.history, run.config, run.probe, run.task, run.thresholds)
 
 
@@ -73,5 +73,5 @@ def _slide(run: BackgroundRun, name: str, link: str) -> str | None:
 
 def _slide_of_run(run: LiveRun, name: str, link: str) -> go.Figure | None:
     scene = scene_of(run)
-    figure = shown_figures(scene).get(name)
+    figure = shown_figure(scene, name)
     return None if figure is None else slide_figure(figure, scene, link)

@@ -24,9 +24,9 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import ALL_PARTS, encode, encode_comparison, waiting
 
 TICK = 0.05
-"""Seconds between two checks for news of a run."""
+"""Seconds between checks of a run for updates."""
 INTERVAL = 0.2
-"""Seconds between two messages during training; a changed knob or state is sent at the next tick."""
+"""Seconds between messages during training; a changed knob or state is sent at the next tick."""
 RETRY = 500
 """Milliseconds after which a browser reconnects to a stream that was cut off; the default would be seconds."""
 HEARTBEAT = 2
@@ -36,7 +36,7 @@ SEND_TIMEOUT = 30.0
 VIEWS_EVERY = 3
 """Every third message carries the data of the tabs instead of the routing map."""
 LONG_MESSAGE = 600
-"""Shares of experts in a message from which on encoding it would hold up the event loop."""
+"""Expert shares (steps × experts) in a message above which encoding it would block the event loop."""
 MOST_ENCODINGS = 32
 """Messages of a run that are cached for other viewers."""
 
@@ -86,12 +86,12 @@ class LiveStream:
                     count += 1
                     yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
                 await asyncio.sleep(TICK)
-        yield ServerSentEvent(event="gone", data="{}")  # else the client would reconnect again and again
+        yield ServerSentEvent(event="gone", data="{}")  # else the client would keep reconnecting
 
     def _version(self, run: Watched) -> tuple[Any, ...]:
-        """Changes whenever there is something that should be sent at once."""
-        moves = (events_to_text(member.history.events) for member in _members(run))
-        return run.state, run.budget, run.rate, run.thresholds, *waiting(run, self._lectures).values(), *moves
+        """A value that changes whenever something must be sent at once."""
+        changes = (events_to_text(member.history.events) for member in _members(run))
+        return run.state, run.budget, run.rate, run.thresholds, *waiting(run, self._lectures).values(), *changes
 
     async def _shared_encoding(
         self, run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]
@@ -105,7 +105,7 @@ class LiveStream:
         return await asyncio.shield(known[key])
 
     async def _encoding(self, run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
-        """A long message is made in a thread, so that the event loop need not wait."""
+        """Encodes a message; a long one in a thread, so that it does not block the event loop."""
         shares = sum(
             (member.steps_done - start) * member.history.initial_config.num_experts for member in _members(run)
         )
@@ -124,8 +124,8 @@ def _members(run: Watched) -> tuple[LiveRun, ...]:
 
 
 def _parts(run: Watched, count: int) -> frozenset[str]:
-    """The parts of message number `count`: all in the first one and while the run stands still, else by turns. While
-    markers need the room, always the picture."""
+    """The parts of message number `count`: all in the first message and when the run is not training, else one part in
+    turn. After a recent change always the picture, because the markers need the room of the views."""
     if count == 0 or run.state != "training" or isinstance(run, Comparison):
         return ALL_PARTS
     crowded = bool(run.history.events) and run.history.events[-1].step >= len(run.history) - 2 * ONE_MOVE

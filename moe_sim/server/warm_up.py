@@ -24,8 +24,8 @@ def warm_up() -> None:
 def load() -> None:
     """Load pandas and what Plotly loads on first use. Concurrent callers wait.
 
-    For each value it is given, Plotly checks whether pandas is loaded, and fails if another thread is importing pandas
-    at that moment. So a server calls this before it draws for anybody.
+    Plotly checks for each value whether pandas is loaded, and fails if another thread is importing pandas at that
+    moment. So a server calls this before it draws the first chart.
     """
     with _loading:
         _load_once()
