@@ -1,4 +1,4 @@
-"""Places for training: so many different runs at once, the others in line, in order, and nobody is thrown out."""
+"""A limited number of different runs train at once; the rest wait in a queue, in order, and none is evicted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def training(seed: int, runs: SharedRuns | None = None) -> LiveRun:
     return run
 
 
-def test_places_go_to_those_who_come_first_and_the_others_learn_their_place_in_line() -> None:
+def test_the_first_runs_get_the_places_and_the_rest_know_their_position_in_the_queue() -> None:
     admission, runs = Admission(places=2), [training(seed) for seed in range(5)]
     assert [admission.admit(run) for run in runs] == [True, True, False, False, False]
     assert [run.place for run in runs] == [0, 0, 1, 2, 3]
@@ -32,7 +32,7 @@ def test_places_go_to_those_who_come_first_and_the_others_learn_their_place_in_l
     assert [admission.admit(run) for run in runs] == [True, True, False, False, False]
 
 
-def test_who_comes_later_does_not_overtake() -> None:
+def test_a_later_run_does_not_jump_the_queue() -> None:
     admission, (first, second, third) = Admission(places=1), (training(seed) for seed in range(3))
     admission.admit(first)
     admission.admit(second)
@@ -52,7 +52,7 @@ def test_viewers_of_the_same_run_share_one_place() -> None:
     assert admission.taken == 1
 
 
-def test_who_branches_off_needs_a_place_of_its_own() -> None:
+def test_a_run_that_branches_off_needs_a_place_of_its_own() -> None:
     admission, shared = Admission(places=1), SharedRuns()
     first, second = training(7, shared), training(7, shared)
     assert admission.admit(first)
@@ -76,7 +76,7 @@ def test_a_comparison_takes_as_many_places_as_it_has_different_runs() -> None:
     assert not admission.admit(training(6))
 
 
-def test_more_than_all_places_at_once_is_let_in_alone_rather_than_never() -> None:
+def test_a_comparison_larger_than_all_places_is_admitted_alone() -> None:
     admission = Admission(places=1)
     comparison = Comparison([RunPlan(small_config(seed=seed)) for seed in range(4)])
     comparison.touch()
@@ -84,7 +84,7 @@ def test_more_than_all_places_at_once_is_let_in_alone_rather_than_never() -> Non
     assert admission.admit(comparison)
 
 
-def test_a_pause_keeps_the_place_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_paused_run_keeps_its_place_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     admission, first, second = Admission(places=1), training(1), training(2)
     first.advance_by(1)
     admission.admit(first)
@@ -96,7 +96,7 @@ def test_a_pause_keeps_the_place_for_a_while(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("end", ["finished", "left", "forgotten"])
-def test_a_place_is_free_as_soon_as_its_run_is_over(end: str) -> None:
+def test_a_place_is_free_as_soon_as_its_run_ends(end: str) -> None:
     admission, first, second = Admission(places=1), training(1), training(2)
     admission.admit(first)
     admission.admit(second)
@@ -108,7 +108,7 @@ def test_a_place_is_free_as_soon_as_its_run_is_over(end: str) -> None:
     assert admission.sweep() == [second]
 
 
-def test_who_gives_up_leaves_the_line() -> None:
+def test_a_run_paused_while_waiting_leaves_the_queue() -> None:
     admission, runs = Admission(places=1), [training(seed) for seed in range(3)]
     for run in runs:
         admission.admit(run)
@@ -117,7 +117,9 @@ def test_who_gives_up_leaves_the_line() -> None:
     assert [run.place for run in runs] == [0, 0, 1]
 
 
-def test_under_a_scheduler_everybody_gets_a_turn_and_sees_the_place_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_under_a_scheduler_every_run_finishes_and_shows_its_place_while_it_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(background_run, "LEASE_GRACE", 60.0)
     scheduler = Scheduler(Admission(places=1))
     runs = [scheduler.add(LiveRun(small_config(seed=seed), rate=float("inf"))) for seed in range(3)]
@@ -127,8 +129,8 @@ def test_under_a_scheduler_everybody_gets_a_turn_and_sees_the_place_meanwhile(mo
             run.budget = 40
             run.touch()
             run.train()
-        told = encode(runs[2], 0)[1]
-        assert '"place":' in told or runs[2].steps_done
+        message = encode(runs[2], 0)[1]
+        assert '"place":' in message or runs[2].steps_done
         assert eventually(lambda: all(run.state == "finished" for run in runs), seconds=30)
     finally:
         scheduler.stop()

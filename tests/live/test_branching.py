@@ -1,4 +1,4 @@
-"""Runs that begin where another one is: branches that catch up with it, and recordings that stay as they are."""
+"""Branches continue a run from its current step; recorded runs cannot be changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from moe_sim.server.messages import encode
 from tests.support.inspecting import small_config, trainer_of, weights
 
 PLAN = (Event(8, {"aux_loss_coef": 0.05}), Event(12, {"topic_skew": 2.0, "topic_shift": 3}))
-MOVES: dict[int, dict[str, Any]] = {
+CHANGES: dict[int, dict[str, Any]] = {
     0: {"router_noise": "learned"},
     5: {"top_k": 2, "capacity_factor": 1.0},
     8: {"z_loss_coef": 0.01},
@@ -30,7 +30,7 @@ MOVES: dict[int, dict[str, Any]] = {
 
 
 def advance(run: LiveRun, steps: int) -> LiveRun:
-    """So many steps, as the scheduler would have them done, one a turn."""
+    """Takes `steps` steps as the scheduler would, one per turn."""
     run.touch()
     rate, run.rate = run.rate, 15.0
     stop = len(run.history) + steps
@@ -42,18 +42,18 @@ def advance(run: LiveRun, steps: int) -> LiveRun:
     return run
 
 
-def handled(config: RunConfig, plan: tuple[Event, ...] = (), steps: int = 30) -> LiveRun:
-    """A run whose knobs were moved by hand on the way."""
+def changed_by_hand(config: RunConfig, plan: tuple[Event, ...] = (), steps: int = 30) -> LiveRun:
+    """A run with knobs changed by hand, as in `CHANGES`."""
     run = LiveRun(config, plan)
     for step in range(steps):
-        if step in MOVES:
-            run.update(**MOVES[step])
+        if step in CHANGES:
+            run.update(**CHANGES[step])
         advance(run, 1)
     return run
 
 
 def catch_up(run: LiveRun) -> LiveRun:
-    """Do all that the run wants to do by itself."""
+    """Advances the run for as long as it wants steps."""
     run.touch()
     while run.wants_step:
         run.advance()
@@ -66,18 +66,18 @@ def assert_same(one: History, other: History) -> None:
     assert one.to_frame().equals(other.to_frame())
 
 
-def told(run: LiveRun) -> dict[str, Any]:
+def first_message(run: LiveRun) -> dict[str, Any]:
     return json.loads(encode(run, 0)[1])
 
 
 @pytest.fixture(scope="module")
 def original() -> LiveRun:
-    """Thirty steps with a plan, and hands at several of them."""
-    return handled(small_config(), PLAN)
+    """Thirty steps with planned changes and changes by hand."""
+    return changed_by_hand(small_config(), PLAN)
 
 
 @pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"balancing": "expert_choice"}, {"router_noise": "gaussian"}])
-def test_a_branch_has_done_what_the_run_did_to_the_last_digit_and_waits(knobs: dict[str, Any]) -> None:
+def test_a_branch_equals_its_run_to_the_last_digit_and_waits(knobs: dict[str, Any]) -> None:
     run = advance(LiveRun(small_config(**knobs)), 25)
     branch = run.branch()
     assert branch.id != run.id
@@ -88,8 +88,8 @@ def test_a_branch_has_done_what_the_run_did_to_the_last_digit_and_waits(knobs: d
     assert_same(branch.history, run.history)
 
 
-def test_a_branch_repeats_what_hands_and_the_plan_did(original: LiveRun) -> None:
-    assert {event.step for event in original.history.events} == {*MOVES, 8, 12}
+def test_a_branch_includes_changes_by_hand_and_by_plan(original: LiveRun) -> None:
+    assert {event.step for event in original.history.events} == {*CHANGES, 8, 12}
     branch = catch_up(original.branch())
     assert_same(branch.history, original.history)
     assert branch.config == original.config
@@ -98,7 +98,7 @@ def test_a_branch_repeats_what_hands_and_the_plan_did(original: LiveRun) -> None
         np.testing.assert_array_equal(weights(trainer_of(branch))[name], value)
 
 
-def test_a_branch_goes_on_as_the_run_would_have_and_neither_disturbs_the_other(original: LiveRun) -> None:
+def test_a_branch_continues_as_its_run_would_and_branches_are_independent(original: LiveRun) -> None:
     length = len(original.history)
     one, other = (catch_up(original.branch()) for _ in range(2))
     advance(one, 10)
@@ -112,11 +112,11 @@ def test_a_branch_goes_on_as_the_run_would_have_and_neither_disturbs_the_other(o
     assert one.history.to_frame()[:40].equals(other.history.to_frame()[:40])
 
 
-def test_a_branch_of_a_branch_is_the_same_run_again(original: LiveRun) -> None:
+def test_a_branch_of_a_branch_equals_the_original_run(original: LiveRun) -> None:
     assert_same(catch_up(catch_up(original.branch()).branch()).history, original.history)
 
 
-def test_a_branch_takes_budget_speed_and_thresholds_along() -> None:
+def test_a_branch_inherits_budget_speed_and_thresholds() -> None:
     run = LiveRun(small_config())
     run.budget, run.thresholds = 7_000, Thresholds(dead_share=0.3)
     run.set_rate(5.0)
@@ -126,7 +126,7 @@ def test_a_branch_takes_budget_speed_and_thresholds_along() -> None:
     assert not branch.wants_step
 
 
-def test_a_move_at_the_very_step_of_the_branching_counts_from_the_next_one() -> None:
+def test_a_change_at_the_step_of_the_branch_applies_from_the_next_step() -> None:
     run = advance(LiveRun(small_config()), 10)
     run.update(aux_loss_coef=1.0)
     branch = catch_up(run.branch())
@@ -135,7 +135,7 @@ def test_a_move_at_the_very_step_of_the_branching_counts_from_the_next_one() -> 
     assert_same(branch.history, run.history)
 
 
-def test_a_branch_that_catches_up_can_be_trained_before_it_is_there() -> None:
+def test_a_branch_can_be_set_to_train_while_it_catches_up() -> None:
     run = advance(LiveRun(small_config()), 20)
     branch = record(run).branch()
     branch.extend(1_000)
@@ -149,7 +149,7 @@ def test_a_branch_that_catches_up_can_be_trained_before_it_is_there() -> None:
     assert branch.history.to_frame()[:20].equals(run.history.to_frame())
 
 
-def test_a_step_asked_for_while_a_run_catches_up_comes_after_that() -> None:
+def test_a_single_step_requested_during_catch_up_follows_it() -> None:
     run = LiveRun.again(small_config(), (), 20)
     run.touch()
     run.advance()
@@ -170,7 +170,7 @@ def test_a_branch_of_a_finished_run_is_finished_and_can_be_extended() -> None:
     assert len(branch.history) == 15
 
 
-def test_a_branch_of_a_diverged_run_diverges_where_it_did() -> None:
+def test_a_branch_of_a_diverged_run_diverges_at_the_same_step() -> None:
     run = advance(LiveRun(RunConfig(learning_rate=1000, num_experts=4)), 50)
     branch = catch_up(run.branch())
     assert run.state == "diverged"
@@ -183,7 +183,7 @@ def record(run: LiveRun) -> LiveRun:
     return LiveRun.recorded(*run_from_json(run_to_json(run.history, run.probe)))
 
 
-def test_a_recorded_run_is_finished_and_nothing_moves_it(original: LiveRun, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_recorded_run_is_finished_and_nothing_changes_it(original: LiveRun, caplog: pytest.LogCaptureFixture) -> None:
     recorded = record(original)
     before, probe, config = recorded.history.to_frame(), recorded.probe, recorded.config
     for act in (recorded.train, recorded.extend, recorded.single_step, recorded.pause, recorded.touch):
@@ -203,8 +203,8 @@ def test_a_recorded_run_is_finished_and_nothing_moves_it(original: LiveRun, capl
     assert not [entry for entry in caplog.records if entry.levelno >= logging.WARNING]
 
 
-def test_a_recorded_run_tells_the_browser_what_the_run_told(original: LiveRun) -> None:
-    recorded, first = told(record(original)), told(original)
+def test_a_recorded_run_sends_the_browser_the_same_message(original: LiveRun) -> None:
+    recorded, first = first_message(record(original)), first_message(original)
     assert recorded.pop("state") == "finished"
     assert first.pop("state") == "paused"
     for message in (recorded, first):
@@ -215,11 +215,11 @@ def test_a_recorded_run_tells_the_browser_what_the_run_told(original: LiveRun) -
         assert recorded[name] == first[name], name
 
 
-def test_a_recorded_run_has_the_configuration_that_the_run_ended_with(original: LiveRun) -> None:
+def test_a_recorded_run_has_the_final_configuration_of_its_run(original: LiveRun) -> None:
     assert record(original).config == original.config
 
 
-def test_start_and_plan_of_a_recorded_run_give_it_again(original: LiveRun) -> None:
+def test_start_and_plan_of_a_recorded_run_reproduce_it(original: LiveRun) -> None:
     recorded = record(original)
     config = recorded.start_config
     assert config == original.history.initial_config
@@ -229,7 +229,7 @@ def test_start_and_plan_of_a_recorded_run_give_it_again(original: LiveRun) -> No
     assert_same(again.history, original.history)
 
 
-def test_a_branch_of_a_recorded_run_is_trained_anew_and_can_go_on(original: LiveRun) -> None:
+def test_a_branch_of_a_recorded_run_is_retrained_and_can_continue(original: LiveRun) -> None:
     branch = catch_up(record(original).branch())
     assert_same(branch.history, original.history)
     assert not branch.is_recorded
@@ -238,11 +238,11 @@ def test_a_branch_of_a_recorded_run_is_trained_anew_and_can_go_on(original: Live
     assert len(branch.history) == 35
 
 
-def test_a_recording_without_steps_or_picture_can_be_looked_at() -> None:
+def test_a_recorded_run_without_steps_or_probe_can_be_viewed() -> None:
     recorded = LiveRun.recorded(History(small_config()), None)
     recorded.train()
     recorded.touch()
     recorded.advance()
     assert recorded.state == "finished"
     assert len(recorded.history) == 0
-    assert told(recorded)["to"] == 0
+    assert first_message(recorded)["to"] == 0

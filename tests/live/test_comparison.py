@@ -1,4 +1,4 @@
-"""Runs in lock-step: the same until the first differing update, controlled as one, told as one."""
+"""Runs in lockstep: identical until the first differing update, and controlled together."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DIVERGING = {0: {"learning_rate": 1000.0}}
 
 
 def alone(plan: RunPlan, steps: int) -> Trainer:
-    """The run by a trainer that knows of no other, with the moves made by hand."""
+    """The run of a lone trainer, with the planned changes made by hand."""
     trainer, moves = Trainer(plan.config), {event.step: event.changes for event in plan.events}
     for step in range(steps):
         if step in moves:
@@ -47,14 +47,14 @@ def same_numbers(one: History, other: History) -> bool:
 
 
 @pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"router_noise": "gaussian"}, {"balancing": "sinkhorn"}])
-def test_runs_are_the_same_to_the_last_digit_until_the_first_differing_update(knobs: dict[str, Any]) -> None:
+def test_runs_are_identical_to_the_last_digit_until_the_first_differing_update(knobs: dict[str, Any]) -> None:
     late, later = ({step: {"learning_rate": 0.05}} for step in (12, 17))
     one, other, third = frames(advance(side_by_side(late, later, **knobs), 25))
     assert one[:12].equals(other[:12])
     assert one[:17].equals(third[:17])
     forward = ["task_loss", "balance_loss", "load_0", "importance_0", "router_entropy", "grad_norm_0"]
     assert one.loc[12, forward].equals(other.loc[12, forward]), (
-        "the step after the move still starts from equal weights"
+        "the step after the change still starts from equal weights"
     )
     assert one.loc[12, "weight_change_0"] != other.loc[12, "weight_change_0"]
     assert (one.loc[13:, "task_loss"] != other.loc[13:, "task_loss"]).all()
@@ -62,7 +62,7 @@ def test_runs_are_the_same_to_the_last_digit_until_the_first_differing_update(kn
     assert one.loc[17, "weight_change_0"] != third.loc[17, "weight_change_0"]
 
 
-def test_runs_of_other_sizes_see_the_same_data() -> None:
+def test_runs_of_different_sizes_see_the_same_data() -> None:
     comparison = side_by_side({0: {"num_experts": 6}}, {0: {"expert_hidden_size": 16, "top_k": 2}}, {5: {"top_k": 3}})
     seen = [keep_batches(trainer_of(member)) for member in comparison.members]
     advance(comparison, 8)
@@ -73,7 +73,7 @@ def test_runs_of_other_sizes_see_the_same_data() -> None:
             assert torch.equal(batch.labels, first.labels)
 
 
-def test_each_run_is_what_a_lone_trainer_gives() -> None:
+def test_each_run_equals_that_of_a_lone_trainer() -> None:
     comparison = side_by_side({4: {"top_k": 2, "capacity_factor": 1.0}}, {0: {"num_experts": 6}, 9: {"frozen": True}})
     plans = comparison.plans
     advance(comparison, 20)
@@ -84,7 +84,7 @@ def test_each_run_is_what_a_lone_trainer_gives() -> None:
             np.testing.assert_array_equal(weights(trainer_of(member))[name], value)
 
 
-def test_under_a_scheduler_no_run_is_ever_more_than_a_step_ahead() -> None:
+def test_under_a_scheduler_no_run_gets_more_than_one_step_ahead() -> None:
     comparison = side_by_side({10: {"aux_loss_coef": 0.1}}, {0: {"num_experts": 6}})
     comparison.rate, comparison.budget = math.inf, 60
     seen: list[list[int]] = []
@@ -130,7 +130,7 @@ def test_one_diverging_run_does_not_stop_the_others() -> None:
     assert same_numbers(ahead.history, alone(RunPlan(small_config()), 40).history)
 
 
-def test_when_all_have_diverged_there_is_nothing_left_to_train() -> None:
+def test_a_comparison_ends_when_all_runs_have_diverged() -> None:
     comparison = advance(side_by_side({}, learning_rate=1000.0), 60)
     assert comparison.diverged
     assert comparison.state == "diverged"
@@ -151,12 +151,12 @@ def test_an_error_in_one_run_ends_the_comparison_and_is_logged(caplog: pytest.Lo
     assert "no memory left" in caplog.text
 
 
-def test_train_pause_and_single_steps_act_on_all() -> None:
+def test_train_pause_and_single_steps_act_on_all_runs() -> None:
     comparison = side_by_side({0: {"aux_loss_coef": 0.1}})
     assert (comparison.state, comparison.steps_done) == ("ready", 0)
     assert not comparison.wants_step
     comparison.touch()
-    comparison.set_rate(15.0)  # one step a turn
+    comparison.set_rate(15.0)  # one step per turn
     comparison.train()
     assert {comparison.state, *(member.state for member in comparison.members)} == {"training"}
     for _ in range(3):
@@ -174,10 +174,10 @@ def test_train_pause_and_single_steps_act_on_all() -> None:
     assert all(member.probe.step == 4 for member in comparison.members)
 
 
-def test_a_step_is_done_when_the_last_run_has_done_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_complete_when_the_slowest_run_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = advance(side_by_side({0: {"aux_loss_coef": 0.1}}), 5)
     late = comparison.members[1]._computed
-    reach, delays = late.reach, iter([5, 5])  # as of a new process, which first does again what was done
+    reach, delays = late.reach, iter([5, 5])  # like a new process, which first repeats the known steps
     monkeypatch.setattr(late, "reach", lambda *wanted: next(delays, None) or reach(*wanted))
     comparison.single_step()
     assert comparison.wants_step
@@ -187,7 +187,7 @@ def test_a_step_is_done_when_the_last_run_has_done_it(monkeypatch: pytest.Monkey
     assert not comparison.wants_step
 
 
-def test_budget_and_rate_are_those_of_all() -> None:
+def test_all_runs_share_budget_and_rate() -> None:
     comparison = side_by_side({})
     assert {comparison.budget, *(member.budget for member in comparison.members)} == {DEFAULT_BUDGET}
     for run in (comparison, *comparison.members):
@@ -204,7 +204,7 @@ def test_budget_and_rate_are_those_of_all() -> None:
         comparison.set_rate(61.0)
 
 
-def test_a_knob_moves_in_one_run_or_in_all() -> None:
+def test_a_knob_can_be_changed_in_one_run_or_in_all() -> None:
     comparison = advance(side_by_side({}), 6)
     comparison.update(1, aux_loss_coef=0.3)
     advance(comparison, 2)
@@ -221,7 +221,7 @@ def test_a_knob_moves_in_one_run_or_in_all() -> None:
         assert same_numbers(member.history, alone(plan, 10).history)
 
 
-def test_a_move_that_one_run_cannot_make_is_made_in_none() -> None:
+def test_a_change_that_is_invalid_in_one_run_is_made_in_none() -> None:
     comparison = side_by_side({0: {"top_k": 1}}, top_k=2)
     with pytest.raises(ValidationError):
         comparison.update(None, renormalize=True)
@@ -231,7 +231,7 @@ def test_a_move_that_one_run_cannot_make_is_made_in_none() -> None:
     assert not any(member.history.events for member in comparison.members)
 
 
-def test_what_the_runs_are_includes_what_is_planned_and_what_hands_did() -> None:
+def test_plans_include_planned_changes_and_changes_by_hand() -> None:
     comparison = side_by_side({7: {"aux_loss_coef": 0.1}})
     before = comparison.plans
     assert before[1].events == (Event(7, {"aux_loss_coef": 0.1}),)
@@ -243,7 +243,7 @@ def test_what_the_runs_are_includes_what_is_planned_and_what_hands_did() -> None
         assert same_numbers(one.history, same.history)
 
 
-def test_a_comparison_hurries_to_a_step_makes_the_move_planned_there_and_waits() -> None:
+def test_a_comparison_catches_up_makes_the_change_planned_there_and_waits() -> None:
     base = RunPlan(small_config(), (Event(4, {"top_k": 2}),))
     plans = (base, base.changed([Event(10, {"aux_loss_coef": 0.1})]))
     comparison = Comparison(plans, rate=5.0, catch_up=10)
@@ -261,12 +261,12 @@ def test_a_comparison_hurries_to_a_step_makes_the_move_planned_there_and_waits()
         assert same_numbers(member.history, alone(plan, 18).history)
 
 
-def test_there_is_room_to_train_after_hurrying_far() -> None:
+def test_the_budget_leaves_room_to_train_after_a_long_catch_up() -> None:
     comparison = Comparison([RunPlan(small_config())] * 2, catch_up=5_000)
     assert {comparison.budget, *(member.budget for member in comparison.members)} == {5_400}
 
 
-def test_thresholds_are_those_of_all() -> None:
+def test_all_runs_share_thresholds() -> None:
     comparison = side_by_side({}, {})
     comparison.thresholds = Thresholds(dead_share=0.3)
     assert (
@@ -275,7 +275,7 @@ def test_thresholds_are_those_of_all() -> None:
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
-def test_each_ready_made_comparison_trains_and_differs_in_what_it_says(name: str) -> None:
+def test_each_preset_comparison_trains_and_its_runs_differ(name: str) -> None:
     preset = COMPARISONS[name]
     plans = preset.plans(seed=3)
     assert 2 <= len(plans) <= 4
@@ -288,7 +288,7 @@ def test_each_ready_made_comparison_trains_and_differs_in_what_it_says(name: str
     assert preset.description.endswith(".")
 
 
-def test_early_and_late_raise_alpha_when_they_say() -> None:
+def test_early_and_late_raise_alpha_at_their_steps() -> None:
     plans = COMPARISONS["early-and-late"].plans()
     assert [plan.course("aux_loss_coef") for plan in plans] == [
         ((0, 0.1),), ((0, 0), (100, 0.1)), ((0, 0), (400, 0.1)), ((0, 0),),
@@ -296,7 +296,7 @@ def test_early_and_late_raise_alpha_when_they_say() -> None:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2, 7, 2_147_483_646])
-def test_more_seeds_are_other_seeds(seed: int) -> None:
+def test_another_seed_gives_four_different_seeds(seed: int) -> None:
     seeds = [plan.config.seed for plan in COMPARISONS["another-seed"].plans(seed)]
     assert seeds[0] == seed
     assert len(set(seeds)) == 4

@@ -1,4 +1,4 @@
-"""Equal runs are computed once: each viewer has the numbers of a run of its own, and nobody disturbs anybody."""
+"""Equal runs are computed once, yet each viewer gets the numbers of an independent run."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PLAN = (Event(12, {"aux_loss_coef": 0.2}), Event(30, {"top_k": 2}))
 
 @pytest.fixture
 def steps_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Grows by one with every step that any trainer does."""
+    """Grows by one with each step of any trainer."""
     done, step = [], Trainer.step
 
     def counted(trainer: Trainer) -> Any:
@@ -36,12 +36,12 @@ def steps_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.fixture
 def shared() -> SharedRuns:
-    """What the viewers of a test share."""
+    """The runs that the viewers of a test share."""
     return SharedRuns()
 
 
 def alone(config: RunConfig, moves: dict[int, dict[str, Any]], steps: int) -> History:
-    """A trainer of its own, with the knobs moved after so many steps."""
+    """The history of a lone trainer, with knobs changed by step."""
     trainer = Trainer(config)
     for step in range(steps):
         trainer.update(**moves.get(step, {}))
@@ -54,7 +54,7 @@ def assert_same_numbers(one: History, other: History) -> None:
     assert one.to_frame().equals(other.to_frame())
 
 
-def test_many_viewers_of_a_run_cost_as_much_as_one(steps_computed: list[int], shared: SharedRuns) -> None:
+def test_many_viewers_of_a_run_cost_as_little_as_one(steps_computed: list[int], shared: SharedRuns) -> None:
     runs = [LiveRun(small_config(), PLAN, runs=shared) for _ in range(10)]
     for run in runs:
         run.advance_by(40)
@@ -64,7 +64,7 @@ def test_many_viewers_of_a_run_cost_as_much_as_one(steps_computed: list[int], sh
         assert_same_numbers(run.history, expected)
 
 
-def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own(shared: SharedRuns) -> None:
+def test_each_viewer_starts_at_step_0_and_has_its_own_pace(shared: SharedRuns) -> None:
     first, second = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(), PLAN, runs=shared)
     first.advance_by(35)
     assert (second.state, second.steps_done, len(second.history), second.history.events) == ("ready", 0, 0, ())
@@ -77,13 +77,13 @@ def test_each_viewer_begins_at_step_0_and_goes_at_a_pace_of_its_own(shared: Shar
     assert second.history.to_frame().equals(first.history.to_frame()[:20])
 
 
-def test_runs_that_differ_share_nothing(shared: SharedRuns) -> None:
+def test_different_runs_share_nothing(shared: SharedRuns) -> None:
     configs = [small_config(), small_config(seed=1), small_config(aux_loss_coef=0.1)]
     runs = [LiveRun(config, plan, runs=shared) for config in configs for plan in ((), PLAN)]
     assert len({id(run._computed) for run in runs}) == 6
 
 
-def test_nobody_takes_a_run_for_their_own_from_whoever_has_just_come(shared: SharedRuns) -> None:
+def test_a_run_stays_shared_if_a_newcomer_follows_it_before_the_change(shared: SharedRuns) -> None:
     first, newcomer = LiveRun(small_config(), runs=shared), LiveRun(small_config(seed=1), runs=shared)
     computed = shared.follow(small_config(), (), newcomer)
     first.update(aux_loss_coef=0.3)
@@ -92,7 +92,7 @@ def test_nobody_takes_a_run_for_their_own_from_whoever_has_just_come(shared: Sha
 
 
 @pytest.mark.parametrize("own_step", [0, 7, 13, 25, 40])
-def test_the_first_knob_moved_by_hand_branches_off(own_step: int, shared: SharedRuns) -> None:
+def test_the_first_change_by_hand_branches_off(own_step: int, shared: SharedRuns) -> None:
     run, other = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(), PLAN, runs=shared)
     other.advance_by(40)
     run.advance_by(own_step)
@@ -106,9 +106,7 @@ def test_the_first_knob_moved_by_hand_branches_off(own_step: int, shared: Shared
     assert run.history.events != other.history.events
 
 
-def test_whoever_is_alone_keeps_the_computation_when_a_knob_moves(
-    steps_computed: list[int], shared: SharedRuns
-) -> None:
+def test_a_lone_viewer_keeps_the_computation_after_a_change(steps_computed: list[int], shared: SharedRuns) -> None:
     run = LiveRun(small_config(), runs=shared)
     run.advance_by(30)
     run.update(aux_loss_coef=0.1)
@@ -119,7 +117,7 @@ def test_whoever_is_alone_keeps_the_computation_when_a_knob_moves(
     assert newcomer.config.aux_loss_coef == 0
 
 
-def test_a_branch_from_a_copy_kept_on_the_way_does_little_again(steps_computed: list[int], shared: SharedRuns) -> None:
+def test_a_branch_from_a_snapshot_repeats_few_steps(steps_computed: list[int], shared: SharedRuns) -> None:
     leader, run = LiveRun(small_config(), runs=shared), LiveRun(small_config(), runs=shared)
     leader.advance_by(350)
     run.advance_by(210)
@@ -132,7 +130,7 @@ def test_a_branch_from_a_copy_kept_on_the_way_does_little_again(steps_computed: 
 
 @settings(max_examples=12)
 @given(data=st.data())
-def test_whatever_viewers_do_each_sees_the_run_that_a_trainer_alone_gives(data: st.DataObject) -> None:
+def test_whatever_viewers_do_each_sees_the_run_of_a_lone_trainer(data: st.DataObject) -> None:
     plan = PRESETS["too-late"].plan if data.draw(st.booleans()) else PLAN
     shared = SharedRuns()
     runs = [LiveRun(small_config(seed=9), plan, runs=shared) for _ in range(3)]
@@ -150,7 +148,7 @@ def test_whatever_viewers_do_each_sees_the_run_that_a_trainer_alone_gives(data: 
         assert_same_numbers(run.history, alone(small_config(seed=9), moves, run.steps_done))
 
 
-def test_the_map_is_that_of_the_viewers_own_step(shared: SharedRuns) -> None:
+def test_the_routing_map_belongs_to_the_viewers_own_step(shared: SharedRuns) -> None:
     first, second = LiveRun(RunConfig(), runs=shared), LiveRun(RunConfig(), runs=shared)
     first.advance_by(60)
     second.advance_by(40)
@@ -163,7 +161,7 @@ def test_the_map_is_that_of_the_viewers_own_step(shared: SharedRuns) -> None:
     assert first.probe.step == 60
 
 
-def test_step_by_step_at_the_start_every_map_is_there_even_behind_others(shared: SharedRuns) -> None:
+def test_each_of_the_first_steps_has_a_routing_map_even_behind_others(shared: SharedRuns) -> None:
     LiveRun(small_config(), runs=shared)  # gone at once
     ahead, run = LiveRun(small_config(), runs=shared), LiveRun(small_config(), runs=shared)
     ahead.advance_by(100)
@@ -183,7 +181,7 @@ def test_a_follower_diverges_where_the_leader_did_and_not_before(shared: SharedR
     assert_same_numbers(first.history, second.history)
 
 
-def test_what_nobody_follows_any_more_is_let_go(shared: SharedRuns) -> None:
+def test_a_run_without_followers_is_released(shared: SharedRuns) -> None:
     runs = [LiveRun(small_config(), runs=shared) for _ in range(2)]
     assert runs[0]._computed is runs[1]._computed
     runs[0].advance_by(5)
@@ -193,7 +191,7 @@ def test_what_nobody_follows_any_more_is_let_go(shared: SharedRuns) -> None:
     assert len(fresh._computed.history) == 0
 
 
-def test_a_copied_computation_goes_on_with_the_same_numbers() -> None:
+def test_a_copied_runner_continues_with_the_same_numbers() -> None:
     computation = LocalRunner(small_config(router_noise="gaussian", balancing="bias"), PLAN)
     computation.advance(20, 100, keep=False)
     twin = computation.copy(20, PLAN)
@@ -202,7 +200,7 @@ def test_a_copied_computation_goes_on_with_the_same_numbers() -> None:
         assert one.events == other.events
 
 
-def test_only_so_many_copies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_snapshots_have_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     computation = LocalRunner(small_config())
     size = 3 * sum(p.numel() * p.element_size() for p in computation.trainer.network.parameters())
     monkeypatch.setattr("moe_sim.live.runners.runner.SNAPSHOT_BYTES", 2 * size)
@@ -210,7 +208,7 @@ def test_only_so_many_copies_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(computation._snapshots) == [100, 200]
 
 
-def test_rows_of_a_history_make_the_same_history_again() -> None:
+def test_the_rows_of_a_history_reproduce_it() -> None:
     trainer = Trainer(small_config())
     trainer.run(300)
     again = History(small_config())
@@ -219,7 +217,7 @@ def test_rows_of_a_history_make_the_same_history_again() -> None:
     assert_same_numbers(again, trainer.history)
 
 
-def test_a_recorded_trajectory_computes_nothing() -> None:
+def test_a_recorded_run_computes_nothing() -> None:
     trainer = Trainer(small_config())
     trainer.run(10)
     recorded = ComputedRun.recorded(trainer.history, None)

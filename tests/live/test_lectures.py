@@ -1,4 +1,4 @@
-"""Lectures: begun, shown, watched and over."""
+"""Lectures: how they begin, show another run and end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def runs() -> list[LiveRun]:
     return [LiveRun(RunConfig(num_experts=2, seed=seed)) for seed in range(3)]
 
 
-def test_a_lecture_shows_the_run_that_it_was_begun_with(runs: list[LiveRun]) -> None:
+def test_a_lecture_shows_the_run_it_began_with(runs: list[LiveRun]) -> None:
     all_of_them = Lectures()
     ids = [all_of_them.begin(run) for run in runs]
     assert [all_of_them.get(lecture_id) for lecture_id in ids] == runs
@@ -32,9 +32,7 @@ def test_a_lecture_keeps_its_address_when_it_shows_another_run(runs: list[LiveRu
 
 
 @pytest.mark.parametrize("lecture_id", ["", "x", "../../etc/passwd", "é\x00", "x" * 100_000])
-def test_an_unknown_lecture_is_none_and_cannot_be_made_by_showing_something(
-    lecture_id: str, runs: list[LiveRun]
-) -> None:
+def test_an_unknown_lecture_is_none_and_showing_a_run_does_not_create_it(lecture_id: str, runs: list[LiveRun]) -> None:
     all_of_them = Lectures()
     all_of_them.begin(runs[0])
     assert all_of_them.get(lecture_id) is None
@@ -53,7 +51,7 @@ def test_the_oldest_lecture_ends_when_there_are_too_many(runs: list[LiveRun], mo
     assert all_of_them.get(ids[0]) is None
 
 
-def test_ids_of_lectures_are_unguessable(runs: list[LiveRun]) -> None:
+def test_lecture_ids_are_unguessable(runs: list[LiveRun]) -> None:
     all_of_them = Lectures()
     ids = {all_of_them.begin(runs[0]) for _ in range(200)}
     assert len(ids) == 200
@@ -62,7 +60,7 @@ def test_ids_of_lectures_are_unguessable(runs: list[LiveRun]) -> None:
     assert runs[0].id not in ids
 
 
-def test_many_may_begin_at_once(runs: list[LiveRun]) -> None:
+def test_lectures_can_begin_concurrently(runs: list[LiveRun]) -> None:
     all_of_them, ids = Lectures(), []
     threads = [
         threading.Thread(target=lambda: ids.extend(all_of_them.begin(runs[0]) for _ in range(50))) for _ in range(4)

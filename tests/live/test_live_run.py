@@ -34,7 +34,7 @@ def fast(scheduler: Scheduler, config: RunConfig | None = None, **options: objec
     return scheduler.add(LiveRun(config or RunConfig(), rate=math.inf, **options))  # type: ignore[arg-type]
 
 
-def test_a_new_run_is_ready_and_does_nothing_by_itself(scheduler: Scheduler) -> None:
+def test_a_new_run_is_ready_and_waits_for_train(scheduler: Scheduler) -> None:
     run = fast(scheduler)
     with run.lease():
         assert run.state == "ready"
@@ -53,7 +53,7 @@ def test_train_trains_and_pause_stops(scheduler: Scheduler) -> None:
         assert not eventually(lambda: len(run.history) > done + 1, seconds=0.3)
 
 
-def test_step_does_exactly_one_step(scheduler: Scheduler) -> None:
+def test_a_single_step_is_exactly_one_step(scheduler: Scheduler) -> None:
     run = fast(scheduler)
     with run.lease():
         run.single_step()
@@ -63,7 +63,7 @@ def test_step_does_exactly_one_step(scheduler: Scheduler) -> None:
         assert run.probe.step == 1
 
 
-def test_the_budget_ends_a_run_and_extending_lets_it_go_on(scheduler: Scheduler) -> None:
+def test_the_budget_ends_a_run_and_extending_it_continues_the_run(scheduler: Scheduler) -> None:
     run = fast(scheduler)
     run.budget = 25
     with run.lease():
@@ -74,7 +74,7 @@ def test_the_budget_ends_a_run_and_extending_lets_it_go_on(scheduler: Scheduler)
         assert eventually(lambda: len(run.history) == 35)
 
 
-def test_a_run_without_viewers_rests_after_the_grace_and_a_viewer_wakes_it(
+def test_a_run_without_viewers_stops_after_the_grace_period_and_a_viewer_wakes_it(
     scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_run, "LEASE_GRACE", 0.2)
@@ -97,11 +97,11 @@ def test_a_run_keeps_to_its_rate(scheduler: Scheduler) -> None:
         run.train()
         started = time.monotonic()
         assert eventually(lambda: len(run.history) >= 30)
-        # 30 steps at 30 a second: 29 waits of 1/30 s, however fast the machine is.
+        # 30 steps at 30 steps/s: 29 waits of 1/30 s, however fast the machine is.
         assert time.monotonic() - started > 0.9
 
 
-def test_runs_that_ask_for_too_much_advance_alike(scheduler: Scheduler) -> None:
+def test_overloaded_runs_advance_equally_fast(scheduler: Scheduler) -> None:
     runs = [fast(scheduler) for _ in range(6)]
     for run in runs:
         run.budget = 10**6
@@ -114,7 +114,7 @@ def test_runs_that_ask_for_too_much_advance_alike(scheduler: Scheduler) -> None:
     assert min(steps) >= 0.5 * sum(steps) / len(steps)
 
 
-def test_a_background_run_gives_the_numbers_of_a_trainer_alone(scheduler: Scheduler) -> None:
+def test_a_background_run_has_the_numbers_of_a_lone_trainer(scheduler: Scheduler) -> None:
     others = [fast(scheduler, RunConfig(seed=seed)) for seed in (1, 2)]
     run = fast(scheduler, plan=PRESETS["too-late"].plan)
     run.budget = 420
@@ -130,7 +130,7 @@ def test_a_background_run_gives_the_numbers_of_a_trainer_alone(scheduler: Schedu
     assert run.history.to_frame().equals(alone.history.to_frame())
 
 
-def test_a_planned_move_happens_at_its_step_unless_a_hand_was_there_first() -> None:
+def test_a_change_by_hand_cancels_planned_changes_of_the_same_knob() -> None:
     plan = PRESETS["too-late"].plan
     run = LiveRun(RunConfig(), plan)
     assert run.start_config == RunConfig()
@@ -139,7 +139,7 @@ def test_a_planned_move_happens_at_its_step_unless_a_hand_was_there_first() -> N
     assert run.start_config == RunConfig(aux_loss_coef=0.03)
 
 
-def test_moving_another_knob_leaves_the_plan_alone() -> None:
+def test_changing_another_knob_leaves_the_plan_alone() -> None:
     run = LiveRun(RunConfig(), PRESETS["too-late"].plan)
     run.update(learning_rate=0.001)
     assert run.plan == PRESETS["too-late"].plan
@@ -162,7 +162,7 @@ def test_an_error_in_a_step_ends_that_run_only_and_is_logged(
     assert json.loads(encode(broken, 0)[1])["diagnosis"]["state"] == "Stopped"
 
 
-def test_a_diverged_run_stops_with_its_last_healthy_picture(scheduler: Scheduler) -> None:
+def test_a_diverged_run_stops_with_its_last_healthy_probe(scheduler: Scheduler) -> None:
     run = fast(scheduler, RunConfig(learning_rate=1000))
     run.touch()
     run.train()
@@ -213,7 +213,7 @@ def test_run_ids_are_unguessable() -> None:
     assert all(len(run_id) >= 20 for run_id in ids)
 
 
-def test_a_hand_that_makes_the_start_of_the_plan_impossible_ends_the_plan() -> None:
+def test_a_change_by_hand_that_conflicts_with_the_start_of_the_plan_cancels_the_plan() -> None:
     run = LiveRun(RunConfig(), (Event(0, {"top_k": 2}),))
     run.follow_plan()
     run.update(renormalize=True)
@@ -221,7 +221,7 @@ def test_a_hand_that_makes_the_start_of_the_plan_impossible_ends_the_plan() -> N
     assert run.start_config == RunConfig(top_k=2, renormalize=True)
 
 
-def test_a_planned_move_that_has_become_impossible_is_left_out(scheduler: Scheduler) -> None:
+def test_a_planned_change_that_has_become_invalid_is_skipped(scheduler: Scheduler) -> None:
     run = fast(scheduler, RunConfig(top_k=2), plan=(Event(5, {"top_k": 1}),))
     run.update(renormalize=True)
     run.budget = 10
@@ -241,7 +241,7 @@ def test_a_forgotten_run_ends_its_streams(scheduler: Scheduler) -> None:
     assert [event.event for event in run_to_end(watch)] == ["gone"]
 
 
-def test_thresholds_move_what_is_said_of_a_run_and_nothing_that_it_computes(scheduler: Scheduler) -> None:
+def test_thresholds_change_the_diagnosis_but_no_computed_number(scheduler: Scheduler) -> None:
     runs = [fast(scheduler, small_config(num_experts=8)) for _ in range(2)]
     runs[1].thresholds = Thresholds(collapse_share=1, dead_share=0, healthy_low=0, healthy_high=4)
     for run in runs:
@@ -256,7 +256,7 @@ def test_thresholds_move_what_is_said_of_a_run_and_nothing_that_it_computes(sche
     assert runs[0].history.to_frame().equals(runs[1].history.to_frame())
 
 
-def test_a_frozen_run_goes_on_routing_with_the_weights_it_has_and_thaws(scheduler: Scheduler) -> None:
+def test_a_frozen_run_keeps_routing_with_fixed_weights_and_can_be_unfrozen(scheduler: Scheduler) -> None:
     run = fast(scheduler, small_config())
     run.budget = 10**6
     with run.lease():
@@ -276,7 +276,7 @@ def test_a_frozen_run_goes_on_routing_with_the_weights_it_has_and_thaws(schedule
         assert run.history.column("weight_change", thawed_at).any(1).all()
 
 
-def test_a_planned_freeze_and_shift_give_the_numbers_of_a_trainer_alone(scheduler: Scheduler) -> None:
+def test_a_planned_freeze_and_shift_have_the_numbers_of_a_lone_trainer(scheduler: Scheduler) -> None:
     plan = (Event(10, {"frozen": True}), Event(20, {"topic_skew": 2.0, "topic_shift": 8}))
     run = fast(scheduler, small_config(), plan=plan)
     run.budget = 35
@@ -293,7 +293,7 @@ def test_a_planned_freeze_and_shift_give_the_numbers_of_a_trainer_alone(schedule
     assert run.start_config == small_config()
 
 
-def test_freezing_by_hand_takes_the_planned_freeze_away_and_leaves_the_shift() -> None:
+def test_freezing_by_hand_cancels_the_planned_freeze_and_keeps_the_shift() -> None:
     plan = PRESETS["distribution-shift"].plan
     run = LiveRun(PRESETS["distribution-shift"].config(), plan)
     run.update(frozen=True)

@@ -1,4 +1,4 @@
-"""Messages between a server and its worker processes: there and back again, and nothing but data."""
+"""Messages between a server and its worker processes survive the round trip and hold only data."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_message_arrives_as_it_was_sent(arrays: list[np.ndarray], words: dict[
 
 
 @given(cut=st.integers(0, 100))
-def test_a_message_that_is_cut_off_is_an_end_not_a_wrong_message(cut: int) -> None:
+def test_a_truncated_message_raises_end_of_file(cut: int) -> None:
     line = io.BytesIO()
     framing.write(line, {"name": "advance"}, [np.arange(5.0)])
     whole = line.getvalue()

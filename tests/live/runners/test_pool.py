@@ -1,4 +1,4 @@
-"""Worker processes: the same numbers as in this process, to the last digit, and a lost process costs nobody a run."""
+"""Worker processes give the same numbers as this process, to the last digit, and no run is lost with a process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOVES: dict[int, dict[str, Any]] = {event.step: event.changes for event in PLAN}
 
 @pytest.fixture(scope="module")
 def two_processes() -> Iterator[Pool]:
-    """A pool of two, ready."""
+    """A pool of two ready processes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pool, "START_DELAY", 0.0)
         patch.setattr(pool, "START_AGAIN", 0.0)
@@ -40,7 +40,7 @@ def two_processes() -> Iterator[Pool]:
 
 @pytest.fixture
 def workers(two_processes: Pool) -> Pool:
-    """The pool that runs of this test are computed by."""
+    """The pool that computes the runs of this test, with both processes ready."""
     assert eventually(lambda: len(two_processes.processes) == 2, seconds=60)
     return two_processes
 
@@ -57,7 +57,9 @@ def computed_by(run: LiveRun) -> RemoteRunner:
 
 
 @pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"router_noise": "gaussian", "balancing": "bias"}])
-def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict[str, Any], shared: SharedRuns) -> None:
+def test_a_run_in_a_worker_process_has_the_numbers_of_a_local_trainer(
+    knobs: dict[str, Any], shared: SharedRuns
+) -> None:
     run = LiveRun(small_config(**knobs), PLAN, runs=shared)
     assert run.worker > 0
     run.advance_by(25)
@@ -67,13 +69,13 @@ def test_a_run_in_a_worker_process_has_the_numbers_of_a_trainer_here(knobs: dict
     assert run.probe.step == 40
 
 
-def test_runs_are_spread_over_the_processes_and_share_what_is_the_same(shared: SharedRuns) -> None:
+def test_runs_are_spread_over_the_processes_and_equal_runs_are_shared(shared: SharedRuns) -> None:
     runs = [LiveRun(small_config(seed=seed), runs=shared) for seed in range(6)]
     assert sorted(run.worker for run in runs) == [1, 1, 1, 2, 2, 2]
     assert LiveRun(small_config(seed=3), runs=shared)._computed is runs[3]._computed
 
 
-def test_a_viewer_who_moves_a_knob_goes_on_in_the_same_process_from_a_copy(shared: SharedRuns) -> None:
+def test_a_change_by_hand_continues_in_the_same_process_from_a_copy(shared: SharedRuns) -> None:
     leader, run = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(), PLAN, runs=shared)
     leader.advance_by(120)
     run.advance_by(105)
@@ -83,7 +85,7 @@ def test_a_viewer_who_moves_a_knob_goes_on_in_the_same_process_from_a_copy(share
     assert_same_numbers(run.history, alone(small_config(), {**MOVES, 105: {"z_loss_coef": 0.5}}, 115))
 
 
-def test_a_killed_process_costs_no_run_its_numbers_and_another_one_comes(workers: Pool, shared: SharedRuns) -> None:
+def test_runs_survive_a_killed_process_and_a_new_one_starts(workers: Pool, shared: SharedRuns) -> None:
     run, hands = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(seed=2), runs=shared)
     run.advance_by(20)
     hands.advance_by(20)
@@ -112,14 +114,14 @@ def test_an_error_in_a_process_ends_that_run_only(workers: Pool, shared: SharedR
     assert len(workers.processes) == 2
 
 
-def test_a_run_that_nobody_has_any_more_is_forgotten_by_its_process(workers: Pool, shared: SharedRuns) -> None:
+def test_a_process_releases_runs_that_are_no_longer_in_use(workers: Pool, shared: SharedRuns) -> None:
     for seed in range(30):
         LiveRun(small_config(seed=seed), runs=shared).advance_by(1)
     del seed
     assert sum(len(worker.handles) for worker in workers.processes) <= 2
 
 
-def test_a_run_that_began_here_moves_to_a_process_while_it_is_young(workers: Pool) -> None:
+def test_a_young_run_moves_from_this_process_to_a_worker_process(workers: Pool) -> None:
     pool = Pool()
     runs = SharedRuns(pool)
     young, old = LiveRun(small_config(), PLAN, runs=runs), LiveRun(small_config(seed=2), runs=runs)
