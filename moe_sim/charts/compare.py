@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,30 @@ LANE_GAP = 1.0
 
 def comparison_figures(scenes: Sequence[Scene], theme: Theme = "light") -> dict[str, go.Figure]:
     """Every figure of the Compare page by its name there: shared ones, and two for each run."""
-    figures = {
-        "compare_task_loss": task_loss(scenes, theme),
-        "compare_task_loss_difference": task_loss_difference(scenes, theme),
-        "compare_imbalance": imbalance_ratios(scenes, theme),
-        "compare_timeline": dead_experts(scenes, theme),
+    return {name: draw() for name, draw in comparison_drawings(scenes, theme).items()}
+
+
+def comparison_drawings(scenes: Sequence[Scene], theme: Theme) -> dict[str, Callable[[], go.Figure]]:
+    """What draws each of `comparison_figures`."""
+    shared = {
+        "compare_task_loss": task_loss,
+        "compare_task_loss_difference": task_loss_difference,
+        "compare_imbalance": imbalance_ratios,
+        "compare_timeline": dead_experts,
     }
+    drawings: dict[str, Callable[[], go.Figure]] = {name: partial(draw, scenes, theme) for name, draw in shared.items()}
     for index, (name, scene) in enumerate(zip(NAMES, scenes, strict=False)):
         for kind, draw in (("utilization", utilization), ("utilization_over_time", utilization_over_time)):
-            figure = draw(scene, theme)
-            figure.for_each_trace(lambda trace, index=index: trace.update(meta={**(trace.meta or {}), "run": index}))
-            figure.update_layout(title_text=f"{name}: {figure.layout.title.text}",
-                                 meta={**figure.layout.meta, "run": index})  # fmt: skip
-            figures[f"{kind}_{name}"] = figure
-    return figures
+            drawings[f"{kind}_{name}"] = partial(_of_run, draw, scene, theme, index)
+    return drawings
+
+
+def _of_run(draw: Callable[[Scene, Theme], go.Figure], scene: Scene, theme: Theme, index: int) -> go.Figure:
+    """A figure of one run, whose traces say which run they follow."""
+    figure = draw(scene, theme)
+    figure.for_each_trace(lambda trace: trace.update(meta={**(trace.meta or {}), "run": index}))
+    title = f"{NAMES[index]}: {figure.layout.title.text}"
+    return figure.update_layout(title_text=title, meta={**figure.layout.meta, "run": index})
 
 
 def task_loss(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
@@ -47,7 +58,7 @@ def task_loss(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
     )
     for index, scene in enumerate(scenes):
         values = smooth(scene.history.column("task_loss"))
-        _line(figure, index, steps_of(scene), values, {"rows": "task_loss", "smooth": SMOOTHING_HORIZON}, theme)
+        _line(figure, index, steps_of(scene), values, {"kind": "smoothed", "column": "task_loss"}, theme)
     return figure
 
 
@@ -64,7 +75,7 @@ def task_loss_difference(scenes: Sequence[Scene], theme: Theme = "light") -> go.
     for index, scene in enumerate(scenes[1:], start=1):
         values = smooth(scene.history.column("task_loss"))
         steps = min(len(base), len(values))
-        meta = {"rows": "task_loss", "smooth": SMOOTHING_HORIZON, "less": 0}
+        meta = {"kind": "difference", "column": "task_loss", "baseline": 0}
         _line(figure, index, steps_of(scene)[:steps], values[:steps] - base[:steps], meta, theme)
     return figure
 
@@ -78,8 +89,9 @@ def imbalance_ratios(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figu
     for index, scene in enumerate(scenes):
         ratio = smoothed_imbalance(scene.history)
         values = np.where(np.isfinite(ratio), ratio, top)
-        _line(figure, index, steps_of(scene), values, {"rows": "imbalance", "infinity": top}, theme, hover="%{text}",
-              text=["∞" if np.isinf(value) else f"{value:.3g}" for value in ratio])  # fmt: skip
+        meta = {"kind": "ratio", "column": "imbalance", "infinity": top}
+        text = ["∞" if np.isinf(value) else f"{value:.3g}" for value in ratio]
+        _line(figure, index, steps_of(scene), values, meta, theme, hover="%{text}", text=text)
     return figure
 
 
@@ -102,7 +114,8 @@ def dead_experts(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
             x, y = spell_lines(record, expert, height)
             figure.add_scatter(
                 x=x, y=y, mode="lines", line=dict(color=colours[expert], width=max(1.5, 32 / num_experts)),
-                name=f"{NAMES[index]}, expert {expert + 1}", meta={"run": index, "spells": expert, "height": height},
+                name=f"{NAMES[index]}, expert {expert + 1}",
+                meta={"kind": "spells", "expert": expert, "height": height, "run": index},
                 hovertemplate=f"{NAMES[index]}: expert {expert + 1} is dead at step %{{x}}<extra></extra>",
             )  # fmt: skip
     return figure

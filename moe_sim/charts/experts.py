@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share_bars, share_scale, steps_of
+from moe_sim.charts.figure import (
+    blank_figure,
+    capacity_limit,
+    expert_axis,
+    expert_names,
+    share_bars,
+    share_scale,
+    steps_of,
+)
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.history.history import COARSE
@@ -36,48 +44,60 @@ def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
         x=expert_names(num_experts), y=list(scene.task.group_names), z=100 * scene.probe.group_shares(),
         zmin=0, zmax=100, xgap=2, ygap=2,
         colorscale=share_scale(palette), colorbar=dict(thickness=10, outlinewidth=0, ticksuffix=" %", nticks=5),
-        meta={"joint": True}, hovertemplate="%{y} → expert %{x}: %{z:.0f} %<extra></extra>",
+        meta={"kind": "joint"}, hovertemplate="%{y} → expert %{x}: %{z:.0f} %<extra></extra>",
     )  # fmt: skip
     return figure
 
 
-def feedback(scene: Scene, theme: Theme = "light") -> dict[str, go.Figure]:
-    """Four figures of one loop, a line an expert: token share → gradient norm → weight change → how far the weights
-    have come, which stands still for an expert that is dead."""
-    captions = {
-        "grad_norm": ("Gradient norm", "of its weights, log", "‖gradient‖"),
-        "weight_change": ("Weight change", "a step, log", "‖Δw‖ / ‖w‖"),
-        "weight_distance": ("Distance covered", "since step 0", "‖w − w₀‖ / ‖w₀‖"),
-    }
+def feedback_share(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """The feedback loop begins: the token share of every expert."""
     palette = PALETTES[theme]
-    colours = palette.expert_colours(scene.config.num_experts)
-    share = blank_figure(
+    figure = blank_figure(
         palette, "Token share", "smoothed", time=True, yaxis=dict(title="share, %", rangemode="tozero")
     )
-    for expert, colour in enumerate(colours):
-        share.add_scatter(
+    for expert, colour in enumerate(palette.expert_colours(scene.config.num_experts)):
+        figure.add_scatter(
             x=steps_of(scene), y=100 * scene.history.column("smoothed_load")[:, expert], mode="lines",
             line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
-            meta={"rows": "smoothed_load", "index": expert},
+            meta={"kind": "expert", "column": "smoothed_load", "expert": expert},
             hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
-    figures = {"share": share}
-    for column, (title, caption, axis) in captions.items():
-        values = coarse_mean(scene.history, column)
-        figure = blank_figure(
-            palette, title, caption, time=True,
-            yaxis=dict(title=axis, rangemode="tozero") if column == "weight_distance" else
-            dict(title=axis, type="log", exponentformat="power", dtick=1, range=[-6, 0.5]),
+    return figure
+
+
+def feedback_grad_norm(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Token share → gradient norm."""
+    return _feedback(scene, theme, "grad_norm", "Gradient norm", "of its weights, log", "‖gradient‖", log=True)
+
+
+def feedback_weight_change(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Gradient norm → weight change."""
+    return _feedback(scene, theme, "weight_change", "Weight change", "per step, log", "‖Δw‖ / ‖w‖", log=True)
+
+
+def feedback_weight_distance(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """Weight change → how far the weights have moved; a dead expert's stand still."""
+    axis = "‖w − w₀‖ / ‖w₀‖"
+    return _feedback(scene, theme, "weight_distance", "Distance covered", "since step 0", axis, log=False)
+
+
+def _feedback(
+    scene: Scene, theme: Theme, column: str, title: str, caption: str, axis: str, *, log: bool
+) -> go.Figure:  # fmt: skip
+    """A per-expert quantity in blocks of ten steps, a line for each expert."""
+    palette, values = PALETTES[theme], coarse_mean(scene.history, column)
+    logarithmic = dict(type="log", exponentformat="power", dtick=1, range=[-6, 0.5])
+    figure = blank_figure(
+        palette, title, caption, time=True, yaxis=dict(title=axis, **(logarithmic if log else {"rangemode": "tozero"}))
+    )
+    for expert, colour in enumerate(palette.expert_colours(scene.config.num_experts)):
+        figure.add_scatter(
+            x=COARSE * np.arange(1, len(values) + 1), y=np.where(values[:, expert] > 0, values[:, expert], np.nan),
+            mode="lines", line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
+            meta={"kind": "coarse", "column": column, "expert": expert},
+            hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.2e}}<extra></extra>",
         )  # fmt: skip
-        for expert, colour in enumerate(colours):
-            figure.add_scatter(
-                x=COARSE * np.arange(1, len(values) + 1), y=np.where(values[:, expert] > 0, values[:, expert], np.nan),
-                mode="lines", line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
-                meta={"coarse": column, "index": expert},
-                hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.2e}}<extra></extra>",
-            )  # fmt: skip
-        figures[column] = figure
-    return figures
+    return figure
 
 
 def capacity(scene: Scene, theme: Theme = "light") -> go.Figure:
@@ -91,19 +111,13 @@ def capacity(scene: Scene, theme: Theme = "light") -> go.Figure:
         showlegend=True, bargap=0.25,
     )  # fmt: skip
     figure.add_bar(
-        x=expert_names(num_experts), y=100 * processed, name="processed", meta={"now": "processed"},
+        x=expert_names(num_experts), y=100 * processed, name="processed", meta={"kind": "now", "column": "processed"},
         marker_color=palette.accent, hovertemplate="expert %{x}: %{y:.1f} % processed<extra></extra>",
     )  # fmt: skip
     figure.add_bar(
-        x=expert_names(num_experts), y=100 * dropped, name="dropped", meta={"now": "dropped"},
+        x=expert_names(num_experts), y=100 * dropped, name="dropped", meta={"kind": "now", "column": "dropped"},
         marker=dict(color=palette.danger_ground, line=dict(color=palette.danger, width=1.5)),
         hovertemplate="expert %{x}: %{y:.1f} % dropped<extra></extra>",
     )  # fmt: skip
-    limit = scene.config.capacity_factor
-    figure.add_scatter(
-        x=expert_names(num_experts), y=[None if limit is None else 100 * limit / num_experts] * num_experts,
-        mode="lines",
-        line=dict(color=palette.ink, width=2, dash="dash"), name="limit", meta={"limit": True},
-        hovertemplate="limit %{y:.1f} %<extra></extra>",
-    )  # fmt: skip
+    capacity_limit(figure, scene.config, "limit", palette.ink)
     return figure

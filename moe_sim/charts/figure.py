@@ -9,10 +9,12 @@ import plotly.graph_objects as go
 
 from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.charts.scene import Scene
+from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import COARSE
 from moe_sim.history.markers import markers
 from moe_sim.history.series import recent_mean, signals
 from moe_sim.metrics import SMOOTHING_HORIZON
+from moe_sim.router.capacity import expert_capacity
 
 FONT = '"Source Sans", "Source Sans Pro", sans-serif'
 
@@ -76,7 +78,8 @@ def signal_line(
         values = np.where(values > 0, values, np.nan)
     figure.add_scatter(
         x=COARSE * np.arange(1, len(values) + 1), y=values, mode="lines", name=label,
-        line=dict(color=colour, width=2, dash=dash), meta={"signal": name, "factor": factor, "log": log},
+        line=dict(color=colour, width=2, dash=dash),
+        meta={"kind": "signal", "signal": name, "factor": factor, "log": log},
         hovertemplate=f"step %{{x}}: {label} %{{y:.3g}}<extra></extra>", **trace,
     )  # fmt: skip
 
@@ -101,10 +104,37 @@ def share_bars(
     for column, name, colour in columns:
         figure.add_bar(
             x=expert_names(num_experts), y=100 * recent_mean(scene.history, column), name=name, marker_color=colour,
-            meta={"now": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
+            meta={"kind": "now", "column": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
     return figure
+
+
+def capacity_limit(figure: go.Figure, config: RunConfig, name: str, colour: str) -> None:
+    """Draw the capacity limit as a dashed line over the experts; nothing to see without a capacity factor."""
+    limit = capacity_share(config)
+    figure.add_scatter(
+        x=expert_names(config.num_experts), y=[None if limit is None else 100 * limit] * config.num_experts,
+        mode="lines", line=dict(color=colour, width=2, dash="dash"), name=name,
+        meta={"kind": "limit", "batch_tokens": config.batch_tokens},
+        hovertemplate=f"{name} %{{y:.1f}} %<extra></extra>",
+    )  # fmt: skip
+
+
+def capacity(config: RunConfig) -> int | None:
+    """How many token choices an expert takes per step; None without a limit."""
+    if config.capacity_factor is None:
+        return None
+    return expert_capacity(
+        tokens=config.batch_tokens, num_experts=config.num_experts, top_k=config.top_k,
+        capacity_factor=config.capacity_factor,
+    )  # fmt: skip
+
+
+def capacity_share(config: RunConfig) -> float | None:
+    """The same as a share of all token choices of a step: a little above factor/E, because capacity is rounded up."""
+    room = capacity(config)
+    return None if room is None else room / (config.batch_tokens * config.top_k)
 
 
 def expert_axis(num_experts: int) -> dict[str, Any]:

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import plotly.graph_objects as go
 
-from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share_scale, steps_of
+from moe_sim.charts.figure import (
+    blank_figure,
+    capacity_limit,
+    capacity_share,
+    expert_axis,
+    expert_names,
+    share_scale,
+    steps_of,
+)
 from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_config import RunConfig
 from moe_sim.diagnosis.verdict import SETTLING_STEPS
 from moe_sim.history.series import smoothed_imbalance
-from moe_sim.metrics import SMOOTHING_HORIZON
+from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
 
 STACKED_UP_TO = 16
-"""Experts that a stacked area can show; beyond it a heatmap."""
+"""The most experts that a stacked area can show; beyond it a heatmap."""
+SHARE_AXIS_TOPS = (5, 10, 20, 30, 50, 75, 104)
+"""Where a share axis may end, in percent."""
+SHARE_AXIS_HEADROOM = 1.04
+SHARE_AXIS_LEAST = 2.5
+"""In multiples of 1/E: a share axis always reaches at least this far."""
 
 
 def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
@@ -22,19 +37,19 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     load = scene.history.last("smoothed_load") if scene.started else np.zeros(num_experts)
     lines = scene.thresholds
-    dead = (
-        load < lines.dead_share / num_experts if len(scene.history) >= SETTLING_STEPS else np.zeros(num_experts, bool)
-    )
+    top = share_axis_top([*load, capacity_share(scene.config) or 0], num_experts)
     figure = blank_figure(
         palette, "Expert utilization", f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
-        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero", range=[0, _top(load)]),
+        xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero", range=[0, top]),
         margin=dict(l=54, r=34, t=10, b=60),
     )  # fmt: skip
     labelled = num_experts <= STACKED_UP_TO
+    rule = {"tops": SHARE_AXIS_TOPS, "headroom": SHARE_AXIS_HEADROOM, "least": 100 * SHARE_AXIS_LEAST / num_experts}
+    figure.update_layout(meta={**figure.layout.meta, "share_axis": rule, "bar_labels": labelled})
     if labelled and scene.started:
-        figure.update_xaxes(tickvals=expert_names(num_experts), ticktext=_bar_labels(load, dead, palette))
+        figure.update_xaxes(tickvals=expert_names(num_experts), ticktext=_bar_labels(scene, load, palette))
     figure.add_bar(
-        x=expert_names(num_experts), y=100 * load, name="share", meta={"now": "smoothed_load", "label": labelled},
+        x=expert_names(num_experts), y=100 * load, name="share", meta={"kind": "now", "column": "smoothed_load"},
         marker_color=palette.expert_colours(num_experts), hovertemplate="expert %{x}: %{y:.1f} %<extra></extra>",
     )  # fmt: skip
     uniform = 100 / num_experts
@@ -43,12 +58,7 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
     figure.add_hline(y=uniform, line=dict(color=palette.accent, dash="dot", width=1.5))
     figure.add_annotation(x=1, xref="paper", xanchor="left", xshift=4, y=uniform, text="1/E", showarrow=False,
                           font=dict(color=palette.accent, size=12))  # fmt: skip
-    limit = scene.config.capacity_factor
-    figure.add_scatter(
-        x=expert_names(num_experts), y=[None if limit is None else uniform * limit] * num_experts, mode="lines",
-        line=dict(color=palette.danger, width=2, dash="dash"), name="capacity limit", meta={"limit": True},
-        hovertemplate="capacity limit %{y:.1f} %<extra></extra>",
-    )  # fmt: skip
+    capacity_limit(figure, scene.config, "capacity limit", palette.danger)
     return figure
 
 
@@ -70,7 +80,7 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
     figure.add_scatter(
         x=steps_of(scene), y=np.where(np.isfinite(ratio), ratio, top), mode="lines", name="max / min",
         text=["∞" if np.isinf(value) else f"{value:.3g}" for value in ratio],
-        line=dict(color=palette.ink, width=2), meta={"rows": "imbalance", "infinity": top},
+        line=dict(color=palette.ink, width=2), meta={"kind": "ratio", "column": "imbalance", "infinity": top},
         hovertemplate="step %{x}: %{text}<extra></extra>",
     )  # fmt: skip
     return figure
@@ -88,16 +98,16 @@ def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
     task_loss = history.column("task_loss")
     figure.add_scatter(
         x=steps_of(scene), y=task_loss, mode="lines", line=dict(color=palette.ink, width=1), opacity=0.22,
-        name="task, each step", hoverinfo="skip", meta={"rows": "task_loss"},
+        name="task, each step", hoverinfo="skip", meta={"kind": "rows", "column": "task_loss"},
     )  # fmt: skip
-    for column, values, colour, axis in (
-        ("task_loss", smooth(task_loss), palette.ink, "y"),
-        ("balance_loss", history.column("balance_loss"), palette.accent, "y2"),
+    for kind, column, values, colour, axis in (
+        ("smoothed", "task_loss", smooth(task_loss), palette.ink, "y"),
+        ("rows", "balance_loss", history.column("balance_loss"), palette.accent, "y2"),
     ):
         words = column.replace("_", " ")
         figure.add_scatter(
             x=steps_of(scene), y=values, mode="lines", line=dict(color=colour, width=2.2), yaxis=axis, name=words,
-            meta={"rows": column} | ({"smooth": SMOOTHING_HORIZON} if axis == "y" else {}),
+            meta={"kind": kind, "column": column},
             hovertemplate=f"step %{{x}}: {words} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
     return figure
@@ -114,7 +124,7 @@ def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
         )  # fmt: skip
         figure.add_heatmap(
             x=steps_of(scene), y=list(range(1, num_experts + 1)), z=100 * load.T, zmin=0, zmax=400 / num_experts,
-            colorscale=share_scale(palette), showscale=False, meta={"heat": "smoothed_load"},
+            colorscale=share_scale(palette), showscale=False, meta={"kind": "heat", "column": "smoothed_load"},
             hovertemplate="step %{x}, expert %{y}: %{z:.1f} %<extra></extra>",
         )  # fmt: skip
         return figure
@@ -126,7 +136,7 @@ def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
         figure.add_scatter(
             x=steps_of(scene), y=100 * load[:, expert], stackgroup="load", mode="lines", fillcolor=colour,
             line=dict(width=0.6, color=palette.background), name=f"expert {expert + 1}",
-            meta={"rows": "smoothed_load", "index": expert},
+            meta={"kind": "expert", "column": "smoothed_load", "expert": expert},
             hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     return figure
@@ -155,7 +165,7 @@ def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
         customdata=[scene.task.group_names[group] for group in groups],
         text=[f"expert {expert + 1}" for expert in probe.expert],
         marker=dict(size=8, color=np.where(probe.dropped, palette.background, colours), line=edge),
-        meta={"map": True}, hovertemplate="%{customdata} → %{text}<extra></extra>",
+        meta={"kind": "map"}, hovertemplate="%{customdata} → %{text}<extra></extra>",
     )  # fmt: skip
     return figure
 
@@ -166,7 +176,11 @@ def infinity_level(config: RunConfig) -> float:
 
 
 def smooth(values: np.ndarray) -> np.ndarray:
-    """Exponential moving average with the horizon that all smoothed quantities have."""
+    """Exponential moving average with a horizon of h = 20 steps, corrected for its start: the mean of all values so
+    far, with a weight of (1 − 1/h)^age each. Of (n,) values, (n,).
+
+    The page continues it step by step (`extendSmoothed` in pages/dashboard/js/store.js).
+    """
     import pandas as pd  # here, because it takes half a second to load and a live page does without
 
     if not len(values):
@@ -174,18 +188,20 @@ def smooth(values: np.ndarray) -> np.ndarray:
     return pd.Series(values).ewm(alpha=1 / SMOOTHING_HORIZON).mean().to_numpy()
 
 
-def _bar_labels(load: np.ndarray, dead: np.ndarray, palette: Palette) -> list[str]:
-    """Under each bar its expert's number and, where no bar can run into it, its share in words."""
+def _bar_labels(scene: Scene, load: np.ndarray, palette: Palette) -> list[str]:
+    """Under each bar its expert's number and its share. The dead experts are the least used ones, as many as
+    `dead_experts` counts; none is called dead before the average has settled."""
+    count = dead_experts(load, scene.thresholds.dead_share) if len(scene.history) >= SETTLING_STEPS else 0
+    dead = set(load.argsort()[:count].tolist())
     words = [
-        f'<span style="color:{palette.danger}">dead</span>' if is_dead else
+        f'<span style="color:{palette.danger}">dead</span>' if expert in dead else
         f'<span style="color:{palette.ink}">{100 * share:.0f} %</span>'
-        for share, is_dead in zip(load, dead, strict=True)
+        for expert, share in enumerate(load)
     ]  # fmt: skip
     return [f"{name}<br>{word}" for name, word in zip(expert_names(len(load)), words, strict=True)]
 
 
-def _top(load: np.ndarray) -> float:
-    """The end of a share axis in percent: the first of a few round values above the bars."""
-    highest = 104 * float(load.max(initial=0.0))
-    floor = 250 / len(load)
-    return float(next((top for top in (5, 10, 20, 30, 50, 75) if top >= max(highest, floor)), 104))
+def share_axis_top(shares: Sequence[float], num_experts: int) -> float:
+    """Where a share axis ends, in percent: at the first of a few round values above everything that it shows."""
+    needed = 100 * max(SHARE_AXIS_HEADROOM * max(shares), SHARE_AXIS_LEAST / num_experts)
+    return float(next((top for top in SHARE_AXIS_TOPS if top >= needed), SHARE_AXIS_TOPS[-1]))

@@ -1,23 +1,46 @@
 """History → Plotly figures: pure functions, the same for page, export, notebook and README.
 
-Each trace says in `meta` which quantity it shows. That is how the live page, which gets the figures once, keeps them up
-to date from the stream (pages/dashboard/js/bindings.js):
+The live page gets the figures once, and then keeps them up to date from the stream (pages/dashboard/js/bindings.js).
+For this the `meta` of every trace has a `kind`, which says how the trace gets its data, and what that kind needs:
 
-- `{"rows": column, "index": i, "smooth": n}`: y over steps, expert i of a per-expert column, averaged with horizon n
-- `{"coarse": column, "index": i}`: the same in blocks of ten steps
-- `{"heat": column}`: z, experts × steps
-- `{"signal": name, "factor": n, "log": bool}`: one of `derived.SIGNALS` in the same blocks, times n; gaps at 0 if log
-- `{"now": column}`: a share for each expert (each choice), as they are now, in percent; with `times` instead of percent
-- `{"plain": column}`: a number for each expert, as they are now
-- `{"limit": true}`: the capacity limit; `{"joint": true}`: group × expert; `{"together": true}`: expert × expert;
-  `{"map": true}`: the held-out tokens
+| kind | other keys | shows |
+| --- | --- | --- |
+| rows | column | a column over steps |
+| smoothed | column | its moving average |
+| difference | column, baseline | the moving average minus that of the run `baseline` |
+| ratio | column, infinity | a column over steps; ∞ is drawn at `infinity` |
+| expert | column, expert | one expert's share over steps, in percent |
+| heat | column | the shares of all experts over steps, in percent |
+| coarse | column, expert | a quantity of one expert, in blocks of ten steps |
+| signal | signal, factor, log | one of `series.SIGNALS` times `factor`, in the same blocks; gaps at 0 if log |
+| now | column | a share for each expert, as it is now, in percent |
+| choices | column | a share for each of the top-k choices, as it is now, in percent |
+| devices | column | a share for each expert, as it is now, in multiples of 1/E |
+| plain | column | a number for each expert, as it is now |
+| limit | batch_tokens | the capacity limit, in percent of the token choices of a step |
+| spells | expert, height | when an expert was dead, as pieces of a line at `height` |
+| joint, together | | group × expert, expert × expert, in percent |
+| map | | the held-out tokens |
+
+Figures of a comparison also say which `run` a trace follows. The `meta` of a layout is what `blank_figure` and
+`utilization` put there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import plotly.graph_objects as go
 
-from moe_sim.charts.experts import capacity, feedback, load_and_importance, specialization
+from moe_sim.charts.experts import (
+    capacity,
+    feedback_grad_norm,
+    feedback_share,
+    feedback_weight_change,
+    feedback_weight_distance,
+    load_and_importance,
+    specialization,
+)
 from moe_sim.charts.overview import imbalance, routing_map, task_and_balance_loss, utilization, utilization_over_time
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.router import gradient_cosine, preference, router_gradients, router_logits, selection_bias
@@ -32,7 +55,7 @@ from moe_sim.charts.system import (
     step_time,
 )
 
-PAGE_FIGURES = {
+PAGE_FIGURES: dict[str, Callable[[Scene, Theme], go.Figure]] = {
     "utilization": utilization,
     "imbalance": imbalance,
     "task_and_balance_loss": task_and_balance_loss,
@@ -52,14 +75,20 @@ PAGE_FIGURES = {
     "coactivation": coactivation,
     "inference_load": inference_load,
     "inference_loss": inference_loss,
+    "feedback_share": feedback_share,
+    "feedback_grad_norm": feedback_grad_norm,
+    "feedback_weight_change": feedback_weight_change,
+    "feedback_weight_distance": feedback_weight_distance,
+    "routing_map": routing_map,
 }
-"""Figures by their names on the page; `page_figures` adds the feedback loop and, where tokens have places, the map."""
+"""What draws each figure, by its name on the page. Where tokens have no positions there is no routing map."""
+
+
+def figure_names(scene: Scene) -> tuple[str, ...]:
+    """The figures of a run's page."""
+    return tuple(name for name in PAGE_FIGURES if name != "routing_map" or scene.held_out.positions is not None)
 
 
 def page_figures(scene: Scene, theme: Theme) -> dict[str, go.Figure]:
     """Every figure of the live page by its name there."""
-    figures = {name: draw(scene, theme) for name, draw in PAGE_FIGURES.items()}
-    figures |= {f"feedback_{name}": figure for name, figure in feedback(scene, theme).items()}
-    if scene.held_out.positions is not None:
-        figures["routing_map"] = routing_map(scene, theme)
-    return figures
+    return {name: PAGE_FIGURES[name](scene, theme) for name in figure_names(scene)}

@@ -32,7 +32,7 @@ def selection_bias(scene: Scene, theme: Theme = "light") -> go.Figure:
     bias = scene.history.last("selection_bias") if scene.started else np.zeros(num_experts)
     figure.add_bar(
         x=expert_names(num_experts), y=bias, name="bias", marker_color=palette.expert_colours(num_experts),
-        meta={"plain": "selection_bias"}, hovertemplate="expert %{x}: %{y:+.3f}<extra></extra>",
+        meta={"kind": "plain", "column": "selection_bias"}, hovertemplate="expert %{x}: %{y:+.3f}<extra></extra>",
     )  # fmt: skip
     return figure
 

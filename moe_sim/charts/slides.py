@@ -9,9 +9,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from moe_sim.charts.compare import comparison_figures
+from moe_sim.charts.compare import comparison_drawings
 from moe_sim.charts.figure import mark_events
-from moe_sim.charts.page import page_figures
+from moe_sim.charts.page import PAGE_FIGURES, figure_names
 from moe_sim.charts.palette import PALETTES
 from moe_sim.charts.scene import Scene
 from moe_sim.config.codec import events_to_text, format_value
@@ -33,9 +33,18 @@ SLIDE_SCALE = 2.0
 
 def shown_figures(scene: Scene) -> dict[str, go.Figure]:
     """The figures that the live page would show of a run, in light colours, by their names; the routing map first."""
-    figures = page_figures(scene, "light")
-    first = {name: figures[name] for name in ("routing_map",) if name in figures}
-    return {name: figure for name, figure in (first | figures).items() if _means_something(figure, scene)}
+    names = sorted(figure_names(scene), key=lambda name: name != "routing_map")
+    figures = {name: shown_figure(scene, name) for name in names}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def shown_figure(scene: Scene, name: str) -> go.Figure | None:
+    """One figure of `shown_figures`, and no other is drawn; None if the page would not show it."""
+    if name not in figure_names(scene):
+        return None
+    figure = PAGE_FIGURES[name](scene, "light")
+    only = (figure.layout.meta or {}).get("only") or {}
+    return figure if all(getattr(scene.config, knob) == value for knob, value in only.items()) else None
 
 
 def small_print(scene: Scene, link: str = "") -> str:
@@ -65,9 +74,10 @@ def comparison_slide(name: str, scenes: Sequence[Scene], difference: str, link: 
         difference: in what they differ, in words.
         link: to the comparison.
     """
-    figure = comparison_figures(scenes, "light").get(name)
-    if figure is None:
+    draw = comparison_drawings(scenes, "light").get(name)
+    if draw is None:
         return None
+    figure = draw()
     run = figure.layout.meta.get("run")
     if run is not None:
         return slide_figure(figure, scenes[run], link)
@@ -105,12 +115,6 @@ def _slide(figure: go.Figure, scenes: Sequence[Scene], words: str) -> go.Figure:
         yshift=12 - wide["b"],
     )  # fmt: skip
     return slide
-
-
-def _means_something(figure: go.Figure, scene: Scene) -> bool:
-    """Whether the knobs have the values that the figure needs."""
-    only = (figure.layout.meta or {}).get("only") or {}
-    return all(getattr(scene.config, name) == value for name, value in only.items())
 
 
 def _moves(events: tuple[Event, ...]) -> str:

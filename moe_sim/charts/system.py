@@ -9,7 +9,7 @@ from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.history.history import MOST_CHOICES
-from moe_sim.history.series import recent_mean, sampling_std
+from moe_sim.history.series import evaluations, recent_mean, sampling_std
 from moe_sim.metrics import SMOOTHING_HORIZON
 
 CHOICES = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th")
@@ -25,7 +25,7 @@ def dropped_by_choice(scene: Scene, theme: Theme = "light") -> go.Figure:
     figure.add_bar(
         x=CHOICES[:MOST_CHOICES], y=100 * recent_mean(scene.history, "dropped_by_choice"), name="dropped",
         marker=dict(color=palette.danger_ground, line=dict(color=palette.danger, width=1.5)),
-        meta={"now": "dropped_by_choice", "choices": True},
+        meta={"kind": "choices", "column": "dropped_by_choice"},
         hovertemplate="%{x} choices: %{y:.1f} % dropped<extra></extra>",
     )  # fmt: skip
     return figure
@@ -41,8 +41,8 @@ def devices(scene: Scene, theme: Theme = "light") -> go.Figure:
         yaxis={**expert_axis(num_experts), "title": "device of expert", "autorange": "reversed"},
     )  # fmt: skip
     for values, name, colours, meta in (
-        (busy, "works", palette.accent, {"now": "processed", "times": num_experts}),
-        (busy.max(initial=0) - busy, "waits", palette.hairline, {"now": "idle", "times": num_experts}),
+        (busy, "works", palette.accent, {"kind": "devices", "column": "processed"}),
+        (busy.max(initial=0) - busy, "waits", palette.hairline, {"kind": "devices", "column": "idle"}),
     ):
         figure.add_bar(
             y=expert_names(num_experts), x=values, name=name, orientation="h", marker_color=colours, meta=meta,
@@ -89,7 +89,7 @@ def coactivation(scene: Scene, theme: Theme = "light") -> go.Figure:
     )  # fmt: skip
     figure.add_heatmap(
         x=expert_names(num_experts), y=expert_names(num_experts), z=coactivation_percent(scene), zmin=0, zmax=100,
-        xgap=2, ygap=2, hoverongaps=False, colorscale=share_scale(palette), meta={"together": True},
+        xgap=2, ygap=2, hoverongaps=False, colorscale=share_scale(palette), meta={"kind": "together"},
         colorbar=dict(thickness=10, outlinewidth=0, ticksuffix=" %", nticks=5),
         hovertemplate="of the tokens of expert %{y}, %{z:.0f} % have expert %{x} too<extra></extra>",
     )  # fmt: skip
@@ -111,15 +111,15 @@ def inference_load(scene: Scene, theme: Theme = "light") -> go.Figure:
         xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero"),
         barmode="group", bargap=0.25, showlegend=True,
     )  # fmt: skip
-    seen = scene.history.column("eval_load")[9::10]
+    seen = evaluations(scene.history, "eval_load")
     inference = seen[-1] if len(seen) else np.zeros(num_experts)
     for values, column, name, colour in (
         (recent_mean(scene.history, "load"), "load", "training", palette.muted),
         (inference, "eval_load", "inference", palette.accent),
     ):
         figure.add_bar(
-            x=expert_names(num_experts), y=100 * values, name=name, marker_color=colour, meta={"now": column},
-            hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
+            x=expert_names(num_experts), y=100 * values, name=name, marker_color=colour,
+            meta={"kind": "now", "column": column}, hovertemplate=f"expert %{{x}}: {name} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     figure.add_hline(y=100 / num_experts, line=dict(color=palette.muted, dash="dot", width=1.5))
     return figure

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from moe_sim.charts.html_page import run_to_html
 from moe_sim.charts.images import FORMATS, CannotDrawError, draw, find_browser
-from moe_sim.charts.page import page_figures
+from moe_sim.charts.page import PAGE_FIGURES, figure_names
 from moe_sim.charts.slides import shown_figures, slide_figure
 from moe_sim.cli.arguments import EXIT_INTERRUPTED, EXIT_USAGE
 from moe_sim.cli.run import add_run_arguments, follow, progress, read_plan, scene_of, summary
@@ -130,13 +130,13 @@ def _figures(arguments: argparse.Namespace) -> None:
     (plan, steps), directory = read_plan(arguments), Path(arguments.out)
     formats = _choose(arguments.format, FORMATS, "format")
     trainer = Trainer(plan.config)
-    only = arguments.only and _choose(arguments.only, tuple(page_figures(scene_of(trainer), "light")), "figure")
+    only = arguments.only and _choose(arguments.only, figure_names(scene_of(trainer)), "figure")
     browser = find_browser(read_settings().browser_path)
     make_directory(directory)
     follow(plan, trainer, steps)
     scene = scene_of(trainer)
-    figures = page_figures(scene, "light") if only else shown_figures(scene)
-    slides = {name: slide_figure(figures[name], scene) for name in only or figures}
+    figures = {name: PAGE_FIGURES[name](scene, "light") for name in only} if only else shown_figures(scene)
+    slides = {name: slide_figure(figure, scene) for name, figure in figures.items()}
     with progress(len(slides) * len(formats), "drawing", "files") as bar:
 
         def keep(name: str, picture: bytes) -> None:

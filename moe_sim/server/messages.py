@@ -20,7 +20,15 @@ from moe_sim.diagnosis.deaths import deaths, in_words
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.history import COARSE
 from moe_sim.history.markers import ONE_MOVE, markers
-from moe_sim.history.series import SIGNALS, coarse_mean, recent_mean, recent_terms, signals, smoothed_imbalance
+from moe_sim.history.series import (
+    SIGNALS,
+    coarse_mean,
+    evaluations,
+    recent_mean,
+    recent_terms,
+    signals,
+    smoothed_imbalance,
+)
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.lectures import Lectures
@@ -170,7 +178,7 @@ def _picture(run: LiveRun) -> dict[str, Any]:
 def _views(run: LiveRun, stop: int) -> dict[str, Any]:
     """What the second row of views shows of now: shares in pairs of letters, means of the last 20 steps."""
     history, config, probe = run.history, run.config, run.probe
-    seen = history.column("eval_load")[COARSE - 1 :: COARSE]
+    seen = evaluations(history, "eval_load")
     load = recent_mean(history, "load")
     columns = ("load", "first_load", "importance", "processed", "preferred_load", "dropped_by_choice")
     shares = {name: recent_mean(history, name) for name in columns}

@@ -102,7 +102,7 @@ def test_the_task_losses_are_those_of_the_runs_smoothed(scenes: dict[str, list[S
         assert trace.name == "ABCD"[index]
         np.testing.assert_array_equal(trace.x, np.arange(1, len(values) + 1))
         np.testing.assert_allclose(trace.y, smoothed(values))
-        assert trace.meta == {"rows": "task_loss", "smooth": SMOOTHING_HORIZON, "run": index}
+        assert trace.meta == {"kind": "smoothed", "column": "task_loss", "run": index}
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -116,7 +116,8 @@ def test_the_difference_is_each_loss_less_the_first_as_far_as_both_go(
         shared = min(len(first), len(values))
         np.testing.assert_array_equal(trace.x, np.arange(1, shared + 1))
         np.testing.assert_allclose(trace.y, np.subtract(values[:shared], first[:shared]), atol=1e-12)
-        assert (trace.name, trace.meta["less"], trace.meta["run"]) == ("ABCD"[index], 0, index)
+        assert trace.name == "ABCD"[index]
+        assert trace.meta == {"kind": "difference", "column": "task_loss", "baseline": 0, "run": index}
 
 
 def test_runs_that_are_the_same_differ_by_nothing(scenes: dict[str, list[Scene]]) -> None:
@@ -134,7 +135,7 @@ def test_imbalance_ratios_share_one_axis_with_infinity_at_its_end(scenes: dict[s
         ratio = smoothed_imbalance(scene.history)
         np.testing.assert_array_equal(trace.y, np.where(np.isinf(ratio), top, ratio))
         assert [text == "∞" for text in trace.text] == np.isinf(ratio).tolist()
-        assert trace.meta == {"rows": "imbalance", "infinity": top, "run": index}
+        assert trace.meta == {"kind": "ratio", "column": "imbalance", "infinity": top, "run": index}
         low, high = figure.layout.yaxis.range
         assert np.all((np.log10(trace.y) >= low) & (np.log10(trace.y) <= high))
 
@@ -158,7 +159,7 @@ def test_the_timeline_has_a_lane_for_each_run_and_a_line_for_each_spell(
     for index, scene in enumerate(scenes[name]):
         own = [trace for trace in figure.data if run_of(trace) == index]
         told = deaths(scene.history, scene.thresholds.dead_share)
-        assert [trace.meta["spells"] for trace in own] == list(range(scene.config.num_experts))
+        assert [trace.meta["expert"] for trace in own] == list(range(scene.config.num_experts))
         assert [spells_drawn(trace) for trace in own] == [list(spells) for spells in told.spells]
         lanes.append([trace.meta["height"] for trace in own])
         assert lanes[-1] == sorted(set(lanes[-1]))

@@ -11,12 +11,13 @@ import plotly.graph_objects as go
 import pytest
 
 from moe_sim import Event, History, RunConfig, Trainer
-from moe_sim.charts.experts import capacity, feedback, load_and_importance, specialization
+from moe_sim.charts.experts import capacity, feedback_weight_distance, load_and_importance, specialization
 from moe_sim.charts.figure import mark_events
 from moe_sim.charts.overview import (
     imbalance,
     infinity_level,
     routing_map,
+    share_axis_top,
     task_and_balance_loss,
     utilization,
     utilization_over_time,
@@ -41,12 +42,18 @@ from moe_sim.history.series import SIGNALS, sampling_std, signals
 from moe_sim.router.balancing import METHODS
 from moe_sim.tasks.topics import HELD_OUT_TOKENS
 
-KINDS = {
-    "rows": {"index", "smooth", "infinity"}, "coarse": {"index"}, "heat": set(), "signal": {"factor", "log"},
-    "now": {"times", "label", "choices"}, "plain": set(), "limit": set(), "joint": set(), "together": set(),
-    "map": set(),
+SHARES = ("load", "first_load", "importance", "processed", "preferred_load", "eval_load")
+KINDS: dict[str, tuple[set[str], tuple[str, ...]]] = {
+    "rows": (set(), ("task_loss", "balance_loss")), "smoothed": (set(), ("task_loss", "balance_loss")),
+    "ratio": ({"infinity"}, ("imbalance",)), "expert": ({"expert"}, ("smoothed_load",)),
+    "heat": (set(), ("smoothed_load",)), "coarse": ({"expert"}, ("grad_norm", "weight_change", "weight_distance")),
+    "signal": ({"signal", "factor", "log"}, ()), "now": (set(), (*SHARES, "smoothed_load", "dropped")),
+    "choices": (set(), ("dropped_by_choice",)), "devices": (set(), ("processed", "idle")),
+    "plain": (set(), ("selection_bias",)), "limit": ({"batch_tokens"}, ()), "joint": (set(), ()),
+    "together": (set(), ()), "map": (set(), ()),
 }  # fmt: skip
-"""The bindings that pages/dashboard/js/bindings.js knows, and what else may stand beside each."""
+"""The kinds of bindings that pages/dashboard/js/bindings.js knows: their keys besides `column`, and the columns of each
+that messages carry."""
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +82,9 @@ def weighed() -> Scene:
     return scene_of(trainer)
 
 
-def trace(figure: go.Figure, key: str):
-    """The trace whose binding has that key."""
-    return next(item for item in figure.data if key in (item.meta or {}))
+def trace(figure: go.Figure, kind: str):
+    """The first trace with that kind of binding."""
+    return next(item for item in figure.data if item.meta["kind"] == kind)
 
 
 def every_kind_of_run() -> list[Any]:
@@ -108,7 +115,7 @@ def test_every_figure_can_be_drawn_before_the_first_step_and_after(changes: dict
     trained = page_figures(scene_of(trainer), theme)
     assert list(ready) == list(trained)
     assert ("routing_map" in trained) == (changes["task"] != "text")
-    assert {*PAGE_FIGURES, "feedback_share", "feedback_weight_distance"} <= set(trained)
+    assert set(trained) == set(PAGE_FIGURES) - ({"routing_map"} if trainer.held_out.positions is None else set())
     for name, figure in trained.items():
         figure.to_json()
         assert_is_titled(figure)
@@ -132,19 +139,11 @@ def assert_is_titled(figure: go.Figure) -> None:
 
 
 def assert_is_bound(meta: dict[str, Any]) -> None:
-    """Exactly one of the documented bindings, with a quantity that is told."""
-    (kind,) = set(meta) & set(KINDS)
-    assert set(meta) - {kind} <= KINDS[kind]
-    told = {
-        "rows": ("smoothed_load", "task_loss", "balance_loss", "imbalance"),
-        "heat": ("smoothed_load",),
-        "coarse": ("grad_norm", "weight_change", "weight_distance"),
-        "signal": SIGNALS,
-        "now": ("smoothed_load", "load", "first_load", "importance", "processed", "preferred_load", "eval_load",
-                "dropped_by_choice", "dropped", "idle"),
-        "plain": ("selection_bias",),
-    }  # fmt: skip
-    assert meta[kind] in told.get(kind, (True,))
+    """A documented kind of binding, with exactly the keys that it needs and a quantity that messages carry."""
+    keys, columns = KINDS[meta["kind"]]
+    assert set(meta) == {"kind"} | keys | ({"column"} if columns else set())
+    assert meta.get("column") in columns or not columns
+    assert meta.get("signal") in SIGNALS or "signal" not in keys
 
 
 def shows_something(item: Any) -> bool:
@@ -156,11 +155,11 @@ def shows_something(item: Any) -> bool:
 def may_be_empty(meta: dict[str, Any], history: History) -> bool:
     """Lines of what a run does not have: a limit, a balancing loss, a token for that expert."""
     config = history.initial_config
-    if "limit" in meta:
+    if meta["kind"] == "limit":
         return config.capacity_factor is None
     if meta.get("signal") in ("router_gradient_cosine", "router_balance_push"):
         return "aux_loss_coef" not in METHODS[config.balancing].knobs
-    return "coarse" in meta and not history.column(meta["coarse"])[:20, meta["index"]].any()
+    return meta["kind"] == "coarse" and not history.column(meta["column"])[:20, meta["expert"]].any()
 
 
 def test_what_may_be_missing_is_there_where_the_run_has_it() -> None:
@@ -193,6 +192,38 @@ def test_band_uniform_line_and_capacity_limit_stand_where_they_belong(scene: Sce
     assert uniform.y0 == 12.5
     assert set(trace(figure, "limit").y) == {6.25}
     assert set(trace(capacity(scene), "limit").y) == {6.25}
+
+
+@pytest.mark.parametrize(
+    ("knobs", "percent"),
+    [
+        # C = ⌈1.1 · 256 / 12⌉ = ⌈23.47⌉ = 24 of 256 choices; 1.1/12 would be 9.17 %.
+        ({"num_experts": 12, "capacity_factor": 1.1}, 9.375),
+        # C = ⌈1 · 256 · 2 / 12⌉ = ⌈42.67⌉ = 43 of 512 choices.
+        ({"num_experts": 12, "top_k": 2, "capacity_factor": 1.0}, 8.3984375),
+        # C = ⌈1.25 · 256 / 8⌉ = 40 of 256 choices.
+        ({"capacity_factor": 1.25}, 15.625),
+    ],
+)
+def test_the_capacity_limit_is_drawn_at_the_capacity_rounded_up(knobs: dict[str, Any], percent: float) -> None:
+    scene = scene_of(Trainer(RunConfig(**knobs)))
+    for figure in (utilization(scene), capacity(scene)):
+        assert set(trace(figure, "limit").y) == {percent}
+        assert trace(figure, "limit").meta["batch_tokens"] == 256
+
+
+def test_without_a_capacity_factor_there_is_no_limit() -> None:
+    scene = scene_of(Trainer(RunConfig()))
+    assert set(trace(utilization(scene), "limit").y) == {None}
+
+
+@pytest.mark.parametrize(
+    ("shares", "top"),
+    # 8 experts: never below 2.5/8 = 31.25 %. Above it, the first round value with 4 % of headroom.
+    [([0.0], 50), ([0.125], 50), ([0.48], 50), ([0.481], 75), ([0.125, 0.7], 75), ([0.73], 104), ([1.0], 104)],
+)
+def test_the_share_axis_ends_at_a_round_value_above_everything_on_it(shares: list[float], top: float) -> None:
+    assert share_axis_top(shares, 8) == top
 
 
 def test_the_band_and_the_dead_follow_the_thresholds(scene: Scene) -> None:
@@ -402,17 +433,18 @@ def test_inference_has_two_axes_with_their_units(weighed: Scene) -> None:
 
 
 def test_the_feedback_loop_ends_with_how_far_the_weights_have_come(scene: Scene) -> None:
-    figures = feedback(scene)
-    assert list(figures) == ["share", "grad_norm", "weight_change", "weight_distance"]
+    names = [name for name in PAGE_FIGURES if name.startswith("feedback_")]
+    assert names == ["feedback_share", "feedback_grad_norm", "feedback_weight_change", "feedback_weight_distance"]
     distance = scene.history.column("weight_distance").reshape(6, 10, 8).mean(1)
-    for expert, line in enumerate(figures["weight_distance"].data):
+    for expert, line in enumerate(feedback_weight_distance(scene).data):
         np.testing.assert_allclose(line.y, np.where(distance[:, expert] > 0, distance[:, expert], np.nan))
-        assert line.meta == {"coarse": "weight_distance", "index": expert}
+        assert line.meta == {"kind": "coarse", "column": "weight_distance", "expert": expert}
 
 
 def test_a_chart_over_time_says_so(scene: Scene) -> None:
     for name, figure in page_figures(scene, "light").items():
-        over_time = any(key in item.meta for item in figure.data for key in ("rows", "coarse", "heat", "signal"))
+        kinds = {item.meta["kind"] for item in figure.data}
+        over_time = bool(kinds & {"rows", "smoothed", "ratio", "expert", "heat", "coarse", "signal"})
         assert figure.layout.meta["time"] == over_time, name
         if over_time:
             assert figure.layout.xaxis.title.text == "step"

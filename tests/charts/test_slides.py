@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.charts.overview import routing_map
+from moe_sim.charts.page import PAGE_FIGURES
 from moe_sim.charts.scene import Scene
-from moe_sim.charts.slides import shown_figures, slide_figure, small_print
+from moe_sim.charts.slides import shown_figure, shown_figures, slide_figure, small_print
 from moe_sim.cli.run import scene_of
 from tests.support.exported import train
 
@@ -61,3 +64,13 @@ def test_lines_of_experts_are_named_on_a_slide_and_the_map_is_not_crowded(moved:
     assert slide_figure(figures["utilization_over_time"], moved).layout.showlegend
     assert not slide_figure(figures["imbalance"], moved).layout.showlegend
     assert slide_figure(routing_map(moved), moved).data[0].marker.size > routing_map(moved).data[0].marker.size
+
+
+def test_one_slide_draws_one_figure(moved: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    for name, draw in PAGE_FIGURES.items():
+        monkeypatch.setitem(PAGE_FIGURES, name, lambda *scene, name=name, draw=draw: drawn.append(name) or draw(*scene))
+    assert shown_figure(moved, "imbalance") is not None
+    assert shown_figure(moved, "selection_bias") is None
+    assert shown_figure(moved, "unknown") is None
+    assert drawn == ["imbalance", "selection_bias"]
