@@ -47,7 +47,7 @@ def trained(page: Page, steps: int) -> int:
 def test_two_runs_are_identical_until_a_knob_changes_in_one_of_them(page: Page, server: str, shots: Path) -> None:
     open_page(page, f"{server}/compare?seed=3&b=")
     summary = page.locator(".ecl .difference")
-    expect(summary).to_have_text("A and B do not differ: the same run 2 times.")
+    expect(summary).to_have_text("A and B are identical. Change something in B.")
     changed_at = trained(page, 40)
     first, other = lines(page, "Task loss")
     assert first == other
@@ -59,9 +59,9 @@ def test_two_runs_are_identical_until_a_knob_changes_in_one_of_them(page: Page, 
     for _ in range(9):
         value.press("ArrowRight")
     expect(value).to_have_attribute("aria-valuetext", "0.1")
-    press(page, "Now, in the run going on")
+    press(page, "Change it now")
     expect(summary).to_have_text(
-        f"A and B differ only in aux_loss_coef (0 against 0, from step {changed_at} on 0.1). "
+        f"A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.1 from step {changed_at}. "
         "They have the same data and the same initial weights.",
         timeout=PATIENCE,
     )

@@ -66,14 +66,14 @@ def test_markup_in_files_stays_text_and_a_file_that_crashes_its_reader_does_not_
     upload = page.get_by_test_id("stDialog").get_by_test_id("stFileUploaderDropzoneInput")
     upload.set_input_files({"name": "a.json", "mimeType": "application/json", "buffer": json.dumps(run).encode()})
     press(page, "Show it")
-    expect(page.get_by_text("a part that no run has")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("an unknown part")).to_be_visible(timeout=PATIENCE)
     assert_only_text(page)
 
     page.goto(f"{server}/sweep")
     page.get_by_text("Open a sweep", exact=True).click(timeout=PATIENCE)
     upload = page.get_by_test_id("stFileUploaderDropzoneInput")
     upload.set_input_files({"name": f"{PAYLOADS[0]}.parquet", "mimeType": "text/plain", "buffer": breaking()})
-    expect(page.get_by_text("is not a table that")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("is not a table written by")).to_be_visible(timeout=PATIENCE)
     assert_only_text(page)
     rows = frame_to_rows(table({"aux_loss_coef": (0.0, 0.1)}).assign(error=PAYLOADS[0]))
     name = f"{PAYLOADS[1].replace('/', ':')}.csv"

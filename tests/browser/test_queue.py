@@ -29,7 +29,7 @@ def test_a_waiting_visitor_sees_the_position_and_a_lecture_to_watch_and_trains_n
     wait_for_step(first, 5)
     press(second, "Train")
     queue = second.locator(".queue")
-    expect(queue).to_contain_text("You are number 1 in line", timeout=PATIENCE)
+    expect(queue).to_contain_text("You are number 1 in the queue", timeout=PATIENCE)
     expect(queue.get_by_role("link")).to_have_count(0)
     press(first, "Share")
     press(first, "Start a lecture")
