@@ -1,4 +1,4 @@
-"""What every response says, and what a failure shows."""
+"""The headers of every response, and the response to an internal error."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SAFE = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real server below a path, with JSON logs, of which every line must be one."""
+    """A real server under a base path, with JSON logs; every line of its log must be JSON."""
     log = tmp_path_factory.mktemp("hosting") / "log.txt"
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MOE_SIM_LOG", "json")
@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         ("/media/unknown.js", 404, ""),
     ],
 )
-def test_every_response_has_a_type_and_may_be_embedded_but_not_guessed_at(
+def test_every_response_has_a_type_forbids_sniffing_and_may_be_embedded(
     server: str, path: str, status: int, kind: str
 ) -> None:
     answer = httpx.get(f"{server}{path}", follow_redirects=True)
@@ -79,7 +79,7 @@ def application(**options: Any) -> Starlette:
     )
 
 
-def test_an_endpoint_that_fails_says_one_sentence_with_the_same_headers() -> None:
+def test_an_internal_error_gives_one_sentence_with_the_same_headers() -> None:
     async def get() -> httpx.Response:
         transport = httpx.ASGITransport(application(), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
@@ -91,7 +91,7 @@ def test_an_endpoint_that_fails_says_one_sentence_with_the_same_headers() -> Non
     assert {name: answer.headers[name] for name in SAFE} == SAFE
 
 
-def test_an_endpoint_that_fails_reaches_the_log_of_the_server() -> None:
+def test_an_internal_error_reaches_the_servers_log() -> None:
     async def get() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(application()), base_url="http://here") as client:
             await client.get("/failing")
@@ -100,7 +100,7 @@ def test_an_endpoint_that_fails_reaches_the_log_of_the_server() -> None:
         run_to_end(get)
 
 
-def test_the_middleware_hands_on_a_stream_piece_by_piece() -> None:
+def test_the_middleware_passes_streams_through_unbuffered() -> None:
     async def talk() -> list[bytes]:
         heard = asyncio.Event()
         pieces: list[bytes] = []
@@ -133,5 +133,5 @@ def test_the_middleware_hands_on_a_stream_piece_by_piece() -> None:
 @pytest.mark.parametrize(
     "sources", ["'none'", "'self' https://moodle.university.example https://*.school.example:8443"]
 )
-def test_a_host_may_say_who_embeds_the_page(sources: str) -> None:
+def test_the_host_decides_which_sites_may_embed_the_page(sources: str) -> None:
     assert security_headers(sources)["Content-Security-Policy"].split(";")[0] == f"frame-ancestors {sources}"

@@ -1,4 +1,4 @@
-"""What a host sees: numbers in Prometheus' format, and a log of one line a record."""
+"""Monitoring for the host: metrics in the Prometheus format, and logs with one line per record."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from tests.support.serving import ROOT
 
 @pytest.fixture
 def scheduler() -> Scheduler:
-    """Not started: nothing trains by itself."""
+    """A scheduler that is not started, so nothing trains."""
     return Scheduler()
 
 
 def scraped(
     scheduler: Scheduler, queues: dict[str, Callable[[], int]] | None = None, errors: int = 0
 ) -> dict[str, float]:
-    """What Prometheus reads: values by name, and by the label where there is one."""
+    """The values as Prometheus parses them, by name and, if present, label."""
     census = Census(scheduler, queues or {}, lambda: errors)
     server = Starlette(routes=[Route("/metrics", metrics_endpoint(census))])
 
@@ -61,14 +61,14 @@ def scraped(
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Wait for it, not for ever."""
+    """Waits for a condition, at most 20 s."""
     deadline, tick = time.monotonic() + 20, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         tick.wait(0.005)
 
 
-def test_runs_viewers_and_what_trains_are_counted(scheduler: Scheduler) -> None:
+def test_runs_viewers_and_training_runs_are_counted(scheduler: Scheduler) -> None:
     watched, paused, left = (scheduler.add(LiveRun(small_config())) for _ in range(3))
     left.last_watched = -math.inf
     with watched.lease(), watched.lease(), paused.lease():
@@ -81,7 +81,7 @@ def test_runs_viewers_and_what_trains_are_counted(scheduler: Scheduler) -> None:
     assert (seen["moe_runs"], seen["moe_runs_training"], seen["moe_viewers"]) == (2, 0, 0)
 
 
-def test_every_step_of_every_run_is_counted_and_stays_so_when_runs_go(scheduler: Scheduler) -> None:
+def test_the_steps_of_all_runs_are_counted_even_after_a_run_is_removed(scheduler: Scheduler) -> None:
     runs = [scheduler.add(LiveRun(small_config(), rate=math.inf)) for _ in range(2)]
     assert scraped(scheduler)["moe_steps_total"] == 0
     scheduler.start()
@@ -101,7 +101,7 @@ def test_every_step_of_every_run_is_counted_and_stays_so_when_runs_go(scheduler:
     assert scraped(scheduler)["moe_steps_total"] == total
 
 
-def test_queues_and_errors_are_told_as_they_are_now(scheduler: Scheduler) -> None:
+def test_queue_lengths_and_error_counts_are_current(scheduler: Scheduler) -> None:
     line = [1, 2, 3]
     queues = {"sweeps": line.__len__, "runs": lambda: 0}
     seen = scraped(scheduler, queues, errors=7)
@@ -110,11 +110,11 @@ def test_queues_and_errors_are_told_as_they_are_now(scheduler: Scheduler) -> Non
     assert scraped(scheduler, queues)["moe_queue sweeps"] == 0
 
 
-def test_the_memory_of_the_process_is_told(scheduler: Scheduler) -> None:
+def test_the_memory_of_the_process_is_reported(scheduler: Scheduler) -> None:
     assert scraped(scheduler)["process_resident_memory_bytes"] > 50e6
 
 
-def test_sweeps_behind_the_one_at_work_are_waiting() -> None:
+def test_sweeps_behind_the_running_one_count_as_waiting() -> None:
     leave = threading.Event()
 
     def start(cells: Sequence[Cell]) -> Sweep:
@@ -125,9 +125,9 @@ def test_sweeps_behind_the_one_at_work_are_waiting() -> None:
     cells = Grid(small_config(), {"top_k": (1, 2)}, 1, 10).cells()
     try:
         assert queue.waiting == 0
-        bookings = [queue.book(cells) for _ in range(3)]
+        sweeps = [queue.book(cells) for _ in range(3)]
         assert queue.waiting == 2
-        bookings[1].cancel()
+        sweeps[1].cancel()
         until(lambda: queue.waiting == 1)
     finally:
         leave.set()
@@ -140,7 +140,7 @@ def record(message: str, **more: object) -> logging.LogRecord:
 
 
 @given(st.text(st.characters(exclude_categories=())))
-def test_whatever_a_message_holds_it_is_one_line_of_json(message: str) -> None:
+def test_any_message_becomes_one_line_of_json(message: str) -> None:
     line = JsonLines().format(record(message, exc_info=None))
     assert line.isascii()
     assert len(line.splitlines()) == 1
@@ -149,7 +149,7 @@ def test_whatever_a_message_holds_it_is_one_line_of_json(message: str) -> None:
     assert (read["level"], read["logger"]) == ("error", "moe_sim.x")
 
 
-def test_a_line_of_json_holds_the_traceback() -> None:
+def test_a_line_of_json_includes_the_traceback() -> None:
     try:
         raise KeyError("lost\nand gone")
     except KeyError:
@@ -184,10 +184,10 @@ thread.join()
 assert process_log.errors == 4, process_log.errors
 raise RuntimeError("the last one")
 """
-"""What servers do to loggers before and after ours are set up, and six ways to say something."""
+"""What servers do to loggers before and after our setup, followed by every kind of log record."""
 
 
-def test_every_line_of_the_process_is_json_where_that_is_asked_for() -> None:
+def test_with_json_logs_every_line_of_the_process_is_json() -> None:
     done = subprocess.run([sys.executable, "-c", NOISE], cwd=ROOT, capture_output=True, text=True, check=False)
     lines = [json.loads(line) for line in done.stderr.splitlines()]
     messages = [line["message"] for line in lines]

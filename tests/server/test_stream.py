@@ -1,4 +1,4 @@
-"""Messages for the live page: what is in them, that they join without a gap, that they stay small."""
+"""Messages for the live page: their content, their size, and that consecutive ones join without a gap."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ EXPECTED_ALWAYS = {
     "from", "to", "state", "budget", "rate", "speed", "live", "diagnosis", "planned_moves", "tiles", "rows", "coarse",
 }  # fmt: skip
 PAIR = 0.5 / 4095 + 1e-9
-"""What rounding a share to a pair of letters may change."""
+"""Rounding error of a share sent as a pair of letters."""
 LETTER = 0.5 / 63 + 1e-9
-"""The same for a single letter."""
+"""Rounding error of a share sent as a single letter."""
 
 
 def trained(config: RunConfig, steps: int) -> LiveRun:
-    """A run that was trained without a scheduler."""
+    """A run trained without a scheduler."""
     run = LiveRun(config)
     advance(run, steps)
     return run
 
 
 def advance(run: LiveRun, steps: int) -> None:
-    """Train on, and look at the map again."""
+    """Continues training, then probes the routing."""
     run.advance_by(steps)
     run._computed.look(run.steps_done)
 
 
 def read(run: LiveRun) -> Client:
-    """A client that has just come."""
+    """A client that has just connected."""
     client = Client(run.config.num_experts)
     client.apply(encode(run, 0)[1])
     return client
@@ -68,7 +68,7 @@ def run() -> LiveRun:
 
 @pytest.fixture(scope="module")
 def crowded() -> LiveRun:
-    """Two experts a token and not enough room."""
+    """Two experts per token and too little capacity."""
     return trained(RunConfig(top_k=2, capacity_factor=0.5, balancing="bias"), 45)
 
 
@@ -83,45 +83,45 @@ def test_the_first_message_holds_everything(run: LiveRun) -> None:
     np.testing.assert_allclose(client.rows["task_loss"], history.column("task_loss"), rtol=1e-3)
     np.testing.assert_allclose(client.rows["balance_loss"], history.column("balance_loss"), rtol=1e-3)
     ratio = smoothed_imbalance(history)
-    told = np.array(client.rows["imbalance"], dtype=float)  # null: ∞
-    np.testing.assert_allclose(told, np.where(np.isfinite(ratio), ratio, np.nan), rtol=0.006)
+    received = np.array(client.rows["imbalance"], dtype=float)  # null: ∞
+    np.testing.assert_allclose(received, np.where(np.isfinite(ratio), ratio, np.nan), rtol=0.006)
     np.testing.assert_allclose(client.smoothed_load(), history.column("smoothed_load"), atol=PAIR)
     for name, rounding in (("grad_norm", 0.051), ("weight_change", 0.051), ("weight_distance", 0.0051)):
         blocks = history.column(name)[:40].reshape(4, 10, 8).mean(1)
         np.testing.assert_allclose(client.blocks(name), blocks, rtol=rounding)
 
 
-def test_signals_travel_as_one_table_in_their_order(run: LiveRun) -> None:
-    # A cosine between the gradients of task and balancing loss is told, and the noise that there is none of.
-    told, derived = read(run).signals(), signals(run.history)
-    assert set(told) == set(derived)
+def test_signals_are_sent_as_one_table_in_their_order(run: LiveRun) -> None:
+    # The cosine between the gradients of task loss and load-balancing loss is included, and so is the absent noise.
+    received, derived = read(run).signals(), signals(run.history)
+    assert set(received) == set(derived)
     for name, values in derived.items():
-        np.testing.assert_allclose(told[name], values, rtol=0.006, err_msg=name)
-    assert np.isfinite(told["router_gradient_cosine"]).all()
-    assert not told["router_noise_std"].any()
+        np.testing.assert_allclose(received[name], values, rtol=0.006, err_msg=name)
+    assert np.isfinite(received["router_gradient_cosine"]).all()
+    assert not received["router_noise_std"].any()
 
 
-def test_a_cosine_of_nothing_is_null_and_not_a_number_that_json_does_not_have() -> None:
+def test_an_undefined_cosine_is_null_and_the_message_stays_valid_json() -> None:
     run = trained(small_config(balancing="none"), 10)
     assert np.isnan(read(run).signals()["router_gradient_cosine"]).all()
 
 
 @pytest.mark.parametrize("fixture", ["run", "crowded"])
-def test_what_is_now_is_the_mean_of_the_last_twenty_steps(request: pytest.FixtureRequest, fixture: str) -> None:
+def test_current_values_are_means_of_the_last_twenty_steps(request: pytest.FixtureRequest, fixture: str) -> None:
     run = request.getfixturevalue(fixture)
     client, history = read(run), run.history
     for name in ("load", "first_load", "importance", "processed", "preferred_load", "dropped_by_choice"):
         np.testing.assert_allclose(client.now(name), history.column(name)[25:45].mean(0), atol=PAIR, err_msg=name)
-    # Inference was last looked at after step 40.
+    # The last evaluation was after step 40.
     np.testing.assert_allclose(client.now("eval_load"), history.column("eval_load")[39], atol=PAIR)
     now = client.latest["now"]
     assert now["specialization"] == pytest.approx(history.last("specialization"), rel=0.006)
     expected = [metric.compute(recent_mean(history, "load")) for metric in METRICS]
-    for told, value in zip(now["metrics"], expected, strict=True):
-        assert told == pytest.approx(value, rel=0.006) if np.isfinite(value) else told is None
+    for received, value in zip(now["metrics"], expected, strict=True):
+        assert received == pytest.approx(value, rel=0.006) if np.isfinite(value) else received is None
 
 
-def test_the_selection_bias_is_told_where_there_is_one(run: LiveRun, crowded: LiveRun) -> None:
+def test_the_selection_bias_is_sent_only_if_there_is_one(run: LiveRun, crowded: LiveRun) -> None:
     assert read(run).latest["now"]["selection_bias"] == []
     bias = crowded.history.last("selection_bias")
     assert np.abs(bias).max() > 0.05
@@ -142,14 +142,14 @@ def test_tiles_are_in_thousandths_and_follow_the_thresholds(crowded: LiveRun) ->
     assert read(collapsed).latest["tiles"]["dead"] == 0
 
 
-def test_knobs_that_the_page_draws_by_are_told_as_they_are(crowded: LiveRun) -> None:
+def test_knobs_that_the_charts_depend_on_are_sent_with_their_current_values(crowded: LiveRun) -> None:
     assert read(crowded).latest["live"] == {
         "top_k": 2, "capacity_factor": 0.5, "capacity": 32, "balancing": "bias", "aux_loss_coef": 0, "frozen": False,
     }  # fmt: skip
 
 
 @pytest.mark.parametrize("steps", [0, 1, 9])
-def test_a_run_that_has_hardly_begun_can_be_told(steps: int) -> None:
+def test_a_run_with_few_or_no_steps_gives_a_valid_message(steps: int) -> None:
     client = read(trained(small_config(top_k=2), steps))
     assert client.steps == steps
     assert client.coarse == {}
@@ -159,7 +159,7 @@ def test_a_run_that_has_hardly_begun_can_be_told(steps: int) -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 9, 10, 11, 30, 39, 40, 44])
-def test_two_messages_join_to_the_whole(cut: int) -> None:
+def test_two_messages_join_to_the_whole_run(cut: int) -> None:
     config = small_config(aux_loss_coef=0.03, top_k=2)
     run, client = trained(config, cut), Client(4)
     client.apply(encode(run, 0)[1])
@@ -180,7 +180,7 @@ def test_a_message_without_a_new_block_of_ten_has_no_coarse_rows(run: LiveRun) -
 
 
 @pytest.mark.parametrize("start", [-1, 46, 10**8])
-def test_an_impossible_start_gives_the_whole(run: LiveRun, start: int) -> None:
+def test_an_impossible_start_gives_the_whole_run(run: LiveRun, start: int) -> None:
     assert decoded(run, start)["from"] == 0
 
 
@@ -192,7 +192,7 @@ def test_a_message_holds_the_parts_that_were_asked_for(run: LiveRun, parts: froz
     assert set(decoded(run, 40, parts)) == EXPECTED_ALWAYS | keys
 
 
-def test_no_message_holds_what_json_does_not_have() -> None:
+def test_infinite_values_are_sent_as_null() -> None:
     run = trained(RunConfig(num_experts=64), 3)
     assert decoded(run, 0)["rows"]["imbalance"] == [None, None, None]
 
@@ -203,7 +203,7 @@ def test_no_message_holds_what_json_does_not_have() -> None:
      {"task": "text", "capacity_factor": 0.5}, {"balancing": "expert_choice"}],
     ids=str,
 )  # fmt: skip
-def test_the_map_names_the_expert_of_each_held_out_token_and_who_is_dropped(changes: dict[str, Any]) -> None:
+def test_the_map_holds_the_expert_of_each_held_out_token_and_the_dropped_tokens(changes: dict[str, Any]) -> None:
     run = trained(RunConfig(**changes), 5)
     client, tokens = read(run), len(run.probe.expert)
     assert len(client.latest["map"]) == (tokens if run.config.num_experts > 8 else (tokens + 1) // 2)
@@ -213,7 +213,7 @@ def test_the_map_names_the_expert_of_each_held_out_token_and_who_is_dropped(chan
 
 
 @pytest.mark.parametrize("num_experts", [8, 9])
-def test_an_odd_number_of_tokens_is_told_to_the_last(num_experts: int) -> None:
+def test_an_odd_number_of_tokens_is_sent_completely(num_experts: int) -> None:
     run = trained(RunConfig(num_experts=num_experts), 5)
     probe = replace(run.probe, expert=run.probe.expert[:399], dropped=np.arange(399) == 398)
     run = LiveRun.recorded(run.history, probe)
@@ -222,7 +222,7 @@ def test_an_odd_number_of_tokens_is_told_to_the_last(num_experts: int) -> None:
     assert np.flatnonzero(client.dropped(399)).tolist() == [398]
 
 
-def test_matrices_of_shares_are_told_in_sixty_thirds(run: LiveRun, crowded: LiveRun) -> None:
+def test_matrices_of_shares_are_sent_in_units_of_one_sixty_third(run: LiveRun, crowded: LiveRun) -> None:
     joint = run.probe.joint / run.probe.joint.sum(1, keepdims=True)
     np.testing.assert_allclose(read(run).matrix("joint"), joint, atol=LETTER)
     together = crowded.probe.together
@@ -230,11 +230,11 @@ def test_matrices_of_shares_are_told_in_sixty_thirds(run: LiveRun, crowded: Live
     used = np.diagonal(together) > 0
     expected = together[used] / np.diagonal(together)[used, None]
     np.testing.assert_allclose(shares[used], expected, atol=LETTER)
-    # Each token has exactly one expert beside the row's: apart from the diagonal a row sums to 1.
+    # Each token has exactly one expert besides the row's, so a row without its diagonal sums to 1.
     np.testing.assert_allclose(expected.sum(1) - 1, 1)
 
 
-def test_who_works_together_is_told_only_where_a_token_can_have_two(run: LiveRun) -> None:
+def test_coactivation_is_sent_only_if_a_token_can_have_two_experts(run: LiveRun) -> None:
     assert decoded(run, 0)["together"] == ""
     assert decoded(trained(small_config(balancing="expert_choice"), 5), 0)["together"] != ""
 
@@ -257,8 +257,8 @@ RUNS = {
 def test_twelve_steps_of_eight_experts_fit_in_two_kilobytes(changes: dict[str, Any]) -> None:
     # 12 steps are a message's share at 60 steps/s and five messages a second. Measured here, the largest with the
     # picture: 1,638 (bias) to 1,803 bytes (text); with the views: 1,856 (expert choice) to 1,986 (V-MoE), and 2,043
-    # for bias, top-2, capped: two blocks of ten, a marker and the longest sentences. Every further marker adds some 40
-    # bytes to the messages of the 30 steps after a move.
+    # for bias, top-2, capped: two blocks of ten, a marker and the longest sentences. Each further marker adds about 40
+    # bytes to the messages of the 30 steps after a change.
     rescue = {"bias_rate": 0.01} if changes.get("balancing") == "bias" else {"aux_loss_coef": 0.1}
     run, sizes, start = LiveRun(RunConfig(**changes)), {}, 0
     run.train()
@@ -267,20 +267,20 @@ def test_twelve_steps_of_eight_experts_fit_in_two_kilobytes(changes: dict[str, A
             if number == 8:
                 run.update(**rescue)
             run.advance_by(12)
-            markers_told = run.history.events and start < run.history.events[-1].step + 60
-            for parts in (PICTURE,) if markers_told else (PICTURE, VIEWS):  # as `messages` does
+            markers_sent = run.history.events and start < run.history.events[-1].step + 60
+            for parts in (PICTURE,) if markers_sent else (PICTURE, VIEWS):  # as `messages` does
                 stop, text = encode(run, start, parts)
                 assert stop - start == 12
                 if start:
                     sizes[parts, start] = len(text.encode())
             start = stop
     assert max(sizes.values()) <= 2_000, {(*parts, start): size for (parts, start), size in sizes.items()}
-    assert min(sizes.values()) > 1_000, "nothing was told"
+    assert min(sizes.values()) > 1_000, "the messages are nearly empty"
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stream that does not let one wait."""
+    """Streams with short intervals."""
     monkeypatch.setattr(stream_module, "INTERVAL", 0.02)
     monkeypatch.setattr(stream_module, "TICK", 0.005)
 
@@ -290,14 +290,14 @@ async def next_message(stream: AsyncIterator[Any]) -> dict[str, Any]:
 
 
 def parts_of(message: dict[str, Any]) -> set[str]:
-    """Which parts a message has, each completely."""
+    """The parts of a message, each of which must be complete."""
     parts = {part for part, keys in PART_KEYS.items() if keys & set(message)}
     assert all(PART_KEYS[part] <= set(message) for part in parts)
     return parts
 
 
 def watch(run: LiveRun, story: Callable[[AsyncIterator[Any]], Any], start: int = 0) -> None:
-    """Let `story` listen to the stream of a run."""
+    """Runs `story` on the stream of a run."""
 
     async def listen() -> None:
         stream = LiveStream(lambda _: run, Lectures()).messages(run, start)
@@ -308,7 +308,7 @@ def watch(run: LiveRun, story: Callable[[AsyncIterator[Any]], Any], start: int =
 
 
 @pytest.mark.usefixtures("quick")
-def test_while_training_the_map_and_the_views_come_by_turns_and_otherwise_together() -> None:
+def test_map_and_views_alternate_during_training_and_otherwise_come_together() -> None:
     run = trained(small_config(), 3)
 
     async def story(stream: AsyncIterator[Any]) -> None:
@@ -326,7 +326,7 @@ def test_while_training_the_map_and_the_views_come_by_turns_and_otherwise_togeth
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_client_that_comes_back_gets_all_parts_from_where_it_was() -> None:
+def test_a_client_that_reconnects_gets_all_parts_from_its_last_step() -> None:
     run = trained(small_config(), 30)
     run.train()
 
@@ -338,7 +338,7 @@ def test_a_client_that_comes_back_gets_all_parts_from_where_it_was() -> None:
     watch(run, story, 20)
 
 
-def test_watching_holds_a_lease_and_a_moved_knob_is_sent_at_once() -> None:
+def test_watching_holds_a_lease_and_a_changed_knob_is_sent_at_once() -> None:
     run = LiveRun(RunConfig())
 
     async def story(stream: AsyncIterator[Any]) -> None:
@@ -352,7 +352,7 @@ def test_watching_holds_a_lease_and_a_moved_knob_is_sent_at_once() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_second_move_at_the_same_step_is_told_too() -> None:
+def test_a_second_change_at_the_same_step_is_sent_too() -> None:
     run = trained(small_config(), 3)
 
     async def story(stream: AsyncIterator[Any]) -> None:
@@ -367,7 +367,7 @@ def test_a_second_move_at_the_same_step_is_told_too() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_moved_threshold_is_told_at_once_though_nothing_else_happens() -> None:
+def test_a_changed_threshold_is_sent_at_once_even_if_nothing_else_changes() -> None:
     run = trained(RunConfig(), 40)
 
     async def story(stream: AsyncIterator[Any]) -> None:
@@ -384,7 +384,7 @@ def test_a_moved_threshold_is_told_at_once_though_nothing_else_happens() -> None
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_client_that_follows_deltas_knows_the_same_markers_as_one_that_has_just_come(seed: int) -> None:
+def test_a_client_that_applies_deltas_has_the_same_markers_as_a_new_client(seed: int) -> None:
     random = np.random.default_rng(seed)
     run, client, resent = LiveRun(small_config()), Client(4), 0
     client.apply(encode(run, 0)[1])
@@ -399,11 +399,11 @@ def test_a_client_that_follows_deltas_knows_the_same_markers_as_one_that_has_jus
         resent += "events" in json.loads(text)
         client.apply(text)
         assert client.latest["events"] == read(run).latest["events"] == [vars(one) for one in markers(run.history)]
-    assert 0 < resent < 30, "markers must be told when they change, and not with every message"
+    assert 0 < resent < 30, "markers must be sent when they change, not with every message"
     assert client.latest["events"]
 
 
-def test_markers_that_no_longer_change_are_not_told_again() -> None:
+def test_markers_that_no_longer_change_are_not_resent() -> None:
     run = trained(small_config(), 10)
     run.update(aux_loss_coef=0.1)
     advance(run, 40)
@@ -413,7 +413,7 @@ def test_markers_that_no_longer_change_are_not_told_again() -> None:
     assert decoded(run, 0)["events"] == [{"step": 10, "label": "α 0 → 0.1"}]
 
 
-def test_an_unknown_run_is_not_found() -> None:
+def test_an_unknown_run_gives_404() -> None:
     app = Starlette(routes=[Route("/live/{run_id}", LiveStream(lambda _: None, Lectures()).endpoint)])
 
     async def ask() -> httpx.Response:
@@ -423,19 +423,19 @@ def test_an_unknown_run_is_not_found() -> None:
     assert run_to_end(ask).status_code == 404
 
 
-def test_a_lecture_that_begins_is_told_to_whoever_waits_for_a_place() -> None:
+def test_a_new_lecture_is_offered_to_viewers_in_the_queue() -> None:
     run, shown = LiveRun(small_config()), LiveRun(small_config(seed=1))
     run.place = 1
 
     async def listen() -> list[list[str]]:
-        told = []
+        offered = []
         async with aclosing(LiveStream(lambda _: run, lectures).messages(run, 0)) as stream:
             for _ in range(2):
                 message = await asyncio.wait_for(anext(stream), 10)
-                told.append(json.loads(message.data)["lectures"])
+                offered.append(json.loads(message.data)["lectures"])
                 shown.touch()
                 ids.append(lectures.begin(shown))
-        return told
+        return offered
 
     ids: list[str] = []
     lectures = Lectures()
@@ -444,7 +444,7 @@ def test_a_lecture_that_begins_is_told_to_whoever_waits_for_a_place() -> None:
     assert ids[0] not in before
 
 
-def test_who_reads_nothing_is_no_viewer_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_reads_nothing_no_longer_counts_as_a_viewer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_module, "SEND_TIMEOUT", 0.2)
     run = LiveRun(small_config())
     app = Starlette(routes=[Route("/live/{run_id}", LiveStream(lambda _: run, Lectures()).endpoint)])
@@ -453,7 +453,7 @@ def test_who_reads_nothing_is_no_viewer_any_more(monkeypatch: pytest.MonkeyPatch
 
     async def send(message: Any) -> None:
         sent.append(run.viewers)
-        if len(sent) > 1:  # after the headers nothing goes out any more
+        if len(sent) > 1:  # blocks after the headers
             await asyncio.Event().wait()
 
     asyncio.run(asyncio.wait_for(app(scope, asyncio.Event().wait, send), 10))
@@ -461,5 +461,5 @@ def test_who_reads_nothing_is_no_viewer_any_more(monkeypatch: pytest.MonkeyPatch
     assert run.viewers == 0
 
 
-def test_there_are_letters_for_every_number_that_is_told() -> None:
+def test_every_encoded_number_has_its_own_letter() -> None:
     assert len(LETTERS) == len(set(LETTERS)) == 64
