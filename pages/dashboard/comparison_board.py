@@ -27,7 +27,7 @@ def show(
         "runs": [{"name": name, "words": plan_in_words(plan, plans)} for name, plan in zip(NAMES, plans, strict=False)],
     }
     keeping = {"session": session.opened_with, "hurrying": run.catching_up, "kept": to_keep(plans)}
-    mount("compare", ("compare.js",), data | words | keeping, command, next_message)
+    mount("compare", "compare", data | words | keeping, command, next_message)
 
 
 def payload(run: Comparison, theme: Theme) -> dict[str, Any]:

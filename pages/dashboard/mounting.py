@@ -12,11 +12,17 @@ from typing import Any
 import streamlit as st
 
 from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.config.run_plan import NAMES
 from moe_sim.config.thresholds import Thresholds
+from moe_sim.diagnosis.verdict import SETTLING_STEPS
+from moe_sim.history.history import COARSE
 from moe_sim.history.series import SIGNALS
 from moe_sim.live.background_run import RATES, BackgroundRun
+from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.server.http import PLOTLY_PATH, plotly_script
+from moe_sim.server.messages import LETTERS, SHARE_SCALE
 from pages.dashboard.inbox import Inbox
+from pages.dashboard.modules import join_modules
 from pages.visitor import hosting
 
 FALLBACK_INTERVAL = 0.5
@@ -24,12 +30,11 @@ FALLBACK_INTERVAL = 0.5
 UNTIL_SENT = 0.1
 """Seconds within which Streamlit, which sends every 5 ms, has surely sent what was drawn."""
 _FOLDER = Path(__file__).parent
-_SHARED = ("store.js", "bindings.js", "plots.js", "toolbar.js", "status.js", "stream.js", "board.js")
 
 
 def mount(
     name: str,
-    scripts: tuple[str, ...],
+    script: str,
     data: dict[str, Any],
     command: Callable[[dict[str, Any]], None],
     next_message: Callable[[], str],
@@ -38,8 +43,7 @@ def mount(
 
     Args:
         name: of the component, of its html file and of its key.
-        scripts: the board's own files, after the shared ones; together they are one JavaScript module, whose last line
-            exports the component.
+        script: the stem of its entry file in js/, whose default export is the component.
         data: what it needs to know.
         command: called with what a button asks for.
         next_message: what is new, for a page that is fed without the stream.
@@ -49,7 +53,7 @@ def mount(
         f"expert_collapse_{name}",
         html=(_FOLDER / f"{name}.html").read_text(encoding="utf-8"),
         css=(_FOLDER / "dashboard.css").read_text(encoding="utf-8"),
-        js="\n".join((_FOLDER / "js" / script).read_text(encoding="utf-8") for script in _SHARED + scripts),
+        js=join_modules(_FOLDER / "js" / f"{script}.js"),
         isolate_styles=False,
     )
 
@@ -111,12 +115,20 @@ def common_payload(run: BackgroundRun, thresholds: Thresholds, theme: Theme) -> 
         "stream_url": f"{base}/live/{run.id}" if served else None,
         "slide_url": f"{base}/slide/{run.id}" if served else None,
         "plotly_url": f"{base}{PLOTLY_PATH}" if served else None,
-        "signals": SIGNALS,
+        "encoding": {
+            "alphabet": LETTERS,
+            "signals": SIGNALS,
+            "block": COARSE,
+            "horizon": SMOOTHING_HORIZON,
+            "share_scale": SHARE_SCALE,
+        },
         "rates": [rate if math.isfinite(rate) else 0 for rate in RATES],
         "context": {
             "theme": theme,
             "palette": colours | {"panel": palette.scale[0]},
             "runs": palette.runs,
+            "run_names": NAMES,
+            "settling_steps": SETTLING_STEPS,
             "dead_share": thresholds.dead_share,
             "many_dropped": thresholds.many_dropped,
             "uneven_ratio": thresholds.healthy_high / max(thresholds.healthy_low, 0.01),

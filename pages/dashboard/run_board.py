@@ -12,11 +12,32 @@ from moe_sim.router.balancing import METHODS
 from moe_sim.teaching.level import Level
 from moe_sim.teaching.other_names import KNOB_NAMES, METRICS
 from moe_sim.teaching.terms.catalogue import TERMS
+from moe_sim.trainer.trainer import EVALUATION_TOKENS
 from pages.dashboard.mounting import common_payload, current_theme, mount
 from pages.visitor.commands import obey
 from pages.visitor.comparison import plan_of
 from pages.visitor.replay import to_keep
 from pages.visitor.session import Session
+from pages.visitor.view import LOG_AXES
+
+VIEWS: dict[str, tuple[str, list[str]]] = {
+    "why": ("Why f and P", ["load_and_importance"]),
+    "mechanism": ("Mechanism", ["preference", "selection_bias"]),
+    "specialization": ("Specialization", ["specialization"]),
+    "feedback": (
+        "Feedback loop",
+        ["feedback_share", "feedback_grad_norm", "feedback_weight_change", "feedback_weight_distance"],
+    ),
+    "router": ("Router", ["router_gradients", "gradient_cosine", "router_logits"]),
+    "capacity": ("Capacity", ["capacity", "dropped_by_choice"]),
+    "devices": ("Devices", ["devices", "step_time"]),
+    "variance": ("Variance", ["routing_std"]),
+    "coactivation": ("Co-activation", ["coactivation"]),
+    "inference": ("Inference", ["inference_load", "inference_loss"]),
+    "names": ("Other names", []),
+    "text": ("Text", []),
+}
+"""The second row of views: the title and the charts of each of `TABS`."""
 
 
 def show(session: Session) -> None:
@@ -30,10 +51,7 @@ def show(session: Session) -> None:
         "watching": session.following is not None,
         "session": session.opened_with, "hurrying": session.run.catching_up, "kept": kept,
     }  # fmt: skip
-    mount(
-        "dashboard", ("explanations.js", "tabs.js", "live.js"), data, lambda command: obey(session, command),
-        session.next_message,
-    )  # fmt: skip
+    mount("dashboard", "live", data, lambda command: obey(session, command), session.next_message)
 
 
 def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:
@@ -59,6 +77,9 @@ def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, 
         "metrics": [(metric.name, metric.formula, metric.balanced, metric.elsewhere) for metric in METRICS],
         "knob_names": KNOB_NAMES,
         "terms": {name: term.short for term in TERMS if term.explained_to(level) for name in term.names},
+        "tabs": [{"name": name, "title": title, "charts": charts} for name, (title, charts) in VIEWS.items()],
+        "log_axes": LOG_AXES,
+        "evaluation_tokens": EVALUATION_TOKENS,
         "shift": ", ".join(KNOBS[name].label for name in task.shift_knobs),
         "context": common["context"] | {"colours": PALETTES[theme].expert_colours(run.config.num_experts)},
     }

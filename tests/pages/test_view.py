@@ -10,10 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moe_sim import KNOBS
+from moe_sim.charts.page import PAGE_FIGURES
 from moe_sim.teaching.level import LEVELS
+from pages.dashboard.run_board import VIEWS
 from pages.visitor.view import HIDEABLE, LOG_AXES, PARTS, TABS, View, view_from_query
 
-DASHBOARD = Path(__file__).resolve().parents[2] / "pages" / "dashboard" / "js"
+DASHBOARD = Path(__file__).resolve().parents[2] / "pages" / "dashboard"
 HIDING = r'\[data-hide~="([^"]*)"\]'
 
 
@@ -95,14 +97,17 @@ def test_every_knob_and_every_part_can_be_hidden_under_a_name_of_its_own() -> No
     assert not any("," in name for name in HIDEABLE)
 
 
-def test_the_tabs_are_those_of_the_dashboard() -> None:
-    views = read("tabs.js").split("const VIEWS = [")[1].split("\n];")[0]
-    assert tuple(re.findall(r'^  \["(\w+)", ', views, re.MULTILINE)) == TABS
+def test_the_dashboard_has_every_tab_with_a_title_an_explanation_and_charts_that_exist() -> None:
+    assert tuple(VIEWS) == TABS
+    assert len({title for title, _ in VIEWS.values()}) == len(TABS)
+    (table,) = re.findall(r"export const EXPLANATIONS = \{(.*?)\};", read("js/explanations.js"), re.DOTALL)
+    assert set(re.findall(r"\w+", table)) == set(TABS)
+    feedback = {f"feedback_{name}" for name in ("share", "grad_norm", "weight_change", "weight_distance")}
+    assert {chart for _, charts in VIEWS.values() for chart in charts} <= {*PAGE_FIGURES, *feedback}
 
 
-def test_the_axes_are_those_of_the_dashboard() -> None:
-    (names,) = re.findall(r"const LOG_AXES = \[(.*)\];", read("plots.js"))
-    assert tuple(re.findall(r'"(\w+)"', names)) == LOG_AXES
+def test_the_axes_that_can_be_logarithmic_are_those_of_charts() -> None:
+    assert set(LOG_AXES) <= set(PAGE_FIGURES)
 
 
 def test_the_style_sheet_hides_each_part_of_the_dashboard_and_nothing_else() -> None:

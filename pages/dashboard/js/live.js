@@ -1,93 +1,129 @@
 // The live page: one run, with its state line, its tiles, its routing map and a second row of views.
 
+import { Board } from "./board.js";
+import { element, find } from "./dom.js";
+import { mounted } from "./mount.js";
+import { Passages } from "./passages.js";
+import { StatusBar } from "./status.js";
+import { Store } from "./store.js";
+import { Tabs } from "./tabs.js";
+
+/** @import { Context, RunData, RunMessage } from "./types.js" */
+
+const SECOND_ROW = ["utilization_over_time", "imbalance", "task_and_balance_loss"];
+
+/** @extends {Board<RunData, Store>} */
 class Dashboard extends Board {
+  /** @param {HTMLElement} root */
   constructor(root) {
     super(root);
-    this.chrome = new Chrome(root, (command) => this.send(command));
+    this.statusBar = new StatusBar(root, (command) => this.send(command));
+    this.viewsKey = "";
+    this.turns = -1;
+    /** @type {Set<string>} */
+    this.log = new Set();
+    /** @type {WeakMap<Store, number>} */
+    this.plannedMoves = new WeakMap();
+    /** @type {Passages | null} */
+    this.passages = null;
+    /** @type {boolean | null} */
+    this.mapIsText = null;
   }
 
+  /** @param {RunData} data */
   makeStore(data) {
-    return new Store(data.num_experts, data.signals);
+    return new Store(data.num_experts, data.encoding);
   }
 
+  /** @param {RunMessage} message */
   apply(message) {
-    const store = this.told;
-    if (!super.apply(message)) return false;
-    // A knob that moved by itself: let the sidebar follow.
+    const store = this.target;
+    if (!store || !super.apply(message)) return false;
+    // A planned change has happened: let the sidebar follow.
     const moves = message.planned_moves;
-    if (moves > (store.plannedMoves ?? moves)) this.send({ name: "sync" });
-    store.plannedMoves = moves;
+    if (moves > (this.plannedMoves.get(store) ?? moves)) this.send({ name: "sync" });
+    this.plannedMoves.set(store, moves);
     return true;
   }
 
+  /** @param {RunData} data */
   buildViews(data) {
-    this.chrome.toolbar.setRates(data.rates);
-    this.chrome.toolbar.watching = data.watching;
+    this.statusBar.toolbar.setRates(data.rates);
+    this.statusBar.toolbar.watching = data.watching;
     this.root.dataset.hide = data.hide.join(" ");
     this.buildCharts(data);
     this.followView(data);
   }
 
+  /** @param {RunData} data */
   buildCharts(data) {
     const key = `${data.run_id} ${JSON.stringify(data.context)}`;
     if (key === this.viewsKey) return;
     this.viewsKey = key;
-    const first = this.root.querySelector(".charts.first");
-    const second = this.root.querySelector(".charts.second");
-    if (!this.plots.size) {
+    const first = find(this.root, ".charts.first");
+    const second = find(this.root, ".charts.second");
+    if (!this.tabs) {
       this.mapPlace = first.appendChild(element("div", { class: "place" }));
-      const add = (parent, name) => this.addPlot(parent, name, (log) => this.setLog(name, log));
+      /** @type {(parent: Element, name: string) => void} */
+      const add = (parent, name) => {
+        const onLog = (/** @type {boolean} */ log) => this.setLog(name, log);
+        this.charts.add(parent, name, data.log_axes.includes(name) ? onLog : undefined);
+      };
       add(first, "utilization");
-      for (const name of ["utilization_over_time", "imbalance", "task_and_balance_loss"]) add(second, name);
-      this.tabs = new Tabs(this.root, add, () => this.show());
+      for (const name of SECOND_ROW) add(second, name);
+      this.tabs = new Tabs(this.root, data.tabs, add, () => this.onViewChange());
     }
     this.fillMapPlace(data);
     this.tabs.setText(data);
-    this.setFigures(data);
+    this.charts.setFigures(data);
   }
 
-  // What Python says about the view counts when it says something new (a link, a lesson), not when it repeats what this
-  // page told it a while ago.
+  /**
+   * Follows the view that Python asks for when it is new (a link, a lesson), not when Python repeats what this page
+   * sent a while ago.
+   * @param {RunData} data
+   */
   followView({ tab, log, turns }) {
     if (turns === this.turns) return;
     this.turns = turns;
-    this.tabs.open(tab);
+    this.tabs?.open(tab);
     this.log = new Set(log);
-    for (const [name, plot] of this.plots) plot.setLog(this.log.has(name));
+    this.charts.setLog(this.log);
   }
 
-  show() {
-    this.sendView();
+  onViewChange() {
+    this.send({ name: "view", tab: this.tabs?.current, log: [...this.log] });
     this.schedule();
   }
 
+  /**
+   * @param {string} name
+   * @param {boolean} log
+   */
   setLog(name, log) {
     if (log) this.log.add(name);
     else this.log.delete(name);
-    this.sendView();
-    this.schedule();
+    this.onViewChange();
   }
 
-  sendView() {
-    this.send({ name: "view", tab: this.tabs.current, log: [...this.log] });
-  }
-
-  // The routing map's place holds dots for topics, passages for text.
+  /**
+   * The routing map's place holds dots for topics, passages for text.
+   * @param {RunData} data
+   */
   fillMapPlace(data) {
     const isText = data.passages.length > 0;
-    if (this.mapIsText === isText) return;
+    if (this.mapIsText === isText || !this.mapPlace) return;
     this.mapIsText = isText;
-    this.plots.get("routing_map")?.watcher.disconnect();
-    this.plots.delete("routing_map");
+    this.charts.remove("routing_map");
     this.mapPlace.replaceChildren();
     this.passages = null;
     if (!isText) {
-      this.addPlot(this.mapPlace, "routing_map");
+      this.charts.add(this.mapPlace, "routing_map");
       return;
     }
     const region = element("section", { class: "plot", role: "region", "aria-label": "Routing map" });
     const heading = element("h2", {}, "Routing map ");
-    heading.append(element("small", {}, "held-out text, every character on the colour of the expert that takes it"));
+    heading.append(element("small", {}, "held-out text, each character coloured by the expert that gets it"));
     const body = element("div", { class: "graph passages" });
     region.append(heading, body);
     this.mapPlace.append(region);
@@ -95,10 +131,14 @@ class Dashboard extends Board {
     this.passages.setText(data.groups, data.passages);
   }
 
-  drawWords() {
-    this.chrome.draw(this.store, this.context);
-    this.passages?.draw(this.store, this.context);
-    this.tabs.draw(this.store, this.context);
+  /**
+   * @param {Store} store
+   * @param {Context} context
+   */
+  drawWords(store, context) {
+    this.statusBar.draw(store, context);
+    this.passages?.draw(store, context);
+    this.tabs?.draw(store, context);
   }
 }
 

@@ -1,114 +1,162 @@
-// What the stream has told so far. Messages say what happened between two steps; they may overlap, never skip.
+// Everything that the stream has sent about one run. Messages hold what happened between two steps; they may overlap
+// but never leave a gap.
 
-const HORIZON = 20; // steps, as moe_sim.metrics.SMOOTHING_HORIZON
-const COARSE = 10; // steps in a row of the coarse table
-const LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"; // as moe_sim.server.messages.LETTERS
+import { Letters } from "./letters.js";
 
-class Store {
-  constructor(numExperts, signalNames) {
+/** @import { Column, Encoding, Latest, RunMessage, Share } from "./types.js" */
+
+const SMOOTHED = /** @type {const} */ (["task_loss", "balance_loss"]);
+
+export class Store {
+  /**
+   * @param {number} numExperts
+   * @param {Encoding} encoding
+   */
+  constructor(numExperts, encoding) {
     this.numExperts = numExperts;
-    this.signalNames = signalNames;
+    this.encoding = encoding;
+    this.letters = new Letters(encoding.alphabet);
     this.steps = 0;
-    this.rows = {};
-    this.smoothed = {};
+    /** @type {number[]} */
+    this.load = []; // the smoothed load, flattened row by row
+    /** @type {Record<"task_loss" | "balance_loss" | "imbalance", Column>} */
+    this.rows = { task_loss: [], balance_loss: [], imbalance: [] };
+    /** @type {Record<typeof SMOOTHED[number], number[]>} */
+    this.smoothed = { task_loss: [], balance_loss: [] };
+    /** @type {Record<string, Column>} */
     this.coarse = {};
+    /** @type {Record<string, Column>} */
     this.signals = {};
+    /** @type {Latest | null} */
     this.latest = null;
-    this.viewsTold = 0;
+    this.viewsVersion = 0;
+    /** @type {Store[]} */
     this.peers = [this]; // the runs side by side
   }
 
-  // The store that a figure or a trace follows.
+  /**
+   * The store that a figure or a trace follows.
+   * @param {{ run?: number } | undefined} meta
+   */
   of(meta) {
     return this.peers[meta?.run ?? 0];
   }
 
-  // Take in a message. False if something between is missing: then ask again from `steps`.
+  /** The newest message. Nothing is drawn before the first one. */
+  get message() {
+    if (!this.latest) throw new Error("no message has arrived yet");
+    return this.latest;
+  }
+
+  /**
+   * Takes in a message. Returns false if something before it is missing: the client then asks again from `steps`.
+   * @param {RunMessage} message
+   */
   apply(message) {
     if (message.from === 0 && message.to < this.steps) {
       const { peers } = this;
-      Object.assign(this, new Store(this.numExperts, this.signalNames), { peers });
+      Object.assign(this, new Store(this.numExperts, this.encoding), { peers });
     }
     if (message.from > this.steps) return false;
     if (message.to < this.steps) return true;
-    const known = this.steps - message.from;
-    for (const [name, values] of Object.entries(message.rows)) {
-      const column = (this.rows[name] ??= []);
-      if (name === "smoothed_load") {
-        column.push(...letterPairs(values).slice(known * this.numExperts));
-        continue;
-      }
-      for (let i = known; i < values.length; i++) column.push(values[i]);
-      this.extendSmoothed(name);
-    }
-    const knownBlocks = Math.floor(this.steps / COARSE) - Math.floor(message.from / COARSE);
-    for (const [name, values] of Object.entries(message.coarse)) {
-      if (name === "signals") {
-        this.extendSignals(values, knownBlocks);
-        continue;
-      }
-      const column = (this.coarse[name] ??= []);
-      for (let i = knownBlocks * this.numExperts; i < values.length; i++) column.push(values[i]);
-    }
+    this.extendRows(message);
+    this.extendCoarse(message);
     this.steps = message.to;
-    this.latest = { events: [], ...this.latest, place: 0, ...message };
-    if (message.now) this.viewsTold += 1;
+    this.latest = /** @type {Latest} */ ({ events: [], ...this.latest, place: 0, ...message });
+    if (message.now) this.viewsVersion += 1;
     return true;
   }
 
-  extendSignals(values, knownBlocks) {
-    const count = this.signalNames.length;
-    this.signalNames.forEach((name, j) => {
-      const column = (this.signals[name] ??= []);
-      for (let i = knownBlocks * count + j; i < values.length; i += count) column.push(values[i]);
-    });
+  /** @param {RunMessage} message */
+  extendRows({ from, rows }) {
+    const known = this.steps - from;
+    append(this.load, this.letters.pairedShares(rows.smoothed_load), known * this.numExperts);
+    append(this.rows.task_loss, rows.task_loss, known);
+    append(this.rows.balance_loss, rows.balance_loss, known);
+    append(this.rows.imbalance, rows.imbalance, known);
+    for (const name of SMOOTHED) this.extendSmoothed(name);
   }
 
-  // The same average as `smooth` in moe_sim/charts/overview.py: exponential, horizon 20 steps, bias-corrected.
+  /**
+   * The moving average that `smooth` in moe_sim/charts/overview.py defines, one step at a time.
+   * @param {typeof SMOOTHED[number]} name
+   */
   extendSmoothed(name) {
+    const { horizon } = this.encoding;
     const column = this.rows[name];
-    const average = (this.smoothed[name] ??= []);
-    const keep = 1 - 1 / HORIZON;
+    const average = this.smoothed[name];
     for (let i = average.length; i < column.length; i++) {
-      const weight = (1 - keep ** (i + 1)) * HORIZON;
       const before = i ? average[i - 1] : 0;
-      average.push(before + (column[i] - before) / weight);
+      const weight = (1 - (1 - 1 / horizon) ** (i + 1)) * horizon;
+      average.push(before + (Number(column[i]) - before) / weight);
     }
   }
 
-  last(name) {
-    const column = this.rows[name];
-    return column && column.length ? column[column.length - 1] : undefined;
+  /** @param {RunMessage} message */
+  extendCoarse({ from, coarse }) {
+    const { block, signals } = this.encoding;
+    const known = Math.floor(this.steps / block) - Math.floor(from / block);
+    for (const [name, values] of Object.entries(coarse)) {
+      if (name !== "signals") {
+        append((this.coarse[name] ??= []), values, known * this.numExperts);
+        continue;
+      }
+      signals.forEach((signal, j) => {
+        append((this.signals[signal] ??= []), values.filter((_, i) => i % signals.length === j), known);
+      });
+    }
   }
 
-  // Per-expert shares as they are now, as fractions.
+  /**
+   * Shares of every expert as they are now.
+   * @param {string} name
+   * @returns {number[]}
+   */
   now(name) {
-    const count = this.numExperts;
-    if (name === "smoothed_load") {
-      const column = this.rows.smoothed_load ?? [];
-      return column.length ? column.slice(-count) : new Array(count).fill(0);
-    }
-    if (name === "dropped") {
-      const processed = this.now("processed");
-      return this.now("load").map((value, i) => Math.max(0, value - processed[i]));
-    }
-    if (name === "idle") {
-      const processed = this.now("processed");
-      const busiest = Math.max(...processed);
-      return processed.map((value) => busiest - value);
-    }
-    return letterPairs(this.latest.now[name]);
+    if (name === "smoothed_load")
+      return this.load.length ? this.load.slice(-this.numExperts) : new Array(this.numExperts).fill(0);
+    const processed = this.letters.pairedShares(this.message.now.processed);
+    if (name === "dropped") return this.now("load").map((value, i) => Math.max(0, value - processed[i]));
+    if (name === "idle") return processed.map((value) => Math.max(...processed) - value);
+    return this.letters.pairedShares(this.message.now[/** @type {Share} */ (name)]);
   }
 
+  /** @param {"dropped" | "unserved"} name */
+  tile(name) {
+    return this.message.tiles[name] / this.encoding.share_scale;
+  }
+
+  /** @param {string} name */
   lastSignal(name) {
-    return (this.signals[name] ?? []).at(-1) ?? null;
+    return this.signals[name]?.at(-1) ?? null;
+  }
+
+  /** Which expert takes each held-out token, and whether capacity drops the token. */
+  routing() {
+    const { map, dropped } = this.message;
+    const expert = this.letters.experts(map, this.numExperts);
+    const bytes = Array.from(atob(dropped), (byte) => byte.charCodeAt(0));
+    return { expert, dropped: expert.map((_, i) => Boolean((bytes[i >> 3] ?? 0) & (128 >> (i & 7)))) };
+  }
+
+  /**
+   * Rows of shares from a matrix in letters.
+   * @param {string} text
+   */
+  matrix(text) {
+    const shares = this.letters.shares(text);
+    const rows = [];
+    for (let i = 0; i < shares.length; i += this.numExperts) rows.push(shares.slice(i, i + this.numExperts));
+    return rows;
   }
 }
 
-// Shares as moe_sim.server.messages._letter_pairs writes them.
-function letterPairs(text) {
-  const shares = [];
-  for (let i = 0; i < text.length; i += 2)
-    shares.push((64 * LETTERS.indexOf(text[i]) + LETTERS.indexOf(text[i + 1])) / 4095);
-  return shares;
+/**
+ * @template T
+ * @param {T[]} column
+ * @param {T[]} values
+ * @param {number} known how many of the values the column already has
+ */
+function append(column, values, known) {
+  for (let i = known; i < values.length; i++) column.push(values[i]);
 }

@@ -1,73 +1,93 @@
-// The live stream, and what to do when it cannot be reached.
+// The live stream, and when to do without it.
 
-const PATIENCE = 3000; // ms without a word before the page asks to be fed through the component
-const TRUST = 6000; // ms for which a stream that fell silent must speak regularly before the page relies on it again
-const LONGEST_WAIT = 30000; // ms between two attempts to reach a stream that stays silent
+const SILENCE_TIMEOUT = 3000; // ms without a message or heartbeat, after which the page is fed through the component
+const STEADY_AFTER = 6000; // ms of regular messages, after which the page relies on the stream again
+const MAX_RETRY_DELAY = 30000; // ms between two attempts to reconnect
 
-class Stream {
-  // `from` tells how many steps are known. onSilence and onSteady may be called again while it stays so.
-  constructor(url, { from, onMessage, onSilence, onSteady, onLost }) {
+/**
+ * @typedef {object} Handlers
+ * @property {() => number} from how many steps are known
+ * @property {(message: any) => void} onMessage
+ * @property {() => void} onSilence called at every attempt to reconnect
+ * @property {() => void} onSteady called at every message while the stream is steady
+ * @property {() => void} onLost the run no longer exists
+ */
+
+export class Stream {
+  /**
+   * @param {string} url
+   * @param {Handlers} handlers
+   */
+  constructor(url, handlers) {
     this.url = url;
-    this.handlers = { from, onMessage, onSilence, onSteady, onLost };
+    this.handlers = handlers;
+    this.lost = this.closed = false;
     this.heardAt = this.steadySince = performance.now();
-    this.wait(PATIENCE);
+    /** @type {EventSource | null} */
+    this.source = null;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.retryTimer = undefined;
+    this.retryAfter(SILENCE_TIMEOUT);
     this.open();
   }
 
   open() {
-    this.leave();
+    this.disconnect();
     const source = (this.source = new EventSource(`${this.url}?from=${this.handlers.from()}`));
     source.onmessage = (event) => {
-      this.hear();
+      this.noteActivity();
       this.handlers.onMessage(JSON.parse(event.data));
     };
-    source.addEventListener("heartbeat", () => this.hear());
+    source.addEventListener("heartbeat", () => this.noteActivity());
     source.addEventListener("gone", () => this.lose());
     source.onerror = () => {
-      if (source === this.source && source.readyState === EventSource.CLOSED) this.findOut();
+      if (source === this.source && source.readyState === EventSource.CLOSED) this.checkForLoss();
     };
   }
 
-  // The server refused: is the run gone, or is the stream blocked, perhaps only for a while?
-  async findOut() {
-    this.leave();
-    const status = await fetch(`${this.url}?from=0`, { method: "HEAD" }).then((response) => response.status, () => 0);
-    if (this.closed) return;
-    if (status === 404) this.lose();
+  // The server refused: is the run gone, or is only the stream blocked?
+  async checkForLoss() {
+    this.disconnect();
+    const request = fetch(`${this.url}?from=0`, { method: "HEAD" });
+    const status = await request.then((response) => response.status, () => 0);
+    if (!this.closed && status === 404) this.lose();
   }
 
   lose() {
-    this.leave();
+    this.disconnect();
     this.lost = true;
     this.handlers.onLost();
   }
 
-  hear() {
+  noteActivity() {
     const now = performance.now();
-    if (now - this.heardAt > PATIENCE) this.steadySince = now;
+    if (now - this.heardAt > SILENCE_TIMEOUT) this.steadySince = now;
     this.heardAt = now;
-    if (now - this.steadySince > TRUST) this.handlers.onSteady();
-    this.wait(PATIENCE);
+    if (now - this.steadySince > STEADY_AFTER) this.handlers.onSteady();
+    this.retryAfter(SILENCE_TIMEOUT);
   }
 
-  // A connection that is silent may be dead without anybody noticing: ask anew.
-  wait(patience) {
-    clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => {
+  /**
+   * Reconnects after a silence: a connection may be dead without an error.
+   * @param {number} delay
+   */
+  retryAfter(delay) {
+    clearTimeout(this.retryTimer);
+    this.retryTimer = setTimeout(() => {
       this.handlers.onSilence();
       if (!this.lost) this.open();
-      this.wait(Math.min(2 * patience, LONGEST_WAIT));
-    }, patience);
+      this.retryAfter(Math.min(2 * delay, MAX_RETRY_DELAY));
+    }, delay);
   }
 
-  leave() {
+  disconnect() {
     this.source?.close();
     this.source = null;
   }
 
   close() {
     this.closed = true;
-    clearTimeout(this.waiting);
-    this.leave();
+    clearTimeout(this.retryTimer);
+    this.disconnect();
   }
 }

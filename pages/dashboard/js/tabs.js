@@ -1,42 +1,47 @@
-// The second row of views: one panel open at a time, only that one drawn.
+// The second row of views: one panel is open at a time, and only that one is drawn.
 
-const VIEWS = [
-  ["why", "Why f and P", ["load_and_importance"]],
-  ["mechanism", "Mechanism", ["preference", "selection_bias"]],
-  ["specialization", "Specialization", ["specialization"]],
-  ["feedback", "Feedback loop", ["feedback_share", "feedback_grad_norm", "feedback_weight_change", "feedback_weight_distance"]],
-  ["router", "Router", ["router_gradients", "gradient_cosine", "router_logits"]],
-  ["capacity", "Capacity", ["capacity", "dropped_by_choice"]],
-  ["devices", "Devices", ["devices", "step_time"]],
-  ["variance", "Variance", ["routing_std"]],
-  ["coactivation", "Co-activation", ["coactivation"]],
-  ["inference", "Inference", ["inference_load", "inference_loss"]],
-  ["names", "Other names", []],
-  ["text", "Text", []],
-];
+import { element, find, refill, table } from "./dom.js";
+import { EXPLANATIONS } from "./explanations.js";
+import { Passages } from "./passages.js";
+import { Terms } from "./terms.js";
 
-class Tabs {
-  constructor(root, addPlot, onOpen) {
-    const list = root.querySelector(".tabs");
-    const panels = root.querySelector(".panels");
+/** @import { Context, RunData, Tab } from "./types.js" */
+/** @import { Store } from "./store.js" */
+
+export class Tabs {
+  /**
+   * @param {HTMLElement} root
+   * @param {Tab[]} tabs
+   * @param {(parent: Element, chart: string) => void} addPlot
+   * @param {() => void} onOpen called when the visitor opens a tab
+   */
+  constructor(root, tabs, addPlot, onOpen) {
+    this.onOpen = onOpen;
+    /** @type {Record<string, HTMLButtonElement>} */
     this.buttons = {};
+    /** @type {Record<string, HTMLElement>} */
     this.panels = {};
-    for (const [name, title, charts] of VIEWS) {
-      const button = element("button", { type: "button", role: "tab", id: `ecl-tab-${name}`, "aria-controls": `ecl-panel-${name}` }, title);
-      const panel = element("div", { class: `panel ${name}`, role: "tabpanel", id: `ecl-panel-${name}`, "aria-labelledby": `ecl-tab-${name}`, tabindex: "0" });
-      list.append(button);
-      panels.append(panel);
+    for (const { name, title, charts } of tabs) {
+      const [tabId, panelId] = [`ecl-tab-${name}`, `ecl-panel-${name}`];
+      const attributes = { type: "button", role: "tab", id: tabId, "aria-controls": panelId };
+      const button = find(root, ".tabs").appendChild(element("button", attributes, title));
+      button.onclick = () => this.choose(name);
+      button.onkeydown = ({ key }) => this.moveFocus({ ArrowRight: 1, ArrowLeft: -1 }[key]);
+      const role = { role: "tabpanel", "aria-labelledby": tabId, tabindex: "0" };
+      const panel = find(root, ".panels").appendChild(element("div", { class: `panel ${name}`, id: panelId, ...role }));
       panel.append(element("div", { class: "lesson" }));
       for (const chart of charts) addPlot(panel, chart);
       panel.append(element("div", { class: "card" }));
-      button.onclick = () => { this.open(name); onOpen(); };
-      button.onkeydown = (event) => this.move(event, onOpen);
       this.buttons[name] = button;
       this.panels[name] = panel;
     }
-    this.open("why");
+    /** @type {Passages | null} */
+    this.passages = null;
+    this.first = this.current = tabs[0].name;
+    this.open(this.first);
   }
 
+  /** @param {string} name */
   open(name) {
     this.current = name;
     for (const [other, button] of Object.entries(this.buttons)) {
@@ -46,88 +51,47 @@ class Tabs {
     }
   }
 
-  move(event, onOpen) {
-    const names = Object.keys(this.buttons).filter((name) => !this.buttons[name].hidden);
-    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!step) return;
-    const next = names[(names.indexOf(this.current) + step + names.length) % names.length];
-    this.open(next);
-    this.buttons[next].focus();
-    onOpen();
+  /** @param {string} name */
+  choose(name) {
+    this.open(name);
+    this.onOpen();
   }
 
+  /** @param {number | undefined} step to the next tab or the one before */
+  moveFocus(step) {
+    if (!step) return;
+    const names = Object.keys(this.buttons).filter((name) => !this.buttons[name].hidden);
+    const next = names[(names.indexOf(this.current) + step + names.length) % names.length];
+    this.choose(next);
+    this.buttons[next].focus();
+  }
+
+  /** @param {RunData} data */
   setText(data) {
+    this.data = data;
     const isText = data.passages.length > 0;
     this.buttons.text.hidden = !isText;
-    if (!isText && this.current === "text") this.open("why");
-    if (isText && !this.passages) {
-      const body = this.panels.text.appendChild(element("div", { class: "passages" }));
-      this.passages = new Passages(body);
-    }
-    if (isText) this.passages.setText(data.groups, data.passages);
-    this.data = data;
+    if (!isText && this.current === "text") this.open(this.first);
+    if (!isText) return;
+    this.passages ??= new Passages(this.panels.text.appendChild(element("div", { class: "passages" })));
+    this.passages.setText(data.groups, data.passages);
   }
 
+  /**
+   * @param {Store} store
+   * @param {Context} context
+   */
   draw(store, context) {
-    const lesson = LESSONS[this.current](store, this.data);
+    if (!this.data) return;
+    const explanation = EXPLANATIONS[this.current](store, this.data);
     const panel = this.panels[this.current];
-    const told = JSON.stringify(lesson);
-    if (panel.dataset.told !== told) {
-      panel.dataset.told = told;
-      const unknown = new Terms(this.data.terms);
-      refill(panel.querySelector(".lesson"), lesson.text.map((line) => unknown.paragraph(line)));
-      refill(panel.querySelector(".card"), (lesson.tables ?? []).map(table));
+    const shown = JSON.stringify(explanation);
+    if (panel.dataset.shown !== shown) {
+      panel.dataset.shown = shown;
+      const terms = new Terms(this.data.terms);
+      refill(find(panel, ".lesson"), explanation.text.map((line) => terms.paragraph(line)));
+      refill(find(panel, ".card"), (explanation.tables ?? []).map(({ head, rows }) => table(head, rows)));
     }
     if (this.current === "text") this.passages?.draw(store, context);
-  }
-}
-
-// New content in place of the old, node by node: numbers change, and what has the focus keeps it.
-function refill(parent, nodes) {
-  nodes.forEach((node, i) => {
-    const old = parent.childNodes[i];
-    if (!old) parent.append(node);
-    else if (old.nodeName !== node.nodeName || old.dataset?.short !== node.dataset?.short) old.replaceWith(node);
-    else if (old.nodeType === Node.ELEMENT_NODE) refill(old, [...node.childNodes]);
-    else if (old.data !== node.data) old.data = node.data;
-  });
-  while (parent.childNodes.length > nodes.length) parent.lastChild.remove();
-}
-
-// A table from its head and its rows of words.
-function table({ head, rows }) {
-  const node = element("table");
-  const line = (cells, tag) => {
-    const row = element("tr");
-    row.append(...cells.map((cell) => element(tag, {}, cell)));
-    return row;
-  };
-  node.append(line(head, "th"), ...rows.map((cells) => line(cells, "td")));
-  return node;
-}
-
-// The words that readers of the level may not know, underlined where they come first, with their meaning on hover and
-// focus; as pages/text/prose.py has it.
-class Terms {
-  constructor(terms) {
-    this.terms = terms;
-    this.seen = new Set();
-    const names = Object.keys(terms).sort((a, b) => b.length - a.length);
-    const escaped = names.map((name) => name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"));
-    this.pattern = new RegExp(`(?<![\\p{L}\\p{N}_-])(${escaped.join("|")})(?![\\p{L}\\p{N}_-])`, "gu");
-  }
-
-  paragraph(text) {
-    const node = element("p");
-    let at = 0;
-    for (const match of text.matchAll(this.pattern)) {
-      const short = this.terms[match[0]];
-      if (this.seen.has(short)) continue;
-      this.seen.add(short);
-      node.append(text.slice(at, match.index), element("abbr", { class: "term", tabindex: "0", "data-short": short }, match[0]));
-      at = match.index + match[0].length;
-    }
-    node.append(text.slice(at));
-    return node;
   }
 }

@@ -1,74 +1,83 @@
 // Train, Step, Reset, speed and budget: the same above one run and above several.
 
-const thousands = new Intl.NumberFormat("en-US");
+import { element, find, setText } from "./dom.js";
+import { thousands } from "./format.js";
 
-class Toolbar {
+/** @import { Playback, Send } from "./types.js" */
+
+const ENDED = ["finished", "diverged", "failed"];
+
+export class Toolbar {
+  /**
+   * @param {HTMLElement} root
+   * @param {Send} send
+   */
   constructor(root, send) {
     this.root = root;
     this.state = "ready";
     this.watching = false; // a lecture: all buttons are off
-    root.querySelectorAll("button[data-command]").forEach((button) => {
-      button.onclick = () => {
-        const name = button.dataset.command;
-        send(name === "toggle" ? { name: this.state === "training" ? "pause" : "train" } : { name });
-      };
-    });
-    this.select = root.querySelector("select");
+    this.queueKey = "";
+    /** @type {HTMLButtonElement[]} */
+    this.buttons = [...root.querySelectorAll(/** @type {"button"} */ ("button[data-command]"))];
+    for (const button of this.buttons) {
+      const name = button.dataset.command ?? "";
+      button.onclick = () => send({ name: name !== "toggle" ? name : this.state === "training" ? "pause" : "train" });
+    }
+    this.select = /** @type {HTMLSelectElement} */ (find(root, "select"));
     this.select.onchange = () => send({ name: "rate", value: Number(this.select.value) });
   }
 
+  /** @param {number[]} rates steps per second; 0 is as fast as possible */
   setRates(rates) {
     if (this.select.options.length) return;
     for (const rate of rates) {
       const words = rate ? `${rate} ${rate === 1 ? "step" : "steps"}/s` : "as fast as possible";
-      this.select.append(element("option", { value: rate }, words));
+      this.select.append(element("option", { value: String(rate) }, words));
     }
   }
 
-  button(command) {
-    return this.root.querySelector(`[data-command=${command}]`);
-  }
-
-  draw(message, steps) {
+  /**
+   * @param {Playback} message
+   * @param {number} steps
+   * @param {boolean} [frozen] of a single run
+   */
+  draw(message, steps, frozen = false) {
     this.state = message.state;
-    const over = this.watching || ["finished", "diverged", "failed"].includes(message.state);
-    for (const button of this.root.querySelectorAll("button[data-command]")) {
-      const ends = ["toggle", "step"].includes(button.dataset.command);
-      button.disabled = ends ? over : this.watching;
+    const ended = ENDED.includes(message.state);
+    for (const button of this.buttons) {
+      const { command } = button.dataset;
+      button.disabled = this.watching || (ended && (command === "toggle" || command === "step"));
+      if (command === "toggle") setText(button, message.state === "training" ? "Pause" : "Train");
+      if (command === "freeze") {
+        setText(button, frozen ? "Unfreeze" : "Freeze");
+        button.setAttribute("aria-pressed", String(frozen));
+      }
     }
     this.select.disabled = this.watching;
-    setText(this.button("toggle"), message.state === "training" ? "Pause" : "Train");
-    const freeze = this.button("freeze");
-    if (freeze) {
-      setText(freeze, message.live.frozen ? "Unfreeze" : "Freeze");
-      freeze.setAttribute("aria-pressed", String(message.live.frozen));
-    }
-    setText(this.root.querySelector(".done"), thousands.format(steps));
-    setText(this.root.querySelector(".budget"), thousands.format(message.budget));
-    const progress = this.root.querySelector("progress");
+    setText(find(this.root, ".done"), thousands(steps));
+    setText(find(this.root, ".budget"), thousands(message.budget));
+    const progress = /** @type {HTMLProgressElement} */ (find(this.root, "progress"));
     progress.max = message.budget;
     progress.value = steps;
     if (document.activeElement !== this.select) this.select.value = String(message.rate);
     this.drawQueue(message);
   }
 
-  // Whoever waits for a place is told which one, and what there is to watch meanwhile.
+  /**
+   * While the run waits in the queue: its position, and lectures to watch meanwhile.
+   * @param {Playback} message
+   */
   drawQueue({ place, lectures = [] }) {
-    const queue = this.root.querySelector(".queue");
+    const queue = find(this.root, ".queue");
     const key = JSON.stringify([place, lectures]);
-    if (key === this.queued) return;
-    this.queued = key;
+    if (key === this.queueKey) return;
+    this.queueKey = key;
     queue.hidden = !place;
     const links = lectures.map((id, i) => {
-      const link = element("a", { href: `?follow=${encodeURIComponent(id)}`, target: "_blank", rel: "noopener" });
-      link.textContent = lectures.length > 1 ? `Watch lecture ${i + 1}` : "Watch a lecture meanwhile";
-      return link;
+      const attributes = { href: `?follow=${encodeURIComponent(id)}`, target: "_blank", rel: "noopener" };
+      return element("a", attributes, lectures.length > 1 ? `Watch lecture ${i + 1}` : "Watch a lecture meanwhile");
     });
-    const words = `All places for training are taken. You are number ${place} in line; training starts by itself.`;
+    const words = `All training slots are in use. You are number ${place} in the queue; training starts automatically.`;
     queue.replaceChildren(words, ...links);
   }
-}
-
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
 }

@@ -1,0 +1,79 @@
+// The charts of a board.
+
+import { Plot, REDRAW_INTERVAL } from "./plots.js";
+
+/** @import { AnyStore } from "./board.js" */
+/** @import { BoardData, Context, Figure } from "./types.js" */
+
+export class Charts {
+  /** @param {() => void} schedule asks for a drawing */
+  constructor(schedule) {
+    this.schedule = schedule;
+    /** @type {Map<string, Plot>} */
+    this.plots = new Map();
+    this.firstDrawn = false;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.timer = undefined;
+  }
+
+  /**
+   * @param {Element} parent
+   * @param {string} name
+   * @param {(log: boolean) => void} [onLog]
+   */
+  add(parent, name, onLog) {
+    this.plots.set(name, new Plot(parent, name, this.schedule, onLog));
+  }
+
+  /** @param {string} name */
+  remove(name) {
+    this.plots.get(name)?.close();
+    this.plots.delete(name);
+  }
+
+  clear() {
+    for (const name of this.plots.keys()) this.remove(name);
+  }
+
+  /** @param {BoardData} data */
+  setFigures(data) {
+    /** @type {Record<string, Figure>} */
+    const figures = Object.assign({}, ...data.figures.map((text) => JSON.parse(text)));
+    for (const [name, plot] of this.plots) {
+      plot.slideUrl = data.slide_url;
+      if (figures[name]) plot.setFigure(figures[name]);
+    }
+  }
+
+  /** @param {Set<string>} log the charts whose vertical axis is logarithmic */
+  setLog(log) {
+    for (const [name, plot] of this.plots) plot.setLog(log.has(name));
+  }
+
+  /**
+   * Draws all charts in one frame, since painting is the cost; but the very first chart is shown at once.
+   * @param {AnyStore} store
+   * @param {Context} context
+   */
+  draw(store, context) {
+    let finished = true;
+    for (const plot of this.plots.values()) {
+      finished = plot.draw(store, context) && finished;
+      if (!this.firstDrawn && plot.drawn !== null) {
+        this.firstDrawn = true;
+        this.schedule();
+        return;
+      }
+    }
+    if (finished) return;
+    this.timer ??= setTimeout(() => {
+      this.timer = undefined;
+      this.schedule();
+    }, REDRAW_INTERVAL);
+  }
+
+  close() {
+    clearTimeout(this.timer);
+    for (const plot of this.plots.values()) plot.close();
+  }
+}

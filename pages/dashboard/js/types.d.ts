@@ -1,0 +1,254 @@
+// The data that the Python side sends (moe_sim/server/messages.py, pages/dashboard/*.py), and the parts of Plotly and of
+// Streamlit that are used here.
+
+export type Level = "neutral" | "good" | "warning" | "bad";
+export type Column = (number | null)[];
+
+/** What a run and a comparison have in common: controls, speed, and the queue while the run waits in it. */
+export interface Playback {
+  state: string;
+  budget: number;
+  rate: number;
+  speed: number;
+  place?: number;
+  lectures?: string[];
+}
+
+export interface Marker {
+  step: number;
+  label: string;
+}
+
+export interface Rows {
+  smoothed_load: string;
+  task_loss: Column;
+  balance_loss: Column;
+  imbalance: Column;
+}
+
+export type CoarseName = "grad_norm" | "weight_change" | "weight_distance" | "signals";
+
+/** Shares of every expert, encoded as pairs of letters. */
+export type Share =
+  | "load" | "first_load" | "importance" | "processed" | "preferred_load" | "dropped_by_choice" | "eval_load";
+
+export type Now = Record<Share, string> & {
+  selection_bias: number[];
+  specialization: number | null;
+  metrics: Column;
+  terms: number[];
+};
+
+/** What happened in one run between two steps. */
+export interface RunMessage extends Playback {
+  from: number;
+  to: number;
+  live: {
+    top_k: number;
+    capacity_factor: number | null;
+    capacity: number | null;
+    balancing: string;
+    aux_loss_coef: number;
+    frozen: boolean;
+  };
+  diagnosis: { state: string; level: Level; evidence: string; advice: string };
+  planned_moves: number;
+  tiles: { dead: number; dropped: number; unserved: number };
+  rows: Rows;
+  coarse: Partial<Record<CoarseName, Column>>;
+  events?: Marker[];
+  map?: string;
+  dropped?: string;
+  now?: Now;
+  joint?: string;
+  together?: string;
+  timeline?: { words: string; spells: [number, number][][] };
+}
+
+/** The newest message together with the parts that only earlier ones had. */
+export type Latest = Required<RunMessage>;
+
+/** What happened in all runs of a comparison. */
+export interface ComparisonMessage extends Playback {
+  from: number;
+  to: number;
+  members: RunMessage[];
+}
+
+export type ComparisonLatest = ComparisonMessage & { events: Marker[] };
+
+/** How messages are encoded. */
+export interface Encoding {
+  alphabet: string;
+  signals: string[];
+  block: number;
+  horizon: number;
+  share_scale: number;
+}
+
+/** What charts and numbers are drawn with, beside the data. */
+export interface Context {
+  theme: "light" | "dark";
+  palette: Record<string, string>;
+  runs: string[];
+  run_names: string;
+  colours: string[];
+  dead_share: number;
+  settling_steps: number;
+  many_dropped: number;
+  uneven_ratio: number;
+  run: string;
+  reduced_motion: boolean;
+}
+
+export interface BoardData {
+  run_id: string;
+  session: string;
+  kept: unknown;
+  hurrying: boolean;
+  message: string | null;
+  obeyed: { board: string; last: number };
+  stream_url: string | null;
+  slide_url: string | null;
+  plotly_url: string | null;
+  rates: number[];
+  encoding: Encoding;
+  context: Omit<Context, "run" | "reduced_motion">;
+  figures: string[];
+}
+
+export interface Tab {
+  name: string;
+  title: string;
+  charts: string[];
+}
+
+export interface Mechanism {
+  label: string;
+  explanation: string;
+  weighs_a_loss: boolean;
+  looks_at_batch: boolean;
+}
+
+export interface RunData extends BoardData {
+  num_experts: number;
+  batch_tokens: number;
+  groups: string[];
+  group_noun: string;
+  passages: string[];
+  mechanisms: Record<string, Mechanism>;
+  metrics: [name: string, formula: string, balanced: string, elsewhere: string][];
+  knob_names: string[][];
+  terms: Record<string, string>;
+  shift: string;
+  evaluation_tokens: number;
+  tabs: Tab[];
+  log_axes: string[];
+  tab: string;
+  log: string[];
+  turns: number;
+  hide: string[];
+  watching: boolean;
+}
+
+export interface ComparisonData extends BoardData {
+  num_experts: number[];
+  difference: string;
+  runs: { name: string; words: string }[];
+}
+
+export interface Command {
+  name: string;
+  [argument: string]: unknown;
+}
+
+export type Send = (command: Command) => void;
+
+/** What Streamlit hands to a component's function. */
+export interface Component<Data> {
+  parentElement: HTMLElement;
+  data: Data;
+  setTriggerValue(name: string, value: unknown): void;
+  setStateValue(name: string, value: unknown): void;
+}
+
+/** The words of a tab. */
+export interface Explanation {
+  text: string[];
+  tables?: { head: string[]; rows: string[][] }[];
+}
+
+/** How a trace is kept up to date; documented in moe_sim/charts/page.py. */
+export type Binding = { run?: number } & (
+  | { kind: "rows" | "smoothed"; column: "task_loss" | "balance_loss" }
+  | { kind: "difference"; column: "task_loss"; baseline: number }
+  | { kind: "ratio"; column: "imbalance"; infinity: number }
+  | { kind: "expert" | "coarse"; column: string; expert: number }
+  | { kind: "heat"; column: "smoothed_load" }
+  | { kind: "signal"; signal: string; factor: number; log: boolean }
+  | { kind: "now" | "choices" | "devices"; column: string }
+  | { kind: "plain"; column: "selection_bias" }
+  | { kind: "limit"; batch_tokens: number }
+  | { kind: "spells"; expert: number; height: number }
+  | { kind: "joint" | "together" | "map" }
+);
+
+export interface Trace {
+  meta?: Binding;
+  x?: (number | string | null)[];
+  y?: (number | string | null)[];
+  z?: (number | null)[][];
+  text?: string[];
+  marker?: Record<string, unknown>;
+}
+
+export interface Axis {
+  tickfont: { size: number };
+  title?: { text?: string; font: { size: number } };
+  type?: string;
+  range?: number[];
+  [option: string]: unknown;
+}
+
+/** What our figures say about themselves. */
+export interface FigureMeta {
+  caption: string;
+  time: boolean;
+  only?: Record<string, unknown> | null;
+  run?: number;
+  bar_labels?: boolean;
+  share_axis?: { tops: number[]; headroom: number; least: number };
+}
+
+export interface Layout {
+  title: { text: string };
+  meta: FigureMeta;
+  font: { size: number };
+  margin: { l: number; r: number; t: number; b: number };
+  xaxis: Axis;
+  yaxis: Axis;
+  yaxis2?: Axis;
+  shapes?: object[];
+  annotations?: object[];
+  [option: string]: unknown;
+}
+
+export interface Figure {
+  data: Trace[];
+  layout: Layout;
+}
+
+export interface Graph extends HTMLDivElement {
+  layout: Layout;
+  on(event: "plotly_relayout", handler: (change: Record<string, unknown>) => void): void;
+}
+
+declare global {
+  const Plotly: {
+    react(graph: HTMLElement, data: Trace[], layout: object, config: object): Promise<void>;
+    downloadImage(figure: Figure, options: object): Promise<string>;
+  };
+  interface Window {
+    Plotly?: typeof Plotly;
+  }
+}
