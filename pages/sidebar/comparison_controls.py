@@ -1,4 +1,4 @@
-"""The controls of a comparison, in the sidebar: ready-made ones, how each run departs from A, and branching."""
+"""The sidebar of the Compare page: presets, how each run differs from A, and branching."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LATEST = 100_000
 
 
 def draw(session: Session, comparison: ComparisonSession) -> None:
-    """Show them."""
+    """Draws the controls."""
     with st.container(horizontal=True, key="presets-comparisons"):
         for name, preset in COMPARISONS.items():
             plans = preset.plans(comparison.run.plans[0].config.seed)
@@ -40,40 +40,40 @@ def draw(session: Session, comparison: ComparisonSession) -> None:
 
 def _first(session: Session, comparison: ComparisonSession) -> None:
     with st.container(border=True):
-        st.markdown("**A** · what the others depart from")
+        st.markdown("**A** · baseline")
         live = plan_of(session.run)
         same = comparison.run.plans[0] == live
-        st.button("Take the Live run as A", disabled=same, width="stretch",
+        st.button("Use the Live run as A", disabled=same, width="stretch",
                   on_click=lambda: comparison.begin((live, live.changed(()))),
-                  help="As it began, with everything that was done to it.")  # fmt: skip
+                  help="From its start, with all changes made to it.")  # fmt: skip
 
 
 def _other(comparison: ComparisonSession, which: int) -> None:
     name, plans = NAMES[which], comparison.run.plans
     with st.container(border=True, gap="small"):
         with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-            st.markdown(f"**{name}** · departs from A in")
+            st.markdown(f"**{name}** · differs from A in")
             if len(plans) > 2:
-                st.button("", icon=":material/close:", key=f"remove-{name}", type="tertiary", help=f"Leave {name} out",
+                st.button("", icon=":material/close:", key=f"remove-{name}", type="tertiary", help=f"Remove {name}",
                           on_click=comparison.remove, args=(which,))  # fmt: skip
         for knob in differing_knobs((plans[0], plans[which])):
             st.button(
                 f"{short_name(knob)}: {course_in_words(plans[which].course(knob))}", key=f"departs-{name}-{knob}",
                 icon=":material/undo:", type="tertiary", on_click=comparison.give_back, args=(which, knob),
-                help=f"Let {name} have it as A has it again: {course_in_words(plans[0].course(knob))}.",
+                help=f"Reset to A's value: {course_in_words(plans[0].course(knob))}.",
             )  # fmt: skip
         with st.popover("Change …", width="stretch"):
             knob, value = _pick(comparison, name, which)
             step = st.number_input("From step", 0, LATEST, 0, key=f"step-{name}", disabled=not KNOBS[knob].live)
-            st.button("From that step on, anew", key=f"depart-{name}", type="primary", width="stretch",
+            st.button("Restart with this change", key=f"depart-{name}", type="primary", width="stretch",
                       on_click=comparison.depart, args=(which, step if KNOBS[knob].live else 0, knob, value),
                       )  # fmt: skip
-            st.button("Now, in the run going on", key=f"move-{name}", width="stretch", on_click=comparison.move,
-                      args=(which, knob, value), disabled=not KNOBS[knob].live)  # fmt: skip
+            st.button("Change it now, in the current run", key=f"move-{name}", width="stretch",
+                      on_click=comparison.move, args=(which, knob, value), disabled=not KNOBS[knob].live)  # fmt: skip
 
 
 def _pick(comparison: ComparisonSession, name: str, which: int) -> tuple[str, Any]:
-    """A knob and a value for it, out of all of them."""
+    """Lets the visitor pick any knob and a value for it."""
     config = comparison.run.members[which].config
     return _knob_and_value(name, config, lambda knob: True)
 
@@ -82,15 +82,17 @@ def _branch(session: Session, comparison: ComparisonSession) -> None:
     run = session.run
     steps = len(run.history)
     if not steps:
-        st.caption("Train a run on the Live page first; then go on from any of its steps with a knob moved.")
+        st.caption("Train a run on the Live page first. Then branch off at any of its steps with one knob changed.")
         return
-    told = ", ".join(f"{marker.label} at step {marker.step}" for marker in markers(run.history)) or "no knob was moved"
-    st.caption(f"The Live run has {steps} steps; {told}. What if something else had been done?")
-    step = st.slider("At step", 0, steps, min(100, steps), key="branch-step")
+    changes = (
+        ", ".join(f"{marker.label} at step {marker.step}" for marker in markers(run.history)) or "no knob was changed"
+    )
+    st.caption(f"The Live run has {steps} steps; {changes}. What if you had done something else?")
+    step = st.slider("Branch at step", 0, steps, min(100, steps), key="branch-step")
     knob, value = _knob_and_value("branch", run.history.config_at(step + 1), lambda knob: KNOBS[knob].live)
     st.button("Branch", type="primary", width="stretch", on_click=comparison.branch, args=(run, step, knob, value),
-              help=f"A is the run as it was; B is the same with {short_name(knob)} {format_value(value)} from there "
-              "on. Both start at step 0 and hurry there.")  # fmt: skip
+              help=f"A is the run as it was. B is the same with {short_name(knob)} {format_value(value)} from that "
+              "step on. Both restart and catch up to it at full speed.")  # fmt: skip
 
 
 def _knob_and_value(place: str, config: Any, usable: Callable[[str], bool]) -> tuple[str, Any]:

@@ -1,4 +1,4 @@
-"""The widget that fits a knob."""
+"""Widgets for knobs."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from moe_sim.router.balancing import METHODS
 
 
 def knob_widget(knob: Knob, value: Any, beside: Any, **options: Any) -> Any:
-    """Draw the widget of a knob.
+    """Draws the widget for a knob.
 
     Args:
-        knob: of a run or of the diagnosis.
-        value: where it stands when it is new. As an argument and not through the session state: that way the browser
-            learns of it also when the script run that made the widget was cut short.
-        beside: the configuration or thresholds that it belongs to; other knobs there may bound this one.
-        **options: `key`, `help` and what else all widgets know.
+        knob: a knob of a run or of the diagnosis.
+        value: the initial value. It is not set through the session state, since the browser would then miss it if the
+            script run that created the widget is interrupted.
+        beside: the configuration or thresholds that the knob belongs to; other knobs there may limit this one.
+        **options: `key`, `help` and other options that all widgets share.
 
     Returns:
-        The value that the widget shows.
+        The widget's current value.
     """
     if knob.choices:
         return st.selectbox(knob.label, knob.choices, knob.choices.index(value),
@@ -40,12 +40,12 @@ def knob_widget(knob: Knob, value: Any, beside: Any, **options: Any) -> Any:
 
 
 def choice_in_words(knob: Knob, name: str) -> str:
-    """A choice as the page writes it."""
+    """The label of a choice."""
     return METHODS[name].label if knob.name == "balancing" else name.replace("_", " ")
 
 
 def _ceiling(knob: Knob, beside: Any) -> float:
-    """What another knob allows this one to be."""
+    """The maximum that another knob sets for this one."""
     if not isinstance(beside, RunConfig):
         return float("inf")
     if knob.name == "top_k":

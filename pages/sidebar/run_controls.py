@@ -1,4 +1,4 @@
-"""The sidebar: presets and one control for each knob, made from `KNOBS`."""
+"""The sidebar of a run: presets, and one control per knob, generated from `KNOBS`."""
 
 from __future__ import annotations
 
@@ -20,12 +20,11 @@ from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.session import Session
 
 WITH_CONTROLS = ("Live", "Learn")
-"""The pages on which a run is trained."""
+"""The pages that train a run."""
 
 
 def draw(session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage) -> None:
-    """Draw the way to all pages and, where a run is trained, its controls as they stand in the run's configuration;
-    moving one acts on the session. What the link hides is left out."""
+    """Draws the links to all pages and, on pages that train a run, its controls. Leaves out what the link hides."""
     hidden = session.view.hide
     with st.container(key="title", gap=None):
         st.title("Expert Collapse Lab", anchor=False)
@@ -47,17 +46,17 @@ def draw(session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage) 
 
 
 def _watching(session: Session) -> None:
-    st.info("You are watching a lecture. Its controls are with whoever leads it.")
+    st.info("You are watching a lecture. The lecturer controls it.")
     st.button("Branch off from here", type="primary", width="stretch", on_click=session.branch_off,
-              help="A run of your own that does again what this one did so far, and is yours from there.")  # fmt: skip
+              help="Continues from this step in a copy that you control.")  # fmt: skip
 
 
 def _level(session: Session) -> None:
-    """How deep explanations go, on every page."""
+    """The level of the explanations on every page."""
     st.segmented_control(
         "Explain for", LEVELS, default=session.view.level, key="level", required=True,
         on_change=lambda: session.look(level=st.session_state["level"]),
-        help="How deep explanations go and how many terms are underlined, on every page.",
+        help="Sets how deep explanations go and how many terms are underlined, on every page.",
     )  # fmt: skip
 
 
@@ -66,7 +65,7 @@ def _controls(session: Session) -> None:
     if "presets" not in hidden:
         _presets(session, SCENARIO)
     if "mechanisms" not in hidden:
-        with st.expander("Mechanisms, each at its usual strength"):
+        with st.expander("Other balancing methods"):
             _presets(session, MECHANISM)
     config = session.run.config
     knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task) and knob.name not in hidden]
@@ -83,14 +82,14 @@ def _controls(session: Session) -> None:
                         st.button("New seed", on_click=session.new_seed, width="stretch")
     if "thresholds" not in hidden:
         with st.expander(GROUP):
-            st.caption("Tools disagree about where these lines are. They change what is said, not what is computed.")
+            st.caption("Tools disagree about these thresholds. They change the verdict, not the run.")
             for knob in THRESHOLDS.values():
                 _control(session, knob, lambda: session.thresholds, session.move_threshold)
-    st.caption("↻ starts anew from step 0. Everything else acts on the run going on.")
+    st.caption("↻ restarts from step 0. Everything else acts on the current run.")
 
 
 def _presets(session: Session, kind: str) -> None:
-    # Buttons, not a selection: which preset the run is, the run itself tells.
+    # Buttons, not a selection: which preset is active is derived from the run.
     current = session.preset
     with st.container(horizontal=True, key=f"presets-{kind}"):
         for name, preset in PRESETS.items():
@@ -107,42 +106,41 @@ def _presets(session: Session, kind: str) -> None:
 
 
 def _matters(knob: Knob, config: RunConfig) -> bool:
-    """Whether the mechanism at work looks at the knob at all."""
+    """Whether the current mechanism uses the knob."""
     return knob.name not in PARTICULAR_KNOBS or knob.name in METHODS[config.balancing].knobs
 
 
 def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callable[..., None]) -> None:
-    """The widget that fits the knob. It shows the knob's value, whatever moved it; moving it calls `act`."""
+    """Draws the knob's widget. It always shows the knob's current value; moving it calls `act`."""
     drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})
     key = _widget_key(knob)
     value = getattr(read(), knob.name)
-    stands = st.session_state.get(key, value)
-    if stands != value and drawn.get(knob.name) == value:
-        # Nobody but the widget has moved since it was drawn: its callback was cut short by the next script run.
-        act(**{knob.name: stands})
+    shown = st.session_state.get(key, value)
+    if shown != value and drawn.get(knob.name) == value:
+        # Only the widget has moved since it was drawn: the next script run interrupted its callback.
+        act(**{knob.name: shown})
         value = getattr(read(), knob.name)
-    if stands != value:
-        key = _widget_key(knob, anew=True)
+    if shown != value:
+        key = _widget_key(knob, renew=True)
     drawn[knob.name] = value
 
     def moved() -> None:
-        with session.acting:  # looked up only when it is our turn: a later move may have come first
-            stands = st.session_state[key]
-            if key != _widget_key(knob) and stands == value:
-                return  # an old widget, reported once more as it was drawn: nobody has moved it
-            act(**{knob.name: stands})
+        with session.acting:  # read under the lock, since a later move may have come first
+            shown = st.session_state[key]
+            if key != _widget_key(knob) and shown == value:
+                return  # an outdated widget that reports the value it was drawn with: nobody has moved it
+            act(**{knob.name: shown})
             drawn.pop(knob.name, None)
 
     values = read()
     unused = isinstance(values, RunConfig) and not _matters(knob, values)
-    help = f"{METHODS[values.balancing].label} has no use for it. {knob.help}" if unused else knob.help
+    help = f"{METHODS[values.balancing].label} does not use this knob. {knob.help}" if unused else knob.help
     knob_widget(knob, value, values, key=key, help=help, on_change=moved, disabled=unused)
 
 
-def _widget_key(knob: Knob, *, anew: bool = False) -> str:
-    """The widget's key; a new one when something else than the widget has moved the knob: a browser may report the old
-    position once more, which is then no move of this widget. Its beginning tells the style sheet whether the knob
-    restarts."""
+def _widget_key(knob: Knob, *, renew: bool = False) -> str:
+    """Returns the widget's key. It is renewed when something other than the widget has changed the knob, so that a
+    browser's late report of the old value is not taken for a move. The style sheet marks knobs by the key's prefix."""
     versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
-    versions[knob.name] = versions.get(knob.name, 0) + anew
+    versions[knob.name] = versions.get(knob.name, 0) + renew
     return f"{'live' if knob.live else 'restart'}-{knob.name}-{versions[knob.name]}"

@@ -1,4 +1,4 @@
-"""What a visitor takes away: links, QR codes, embeds, lectures, and the run as a file."""
+"""The Share and Export dialogs: links, QR codes, embeds, lectures, and the run as a file."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ LARGEST_UPLOAD = 40
 
 
 def open_dialog(name: Literal["share", "export"]) -> None:
-    """Have `draw` show a dialog in this script run."""
+    """Makes `draw` show a dialog in this script run."""
     st.session_state["dialog"] = name
 
 
 def draw(session: Session, pages: Sequence[StreamlitPage]) -> None:
-    """Show the dialog that was asked for, if any."""
+    """Shows the requested dialog, if any."""
     name = st.session_state.pop("dialog", None)
     if name == "share":
         _share(session, pages)
@@ -43,35 +43,37 @@ def draw(session: Session, pages: Sequence[StreamlitPage]) -> None:
 @st.dialog("Share", width="large")
 def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
     history = session.run.history
-    moves = sum(len(event.changes) for event in history.events)
+    changes = sum(len(event.changes) for event in history.events)
     left, right = st.columns(2)
     fits = 0 < len(history.events) <= MOST_EVENTS
-    done = left.toggle(
-        f"With what was done so far ({moves} moves)", value=fits, disabled=not fits,
-        help=f"The link replays every move at its step, from the same start; a link holds {MOST_EVENTS} of them.",
+    include = left.toggle(
+        f"Include my changes so far ({changes} change{'s' * (changes != 1)})", value=fits, disabled=not fits,
+        help=f"The link replays every change at its step, from the same start. It can hold {MOST_EVENTS} of them.",
     )  # fmt: skip
-    autoplay = left.toggle("Starts by itself")
-    embed = left.toggle("Embedded", help="Without Streamlit's own frame, for a page of a course.")
+    autoplay = left.toggle("Start training when opened")
+    embed = left.toggle("Embedded", help="Hides Streamlit's own header and menu, for use inside another page.")
     page = right.selectbox("Page", pages, format_func=lambda one: one.title)
-    hide = right.multiselect("Hide", HIDEABLE, format_func=HIDEABLE.__getitem__, help="Controls that are left out.")
+    hide = right.multiselect("Hide", HIDEABLE, format_func=HIDEABLE.__getitem__, help="Parts of the page to leave out.")
 
     view = replace(session.view, autoplay=autoplay, hide=session.view.hide | frozenset(hide))
-    config, events = (history.initial_config, history.events) if done else (session.run.start_config, session.run.plan)
+    config, events = (
+        (history.initial_config, history.events) if include else (session.run.start_config, session.run.plan)
+    )
     query = session.link(config, events, view) | ({"embed": "true"} if embed else {})
     link = address(page.url_path, query)
-    _take_away(link)
-    st.markdown("**For a web page**")
+    _link_and_qr_code(link)
+    st.markdown("**Embed in a web page**")
     embedded = address(page.url_path, query | {"embed": "true"})
     st.code(f'<iframe src="{escape(embedded)}" width="100%" height="760" style="border:0"></iframe>', language="html",
             wrap_lines=True)  # fmt: skip
-    st.markdown("**Follow me**: whoever opens this link watches your run live, and can branch off at any step.")
+    st.markdown("**Follow me**: anyone who opens this link watches your run live and can branch off at any step.")
     if session.lecture is None:
         st.button("Start a lecture", on_click=session.begin_lecture)
     else:
-        _take_away(address("", {"follow": session.lecture}))
+        _link_and_qr_code(address("", {"follow": session.lecture}))
 
 
-def _take_away(link: str) -> None:
+def _link_and_qr_code(link: str) -> None:
     """A link to copy, and its QR code."""
     left, right = st.columns([3, 1])
     left.code(link, language=None, wrap_lines=True)
@@ -87,7 +89,7 @@ def _take_away(link: str) -> None:
 def _export(session: Session) -> None:
     run = session.run
     steps = len(run.history)
-    st.markdown(f"Step {steps} of the run. Figures one by one: the SVG and PNG buttons of each chart.")
+    st.markdown(f"Step {steps} of the run. For a single figure, use the SVG and PNG buttons of its chart.")
     link = address("", session.link(run.history.initial_config, run.history.events))
     name = f"expert-collapse-seed-{run.config.seed}-step-{steps}"
 
@@ -96,9 +98,9 @@ def _export(session: Session) -> None:
 
     for label, suffix, mime, make, words in (
         ("JSON", "json", "application/json", lambda: run_to_json(run.history, run.probe),
-         "configuration, moves and every number; loads back below"),
-        ("CSV", "csv", "text/csv", lambda: run_to_csv(run.history), "one row a step"),
-        ("HTML", "html", "text/html", page, "one page with all charts, interactive, no network needed"),
+         "configuration, changes and every number; can be loaded below"),
+        ("CSV", "csv", "text/csv", lambda: run_to_csv(run.history), "one row per step"),
+        ("HTML", "html", "text/html", page, "one interactive page with all charts; works offline"),
     ):  # fmt: skip
         left, right = st.columns([1, 3], vertical_alignment="center")
         left.download_button(label, make, f"{name}.{suffix}", mime, on_click="ignore", disabled=not steps,
@@ -112,13 +114,13 @@ def _export(session: Session) -> None:
 
 
 def _load(session: Session, content: bytes) -> None:
-    """Show a recorded run. Refused with a notice, and nothing is lost, if the file is not one."""
+    """Shows a recorded run. If the file is not one, adds a notice and keeps the current run."""
     try:
         history, probe = run_from_json(content.decode("utf-8"))
     except UnicodeDecodeError:
-        session.notices.append("That file is not text, so it is not a run exported as JSON.")
+        session.notices.append("This file is not text, so it is not a run exported as JSON.")
     except ValueError as error:
         session.notices.append(str(error))
     else:
         session.show(lambda: LiveRun.recorded(history, probe, session.server.runs))
-        session.notices.append("A recorded run, as it was. Reset trains it anew with the same knobs and moves.")
+        session.notices.append("A recorded run, as it was. Reset trains it again with the same knobs and changes.")

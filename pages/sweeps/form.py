@@ -21,20 +21,20 @@ from pages.visitor.session import Session
 NUMBERS = ("First", "Second", "Third")
 NONE = "none"
 FIRST_KNOBS = ("aux_loss_coef", "num_experts", NONE)
-"""What the form begins with."""
+"""The initial selection."""
 MOST_SEEDS, MOST_STEPS = 20, 5_000
 
 
 def draw(session: Session, sweeps: MySweeps) -> None:
-    """Show the form, what it would come to, and the way to start it."""
+    """Draws the form, the number of runs with the estimated time, and the Start button."""
     st.subheader("New sweep", anchor=False)
     base = session.run.config
     axes = _axes(base)
     left, right = st.columns(2)
-    seeds = left.number_input("Seeds", 1, MOST_SEEDS, key=_begun_with("seeds", 3), help=(
-        f"Each combination is run so often, with the seeds {base.seed}, {base.seed + 1}, … of the run on the Live page."
+    seeds = left.number_input("Seeds", 1, MOST_SEEDS, key=_form_key("seeds", 3), help=(
+        f"Runs per combination, with the seeds {base.seed}, {base.seed + 1}, … starting from that of the Live run."
     ))  # fmt: skip
-    steps = right.number_input("Steps", 10, MOST_STEPS, step=50, key=_begun_with("steps", 300))
+    steps = right.number_input("Steps", 10, MOST_STEPS, step=50, key=_form_key("steps", 300))
     try:
         grid = Grid(base, {name: parse_values(name, text) for name, text in axes.items()}, seeds, steps)
         session.server.sweeps.limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
@@ -46,31 +46,31 @@ def draw(session: Session, sweeps: MySweeps) -> None:
 
 
 def _axes(base: RunConfig) -> dict[str, str]:
-    """The chosen knobs with the texts of their values."""
+    """Returns the chosen knobs with their values as text."""
     axes: dict[str, str] = {}
     usable = [knob.name for knob in KNOBS.values() if knob.task in (None, base.task)]
     for number, first in zip(NUMBERS, FIRST_KNOBS, strict=True):
         options = [name for name in usable if name not in (*axes, "seed", "frozen")]
         options = [NONE, *options] if axes else options
         name = st.selectbox(
-            f"{number} knob", options, key=_begun_with(number, first, options),
-            format_func=lambda name: "no other knob" if name == NONE else KNOBS[name].label,
+            f"{number} knob", options, key=_form_key(number, first, options),
+            format_func=lambda name: NONE if name == NONE else KNOBS[name].label,
             label_visibility="collapsed",
         )  # fmt: skip
         if name == NONE:
             continue
         axes[name] = st.text_input(
-            f"Values of {KNOBS[name].label}", key=_begun_with(f"values_{name}", suggested_values(KNOBS[name])),
+            f"Values of {KNOBS[name].label}", key=_form_key(f"values_{name}", suggested_values(KNOBS[name])),
             label_visibility="collapsed",
-            help="Values with commas between them; 2..8 for all whole numbers, 0..1:5 for five evenly spaced ones, "
-            "0.001..1:4:log for four by powers.",
+            help="Comma-separated values or a range: 2..8 for all whole numbers, 0..1:5 for five evenly spaced values, "
+            "0.001..1:4:log for four on a log scale.",
         )  # fmt: skip
     return axes
 
 
-def _begun_with(name: str, value: Any, options: list[str] | None = None) -> str:
-    """The key of a widget that has that value at first, and again when what it had is no longer offered. The frame
-    keeps what stands under such keys when the page is left."""
+def _form_key(name: str, value: Any, options: list[str] | None = None) -> str:
+    """Returns the key of a widget that starts with `value`, and returns to it if its own value is no longer offered.
+    The frame keeps the values under such keys while other pages are open."""
     key = f"sweep_form_{name}"
     st.session_state.setdefault(key, value)
     if options is not None and st.session_state[key] not in options:
@@ -79,17 +79,17 @@ def _begun_with(name: str, value: Any, options: list[str] | None = None) -> str:
 
 
 def _base_in_words(base: RunConfig, axes: dict[str, str]) -> str:
-    moved = [
+    changed = [
         f"{KNOBS[name].label} {value_in_words(value)}"
         for name, value in base.model_dump().items()
         if name not in axes and name != "seed" and value != KNOBS[name].default
     ]
-    rest = f": {', '.join(moved)}, the rest at its default" if moved else ", which is at its defaults"
-    return escape_markdown(f"Everything else as in your run on the Live page{rest}.")
+    rest = f": {', '.join(changed)}, the rest at the defaults" if changed else ", which uses the defaults"
+    return escape_markdown(f"Everything else is as in your run on the Live page{rest}.")
 
 
 def _most_runs(grid: Grid) -> int:
-    """Before the combinations that cannot be are taken off."""
+    """The number of runs, including invalid combinations."""
     runs = grid.seeds
     for values in grid.axes.values():
         runs *= len(values)
@@ -98,22 +98,22 @@ def _most_runs(grid: Grid) -> int:
 
 def _offer(session: Session, sweeps: MySweeps, grid: Grid) -> None:
     cells, workers = grid.cells(), os.cpu_count() or 1
-    left = [cell for cell in cells if cell.run not in sweeps.kept]
-    have = f", {len(cells) - len(left):,} of them done before" if len(left) < len(cells) else ""
-    takes = f", {duration(_seconds(session, left, workers))}" if left else ""
-    st.markdown(f"**{len(cells):,} runs**{have}{takes}")
+    missing = [cell for cell in cells if cell.run not in sweeps.kept]
+    known = f", {len(cells) - len(missing):,} of them already done" if len(missing) < len(cells) else ""
+    takes = f", {duration(_seconds(session, missing, workers))}" if missing else ""
+    st.markdown(f"**{len(cells):,} run{'s' * (len(cells) != 1)}**{known}{takes}")
     usable = bool(cells) and not sweeps.under_way
     st.button(
         "Start", type="primary" if usable else "secondary", width="stretch", disabled=not usable, key="sweep-start",
         on_click=_start, args=(session, sweeps, grid),
-        help="One sweep at a time: cancel the one that is under way first." if sweeps.under_way else None,
+        help="One sweep at a time: cancel the current one first." if sweeps.under_way else None,
     )  # fmt: skip
     for reason, count in grid.left_out().items():
-        st.caption(escape_markdown(f"{count:,} more cannot be. {reason}"))
+        st.caption(escape_markdown(f"{count:,} run{'s' * (count != 1)} with invalid combinations skipped. {reason}"))
 
 
 def _seconds(session: Session, cells: list[Cell], workers: int) -> float:
-    """An estimate, made anew for other configurations only: it trains for a moment."""
+    """The estimated duration, cached because estimating trains for a moment."""
     key = (len(cells), cells[0].key, cells[-1].key) if cells else ()
     return session.remembered("sweep_seconds", key, lambda: estimated_seconds(cells, workers))
 

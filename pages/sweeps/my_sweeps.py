@@ -1,4 +1,4 @@
-"""What a visitor has on the Sweep page: the sweep they started, rows of earlier ones, a file they opened."""
+"""A visitor's sweeps: the one they started, rows of earlier ones, a file they opened."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 GALLERY, MINE = "Gallery", "Your sweep"
 MOST_KEPT = 5_000
-"""Rows of earlier sweeps that a visitor's session keeps."""
+"""The maximum number of rows of earlier sweeps that a session keeps."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """A sweep that can be looked at."""
+    """A sweep to display."""
 
     frame: pd.DataFrame
     axes: Mapping[str, tuple[Any, ...]]
     about: str
     command: str | None = None
-    """What makes it again; not known of a file."""
+    """The command that reproduces it; unknown for a file."""
 
 
 @dataclass
@@ -42,7 +42,7 @@ class MySweeps:
     """One visitor's sweeps.
 
     Args:
-        queue: where they are computed.
+        queue: the queue that runs them.
     """
 
     queue: SweepQueue
@@ -52,7 +52,7 @@ class MySweeps:
     opened: tuple[str, pd.DataFrame] | None = None
     """A file's name and its rows."""
     kept: dict[str, Row] = field(default_factory=dict)
-    """Rows by the names of their runs, the newest last."""
+    """Rows by run, newest last."""
 
     @property
     def under_way(self) -> bool:
@@ -61,12 +61,12 @@ class MySweeps:
 
     @property
     def choices(self) -> list[str]:
-        """What there is to look at."""
+        """The names of the sweeps to choose from."""
         mine = [MINE] if self.sweep is not None else []
         return [GALLERY, *mine, *([self.opened[0]] if self.opened else [])]
 
     def start(self, grid: Grid) -> None:
-        """Do what is missing of a sweep.
+        """Queues a sweep. Runs whose rows are kept are not computed again.
 
         Raises:
             InvalidInput: if it is too large.
@@ -76,29 +76,29 @@ class MySweeps:
         self.grid, self.chosen = grid, MINE
 
     def keep(self) -> None:
-        """Note the rows of the sweep of now, so that none is computed twice."""
+        """Keeps the rows of the current sweep, so that no run is computed twice."""
         if self.sweep is not None:
             self.kept |= {row["run"]: row for row in self.sweep.rows}
             for run in list(islice(self.kept, max(0, len(self.kept) - MOST_KEPT))):
                 del self.kept[run]
 
     def open(self, name: str, content: bytes) -> None:
-        """Look at a file that the command line made.
+        """Opens and chooses a file that the command line wrote.
 
         Raises:
-            InvalidInput: if it is not one.
+            InvalidInput: if the file is not a sweep or is too large.
         """
         self.opened = name, opened_table(name, content)
         self.chosen = name
 
     def table(self) -> Table:
-        """What is being looked at."""
+        """Returns the chosen sweep."""
         if self.chosen == MINE and self.sweep is not None and self.grid is not None:
             return Table(rows_to_frame(self.sweep.rows), self.grid.axes, "", command_of(self.grid))
         if self.opened is not None and self.chosen == self.opened[0]:
             return Table(self.opened[1], axes_of(self.opened[1]), f"{len(self.opened[1]):,} rows of {self.chosen}.")
         frame = _gallery()
-        about = f"A sweep made by the project: α × experts × k, {GRID.seeds} seeds, {GRID.steps} steps each."
+        about = f"An example sweep: α × experts × k, {GRID.seeds} seeds, {GRID.steps} steps each."
         return Table(frame, axes_of(frame), about, command_of(GRID, "moe_sim/sweep/gallery.parquet"))
 
 
@@ -108,7 +108,7 @@ def _gallery() -> pd.DataFrame:
 
 
 def my_sweeps(queue: SweepQueue) -> MySweeps:
-    """The sweeps of the visitor whose script is running."""
+    """Returns the sweeps of the visitor whose script is running."""
     if "sweeps" not in st.session_state:
         st.session_state["sweeps"] = MySweeps(queue)
     return st.session_state["sweeps"]

@@ -1,4 +1,4 @@
-"""How far the visitor's sweep is, with the way to cancel it, and what went wrong."""
+"""The progress of the visitor's sweep, a Cancel button, and the runs that failed."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pages.sweeps.my_sweeps import MySweeps
 from pages.text.markdown import escape_markdown
 
 REFRESH = 1.0
-"""Seconds between two looks while it is under way."""
+"""Seconds between updates while a sweep is queued or running."""
 MOST_LISTED = 20
 
 
 def draw(sweeps: MySweeps) -> None:
-    """Show the sweep's progress, kept up to date until it is over."""
+    """Shows the sweep's progress, updated until it ends."""
     st.fragment(_progress, run_every=REFRESH if sweeps.under_way else None)(sweeps)
 
 
@@ -37,14 +37,14 @@ def _progress(sweeps: MySweeps) -> None:
     _failures(sweep, grid)
     if not under_way and st.session_state.get("sweep_over") is not sweep:
         st.session_state["sweep_over"] = sweep
-        st.rerun()  # the whole page: nothing needs to be kept up to date any more
+        st.rerun()  # the whole page, which now stops updating
 
 
 def _state_in_words(sweep: QueuedSweep, queue: SweepQueue) -> str:
     count = f"{sweep.done:,} of {sweep.total:,} runs"
     if sweep.state == "waiting":
         ahead = queue.ahead_of(sweep)
-        return f"Waiting: {ahead} other sweep{'s' * (ahead != 1)} before yours."
+        return f"Queued: {ahead} sweep{'s' * (ahead != 1)} ahead of yours."
     if sweep.state == "running":
         left = sweep.seconds_left
         return f"{count}, {duration(left)} left" if left is not None else f"{count}, starting the workers …"
@@ -56,16 +56,16 @@ def _state_in_words(sweep: QueuedSweep, queue: SweepQueue) -> str:
 
 
 def _failures(sweep: QueuedSweep, grid: Grid) -> None:
-    """The runs that have no result, each with its configuration."""
-    bad = [row for row in sweep.rows if row["status"] not in (DONE, STOPPED)]
-    if not bad:
+    """Lists the runs without a result, with their configurations."""
+    failed = [row for row in sweep.rows if row["status"] not in (DONE, STOPPED)]
+    if not failed:
         return
-    with st.expander(f"{len(bad):,} runs without a result", icon=":material/warning:"):
-        for row in bad[:MOST_LISTED]:
-            st.markdown("- " + escape_markdown(f"{_named(row, grid)}: {row['status']}. {row['error'] or ''}"))
-        if len(bad) > MOST_LISTED:
-            st.caption(f"and {len(bad) - MOST_LISTED:,} more, in the table.")
+    with st.expander(f"{len(failed):,} run{'s' * (len(failed) != 1)} without a result", icon=":material/warning:"):
+        for row in failed[:MOST_LISTED]:
+            st.markdown("- " + escape_markdown(f"{_run_in_words(row, grid)}: {row['status']}. {row['error'] or ''}"))
+        if len(failed) > MOST_LISTED:
+            st.caption(f"And {len(failed) - MOST_LISTED:,} more, in the table.")
 
 
-def _named(row: Row, grid: Grid) -> str:
+def _run_in_words(row: Row, grid: Grid) -> str:
     return f"{in_words({name: row[name] for name in grid.axes})}, seed {row['seed']}"

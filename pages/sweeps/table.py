@@ -1,4 +1,4 @@
-"""The table of a sweep: one row a run, each with a link that opens it as a live run, and the whole as a file."""
+"""The table of a sweep: one row per run, with a link that opens it as a live run, and downloads."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SHOWN = ("task_loss", "eval_task_loss", "max_load", "imbalance_ratio", "dead_experts", "specialization")
-"""Measures in the table; the files hold them all."""
+"""Measures in the table. The files contain all measures."""
 FILES = {"Parquet": (".parquet", "application/vnd.apache.parquet"), "CSV": (".csv", "text/csv")}
 HEIGHT = 440
 MOST_STYLED = 5_000
-"""Rows for which ∞ is written so; in longer tables, where that takes too long, as Infinity."""
+"""The maximum number of rows to style. Longer tables, where this is too slow, show Infinity instead of ∞."""
 
 
 def draw(table: Table) -> None:
-    """Show the table and the ways to take it along."""
+    """Shows the table and the download buttons."""
     frame = table.frame
     shown_frame, columns = _for_screen(table)
     if len(frame) <= MOST_STYLED:
@@ -48,13 +48,13 @@ def _file(frame: pd.DataFrame, ending: str) -> bytes:
 
 
 def _for_screen(table: Table) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """The columns that are worth a look, and how they are shown."""
+    """The columns to show, and their display settings."""
     import pandas as pd
 
     frame, columns = table.frame, {}
     cells: dict[str, Any] = {"open": [link_to(row) for row in frame.to_dict("records")]}
     columns["open"] = st.column_config.LinkColumn(
-        "Live", display_text="open", help="Opens this very run on the Live page, where it trains as it did here."
+        "Live", display_text="open", help="Opens this run on the Live page, where it trains exactly as it did here."
     )
     for name in (*table.axes, "seed"):
         numeric = KNOBS[name].kind in (int, float) and not KNOBS[name].optional
@@ -73,6 +73,6 @@ def _for_screen(table: Table) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def link_to(row: dict[str, Any]) -> str:
-    """The address that opens the row's run as a live one, which starts by itself."""
+    """Returns a link that opens the row's run on the Live page and starts training."""
     config = RunConfig(**{name: plain(name, row[name]) for name in KNOBS})
     return address("", to_query(config) | {"autoplay": "1"})

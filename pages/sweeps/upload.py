@@ -1,4 +1,4 @@
-"""A sweep's table that a visitor brings along: read with care, for it may be anything."""
+"""Reads a sweep's table that a visitor uploads. The content is untrusted."""
 
 from __future__ import annotations
 
@@ -20,44 +20,44 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_UPLOAD = 20
-"""MB. The browser holds to it, and so does `opened_table`, for there are other clients."""
+"""MB. The browser checks this limit, and `opened_table` does so again, since there are other clients."""
 MOST_ROWS = 20_000
 LARGEST_NUMBER = 1e100
-"""Of a measure; its square must still be one."""
+"""The largest value of a measure. Its square must still be finite."""
 ROUNDING = 1e-6
 LONGEST_NAME = 80
-"""Characters of a file's name that are shown."""
+"""Characters of a file name to show."""
 
 
 def opened_table(name: str, content: bytes) -> pd.DataFrame:
-    """The table in a file that `python -m moe_sim sweep` wrote.
+    """Returns the table in a file that `python -m moe_sim sweep` wrote.
 
     Raises:
-        InvalidInput: if the file is something else, or too large to be looked at here.
+        InvalidInput: if the file is something else or too large.
     """
     name = name[-LONGEST_NAME:]
     ending = Path(name).suffix.lower()
     if len(content) > LARGEST_UPLOAD * 1_000_000:
-        raise InvalidInput(f"{name} is too large: at most {LARGEST_UPLOAD} MB can be looked at here.")
+        raise InvalidInput(f"{name} is too large. The limit is {LARGEST_UPLOAD} MB.")
     try:
         if ending not in ENDINGS:
-            raise NotASweepError("another kind of file")
+            raise NotASweepError("unknown file extension")
         frame = table_from(content, ending, MOST_ROWS)
         _check(frame)
     except TooManyRowsError:
-        raise InvalidInput(f"{name} has more than the {MOST_ROWS:,} rows that can be looked at here.") from None
+        raise InvalidInput(f"{name} has more than {MOST_ROWS:,} rows, which is the limit here.") from None
     except (NotASweepError, ValidationError):
-        raise InvalidInput(f"{name} is not a table that python -m moe_sim sweep has written.") from None
+        raise InvalidInput(f"{name} is not a table written by python -m moe_sim sweep.") from None
     return frame
 
 
 def _check(frame: pd.DataFrame) -> None:
-    """See that each row is a run that can be: its link must work, and its numbers must go onto a chart."""
+    """Checks that each row is a valid run, so that its link works and its numbers can be plotted."""
     if not set(frame["status"]) <= {DONE, DIVERGED, FAILED, STOPPED}:
-        raise NotASweepError("foreign rows")
+        raise NotASweepError("unknown status")
     for name, measure in MEASURES.items():
-        numbers, least = frame[name].to_numpy(dtype=float, na_value=np.nan), 1 if measure.log else 0
-        if ((numbers < least - ROUNDING) | ((numbers > LARGEST_NUMBER) & (numbers < np.inf))).any():
-            raise NotASweepError("numbers that no run has")
+        numbers, minimum = frame[name].to_numpy(dtype=float, na_value=np.nan), 1 if measure.log else 0
+        if ((numbers < minimum - ROUNDING) | ((numbers > LARGEST_NUMBER) & (numbers < np.inf))).any():
+            raise NotASweepError("measures out of range")
     for row in frame_to_rows(frame):
         RunConfig(**{name: row[name] for name in KNOBS})

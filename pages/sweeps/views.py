@@ -1,4 +1,4 @@
-"""The views of a sweep: each chart with the choices that belong to it."""
+"""The views of a sweep: each chart with its select boxes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOSSES = ("task_loss", "eval_task_loss")
 
 
 def draw(table: Table, theme: Theme) -> None:
-    """Let the visitor choose a view, and show it."""
+    """Shows the view that the visitor chooses."""
     name = st.segmented_control("View", VIEWS, default="U-curve", key="sweep-view", label_visibility="collapsed",
                                 required=True)  # fmt: skip
     VIEWS[name](table, theme)
@@ -34,7 +34,7 @@ def _u_curve(table: Table, theme: Theme) -> None:
     axes, columns = table.axes, _Choices()
     measure = columns.one("Measure", list(MEASURES), _measure)
     x = columns.one("Against", list(axes), _knob)
-    series = columns.one("A line for each", [*(name for name in axes if name != x), NONE], _knob)
+    series = columns.one("One line per", [*(name for name in axes if name != x), NONE], _knob)
     rest = columns.fixed(table, x, series)
     _show(
         u_curve(restricted(table.frame, rest), axes, x, measure, None if series == NONE else series, theme), "u-curve"
@@ -52,11 +52,11 @@ def _trade_off(table: Table, theme: Theme) -> None:
 def _phase_diagram(table: Table, theme: Theme) -> None:
     axes, columns = table.axes, _Choices()
     if len(axes) < 2:
-        st.info("A phase diagram needs two knobs, and this sweep has one.")
+        st.info("A phase diagram needs two knobs, but this sweep has only one.")
         return
     measure = columns.one("Measure", list(MEASURES), _measure)
-    x = columns.one("Across", list(axes), _knob)
-    y = columns.one("Upwards", [name for name in axes if name != x], _knob)
+    x = columns.one("x-axis", list(axes), _knob)
+    y = columns.one("y-axis", [name for name in axes if name != x], _knob)
     rest = columns.fixed(table, x, y)
     _show(phase_diagram(restricted(table.frame, rest), axes, x, y, measure, theme), "phase-diagram")
 
@@ -83,11 +83,11 @@ class _Choices:
         self._row = st.container(horizontal=True, key="sweep-choices")
 
     def one(self, label: str, options: Sequence[Any], words: Callable[[Any], str]) -> Any:
-        """A select box for one choice."""
+        """Returns the choice in a select box."""
         return self._row.selectbox(label, options, format_func=words, width=220)
 
     def fixed(self, table: Table, *shown: str) -> dict[str, Any]:
-        """A value for each axis that the chart does not show."""
+        """Returns a value for each axis that the chart does not show."""
         return {
             name: self.one(KNOBS[name].label, values, value_in_words)
             for name, values in table.axes.items()

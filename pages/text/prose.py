@@ -1,4 +1,4 @@
-"""Texts for reading: terms underlined for the reader's level, with their meaning on hover and focus."""
+"""Prose with terms underlined for the reader's level, explained on hover and focus."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from moe_sim.teaching.terms.occurrences import find
 
 
 def show(paragraphs: Iterable[str], level: Level) -> None:
-    """Write paragraphs of plain text."""
+    """Shows paragraphs of plain text."""
     st.html('<div class="reading">' + "".join(f"<p>{underlined(text, level)}</p>" for text in paragraphs) + "</div>")
 
 
 def listing(items: Iterable[str], level: Level) -> None:
-    """Write a list of plain texts."""
+    """Shows a list of plain texts."""
     lines = "".join(f"<li>{underlined(text, level)}</li>" for text in items)
     st.html(f'<ul class="reading">{lines}</ul>')
 
 
 def checklist(items: Iterable[tuple[str, bool]], level: Level) -> None:
-    """Write a list of plain texts, each with a mark that says whether it is met."""
+    """Shows a list of plain texts, each marked as met or not."""
     lines = "".join(
         f'<li data-met="{str(met).lower()}" aria-label="{escape(text)}: {"met" if met else "not yet"}">'
         f"{underlined(text, level)}</li>"
@@ -33,7 +33,7 @@ def checklist(items: Iterable[tuple[str, bool]], level: Level) -> None:
 
 
 def underlined(text: str, level: Level) -> str:
-    """Plain text as HTML, the first occurrence of each term that readers of the level may not know marked up."""
+    """Returns plain text as HTML. Marks the first occurrence of each term that readers of the level may not know."""
     parts, at = [], 0
     for start, end, term in find(text, level):
         parts.append(escape(text[at:start]))

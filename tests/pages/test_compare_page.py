@@ -1,4 +1,4 @@
-"""The Compare page through Streamlit's own test harness: what is compared, how it is changed, links, branches."""
+"""The Compare page through Streamlit's own test harness: contents, changes, links and branches."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SMALL = {"num_experts": "4", "batch_tokens": "64", "expert_hidden_size": "8"}
 
 
 def comparing(*, server: Server | None = None, **query: str) -> AppTest:
-    """The Compare page as a visitor with that link sees it."""
+    """Opens the Compare page with a link."""
     return turned_to(opened(server=server, **query), "compare")
 
 
@@ -37,22 +37,22 @@ def comparison_of(app: AppTest) -> Comparison:
     return comparison_session_of(app).run
 
 
-def variants_of(app: AppTest) -> tuple[RunPlan, ...]:
+def plans_of(app: AppTest) -> tuple[RunPlan, ...]:
     return comparison_of(app).plans
 
 
 def difference(app: AppTest) -> str:
-    return difference_in_words(variants_of(app))
+    return difference_in_words(plans_of(app))
 
 
 def control(app: AppTest, key: str) -> Any:
-    """The control of that key, whatever kind it is."""
+    """Returns the control with that key, of any kind."""
     kinds = (app.slider, app.select_slider, app.selectbox, app.toggle, app.number_input)
     return next(item for kind in kinds for item in kind if item.key == key)
 
 
 def pick(app: AppTest, place: str, name: str, value: Any) -> None:
-    """Choose a knob and a value for it where a run can be changed."""
+    """Chooses a knob and a value for it in one of the forms."""
     control(app, f"knob-{place}").set_value(name)
     settled(app)
     control(app, f"value-{place}-{name}").set_value(value)
@@ -69,14 +69,14 @@ def keys(app: AppTest, beginning: str) -> list[str]:
 
 
 def stepped(comparison: Comparison, steps: int) -> Comparison:
-    """So many steps of a comparison that is paused, without the scheduler that knows it."""
+    """Advance a paused comparison by `steps` steps, without its scheduler."""
     for _ in range(steps):
         comparison.advance_by(1)
     return comparison
 
 
 def arrived(comparison: Comparison) -> Comparison:
-    """The comparison when it has hurried to where it should; beside the scheduler, which may be slower."""
+    """Advance a comparison until it has caught up; faster than waiting for the scheduler."""
     while comparison.catching_up:
         comparison.touch()
         comparison.advance()
@@ -84,7 +84,7 @@ def arrived(comparison: Comparison) -> Comparison:
 
 
 def trained(app: AppTest, steps: int = 20) -> None:
-    """Train the Live run."""
+    """Trains the Live run."""
     run_of(app).advance_by(steps)
     settled(app)
 
@@ -94,9 +94,9 @@ def app() -> AppTest:
     return comparing(seed="5")
 
 
-def test_the_page_opens_with_the_run_beside_the_same_with_a_balancing_loss(app: AppTest) -> None:
+def test_the_page_opens_with_the_run_beside_a_copy_with_a_load_balancing_loss(app: AppTest) -> None:
     comparison = comparison_of(app)
-    assert [plan.config for plan in variants_of(app)] == [
+    assert [plan.config for plan in plans_of(app)] == [
         RunConfig(seed=5),
         RunConfig(seed=5, aux_loss_coef=0.03),
     ]
@@ -106,12 +106,12 @@ def test_the_page_opens_with_the_run_beside_the_same_with_a_balancing_loss(app: 
     assert session_of(app).server.scheduler.get(comparison.id) is comparison
 
 
-def test_a_run_with_a_balancing_loss_is_compared_with_none() -> None:
+def test_a_run_with_a_load_balancing_loss_is_compared_with_one_without() -> None:
     app = comparing(aux_loss_coef="0.1")
-    assert [plan.config.aux_loss_coef for plan in variants_of(app)] == [0.1, 0]
+    assert [plan.config.aux_loss_coef for plan in plans_of(app)] == [0.1, 0]
 
 
-def test_the_board_is_told_what_the_runs_are_and_how_they_differ(app: AppTest) -> None:
+def test_the_payload_describes_the_runs_and_their_differences(app: AppTest) -> None:
     comparison = comparison_of(app)
     payload = comparison_board.payload(comparison, "dark")
     assert payload["stream_url"] == f"/live/{comparison.id}"
@@ -122,22 +122,22 @@ def test_the_board_is_told_what_the_runs_are_and_how_they_differ(app: AppTest) -
 
 
 @pytest.mark.parametrize("name", COMPARISONS)
-def test_each_ready_made_comparison_begins_with_the_seed_of_now_and_survives_its_link(name: str) -> None:
+def test_each_comparison_preset_uses_the_current_seed_and_survives_its_link(name: str) -> None:
     app = comparing(seed="5")
     click(app, f"comparison-{name}")
     plans = COMPARISONS[name].plans(5)
-    assert variants_of(app) == plans
+    assert plans_of(app) == plans
     assert [
         one.key for one in app.button if one.proto.type == "primary" and str(one.key).startswith("comparison-")
     ] == [f"comparison-{name}"]
     assert len(keys(app, "move-")) == len(plans) - 1
     again = comparing(**address(app))
-    assert variants_of(again) == plans
+    assert plans_of(again) == plans
     assert not again.warning
     assert address(again) == address(app)
 
 
-def test_a_knob_changed_from_a_step_on_begins_all_runs_anew() -> None:
+def test_a_knob_changed_from_a_step_on_restarts_all_runs() -> None:
     app = comparing(**SMALL)
     before = stepped(comparison_of(app), 3)
     pick(app, "B", "top_k", 2)
@@ -148,24 +148,24 @@ def test_a_knob_changed_from_a_step_on_begins_all_runs_anew() -> None:
     assert comparison is not before
     assert before.forgotten
     assert steps_of(comparison) == [0, 0]
-    assert variants_of(app)[1].course("top_k") == ((0, 1), (50, 2))
-    assert variants_of(app)[1].course("aux_loss_coef") == ((0, 0.03),)
+    assert plans_of(app)[1].course("top_k") == ((0, 1), (50, 2))
+    assert plans_of(app)[1].course("aux_loss_coef") == ((0, 0.03),)
     assert address(app)["b"] == "0:aux_loss_coef=0.03;50:top_k=2"
     assert keys(app, "departs-B") == ["departs-B-aux_loss_coef", "departs-B-top_k"]
 
 
-def test_a_structural_knob_differs_from_the_start_whatever_the_step_says() -> None:
+def test_a_structural_knob_differs_from_the_start_whatever_step_is_entered() -> None:
     app = comparing(**SMALL)
     control(app, "step-B").set_value(50)
     pick(app, "B", "num_experts", 6)
     assert control(app, "step-B").disabled
     assert button(app, "move-B").disabled
     click(app, "depart-B")
-    assert [plan.config.num_experts for plan in variants_of(app)] == [4, 6]
+    assert [plan.config.num_experts for plan in plans_of(app)] == [4, 6]
     assert not app.warning
 
 
-def test_a_knob_moved_now_acts_on_the_run_going_on_and_stands_in_the_link() -> None:
+def test_a_knob_moved_now_acts_on_the_current_run_and_stands_in_the_link() -> None:
     app = comparing(**SMALL)
     comparison = stepped(comparison_of(app), 7)
     pick(app, "B", "aux_loss_coef", 1)
@@ -177,21 +177,21 @@ def test_a_knob_moved_now_acts_on_the_run_going_on_and_stands_in_the_link() -> N
     assert difference(app).startswith(
         "A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03, then 1 from step 7."
     )
-    assert variants_of(comparing(**address(app))) == variants_of(app)
+    assert plans_of(comparing(**address(app))) == plans_of(app)
 
 
-def test_what_differs_can_be_given_back() -> None:
+def test_a_difference_can_be_reset() -> None:
     app = comparing(**SMALL, b="0:aux_loss_coef=0.1;5:top_k=2;9:aux_loss_coef=1")
     click(app, "departs-B-aux_loss_coef")
     assert difference(app).startswith("A and B differ only in top_k. A: k = 1. B: k = 1, then 2 from step 5.")
     click(app, "departs-B-top_k")
-    assert variants_of(app)[1] == variants_of(app)[0]
+    assert plans_of(app)[1] == plans_of(app)[0]
     assert "are identical" in difference(app)
     assert address(app)["b"] == ""
-    assert variants_of(comparing(**address(app))) == variants_of(app)
+    assert plans_of(comparing(**address(app))) == plans_of(app)
 
 
-def test_what_cannot_be_given_back_alone_gets_a_sentence() -> None:
+def test_a_difference_that_another_depends_on_cannot_be_reset() -> None:
     app = comparing(**SMALL, b="0:top_k=2;0:renormalize=on")
     before = comparison_of(app)
     click(app, "departs-B-top_k")
@@ -202,7 +202,7 @@ def test_what_cannot_be_given_back_alone_gets_a_sentence() -> None:
 
 
 @pytest.mark.parametrize("key", ["depart-B", "move-B"])
-def test_what_a_run_cannot_be_gets_a_sentence_and_changes_nothing(key: str) -> None:
+def test_an_invalid_change_adds_a_notice_and_changes_nothing(key: str) -> None:
     app = comparing(**SMALL)
     before = comparison_of(app)
     pick(app, "B", "renormalize", True)
@@ -212,22 +212,22 @@ def test_what_a_run_cannot_be_gets_a_sentence_and_changes_nothing(key: str) -> N
     assert difference(app).startswith("A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03.")
 
 
-def test_runs_are_added_up_to_four_and_left_out_down_to_two() -> None:
+def test_runs_can_be_added_up_to_four_and_removed_down_to_two() -> None:
     app = comparing(**SMALL)
     for count in (3, 4):
         press(app, "Add a run")
         assert len(comparison_of(app).members) == count
-        assert variants_of(app)[-1] == variants_of(app)[0]
+        assert plans_of(app)[-1] == plans_of(app)[0]
     assert not [one for one in app.button if one.label == "Add a run"]
     assert set(address(app)) >= {"b", "c", "d"}
     pick(app, "D", "top_k", 2)
     click(app, "depart-D")
     click(app, "remove-C")
-    assert [plan.config.top_k for plan in variants_of(app)] == [1, 1, 2]
+    assert [plan.config.top_k for plan in plans_of(app)] == [1, 1, 2]
     assert (address(app)["b"], address(app)["c"]) == ("0:aux_loss_coef=0.03", "0:top_k=2")
     assert "d" not in address(app)
     click(app, "remove-B")
-    assert [plan.config.top_k for plan in variants_of(app)] == [1, 2]
+    assert [plan.config.top_k for plan in plans_of(app)] == [1, 2]
     assert not keys(app, "remove-")
     comparison = comparison_session_of(app)
     for which in (0, 1, 2, -1):
@@ -235,7 +235,7 @@ def test_runs_are_added_up_to_four_and_left_out_down_to_two() -> None:
     assert len(comparison.run.members) == 2
 
 
-def test_a_branch_begins_beside_the_live_run_as_it_was() -> None:
+def test_a_branch_is_compared_with_the_live_run_as_it_was() -> None:
     app = opened(**SMALL, seed="5")
     run = run_of(app)
     run.advance_by(12)
@@ -268,23 +268,23 @@ def test_without_a_trained_run_there_is_nothing_to_branch_from(app: AppTest) -> 
     assert not [one for one in app.button if one.label == "Branch"]
 
 
-def test_the_live_run_can_be_taken_as_the_first_one() -> None:
+def test_the_live_run_can_become_the_baseline() -> None:
     app = comparing(**SMALL)
-    (take,) = (one for one in app.button if one.label == "Take the Live run as A")
+    (take,) = (one for one in app.button if one.label == "Use the Live run as A")
     assert take.disabled
     run_of(app).update(top_k=2)
     settled(app)
-    press(app, "Take the Live run as A")
-    assert [plan.course("top_k") for plan in variants_of(app)] == [((0, 2),)] * 2
+    press(app, "Use the Live run as A")
+    assert [plan.course("top_k") for plan in plans_of(app)] == [((0, 2),)] * 2
     assert "are identical" in difference(app)
 
 
-def test_a_link_opens_the_comparison_that_it_describes_and_writes_it_again() -> None:
+def test_a_link_opens_the_comparison_it_describes_and_is_written_back_unchanged() -> None:
     link = to_query(RunConfig(seed=8, num_experts=6)) | {
         "events": "30:aux_loss_coef=0.1", "b": "30:aux_loss_coef=0", "c": "0:num_experts=12;40:top_k=2",
     }  # fmt: skip
     app = comparing(**link)
-    first, second, third = variants_of(app)
+    first, second, third = plans_of(app)
     assert first.course("aux_loss_coef") == ((0, 0), (30, 0.1))
     assert second.course("aux_loss_coef") == ((0, 0),)
     assert (third.config.num_experts, third.course("top_k")) == (12, ((0, 1), (40, 2)))
@@ -306,7 +306,7 @@ def test_a_link_opens_the_comparison_that_it_describes_and_writes_it_again() -> 
         ({"e": "0:top_k=2"}, 2, []),
     ],
 )
-def test_a_bad_link_opens_what_can_be_opened_and_says_what_cannot(
+def test_an_invalid_link_opens_its_valid_parts_and_names_the_others(
     query: dict[str, str], runs: int, words: list[str]
 ) -> None:
     app = opened(**query)
@@ -321,7 +321,7 @@ def test_a_bad_link_opens_what_can_be_opened_and_says_what_cannot(
     assert not app.warning
 
 
-def test_thresholds_are_those_of_all_runs_and_of_the_link() -> None:
+def test_thresholds_apply_to_all_runs_and_are_in_the_link() -> None:
     app = comparing(**SMALL, dead_share="0.3")
     assert comparison_of(app).thresholds == Thresholds(dead_share=0.3)
     assert address(app)["dead_share"] == "0.3"
@@ -331,7 +331,7 @@ def test_thresholds_are_those_of_all_runs_and_of_the_link() -> None:
     assert comparison_of(app).thresholds.dead_share == 0.2
 
 
-def test_the_live_run_and_the_comparison_are_apart_and_outlive_each_others_pages() -> None:
+def test_the_live_run_and_the_comparison_are_independent_and_survive_page_changes() -> None:
     app = comparing(**SMALL, b="0:top_k=2")
     run, comparison = run_of(app), comparison_of(app)
     turned_to(app, "live")
@@ -344,12 +344,12 @@ def test_the_live_run_and_the_comparison_are_apart_and_outlive_each_others_pages
     assert steps_of(comparison) == [0, 0]
 
 
-def test_who_watches_a_lecture_can_compare_it_with_what_they_like() -> None:
+def test_a_viewer_of_a_lecture_can_compare_it_with_other_runs() -> None:
     leader = session_of(opened(**SMALL, seed="7"))
     leader.run.advance_by(6)
     app = comparing(server=leader.server, follow=leader.begin_lecture())
     assert run_of(app) is leader.run
-    assert variants_of(app)[0].config == leader.run.config
+    assert plans_of(app)[0].config == leader.run.config
     pick(app, "B", "top_k", 2)
     click(app, "depart-B")
     comparison_session_of(app).command({"name": "train"})
@@ -361,7 +361,7 @@ def test_who_watches_a_lecture_can_compare_it_with_what_they_like() -> None:
     assert address(app)["follow"] == leader.lecture
 
 
-def test_a_link_can_start_the_comparison_by_itself() -> None:
+def test_a_link_can_start_training_the_comparison() -> None:
     app = comparing(**SMALL, b="0:top_k=2", autoplay="1")
     assert comparison_of(app).state == "training"
     assert run_of(app).state == "ready"
@@ -369,17 +369,17 @@ def test_a_link_can_start_the_comparison_by_itself() -> None:
     assert comparison_of(comparing(**SMALL, b="0:top_k=2")).state == "ready"
 
 
-def test_a_comparison_that_the_visitor_leaves_for_another_link_is_put_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_comparison_that_the_visitor_leaves_for_another_link_is_discarded(monkeypatch: pytest.MonkeyPatch) -> None:
     app = comparing(**SMALL, b="0:top_k=2")
     before = comparison_of(app)
     monkeypatch.setattr("pages.visitor.address.LAG", 0.0)
     app.query_params["b"] = "0:top_k=3"
     settled(app)
     assert before.forgotten
-    assert variants_of(app)[1].config.top_k == 3
+    assert plans_of(app)[1].config.top_k == 3
 
 
-def test_the_board_is_obeyed_in_what_it_may_ask_and_no_further() -> None:
+def test_known_commands_are_executed_and_all_others_ignored() -> None:
     app = comparing(**SMALL)
     comparison, before = comparison_session_of(app), comparison_of(app)
     comparison.command({"name": "train"})
@@ -405,7 +405,7 @@ def test_the_board_is_obeyed_in_what_it_may_ask_and_no_further() -> None:
     assert "discarded after a long pause" in app.warning[0].value
 
 
-def test_a_page_without_the_stream_is_told_the_same_and_everything_when_it_asks() -> None:
+def test_a_page_without_the_stream_gets_the_same_messages_and_everything_after_a_resync() -> None:
     app = comparing(**SMALL)
     comparison = comparison_session_of(app)
     stepped(comparison.run, 4)
@@ -418,6 +418,6 @@ def test_a_page_without_the_stream_is_told_the_same_and_everything_when_it_asks(
     assert json.loads(comparison.next_message())["from"] == 0
 
 
-def test_every_knob_that_means_something_can_be_what_differs(app: AppTest) -> None:
+def test_every_knob_that_applies_to_the_task_can_differ(app: AppTest) -> None:
     options = control(app, "knob-B").options
     assert options == [knob.label for knob in KNOBS.values() if knob.task in (None, "topics")]

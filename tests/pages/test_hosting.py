@@ -1,4 +1,4 @@
-"""The app on a host that runs it as a script, and a script that fails."""
+"""The app on a plain-script host, and a failing script."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.serving import ROOT
 SCRIPT = str(ROOT / "app.py")
 
 
-def test_a_script_that_fails_shows_one_sentence_and_logs_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_failing_script_shows_an_apology_and_logs_the_traceback(caplog: pytest.LogCaptureFixture) -> None:
     def script() -> None:
         from streamlit.error_util import handle_user_script_exception
 
@@ -43,11 +43,11 @@ def test_a_script_that_fails_shows_one_sentence_and_logs_the_traceback(caplog: p
 
 
 def components(app: AppTest) -> dict[str, Any]:
-    """The components on a page by their names."""
+    """The components on a page by name."""
     return {element.proto.component_name: element.proto for element in app.get("bidi_component")}
 
 
-def test_run_as_a_script_the_app_is_fed_by_python_and_brings_plotly_along() -> None:
+def test_on_a_plain_script_host_python_sends_the_messages_and_plotly() -> None:
     app = settled(AppTest.from_file(SCRIPT, default_timeout=60))
     drawn = components(app)
     assert set(drawn) == {"expert_collapse_dashboard", "expert_collapse_plotly"}
@@ -58,7 +58,7 @@ def test_run_as_a_script_the_app_is_fed_by_python_and_brings_plotly_along() -> N
     assert len(drawn["expert_collapse_dashboard"].js_content) < 100_000
 
 
-def test_run_by_the_server_the_app_leaves_all_that_to_its_routes() -> None:
+def test_with_the_server_routes_send_the_messages_and_plotly() -> None:
     app = settled(AppTest.from_file(str(hosting.FRAME), default_timeout=60))
     drawn = components(app)
     assert set(drawn) == {"expert_collapse_dashboard"}
@@ -68,13 +68,13 @@ def test_run_by_the_server_the_app_leaves_all_that_to_its_routes() -> None:
     assert (data["plotly_url"], data["message"]) == (PLOTLY_PATH, None)
 
 
-def test_a_page_that_is_opened_without_its_frame_gets_it() -> None:
+def test_a_page_opened_without_its_frame_gets_it() -> None:
     app = settled(AppTest.from_file(str(Path(hosting.FRAME).with_name("glossary.py")), default_timeout=60))
     assert "session" in app.session_state
     assert {"Share", "Export"} <= {button.label for button in app.button}
 
 
-def test_run_as_a_script_every_page_opens() -> None:
+def test_on_a_plain_script_host_every_page_opens() -> None:
     app = settled(AppTest.from_file(SCRIPT, default_timeout=60))
     for page in ("compare", "sweep", "learn", "anatomy", "quiz", "glossary", "live"):
         turned_to(app, f"pages/{page}")

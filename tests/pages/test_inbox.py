@@ -1,4 +1,4 @@
-"""Commands of a board: each obeyed once, in order, and none lost."""
+"""Commands of a board: each is executed once and in order, and none is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def numbers(commands: list[dict[str, Any]]) -> list[int]:
     return [command["number"] for command in commands]
 
 
-def test_a_command_that_is_told_again_is_obeyed_once() -> None:
+def test_a_command_that_is_resent_is_obeyed_once() -> None:
     inbox = Inbox("s")
     assert numbers(inbox.fresh(delivery(1))) == [1]
     assert numbers(inbox.fresh(delivery(1, 2))) == [2]
@@ -28,29 +28,29 @@ def test_a_command_that_is_told_again_is_obeyed_once() -> None:
     assert inbox.obeyed == {"board": "a", "last": 2}
 
 
-def test_a_new_board_begins_to_count_anew() -> None:
+def test_a_new_board_restarts_the_count() -> None:
     inbox = Inbox("s")
     inbox.fresh(delivery(1, 2, 3))
     assert numbers(inbox.fresh(delivery(1, board="b"))) == [1]
     assert inbox.obeyed == {"board": "b", "last": 1}
 
 
-def test_what_was_meant_for_the_session_before_is_obeyed_when_it_is_told_to_this_one() -> None:
+def test_what_was_meant_for_the_session_before_is_obeyed_when_it_is_resent_to_this_one() -> None:
     inbox = Inbox("s")
     assert inbox.fresh(delivery(1, 2, session="before")) == []
     assert inbox.obeyed == {"board": "", "last": 0}
     assert numbers(inbox.fresh(delivery(1, 2))) == [1, 2]
 
 
-def test_of_too_many_commands_the_first_are_obeyed_and_the_rest_when_they_are_told_again() -> None:
+def test_of_too_many_commands_the_first_are_obeyed_and_the_rest_when_they_are_resent() -> None:
     inbox, everything = Inbox("s"), list(range(1, 2 * MOST + 4))
     for first in (0, MOST, 2 * MOST):
         assert numbers(inbox.fresh(delivery(*everything))) == everything[first : first + MOST]
 
 
 @given(st.lists(st.integers(1, 6), max_size=8))
-def test_whatever_deliveries_arrive_every_command_is_obeyed_once_and_in_order(ends: list[int]) -> None:
-    # A delivery holds everything from some command that is not known to be obeyed up to the newest.
+def test_whatever_deliveries_arrive_each_command_is_executed_once_and_in_order(ends: list[int]) -> None:
+    # A delivery holds all commands from the first unacknowledged one to the newest.
     inbox, obeyed = Inbox("s"), []
     for end in ends:
         obeyed += numbers(inbox.fresh(delivery(*range(inbox.obeyed["last"] + 1, end + 1))))
@@ -67,6 +67,8 @@ WRONG: tuple[dict[str, Any], ...] = (
 )
 
 
-@pytest.mark.parametrize("told", [None, [], "train", 7, {}, {"board": "a"}, *(delivery(1) | wrong for wrong in WRONG)])
-def test_what_is_no_delivery_holds_no_command(told: Any) -> None:
-    assert Inbox("s").fresh(told) == []
+@pytest.mark.parametrize(
+    "received", [None, [], "train", 7, {}, {"board": "a"}, *(delivery(1) | wrong for wrong in WRONG)]
+)
+def test_an_invalid_delivery_holds_no_commands(received: Any) -> None:
+    assert Inbox("s").fresh(received) == []

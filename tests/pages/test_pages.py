@@ -44,19 +44,19 @@ def test_the_page_opens_ready_at_step_0_with_the_problem(app: AppTest) -> None:
     assert not app.warning
 
 
-def test_the_mechanism_stands_among_the_main_controls(app: AppTest) -> None:
+def test_the_mechanism_is_among_the_main_controls(app: AppTest) -> None:
     kinds = ("slider", "select_slider", "selectbox")
     labels = [element.label for element in app.sidebar if element.type in kinds]
     assert labels[:3] == ["Load-balancing coefficient α", "Balancing mechanism", "Experts"]
 
 
-def test_the_four_main_sliders_come_first_and_carry_their_names(app: AppTest) -> None:
+def test_the_four_main_sliders_come_first(app: AppTest) -> None:
     labels = [element.label for element in app.sidebar if element.type in ("slider", "select_slider")]
     assert labels[:4] == ["Load-balancing coefficient α", "Experts", "Top-k", "Capacity factor"]
 
 
 @pytest.mark.parametrize("task", ["topics", "text"])
-def test_every_knob_that_means_something_has_a_control_that_says_what_it_does(task: str) -> None:
+def test_every_knob_that_applies_to_the_task_has_a_control_with_its_help(task: str) -> None:
     app = opened(task=task)
     config = RunConfig(task=task)
     shown = controls(app)
@@ -70,12 +70,12 @@ def test_every_knob_that_means_something_has_a_control_that_says_what_it_does(ta
 
 
 @pytest.mark.parametrize("balancing", METHODS)
-def test_a_knob_of_some_mechanisms_is_shown_or_enabled_for_them_only(balancing: str) -> None:
+def test_a_knob_that_only_some_mechanisms_use_is_hidden_or_disabled_for_the_others(balancing: str) -> None:
     app = opened(balancing=balancing)
     shown, alpha = controls(app), widget(app, "aux_loss_coef")
     assert widget(app, "balancing").value == balancing
     assert alpha.disabled == (balancing in ("bias", "expert_choice", "sinkhorn", "none"))
-    assert alpha.help.startswith(f"{METHODS[balancing].label} has no use for it.") == alpha.disabled
+    assert alpha.help.startswith(f"{METHODS[balancing].label} does not use this knob.") == alpha.disabled
     assert alpha.help.endswith(KNOBS["aux_loss_coef"].help)
     assert (KNOBS["bias_rate"].label in shown) == (balancing == "bias")
     assert (KNOBS["convention"].label in shown) == (balancing == "load_balancing")
@@ -83,12 +83,12 @@ def test_a_knob_of_some_mechanisms_is_shown_or_enabled_for_them_only(balancing: 
         assert not widget(app, name).disabled, name
 
 
-def test_mechanisms_are_chosen_by_their_names_in_words(app: AppTest) -> None:
+def test_mechanisms_are_listed_by_their_labels(app: AppTest) -> None:
     assert widget(app, "balancing").options == [METHODS[name].label for name in KNOBS["balancing"].choices]
     assert not any("_" in option for box in app.selectbox for option in box.options)
 
 
-def test_another_mechanism_acts_on_the_run_going_on() -> None:
+def test_another_mechanism_acts_on_the_current_run() -> None:
     app = opened()
     run = run_of(app)
     run.advance_by(5)
@@ -116,7 +116,7 @@ def test_a_link_opens_the_run_it_describes() -> None:
     assert address(app) == to_query(config)
 
 
-def test_a_live_knob_acts_on_the_run_going_on() -> None:
+def test_a_live_knob_acts_on_the_current_run() -> None:
     app = opened()
     run = run_of(app)
     widget(app, "aux_loss_coef").set_value(0.03)
@@ -126,7 +126,7 @@ def test_a_live_knob_acts_on_the_run_going_on() -> None:
     assert address(app)["aux_loss_coef"] == "0.03"
 
 
-def test_a_structural_knob_starts_anew() -> None:
+def test_a_structural_knob_restarts_the_run() -> None:
     app = opened()
     run = run_of(app)
     widget(app, "num_experts").set_value(16)
@@ -144,7 +144,7 @@ def test_fewer_experts_than_top_k_lowers_top_k_and_says_so() -> None:
     assert "Top-k was lowered to 3" in app.warning[0].value
 
 
-def test_renormalize_is_refused_for_one_expert_in_a_sentence_and_its_switch_goes_back() -> None:
+def test_renormalize_with_one_expert_per_token_is_refused_with_a_notice_and_its_switch_goes_back() -> None:
     app = opened()
     widget(app, "renormalize").set_value(True)
     settled(app)
@@ -168,14 +168,14 @@ def test_each_preset_opens_with_its_configuration_and_its_plan(name: str) -> Non
     assert (run_of(again).config, run_of(again).plan) == (run.config, run.plan)
 
 
-def test_controls_that_mean_nothing_for_text_are_not_shown() -> None:
+def test_controls_that_do_not_apply_to_text_are_not_shown() -> None:
     app = opened(task="text")
     labels = {item.label for item in app.slider}
     assert KNOBS["num_topics"].label not in labels
     assert KNOBS["batch_tokens"].label in labels
 
 
-def test_a_new_seed_starts_another_run() -> None:
+def test_a_new_seed_starts_a_new_run() -> None:
     app = opened()
     next(button for button in app.button if button.label == "New seed").click()
     settled(app)
@@ -198,7 +198,9 @@ def test_a_new_seed_starts_another_run() -> None:
         ({"events": "5:aux_loss_coef=99"}, ["step 5", "from 0 to 10"]),
     ],
 )
-def test_a_bad_link_opens_the_default_and_names_key_and_range(query: dict[str, str], words: list[str]) -> None:
+def test_an_invalid_link_falls_back_to_the_defaults_and_names_key_and_range(
+    query: dict[str, str], words: list[str]
+) -> None:
     app = opened(**query)
     notice = " ".join(item.value for item in app.warning)
     for word in words:
@@ -227,7 +229,7 @@ def test_unknown_keys_in_a_link_are_ignored() -> None:
         ({}, lambda before, after: after is before),
     ],
 )
-def test_the_dashboard_is_obeyed_in_what_it_may_ask_and_no_further(
+def test_known_commands_are_executed_and_all_others_ignored(
     command: dict, check: Callable[[LiveRun, LiveRun], bool]
 ) -> None:
     app = opened()
@@ -238,7 +240,7 @@ def test_the_dashboard_is_obeyed_in_what_it_may_ask_and_no_further(
 
 
 @pytest.mark.parametrize(("reported", "expected"), [(0.0, 0.1), (0.03, 0.03)])
-def test_an_old_slider_that_reports_where_it_stood_undoes_no_planned_move(reported: float, expected: float) -> None:
+def test_an_old_slider_that_reports_where_it_stood_undoes_no_planned_change(reported: float, expected: float) -> None:
     app = opened(events="5:aux_loss_coef=0.1")
     old = widget(app, "aux_loss_coef")
     run_of(app).advance_by(8)
@@ -250,12 +252,12 @@ def test_an_old_slider_that_reports_where_it_stood_undoes_no_planned_move(report
     assert run_of(app).config.aux_loss_coef == expected
 
 
-def test_reset_keeps_seed_and_knobs_and_undoes_what_the_plan_did() -> None:
+def test_reset_keeps_seed_and_knobs_and_undoes_the_planned_changes() -> None:
     app = opened()
     session = app.session_state["session"]
     session.choose_preset("too-late")
     session.run.advance_by(400)
-    session.run.advance_by(1)  # the plan moves α
+    session.run.advance_by(1)  # the planned change of α
     obey(session, {"name": "reset"})
     assert session.run.config == RunConfig()
     assert session.run.plan == PRESETS["too-late"].plan
@@ -292,7 +294,7 @@ def test_moving_a_threshold_changes_the_address_and_the_verdict_but_not_the_run(
     assert "dead_share" not in address(app)
 
 
-def test_a_link_with_thresholds_opens_with_them_and_they_outlive_the_run() -> None:
+def test_thresholds_in_a_link_apply_and_outlive_the_run() -> None:
     lines = Thresholds(collapse_share=0.9, large_logits=30)
     app = opened(**thresholds_to_query(lines), seed="3")
     assert run_of(app).thresholds == lines
@@ -307,7 +309,7 @@ def test_a_link_with_thresholds_opens_with_them_and_they_outlive_the_run() -> No
     assert address(app)["large_logits"] == "30"
 
 
-def test_a_bad_threshold_in_a_link_gets_a_sentence_and_its_default() -> None:
+def test_an_invalid_threshold_in_a_link_becomes_its_default_with_a_notice() -> None:
     app = opened(dead_share="7", aux_loss_coef="0.1")
     (notice,) = app.warning
     for words in ("dead_share", "from 0 to 0.5", "Using 0.1"):
@@ -317,14 +319,14 @@ def test_a_bad_threshold_in_a_link_gets_a_sentence_and_its_default() -> None:
     assert "dead_share" not in address(app)
 
 
-def test_a_threshold_out_of_its_bounds_is_refused_with_a_sentence() -> None:
+def test_an_out_of_range_threshold_is_refused_with_a_notice() -> None:
     session = session_of(opened())
     session.move_threshold(dead_share=7)
     assert session.thresholds == session.run.thresholds == Thresholds()
     assert "dead_share" in session.notices[0]
 
 
-def test_freeze_holds_the_weights_of_the_run_going_on_and_lets_them_go_again() -> None:
+def test_freeze_holds_the_weights_of_the_current_run_and_releases_them_again() -> None:
     app = opened()
     session, run = session_of(app), run_of(app)
     run.advance_by(3)
@@ -345,7 +347,7 @@ def test_freeze_holds_the_weights_of_the_run_going_on_and_lets_them_go_again() -
     ]
 
 
-def test_presets_stand_in_two_groups_and_the_one_that_runs_is_marked() -> None:
+def test_presets_form_two_groups_and_the_active_one_is_marked() -> None:
     app = opened(**to_query(PRESETS["bias"].config()))
     buttons = {button.key: button for button in app.button if button.key}
     for name, preset in PRESETS.items():
@@ -356,18 +358,18 @@ def test_presets_stand_in_two_groups_and_the_one_that_runs_is_marked() -> None:
     order = [key.removeprefix("preset-") for key in buttons if key.startswith("preset-")]
     kinds = [PRESETS[name].kind for name in order]
     assert kinds == sorted(kinds, key=(SCENARIO, MECHANISM).index)
-    assert any("Mechanisms" in expander.label for expander in app.expander)
+    assert any("Other balancing methods" in expander.label for expander in app.expander)
 
 
-def test_the_dashboard_is_told_what_its_words_need() -> None:
+def test_the_payload_has_what_the_dashboard_texts_need() -> None:
     app = opened(dead_share="0.3", healthy_low="0.4", healthy_high="3")
     run = run_of(app)
     payload = run_board.payload(run, "light")
     assert set(payload["mechanisms"]) == set(METHODS)
-    for name, told in payload["mechanisms"].items():
-        assert told["weighs_a_loss"] == ("aux_loss_coef" in METHODS[name].knobs)
-        assert told["label"]
-        assert told["explanation"].endswith(".")
+    for name, mechanism in payload["mechanisms"].items():
+        assert mechanism["weighs_a_loss"] == ("aux_loss_coef" in METHODS[name].knobs)
+        assert mechanism["label"]
+        assert mechanism["explanation"].endswith(".")
     assert payload["context"]["dead_share"] == 0.3
     assert payload["context"]["uneven_ratio"] == pytest.approx(3 / 0.4)
     band = json.loads(payload["figures"][0])["utilization"]["layout"]["shapes"][0]
@@ -377,7 +379,7 @@ def test_the_dashboard_is_told_what_its_words_need() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_page_opens_at_every_level_and_back_again_with_the_same_run(level: str) -> None:
+def test_every_page_opens_at_every_level_and_keeps_the_run(level: str) -> None:
     app = opened(level=level)
     run = run_of(app)
     for page in (*PAGES, *PAGES):
@@ -392,7 +394,7 @@ def test_every_page_opens_at_every_level_and_back_again_with_the_same_run(level:
         )
 
 
-def test_the_level_is_set_for_all_pages_and_stands_in_the_address() -> None:
+def test_the_level_applies_to_all_pages_and_is_in_the_address() -> None:
     app = opened()
     next(group for group in app.get("button_group") if group.key == "level").set_value("expert")
     settled(app)
@@ -403,7 +405,7 @@ def test_the_level_is_set_for_all_pages_and_stands_in_the_address() -> None:
     assert session_of(opened(level="expert")).view.level == "expert"
 
 
-def test_each_lesson_sets_its_run_and_its_view_and_lists_its_goal() -> None:
+def test_each_lesson_starts_its_run_opens_its_tab_and_lists_its_criteria() -> None:
     app = turned_to(opened(seed="4"), "learn")
     for number, lesson in enumerate(LESSONS, start=1):
         before = run_of(app)
@@ -446,7 +448,7 @@ def test_a_lesson_is_passed_when_its_goal_is_met_and_stays_passed() -> None:
     assert button(app, f"lesson-{lesson.slug}").label == f"✓ 1. {lesson.title}"
 
 
-def test_an_example_of_the_anatomy_sets_the_sliders_and_the_numbers() -> None:
+def test_an_example_on_the_anatomy_page_sets_the_sliders_and_the_numbers() -> None:
     app = turned_to(opened(), "anatomy")
     for name, example in EXAMPLES.items():
         assert_example(app, name, example)
@@ -467,7 +469,7 @@ def assert_example(app: AppTest, name: str, example: Example) -> None:
     assert app.info[0].value == example.lesson
 
 
-def test_the_anatomy_takes_the_run_of_the_live_page() -> None:
+def test_the_anatomy_page_can_copy_f_and_p_from_the_live_run() -> None:
     app = turned_to(opened(num_experts="5", top_k="2", batch_tokens="64"), "anatomy")
     (take,) = (one for one in app.button if one.label == "From your run")
     assert take.disabled
@@ -483,7 +485,7 @@ def test_the_anatomy_takes_the_run_of_the_live_page() -> None:
     assert numbers["huggingface"] == pytest.approx(anatomy.huggingface, abs=4e-3)
 
 
-def test_the_anatomy_can_have_every_slider_at_zero_or_at_its_end() -> None:
+def test_the_anatomy_page_works_with_every_slider_at_its_minimum_or_maximum() -> None:
     app = turned_to(opened(), "anatomy")
     for end in ("min", "max"):
         for slider in app.slider:
@@ -496,7 +498,7 @@ def test_the_anatomy_can_have_every_slider_at_zero_or_at_its_end() -> None:
         settled(app)
 
 
-def test_an_answer_in_the_quiz_counts_once() -> None:
+def test_a_quiz_answer_counts_once() -> None:
     app = turned_to(opened(), "quiz")
     question = app.subheader[0].value
 
@@ -528,7 +530,7 @@ def test_an_answer_in_the_quiz_counts_once() -> None:
     assert any(text.value.startswith("Right. ") for text in app.success)
 
 
-def test_the_glossary_is_narrowed_by_a_word_of_any_case() -> None:
+def test_the_glossary_search_ignores_case() -> None:
     app = turned_to(opened(), "glossary")
 
     def words() -> str:
@@ -549,7 +551,7 @@ def test_the_glossary_is_narrowed_by_a_word_of_any_case() -> None:
     assert "<script>" not in words()
 
 
-def test_what_a_link_hides_is_not_drawn_and_the_rest_is() -> None:
+def test_parts_hidden_by_a_link_are_not_drawn_and_all_others_are() -> None:
     app = opened(hide="num_experts,presets", aux_loss_coef="0.1", num_experts="5")
     keys = {one.key for one in app.button}
     for name, preset in PRESETS.items():
@@ -569,14 +571,14 @@ def test_everything_can_be_hidden() -> None:
         turned_to(app, page)
 
 
-def test_something_unknown_to_hide_gets_a_notice() -> None:
+def test_hiding_an_unknown_part_adds_a_notice() -> None:
     app = opened(hide="seed,everything")
     assert "There is nothing named 'everything' to hide." in app.warning[0].value
     assert KNOBS["seed"].label not in controls(app)
     assert address(app)["hide"] == "seed"
 
 
-def test_a_link_can_start_the_run_by_itself() -> None:
+def test_a_link_can_start_training_the_run() -> None:
     app = opened(autoplay="1", tab="router")
     assert run_of(app).state == "training"
     assert (address(app)["autoplay"], address(app)["tab"]) == ("1", "router")
@@ -584,7 +586,7 @@ def test_a_link_can_start_the_run_by_itself() -> None:
     assert run_of(opened(autoplay="0")).state == "ready"
 
 
-def test_whoever_watches_a_lecture_controls_nothing() -> None:
+def test_a_viewer_of_a_lecture_controls_nothing() -> None:
     leader = session_of(opened(num_experts="3"))
     lecture = leader.begin_lecture()
     app = opened(server=leader.server, follow=lecture, level="expert")
@@ -603,7 +605,7 @@ def test_whoever_watches_a_lecture_controls_nothing() -> None:
     assert address(app) == {"follow": lecture, "level": "expert", "tab": "router", "log": "none"}
 
 
-def test_whoever_watches_a_lecture_sees_the_run_that_it_shows_now() -> None:
+def test_a_viewer_of_a_lecture_sees_its_current_run() -> None:
     leading = opened()
     leader = session_of(leading)
     app = opened(server=leader.server, follow=leader.begin_lecture())
@@ -613,7 +615,7 @@ def test_whoever_watches_a_lecture_sees_the_run_that_it_shows_now() -> None:
     assert run_of(app).config.num_experts == 16
 
 
-def test_branching_off_a_lecture_gives_a_run_of_ones_own_at_the_same_step() -> None:
+def test_branching_off_a_lecture_gives_an_own_copy_at_the_same_step() -> None:
     leader = session_of(opened(num_experts="3", batch_tokens="64"))
     leader.run.advance_by(4)
     leader.run.update(aux_loss_coef=0.3)
@@ -622,7 +624,7 @@ def test_branching_off_a_lecture_gives_a_run_of_ones_own_at_the_same_step() -> N
     press(app, "Branch off from here")
     mine = run_of(app)
     assert mine is not leader.run
-    while mine.catching_up:  # beside the scheduler, which may be slower
+    while mine.catching_up:  # in addition to the scheduler, which may be slower
         mine.touch()
         mine.advance()
     assert mine.history.to_frame().equals(leader.run.history.to_frame())
@@ -638,7 +640,7 @@ def test_branching_off_a_lecture_gives_a_run_of_ones_own_at_the_same_step() -> N
     assert leader.run.config.aux_loss_coef == 0.3
 
 
-def test_an_unknown_lecture_gets_a_notice_and_a_run_of_ones_own() -> None:
+def test_an_unknown_lecture_opens_an_own_run_with_a_notice() -> None:
     app = opened(follow="<b>nobody</b>", num_experts="5")
     (notice,) = app.warning
     assert notice.value == "That lecture has ended or does not exist. This is your own run."
@@ -647,7 +649,7 @@ def test_an_unknown_lecture_gets_a_notice_and_a_run_of_ones_own() -> None:
     assert "follow" not in address(app)
 
 
-def test_when_a_lecture_ends_its_watchers_go_on_with_a_run_of_their_own() -> None:
+def test_when_a_lecture_ends_its_viewers_continue_with_their_own_runs() -> None:
     leader = session_of(opened(num_experts="3"))
     app = opened(server=leader.server, follow=leader.begin_lecture())
     leader.server.lectures = Lectures()

@@ -1,4 +1,4 @@
-"""What is taken away from a page: links that give the same run again, QR codes, embeds, slides."""
+"""Share and Export: links that reproduce a run, QR codes, embeds, slides."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def query_of(link: str) -> dict[str, str]:
 
 
 def link_in(app: AppTest) -> str:
-    """The first link that the dialog offers."""
+    """The first link in the dialog."""
     return app.code[0].value
 
 
@@ -55,7 +55,7 @@ def original() -> LiveRun:
         ("https://lab.example/a/b/anatomy", "a/b", "", "https://lab.example/a/b/?seed=7"),
     ],
 )
-def test_a_link_leads_to_the_page_as_the_visitor_reaches_it(
+def test_a_link_has_the_host_name_and_base_path_that_the_visitor_uses(
     url: str | None, base: str, path: str, link: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = SimpleNamespace(context=SimpleNamespace(url=url), get_option={"server.baseUrlPath": base}.get)
@@ -63,7 +63,7 @@ def test_a_link_leads_to_the_page_as_the_visitor_reaches_it(
     assert address.address(path, {"seed": "7"}) == link
 
 
-def test_whatever_is_in_a_query_comes_out_of_the_link_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_query_survives_its_link(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(address, "st", SimpleNamespace(context=SimpleNamespace(url=None), get_option=lambda name: ""))
     query = {"events": "5:top_k=2;8:aux_loss_coef=0.1", "hide": "seed,tabs", "odd": '&=#?+% "<script>α'}
     link = address.address("", query)
@@ -72,7 +72,7 @@ def test_whatever_is_in_a_query_comes_out_of_the_link_again(monkeypatch: pytest.
     assert not set(' "<>α') & set(link)
 
 
-def test_a_link_with_what_was_done_gives_the_run_again_to_the_last_digit(original: LiveRun) -> None:
+def test_a_link_with_changes_reproduces_the_run_to_the_last_digit(original: LiveRun) -> None:
     session = session_of(opened(dead_share="0.3"))
     session.show(original.branch)
     view = View(tab="router", hide=frozenset({"seed", "presets"}), level="expert")
@@ -87,19 +87,19 @@ def test_a_link_with_what_was_done_gives_the_run_again_to_the_last_digit(origina
     assert_same(again.history, original.history)
 
 
-def test_the_run_behind_a_link_does_every_move_at_its_step(original: LiveRun) -> None:
+def test_a_run_opened_from_a_link_makes_every_change_at_its_step(original: LiveRun) -> None:
     session = session_of(opened())
     run = run_of(opened(**session.link(original.history.initial_config, original.history.events)))
     run.budget = len(original.history)
     run.train()
-    while run.state == "training":  # beside the scheduler, which may be slower
+    while run.state == "training":  # in addition to the scheduler, which may be slower
         run.touch()
         run.advance()
     assert run.state == "finished"
     assert_same(run.history, original.history)
 
 
-def test_the_dialog_offers_a_link_with_the_moves_or_without() -> None:
+def test_the_dialog_offers_a_link_with_the_changes_or_without() -> None:
     app = opened(num_experts="4", batch_tokens="64")
     run = run_of(app)
     for step in range(12):
@@ -108,18 +108,18 @@ def test_the_dialog_offers_a_link_with_the_moves_or_without() -> None:
         run.advance_by(1)
     press(app, "Share")
     assert len(app.code) == 2
-    (label,) = (label for label in controls(app) if label.startswith("With what was done"))
-    assert label == "With what was done so far (4 moves)"
-    with_moves = query_of(link_in(app))
-    assert with_moves["events"] == "0:router_noise=learned;5:top_k=2;5:capacity_factor=1;8:z_loss_coef=0.01"
+    (label,) = (label for label in controls(app) if label.startswith("Include my changes"))
+    assert label == "Include my changes so far (4 changes)"
+    with_changes = query_of(link_in(app))
+    assert with_changes["events"] == "0:router_noise=learned;5:top_k=2;5:capacity_factor=1;8:z_loss_coef=0.01"
     iframe = unescape(app.code[1].value)
     assert iframe.startswith('<iframe src="http')
-    assert query_of(iframe.split('"')[1]) == with_moves | {"embed": "true"}
-    again = run_of(opened(**with_moves))
+    assert query_of(iframe.split('"')[1]) == with_changes | {"embed": "true"}
+    again = run_of(opened(**with_changes))
     assert_same(advance(LiveRun(again.start_config, again.plan), 12).history, run.history)
 
 
-def test_a_run_without_moves_has_its_plan_in_the_link() -> None:
+def test_a_run_without_changes_has_its_plan_in_the_link() -> None:
     app = opened(seed="3")
     session_of(app).choose_preset("too-late")
     settled(app)
@@ -129,7 +129,7 @@ def test_a_run_without_moves_has_its_plan_in_the_link() -> None:
     assert run.start_config == PRESETS["too-late"].config(3)
 
 
-def test_starting_a_lecture_gives_a_link_by_which_others_watch() -> None:
+def test_starting_a_lecture_gives_a_link_for_viewers() -> None:
     app = opened()
     press(app, "Share")
     press(app, "Start a lecture")
@@ -143,7 +143,7 @@ def test_starting_a_lecture_gives_a_link_by_which_others_watch() -> None:
     assert session.begin_lecture() == session.lecture
 
 
-def test_exporting_opens_without_steps_and_with_them() -> None:
+def test_the_export_dialog_opens_with_and_without_steps() -> None:
     app = opened(num_experts="2", batch_tokens="64")
     press(app, "Export")
     assert any(text.value.startswith("Step 0 of the run.") for text in app.markdown)
@@ -153,7 +153,7 @@ def test_exporting_opens_without_steps_and_with_them() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[" * 10_000, b"<svg onload=alert(1)>"])
-def test_a_file_that_is_no_run_is_refused_in_a_sentence_and_nothing_is_lost(content: bytes) -> None:
+def test_a_file_that_is_not_a_run_is_refused_with_a_notice_and_the_current_run_stays(content: bytes) -> None:
     session = session_of(opened())
     run = session.run
     sharing._load(session, content)
@@ -163,7 +163,7 @@ def test_a_file_that_is_no_run_is_refused_in_a_sentence_and_nothing_is_lost(cont
     assert not run.forgotten
 
 
-def test_a_loaded_run_is_shown_as_it_was_and_reset_trains_it_anew(original: LiveRun) -> None:
+def test_a_loaded_run_is_shown_as_it_was_and_reset_retrains_it(original: LiveRun) -> None:
     app = opened(collapse_share="0.9")
     session = session_of(app)
     sharing._load(session, run_to_json(original.history, original.probe).encode())
@@ -182,7 +182,7 @@ def test_a_loaded_run_is_shown_as_it_was_and_reset_trains_it_anew(original: Live
     assert_same(again.history, original.history)
 
 
-def test_a_full_link_without_moves_fits_into_a_qr_code() -> None:
+def test_a_full_link_without_changes_fits_into_a_qr_code() -> None:
     config = RunConfig(
         **{name: knob.maximum / 3 for name, knob in KNOBS.items() if knob.kind is float and knob.minimum == 0}
     )
@@ -196,7 +196,7 @@ def test_a_full_link_without_moves_fits_into_a_qr_code() -> None:
     assert segno.make(link, error="l").version <= 40
 
 
-def test_a_link_with_many_moves_fits_into_a_qr_code() -> None:
+def test_a_link_with_many_changes_fits_into_a_qr_code() -> None:
     app = opened(num_experts="2", batch_tokens="64")
     run = run_of(app)
     for count in range(MOST_EVENTS // 2):
@@ -208,7 +208,7 @@ def test_a_link_with_many_moves_fits_into_a_qr_code() -> None:
 
 
 def fetch(runs: dict[str, LiveRun], path: str, **query: str) -> httpx.Response:
-    """What the endpoint answers."""
+    """Returns the endpoint's response."""
     server = Starlette(routes=[Route("/slide/{run_id}/{name}", slide_endpoint(runs.get))])
 
     async def get() -> httpx.Response:
@@ -220,7 +220,7 @@ def fetch(runs: dict[str, LiveRun], path: str, **query: str) -> httpx.Response:
 
 
 @pytest.mark.parametrize("name", ["routing_map", "imbalance", "utilization"])
-def test_a_slide_is_a_large_figure_with_the_small_print_of_the_run(name: str, original: LiveRun) -> None:
+def test_a_slide_is_a_large_figure_with_small_print_about_the_run(name: str, original: LiveRun) -> None:
     answer = fetch({"a": original}, f"/slide/a/{name}", link="https://lab.example/?seed=0")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "application/json"
@@ -232,7 +232,7 @@ def test_a_slide_is_a_large_figure_with_the_small_print_of_the_run(name: str, or
         assert words in print_.replace("<br>", " ")
 
 
-def test_a_slide_of_a_run_that_has_not_begun_can_be_drawn() -> None:
+def test_a_slide_of_a_run_without_steps_can_be_drawn() -> None:
     answer = fetch({"a": LiveRun(small_config())}, "/slide/a/imbalance")
     assert answer.status_code == 200
     assert json.loads(answer.text)["layout"]["annotations"][-1]["text"].endswith("step 0")
@@ -241,7 +241,7 @@ def test_a_slide_of_a_run_that_has_not_begun_can_be_drawn() -> None:
 @pytest.mark.parametrize(
     "path", ["/slide/b/imbalance", "/slide/a/nothing", "/slide/a/__class__", "/slide/a/%3Cscript%3E", "/slide/%00/x"]
 )
-def test_an_unknown_run_or_chart_is_not_found(path: str, original: LiveRun) -> None:
+def test_an_unknown_run_or_chart_gives_404(path: str, original: LiveRun) -> None:
     answer = fetch({"a": original}, path)
     assert answer.status_code == 404
     assert answer.json() == {"error": "There is no such chart (any more)."}
@@ -257,7 +257,7 @@ def test_markup_in_a_link_is_only_text(link: str, original: LiveRun) -> None:
     assert unescape(print_).endswith(link)
 
 
-def test_a_link_of_any_length_gives_a_small_print_of_a_few_lines(original: LiveRun) -> None:
+def test_a_link_of_any_length_gives_a_few_lines_of_small_print(original: LiveRun) -> None:
     answer = fetch({"a": original}, "/slide/a/imbalance", link="x" * (10 * LONGEST_LINK))
     assert answer.status_code == 200
     assert len(json.loads(answer.text)["layout"]["annotations"][-1]["text"].split("<br>")) == 5

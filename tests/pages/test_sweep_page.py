@@ -1,4 +1,4 @@
-"""The Sweep page through Streamlit's own test harness: the gallery first, then a sweep of the visitor's own."""
+"""The Sweep page through Streamlit's own test harness: the gallery, then the visitor's own sweep."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ LIMITS = Limits(runs=100, steps=40_000)
 
 @pytest.fixture(autouse=True)
 def server() -> Iterator[Server]:
-    """A server whose sweep queue computes in this process."""
+    """A server whose sweeps run in this process."""
     server = Server(Settings(workers=0))
     server.sweeps = SweepQueue(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
     hosting.install(server)
@@ -52,7 +52,7 @@ def queue(server: Server) -> SweepQueue:
 
 
 def opened(**query: str) -> AppTest:
-    """The page as a visitor with that link sees it first."""
+    """Opens the Sweep page with a link."""
     app = AppTest.from_file(str(FRAME), default_timeout=60)
     for name, value in query.items():
         app.query_params[name] = value
@@ -68,18 +68,18 @@ def settled(app: AppTest) -> AppTest:
     return app
 
 
-def holding_of(app: AppTest) -> MySweeps:
+def sweeps_of(app: AppTest) -> MySweeps:
     return app.session_state["sweeps"]
 
 
 def words(app: AppTest) -> str:
-    """All that is said on the page, as it is read."""
-    said = (item.value for item in (*app.markdown, *app.caption, *app.warning, *app.info))
-    return "\n".join(said).replace("\\", "")
+    """All text on the page, as the visitor reads it."""
+    texts = (item.value for item in (*app.markdown, *app.caption, *app.warning, *app.info))
+    return "\n".join(texts).replace("\\", "")
 
 
 def small(app: AppTest, values: str = "0,0.1") -> AppTest:
-    """Fill in a sweep that takes no time: α alone, two seeds, ten steps."""
+    """Fills in a short sweep: α alone, two seeds, ten steps."""
     control(app.selectbox, "Second knob").select("none")
     settled(app)
     control(app.text_input, "Values of Load-balancing coefficient α").input(values)
@@ -99,7 +99,7 @@ def start(app: AppTest) -> AppTest:
 
 def finished(app: AppTest) -> AppTest:
     deadline = time.monotonic() + 30
-    while holding_of(app).under_way:
+    while sweeps_of(app).under_way:
         assert time.monotonic() < deadline
         settled(app)
     return settled(app)
@@ -110,7 +110,7 @@ def view(app: AppTest, name: str) -> AppTest:
     return settled(app)
 
 
-def test_the_gallery_is_the_sweep_that_its_command_says() -> None:
+def test_the_gallery_matches_its_command() -> None:
     frame = gallery()
     assert axes_of(frame) == GRID.axes
     assert set(frame["run"]) == {cell.run for cell in GRID.cells()}
@@ -118,7 +118,7 @@ def test_the_gallery_is_the_sweep_that_its_command_says() -> None:
     assert GRID.seeds >= 5
 
 
-def test_on_the_first_visit_the_gallery_is_shown_with_what_it_is_and_the_command_that_makes_it() -> None:
+def test_the_first_visit_shows_the_gallery_with_its_description_and_command() -> None:
     app = opened()
     assert "α × experts × k" in words(app)
     assert app.code[0].value == command_of(GRID, "moe_sim/sweep/gallery.parquet")
@@ -140,21 +140,22 @@ def test_a_view_follows_its_choices() -> None:
     control(app.selectbox, "Against").select("num_experts")
     settled(app)
     assert "Imbalance ratio max/min against experts" in words(app)
-    assert {one.label for one in app.main.selectbox} == {"Measure", "Against", "A line for each", "Top-k"}
+    assert {one.label for one in app.main.selectbox} == {"Measure", "Against", "One line per", "Top-k"}
 
 
-def test_the_form_says_how_many_runs_it_would_be_and_on_what_they_rest() -> None:
+def test_the_form_shows_the_number_of_runs_and_their_base_configuration() -> None:
     app = small(opened(router_noise="gaussian", seed="5"))
     assert "**4 runs**, a few seconds" in words(app)
-    assert "Everything else as in your run on the Live page: Router noise gaussian, the rest at its default." in words(
-        app
+    assert (
+        "Everything else is as in your run on the Live page: Router noise gaussian, the rest at the defaults."
+        in words(app)
     )
     assert "with the seeds 5, 6, …" in control(app.number_input, "Seeds").help
 
 
-def test_a_sweep_runs_and_its_results_stand_in_the_place_of_the_gallery() -> None:
+def test_the_results_of_a_sweep_replace_the_gallery() -> None:
     app = finished(start(small(opened())))
-    rows = holding_of(app).sweep.rows
+    rows = sweeps_of(app).sweep.rows
     assert [(row["aux_loss_coef"], row["seed"], row["steps"]) for row in rows] == [
         (0.0, 0, 10), (0.0, 1, 10), (0.1, 0, 10), (0.1, 1, 10)
     ]  # fmt: skip
@@ -168,7 +169,7 @@ def test_a_sweep_runs_and_its_results_stand_in_the_place_of_the_gallery() -> Non
     assert len(app.dataframe[0].value) == 4
 
 
-def test_the_gallery_can_be_had_back() -> None:
+def test_the_gallery_can_be_shown_again() -> None:
     app = finished(start(small(opened())))
     next(group for group in app.get("button_group") if "Gallery" in group.options).set_value("Gallery")
     settled(app)
@@ -179,10 +180,10 @@ def test_the_gallery_can_be_had_back() -> None:
 def test_starting_a_larger_sweep_runs_only_what_is_missing() -> None:
     app = finished(start(small(opened())))
     small(app, "0,0.1,1")
-    assert "**6 runs**, 4 of them done before" in words(app)
-    before = holding_of(app).sweep.rows
+    assert "**6 runs**, 4 of them already done" in words(app)
+    before = sweeps_of(app).sweep.rows
     app = finished(start(app))
-    sweep = holding_of(app).sweep
+    sweep = sweeps_of(app).sweep
     assert sweep.rows[:4] == before
     assert len(sweep.rows) == 6
 
@@ -195,9 +196,9 @@ def test_a_cancelled_sweep_ends_and_keeps_its_rows(queue: SweepQueue) -> None:
     control(app.button, "Cancel").click()
     app = finished(settled(app))
     assert time.monotonic() - began < 10
-    assert holding_of(app).sweep.state == "cancelled"
+    assert sweeps_of(app).sweep.state == "cancelled"
     assert "Start the same sweep again to run only what is missing." in app.get("progress")[0].proto.text
-    assert set(holding_of(app).kept) == {row["run"] for row in holding_of(app).sweep.rows}
+    assert set(sweeps_of(app).kept) == {row["run"] for row in sweeps_of(app).sweep.rows}
     assert not control(app.button, "Start").disabled
 
 
@@ -210,13 +211,13 @@ def test_a_cancelled_sweep_ends_and_keeps_its_rows(queue: SweepQueue) -> None:
         ("0..10:900,0..9:900,0..8:900", "runs are more than the 100"),
     ],
 )
-def test_values_that_cannot_be_get_one_sentence_and_no_start(values: str, sentence: str) -> None:
+def test_invalid_values_get_one_sentence_and_no_start(values: str, sentence: str) -> None:
     app = small(opened(), values)
     assert sentence in words(app)
     assert control(app.button, "Start").disabled
 
 
-def test_combinations_that_cannot_be_are_counted_with_the_reason() -> None:
+def test_invalid_combinations_are_counted_with_the_reason() -> None:
     app = opened()
     for label, name in (("First knob", "num_experts"), ("Second knob", "top_k")):
         control(app.selectbox, label).select(name)
@@ -226,10 +227,10 @@ def test_combinations_that_cannot_be_are_counted_with_the_reason() -> None:
     control(app.number_input, "Steps").set_value(10)
     settled(app)
     assert "**9 runs**" in words(app)
-    assert "3 more cannot be. Top-k (top_k) must be from 1 to 2" in words(app)
+    assert "3 runs with invalid combinations skipped. Top-k (top_k) must be from 1 to 2" in words(app)
 
 
-def test_the_form_is_as_it_was_left_when_one_comes_back() -> None:
+def test_the_form_keeps_its_values_while_other_pages_are_open() -> None:
     app = small(opened(), "0,0.5")
     for page in ("live.py", "sweep.py"):
         app.switch_page(page)
@@ -254,15 +255,15 @@ def test_failed_runs_are_listed_with_their_configuration(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
-def test_a_file_of_the_command_line_opens_and_shows_its_own_axes(ending: str) -> None:
+def test_a_file_written_by_the_command_line_opens_with_its_own_axes(ending: str) -> None:
     app = opened()
     frame = table({"aux_loss_coef": ALPHAS, "capacity_factor": (1.0, None)})
-    holding_of(app).open(f"mine{ending}", table_bytes(frame_to_rows(frame), ending))
+    sweeps_of(app).open(f"mine{ending}", table_bytes(frame_to_rows(frame), ending))
     settled(app)
     assert "24 rows of mine" in words(app)
     assert not app.code
-    pd.testing.assert_frame_equal(holding_of(app).table().frame, frame)
-    assert list(holding_of(app).table().axes) == ["aux_loss_coef", "capacity_factor"]
+    pd.testing.assert_frame_equal(sweeps_of(app).table().frame, frame)
+    assert list(sweeps_of(app).table().axes) == ["aux_loss_coef", "capacity_factor"]
 
 
 def parquet(frame: pd.DataFrame) -> bytes:
@@ -283,18 +284,18 @@ STRANGE = rows_to_frame([row_of(Cell(RunConfig(), 10))]).assign(status="[a link]
         ("impossible.parquet", parquet(IMPOSSIBLE)), ("strange.parquet", parquet(STRANGE)),
     ],
 )  # fmt: skip
-def test_a_foreign_file_gets_one_sentence(name: str, content: bytes) -> None:
-    with pytest.raises(InvalidInput, match=f"^{name} is not a table that python -m moe_sim sweep has written.$"):
+def test_any_other_file_is_refused_with_one_sentence(name: str, content: bytes) -> None:
+    with pytest.raises(InvalidInput, match=f"^{name} is not a table written by python -m moe_sim sweep.$"):
         opened_table(name, content)
 
 
-def test_a_file_of_too_many_rows_is_not_unpacked() -> None:
+def test_a_file_with_too_many_rows_is_not_unpacked() -> None:
     frame = pd.DataFrame({"run": ["x"] * 20_001})
-    with pytest.raises(InvalidInput, match=r"big\.parquet has more than the 20,000 rows"):
+    with pytest.raises(InvalidInput, match=r"big\.parquet has more than 20,000 rows"):
         opened_table("big.parquet", parquet(frame))
 
 
-def test_the_link_of_a_row_opens_the_very_run() -> None:
+def test_the_link_of_a_row_opens_exactly_its_run() -> None:
     config = RunConfig(aux_loss_coef=0.03, capacity_factor=None, top_k=2, seed=4, balancing="importance")
     cell = Cell(config, 10)
     for row in (row_of(cell), rows_to_frame([row_of(cell)]).to_dict("records")[0]):
