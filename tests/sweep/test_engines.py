@@ -18,7 +18,7 @@ from distributed import Client, LocalCluster
 
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engine import Engine, EngineError
-from moe_sim.sweep.engines import ADDRESS_VARIABLE, default_engine, engine_named
+from moe_sim.sweep.engines import default_engine, engine_named
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.loky_engine import NICENESS
 from moe_sim.sweep.worker import Row
@@ -52,12 +52,11 @@ def cluster() -> Iterator[LocalCluster]:
         yield cluster
 
 
-@pytest.fixture(autouse=True)
-def dask_address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the cluster's address only for tests that use a cluster."""
-    monkeypatch.delenv(ADDRESS_VARIABLE, raising=False)
-    if "cluster" in request.fixturenames or request.node.name.endswith("[dask]"):
-        monkeypatch.setenv(ADDRESS_VARIABLE, request.getfixturevalue("cluster").scheduler_address)
+@pytest.fixture
+def address(request: pytest.FixtureRequest) -> str | None:
+    """The cluster's address, or None for the loky half of a test."""
+    loky = request.node.name.endswith("[loky]")
+    return None if loky else request.getfixturevalue("cluster").scheduler_address
 
 
 @cache
@@ -66,10 +65,10 @@ def serial_rows(cells: tuple[Cell, ...]) -> list[str]:
     return plain(Sweep(cells, engine_named("serial")).run())
 
 
-def single_worker(name: str) -> Engine:
+def single_worker(name: str, address: str | None) -> Engine:
     """An engine with one process where that can be set, since each takes a second or two to start. A second run is in
     flight all the same and dies with it."""
-    return engine_named(name, 1 if name == "loky" else None)
+    return engine_named(name, 1 if name == "loky" else None, address)
 
 
 def dask_workers(cluster: LocalCluster) -> list[psutil.Process]:
@@ -92,9 +91,9 @@ def is_busy(process: psutil.Process) -> bool:
 
 
 @pytest.mark.parametrize("name", ["loky", "dask"])
-def test_two_hundred_runs_are_each_computed_once_and_equal_row_for_row(name: str) -> None:
+def test_two_hundred_runs_are_each_computed_once_and_equal_row_for_row(name: str, address: str | None) -> None:
     delivered: list[Row] = []
-    sweep = Sweep(TWO_HUNDRED, engine_named(name, 2 if name == "loky" else None))
+    sweep = Sweep(TWO_HUNDRED, engine_named(name, 2 if name == "loky" else None, address))
     rows = sweep.run(delivered.append)
     assert len(TWO_HUNDRED) == 200
     assert plain(rows) == serial_rows(TWO_HUNDRED)
@@ -103,7 +102,9 @@ def test_two_hundred_runs_are_each_computed_once_and_equal_row_for_row(name: str
 
 
 @pytest.mark.parametrize("name", ["loky", "dask"])
-def test_killing_a_worker_during_a_sweep_loses_nothing(name: str, request: pytest.FixtureRequest) -> None:
+def test_killing_a_worker_during_a_sweep_loses_nothing(
+    name: str, address: str | None, request: pytest.FixtureRequest
+) -> None:
     killed: list[int] = []
 
     def kill_one(row: Row) -> None:
@@ -112,15 +113,15 @@ def test_killing_a_worker_during_a_sweep_loses_nothing(name: str, request: pytes
             killed.append(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
 
-    rows = Sweep(SOME, single_worker(name)).run(kill_one)
+    rows = Sweep(SOME, single_worker(name, address)).run(kill_one)
     assert killed
     assert plain(rows) == serial_rows(SOME)
 
 
 @pytest.mark.parametrize("name", ["loky", "dask"])
-def test_only_the_run_that_crashes_its_worker_is_reported(name: str) -> None:
+def test_only_the_run_that_crashes_its_worker_is_reported(name: str, address: str | None) -> None:
     delivered: list[Row] = []
-    rows = Sweep(SOME, single_worker(name), work=poisoned).run(delivered.append)
+    rows = Sweep(SOME, single_worker(name, address), work=poisoned).run(delivered.append)
     [failed] = [row for row in rows if row["status"] == "failed"]
     assert (failed["seed"], failed["error"]) == (POISON_SEED, "the run crashed its worker process")
     assert len(delivered) == len(SOME)
@@ -129,9 +130,11 @@ def test_only_the_run_that_crashes_its_worker_is_reported(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["loky", "dask"])
-def test_no_worker_is_busy_two_seconds_after_cancelling(name: str, request: pytest.FixtureRequest) -> None:
+def test_no_worker_is_busy_two_seconds_after_cancelling(
+    name: str, address: str | None, request: pytest.FixtureRequest
+) -> None:
     workers = [] if name == "loky" else dask_workers(request.getfixturevalue("cluster"))
-    sweep = Sweep(first_two_short(), engine_named(name))
+    sweep = Sweep(first_two_short(), engine_named(name, dask=address))
     thread = threading.Thread(target=sweep.run)
     thread.start()
     assert until(lambda: sweep.done == 2, 60)  # before that, loky workers are busy importing
@@ -159,17 +162,16 @@ def test_workers_have_low_priority_and_leave_interrupts_to_the_driver() -> None:
     assert min(nice) >= min(psutil.Process().nice() + NICENESS, 19)
 
 
-def test_the_default_engine_is_dask_if_the_operator_set_a_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert default_engine().name == "loky"
-    monkeypatch.setenv(ADDRESS_VARIABLE, "tcp://127.0.0.1:8786")
-    assert default_engine().name == "dask"
+def test_the_default_engine_is_dask_if_the_operator_set_a_scheduler() -> None:
+    assert default_engine(None).name == "loky"
+    assert default_engine("tcp://127.0.0.1:8786").name == "dask"
 
 
 @pytest.mark.parametrize(
     ("name", "workers", "words"),
     [
         ("dask", None, "MOE_SIM_DASK"),
-        ("ray", None, "serial, loky, dask"),
+        ("ray", None, "there are serial, loky, dask"),
         ("serial", 2, "Only the engine loky"),
     ],
 )
@@ -181,31 +183,27 @@ def test_an_invalid_engine_gets_a_sentence(name: str, workers: int | None, words
 def test_a_scheduler_that_does_not_answer_gets_a_sentence_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moe_sim.sweep.dask_engine.PATIENCE", 0.2)
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
-        monkeypatch.setenv(ADDRESS_VARIABLE, address)
-        with pytest.raises(EngineError) as refusal:
-            Sweep(SOME, engine_named("dask")).run()
-        assert str(refusal.value) == "No Dask scheduler answers at the address in MOE_SIM_DASK."
+        with pytest.raises(EngineError) as error:
+            Sweep(SOME, engine_named("dask", dask=address)).run()
+        assert str(error.value) == "No Dask scheduler answers at the address in MOE_SIM_DASK."
 
 
 def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moe_sim.sweep.dask_engine.PATIENCE", 0.5)
-    with LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=50) as empty:
-        monkeypatch.setenv(ADDRESS_VARIABLE, empty.scheduler_address)
-        with pytest.raises(EngineError, match="no workers"):
-            Sweep(SOME, engine_named("dask")).run()
+    with (
+        LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=50) as empty,
+        pytest.raises(EngineError, match="no workers"),
+    ):
+        Sweep(SOME, engine_named("dask", dask=empty.scheduler_address)).run()
 
 
-def test_another_torch_version_on_the_workers_gets_a_sentence(
-    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_torch_version_on_the_workers_gets_a_sentence(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moe_sim.sweep.dask_engine.torch.__version__", "1.0")
     with pytest.raises(EngineError, match=r"workers have torch .*, this machine has 1\.0"):
-        Sweep(SOME, engine_named("dask")).run()
+        Sweep(SOME, engine_named("dask", dask=address)).run()
 
 
-def test_without_distributed_a_sentence_says_how_to_install_it(
-    cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_distributed_a_sentence_says_how_to_install_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(EngineError, match="pip install distributed"):
-        Sweep(SOME, engine_named("dask")).run()
+        Sweep(SOME, engine_named("dask", dask=address)).run()
