@@ -104,7 +104,7 @@ for column, title, figure in zip(
         st.markdown(f"**{title}**")
         _figure(figure, f"anatomy-{title.split()[0]}")
 
-st.subheader("How much of the total loss is it?", anchor=False)
+st.subheader("How large is its share of the total loss?", anchor=False)
 task, balance, alpha = st.columns(3)
 task_loss = task.slider("Task loss", 0.1, 10.0, 2.0, 0.1)
 balance_loss = balance.slider("Load-balancing loss", 0.0, 8.0, 1.0, 0.1)

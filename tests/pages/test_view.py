@@ -1,4 +1,4 @@
-"""What a link says about the page: there and back again, refusals, and the names that the browser's side shares."""
+"""The view in a link: round trips, invalid values, and the names shared with the browser."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def test_a_view_survives_its_link(view: View) -> None:
     assert view_from_query(view.to_query()) == (view, [])
 
 
-def test_the_usual_view_needs_nothing_in_the_link() -> None:
+def test_the_default_view_adds_nothing_to_the_link() -> None:
     assert View().to_query() == {}
     assert view_from_query({}) == (View(), [])
 
 
-def test_no_logarithmic_axis_at_all_can_be_said() -> None:
+def test_a_link_can_ask_for_no_logarithmic_axis() -> None:
     assert View(log=()).to_query() == {"log": "none"}
     assert view_from_query({"log": "none"}) == (View(log=()), [])
 
 
 @given(query=st.dictionaries(st.sampled_from(("tab", "log", "hide", "autoplay", "level", "x")), st.text(max_size=60)))
-def test_whatever_a_link_says_gives_a_view_that_can_be_linked_to(query: dict[str, str]) -> None:
+def test_any_query_gives_a_view_that_survives_its_link(query: dict[str, str]) -> None:
     view, _ = view_from_query(query)
     assert view_from_query(view.to_query()) == (view, [])
 
@@ -60,7 +60,7 @@ def test_whatever_a_link_says_gives_a_view_that_can_be_linked_to(query: dict[str
     ("key", "allowed"), [("tab", TABS), ("level", LEVELS)]
 )  # fmt: skip
 @pytest.mark.parametrize("value", ["", "nonsense", "WHY", "<script>alert(1)</script>", "x" * 10_000, "\x00", "🙂"])
-def test_a_bad_value_falls_back_with_one_sentence_that_names_the_key(
+def test_an_invalid_value_becomes_the_default_with_one_sentence_that_names_the_key(
     key: str, allowed: tuple[str, ...], value: str
 ) -> None:
     view, (notice,) = view_from_query({key: value})
@@ -70,13 +70,13 @@ def test_a_bad_value_falls_back_with_one_sentence_that_names_the_key(
     assert len(notice) < 300
 
 
-def test_each_bad_value_gets_its_own_sentence() -> None:
+def test_each_invalid_value_gets_its_own_sentence() -> None:
     view, notices = view_from_query({"tab": "x", "level": "y", "hide": "z"})
     assert view == View()
     assert [sum(word in notice for notice in notices) for word in ("tab must", "level must", "'z' to hide")] == [1] * 3
 
 
-def test_unknown_things_to_hide_get_a_sentence_and_the_known_ones_are_hidden() -> None:
+def test_unknown_parts_to_hide_get_a_sentence_and_known_ones_are_hidden() -> None:
     view, (notice,) = view_from_query({"hide": f"seed,{'rubbish' * 20},tiles,,more"})
     assert view.hide == {"seed", "tiles"}
     assert notice.startswith("There is nothing named 'rubbish")
@@ -85,12 +85,12 @@ def test_unknown_things_to_hide_get_a_sentence_and_the_known_ones_are_hidden() -
 
 
 @pytest.mark.parametrize("value", ["", "0", "true", "yes", "11"])
-def test_a_run_starts_by_itself_only_if_the_link_says_1(value: str) -> None:
+def test_a_run_starts_only_if_the_link_has_autoplay_1(value: str) -> None:
     assert not view_from_query({"autoplay": value})[0].autoplay
     assert view_from_query({"autoplay": "1"})[0].autoplay
 
 
-def test_every_knob_and_every_part_can_be_hidden_under_a_name_of_its_own() -> None:
+def test_every_knob_and_every_part_can_be_hidden_under_its_own_name() -> None:
     assert set(HIDEABLE) == set(KNOBS) | set(PARTS)
     assert not set(KNOBS) & set(PARTS)
     assert all(HIDEABLE.values())
@@ -106,7 +106,7 @@ def test_the_dashboard_has_every_tab_with_a_title_an_explanation_and_charts_that
     assert {chart for _, charts in VIEWS.values() for chart in charts} <= {*PAGE_FIGURES, *feedback}
 
 
-def test_the_axes_that_can_be_logarithmic_are_those_of_charts() -> None:
+def test_every_axis_that_can_be_logarithmic_belongs_to_a_chart() -> None:
     assert set(LOG_AXES) <= set(PAGE_FIGURES)
 
 
