@@ -19,7 +19,7 @@ from moe_sim.server.messages import encode
 from tests.support.inspecting import small_config, trainer_of, weights
 
 PLAN = (Event(8, {"aux_loss_coef": 0.05}), Event(12, {"topic_skew": 2.0, "topic_shift": 3}))
-CHANGES: dict[int, dict[str, Any]] = {
+MOVES: dict[int, dict[str, Any]] = {
     0: {"router_noise": "learned"},
     5: {"top_k": 2, "capacity_factor": 1.0},
     8: {"z_loss_coef": 0.01},
@@ -42,12 +42,12 @@ def advance(run: LiveRun, steps: int) -> LiveRun:
     return run
 
 
-def changed_by_hand(config: RunConfig, plan: tuple[Event, ...] = (), steps: int = 30) -> LiveRun:
-    """A run with knobs changed by hand, as in `CHANGES`."""
+def handled(config: RunConfig, plan: tuple[Event, ...] = (), steps: int = 30) -> LiveRun:
+    """A run with knobs changed by hand, as in `MOVES`."""
     run = LiveRun(config, plan)
     for step in range(steps):
-        if step in CHANGES:
-            run.update(**CHANGES[step])
+        if step in MOVES:
+            run.update(**MOVES[step])
         advance(run, 1)
     return run
 
@@ -73,7 +73,7 @@ def first_message(run: LiveRun) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def original() -> LiveRun:
     """Thirty steps with planned changes and changes by hand."""
-    return changed_by_hand(small_config(), PLAN)
+    return handled(small_config(), PLAN)
 
 
 @pytest.mark.parametrize("knobs", [{}, {"task": "text"}, {"balancing": "expert_choice"}, {"router_noise": "gaussian"}])
@@ -89,7 +89,7 @@ def test_a_branch_equals_its_run_to_the_last_digit_and_waits(knobs: dict[str, An
 
 
 def test_a_branch_includes_changes_by_hand_and_by_plan(original: LiveRun) -> None:
-    assert {event.step for event in original.history.events} == {*CHANGES, 8, 12}
+    assert {event.step for event in original.history.events} == {*MOVES, 8, 12}
     branch = catch_up(original.branch())
     assert_same(branch.history, original.history)
     assert branch.config == original.config

@@ -30,10 +30,10 @@ DIVERGING = {0: {"learning_rate": 1000.0}}
 
 def alone(plan: RunPlan, steps: int) -> Trainer:
     """The run of a lone trainer, with the planned changes made by hand."""
-    trainer, moves = Trainer(plan.config), {event.step: event.changes for event in plan.events}
+    trainer, changes = Trainer(plan.config), {event.step: event.changes for event in plan.events}
     for step in range(steps):
-        if step in moves:
-            trainer.update(**moves[step])
+        if step in changes:
+            trainer.update(**changes[step])
         trainer.step()
     return trainer
 

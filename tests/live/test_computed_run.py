@@ -40,11 +40,11 @@ def shared() -> SharedRuns:
     return SharedRuns()
 
 
-def alone(config: RunConfig, moves: dict[int, dict[str, Any]], steps: int) -> History:
+def alone(config: RunConfig, changes: dict[int, dict[str, Any]], steps: int) -> History:
     """The history of a lone trainer, with knobs changed by step."""
     trainer = Trainer(config)
     for step in range(steps):
-        trainer.update(**moves.get(step, {}))
+        trainer.update(**changes.get(step, {}))
         trainer.step()
     return trainer.history
 
@@ -99,10 +99,10 @@ def test_the_first_change_by_hand_branches_off(own_step: int, shared: SharedRuns
     run.update(z_loss_coef=0.5)
     run.advance_by(50 - own_step)
     other.advance_by(10)
-    moves = {event.step: dict(event.changes) for event in PLAN}
-    assert_same_numbers(other.history, alone(small_config(), moves, 50))
-    moves.setdefault(own_step, {})["z_loss_coef"] = 0.5
-    assert_same_numbers(run.history, alone(small_config(), moves, 50))
+    changes = {event.step: dict(event.changes) for event in PLAN}
+    assert_same_numbers(other.history, alone(small_config(), changes, 50))
+    changes.setdefault(own_step, {})["z_loss_coef"] = 0.5
+    assert_same_numbers(run.history, alone(small_config(), changes, 50))
     assert run.history.events != other.history.events
 
 
@@ -142,10 +142,10 @@ def test_whatever_viewers_do_each_sees_the_run_of_a_lone_trainer(data: st.DataOb
             knob, values = data.draw(st.sampled_from([("aux_loss_coef", [0.0, 0.3]), ("capacity_factor", [1.0, None])]))
             run.update(**{knob: data.draw(st.sampled_from(values))})
     for run in runs:
-        moves: dict[int, dict[str, Any]] = {}
+        changes: dict[int, dict[str, Any]] = {}
         for event in run.history.events:
-            moves.setdefault(event.step, {}).update(event.changes)
-        assert_same_numbers(run.history, alone(small_config(seed=9), moves, run.steps_done))
+            changes.setdefault(event.step, {}).update(event.changes)
+        assert_same_numbers(run.history, alone(small_config(seed=9), changes, run.steps_done))
 
 
 def test_the_routing_map_belongs_to_the_viewers_own_step(shared: SharedRuns) -> None:

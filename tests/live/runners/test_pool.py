@@ -19,7 +19,7 @@ from tests.live.test_computed_run import alone, assert_same_numbers
 from tests.support.inspecting import eventually, small_config
 
 PLAN = (Event(12, {"aux_loss_coef": 0.2}), Event(30, {"top_k": 2}))
-MOVES: dict[int, dict[str, Any]] = {event.step: event.changes for event in PLAN}
+PLANNED_CHANGES: dict[int, dict[str, Any]] = {event.step: event.changes for event in PLAN}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_a_run_in_a_worker_process_has_the_numbers_of_a_local_trainer(
     run.advance_by(25)
     run.update(z_loss_coef=0.5)
     run.advance_by(15)
-    assert_same_numbers(run.history, alone(small_config(**knobs), {**MOVES, 25: {"z_loss_coef": 0.5}}, 40))
+    assert_same_numbers(run.history, alone(small_config(**knobs), {**PLANNED_CHANGES, 25: {"z_loss_coef": 0.5}}, 40))
     assert run.probe.step == 40
 
 
@@ -82,22 +82,22 @@ def test_a_change_by_hand_continues_in_the_same_process_from_a_copy(shared: Shar
     run.update(z_loss_coef=0.5)
     assert run.worker == leader.worker
     run.advance_by(10)
-    assert_same_numbers(run.history, alone(small_config(), {**MOVES, 105: {"z_loss_coef": 0.5}}, 115))
+    assert_same_numbers(run.history, alone(small_config(), {**PLANNED_CHANGES, 105: {"z_loss_coef": 0.5}}, 115))
 
 
 def test_runs_survive_a_killed_process_and_a_new_one_starts(workers: Pool, shared: SharedRuns) -> None:
-    run, hands = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(seed=2), runs=shared)
+    run, changed = LiveRun(small_config(), PLAN, runs=shared), LiveRun(small_config(seed=2), runs=shared)
     run.advance_by(20)
-    hands.advance_by(20)
-    hands.update(aux_loss_coef=0.4)
+    changed.advance_by(20)
+    changed.update(aux_loss_coef=0.4)
     for worker in workers.processes:
         os.kill(worker.pid, signal.SIGKILL)
     run.advance_by(20)
-    hands.update(z_loss_coef=0.1)
-    hands.advance_by(20)
-    assert_same_numbers(run.history, alone(small_config(), MOVES, 40))
+    changed.update(z_loss_coef=0.1)
+    changed.advance_by(20)
+    assert_same_numbers(run.history, alone(small_config(), PLANNED_CHANGES, 40))
     both = {20: {"aux_loss_coef": 0.4, "z_loss_coef": 0.1}}
-    assert_same_numbers(hands.history, alone(small_config(seed=2), both, 40))
+    assert_same_numbers(changed.history, alone(small_config(seed=2), both, 40))
     LiveRun(small_config(seed=5), runs=shared)
     assert eventually(lambda: len(workers.processes) == 2, seconds=60)
 
@@ -131,7 +131,7 @@ def test_a_young_run_moves_from_this_process_to_a_worker_process(workers: Pool) 
     young.advance_by(20)
     old.advance_by(1)
     assert (young.worker > 0, old.worker) == (True, 0)
-    assert_same_numbers(young.history, alone(small_config(), MOVES, 40))
+    assert_same_numbers(young.history, alone(small_config(), PLANNED_CHANGES, 40))
 
 
 def test_a_process_ends_with_the_server_that_started_it(workers: Pool) -> None:
