@@ -45,7 +45,7 @@ def opened_table(name: str, content: bytes) -> pd.DataFrame:
         frame = table_from(content, ending, MOST_ROWS)
         _check(frame)
     except TooManyRowsError:
-        raise InvalidInput(f"{name} has more than {MOST_ROWS:,} rows, which is the limit here.") from None
+        raise InvalidInput(f"{name} has more than the {MOST_ROWS:,} rows allowed here.") from None
     except (NotASweepError, ValidationError):
         raise InvalidInput(f"{name} is not a table written by python -m moe_sim sweep.") from None
     return frame

@@ -35,8 +35,8 @@ from tests.browser.driver import (
 )
 
 TOLERANCE = {
-    "rows": (0.006, 0.02), "coarse": (0.06, 0), "signal": (0.006, 1e-9), "now": (0, 0.026), "plain": (0.006, 1e-9),
-    "limit": (1e-9, 0), "joint": (0, 0.85), "together": (0, 0.85),
+    "expert": (0.006, 0.02), "coarse": (0.06, 0), "signal": (0.006, 1e-9), "now": (0, 0.026), "choices": (0, 0.026),
+    "devices": (0, 0.0026), "plain": (0.006, 1e-9), "limit": (1e-9, 0), "joint": (0, 0.85), "together": (0, 0.85),
 }  # fmt: skip
 """Largest relative and absolute rounding errors of messages (the latter in percent), by kind of binding."""
 
@@ -127,13 +127,13 @@ def test_each_tab_draws_what_the_python_figures_show(page: Page, server: str, kn
 
 def compare(drawn: dict[str, Any], expected: Any, where: str) -> None:
     """Assert that Plotly draws what the Python figure has, up to rounding, with the same gaps."""
-    (kind,) = set(expected.meta) & set(TOLERANCE)
+    kind = expected.meta["kind"]
     relative, absolute = TOLERANCE[kind]
     direction = "z" if expected.type == "heatmap" else "x" if expected.orientation == "h" else "y"
     one, other = (np.array(values, dtype=float) for values in (drawn[direction], getattr(expected, direction)))
-    if expected.meta.get("choices"):  # the page shows only as many choices as there are
+    if kind == "choices":  # the page shows only as many choices as there are
         other = other[: len(one)]
-    if len(one) and kind in ("rows", "coarse", "signal"):
+    if len(one) and kind in ("expert", "coarse", "signal"):
         assert drawn["x"] == list(expected.x), where
     np.testing.assert_allclose(one, other, rtol=relative, atol=absolute, err_msg=where)
 

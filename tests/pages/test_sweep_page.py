@@ -291,7 +291,7 @@ def test_any_other_file_is_refused_with_one_sentence(name: str, content: bytes) 
 
 def test_a_file_with_too_many_rows_is_not_unpacked() -> None:
     frame = pd.DataFrame({"run": ["x"] * 20_001})
-    with pytest.raises(InvalidInput, match=r"big\.parquet has more than 20,000 rows"):
+    with pytest.raises(InvalidInput, match=r"big\.parquet has more than the 20,000 rows"):
         opened_table("big.parquet", parquet(frame))
 
 
