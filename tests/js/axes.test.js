@@ -1,87 +1,75 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import test from "node:test";
 
 import { barLabels, enlarged, shareAxisTop, timeAxis, withScale } from "../../pages/dashboard/js/axes.js";
-import { fixed, percent, ratio, significant, thousands } from "../../pages/dashboard/js/format.js";
-import { message, newStore } from "./support.js";
 
 const RULE = { tops: [5, 10, 20, 30, 50, 75, 104], headroom: 1.04, least: 31.25 };
-const PALETTE = { ink: "ink", background: "ground", danger: "red" };
+const PALETTE = { ink: "#000", background: "#fff", danger: "#c00" };
 
-function storeAt(steps, more = {}) {
-  const store = newStore();
-  store.apply(message(0, new Array(steps).fill(2), { events: [], ...more }));
-  return store;
-}
-
-test("the share axis ends at the first round value above the bars", () => {
-  assert.equal(shareAxisTop([{ y: [10, 25] }], RULE), 50); // at least 31.25
-  assert.equal(shareAxisTop([{ y: [49] }, { y: [null] }], RULE), 75);
-  assert.equal(shareAxisTop([{ y: [100] }], RULE), 104);
+test("the share axis ends at the first round value above everything on it", () => {
+  const top = (...y) => shareAxisTop([{ y }, {}], RULE);
+  assert.equal(top(0), 50); // never below 31.25
+  assert.equal(top(48), 50); // 48 · 1.04 = 49.92
+  assert.equal(top(48.1), 75); // 50.02
+  assert.equal(top(12, 70), 75);
+  assert.equal(top(100), 104);
+  assert.equal(top(null), 50);
+  assert.equal(shareAxisTop([{ y: [1000] }], RULE), 104);
 });
 
-test("a higher capacity limit raises the share axis", () => {
-  assert.equal(shareAxisTop([{ y: [20] }, { y: [60, 60] }], RULE), 75);
+test("an axis keeps the figure's own range unless the visitor picks the other kind", () => {
+  const axis = { type: "log", range: [0, 2], tickvals: [1], tickfont: { size: 12 } };
+  assert.equal(withScale(axis, true), axis);
+  const linear = withScale(axis, false);
+  assert.deepEqual([linear.type, linear.autorange], ["linear", true]);
+  assert.deepEqual([linear.range, linear.tickvals], [undefined, undefined]);
+  assert.equal(withScale({ tickfont: { size: 12 } }, false).type, undefined);
 });
 
-test("an axis of the wanted kind stays, the other kind fits itself to the data", () => {
-  const log = { type: "log", range: [0, 1], tickvals: [1] };
-  assert.equal(withScale(log, true), log);
-  assert.deepEqual(withScale(log, false),
-    { type: "linear", range: undefined, tickvals: undefined, ticktext: undefined, autorange: true });
-  const plain = { range: [0, 2] };
-  assert.equal(withScale(plain, false), plain);
-  assert.equal(withScale(plain, true).type, "log");
-});
-
-test("type and margins grow together", () => {
-  const axis = { tickfont: { size: 10 }, title: { text: "x", font: { size: 12 } } };
-  const layout = { xaxis: axis, yaxis: axis, margin: { l: 10, r: 20, t: 30, b: 40 }, font: { size: 14 } };
+test("a larger layout has larger type and margins, and leaves the original alone", () => {
+  const axis = { tickfont: { size: 12 }, title: { text: "step", font: { size: 13 } } };
+  const layout = {
+    xaxis: axis, yaxis: { tickfont: { size: 12 } }, margin: { l: 50, r: 10, t: 10, b: 60 }, font: { size: 13 },
+  };
   const large = enlarged(layout, 2);
-  assert.deepEqual(large.margin, { l: 20, r: 40, t: 60, b: 80 });
-  assert.deepEqual([large.font.size, large.xaxis.tickfont.size, large.yaxis.title.font.size], [28, 20, 24]);
-  assert.equal(layout.font.size, 14);
+  assert.deepEqual(large.margin, { l: 100, r: 20, t: 20, b: 120 });
+  assert.deepEqual([large.font.size, large.xaxis.tickfont.size, large.xaxis.title.font.size], [26, 24, 26]);
   assert.ok(!("yaxis2" in large));
+  assert.equal(layout.xaxis.tickfont.size, 12);
 });
 
-test("changed knobs are marked, the newest three with a label", () => {
-  const events = [10, 20, 30, 40].map((step) => ({ step, label: `at ${step}` }));
-  const context = { palette: PALETTE, runs: [], run_names: [] };
-  const { shapes, annotations, xaxis } = timeAxis({ font: { size: 13 } }, [storeAt(50, { events })], context);
-  assert.deepEqual(shapes.map(({ x0 }) => x0), [10, 20, 30, 40]);
-  assert.deepEqual(annotations.map(({ text }) => text), ["at 20", "at 30", "at 40"]);
+const runWith = (steps, events) => ({ steps, message: { events } });
+const CONTEXT = { palette: PALETTE, run_names: "ABCD", runs: ["#a00", "#0a0"] };
+
+test("every change is a dashed line, the newest three have labels, on the side that has room", () => {
+  const events = [10, 20, 30, 90].map((step) => ({ step, label: `at ${step}` }));
+  const { shapes, annotations, xaxis } = timeAxis({ font: { size: 13 }, xaxis: {} }, [runWith(100, events)], CONTEXT);
+  assert.deepEqual(shapes.map(({ x0 }) => x0), [10, 20, 30, 90]);
+  assert.deepEqual(annotations.map(({ text }) => text), ["at 20", "at 30", "at 90"]);
+  assert.deepEqual(annotations.map(({ xanchor }) => xanchor), ["left", "left", "right"]);
   assert.equal(xaxis.autorange, true);
 });
 
-test("several runs put their names on their changes, and before the first step the axis has a range", () => {
-  const context = { palette: PALETTE, runs: ["black", "green"], run_names: "AB" };
-  const stores = [storeAt(0), storeAt(0, { events: [{ step: 0, label: "k 1 → 2" }] })];
-  const { annotations, xaxis } = timeAxis({ font: { size: 13 } }, stores, context);
-  assert.equal(annotations[0].text, "B: k 1 → 2");
-  assert.equal(annotations[0].font.color, "green");
-  assert.deepEqual(xaxis.range, [0, 50]);
+test("a run without steps has a time axis too", () => {
+  assert.deepEqual(timeAxis({ font: { size: 13 } }, [runWith(0, [])], CONTEXT).xaxis.range, [0, 50]);
 });
 
-test("as many bars as Python counts are labelled dead, the lowest ones", () => {
-  const store = storeAt(20, { tiles: { dead: 1, dropped: 0, unserved: 0 } });
-  const context = { palette: PALETTE, settling_steps: 20 };
-  const [first, second] = barLabels(store, context, 500);
-  assert.match(first, /^1<br>.*red.*dead/);
-  assert.match(second, /^2<br>.*ink.*75\u00a0%/);
-  assert.match(barLabels(store, context, 50)[0], /✕/);
+test("changes of several runs have their run's letter and colour", () => {
+  const runs = [runWith(5, [{ step: 1, label: "x" }]), runWith(5, [{ step: 2, label: "y" }])];
+  const { annotations } = timeAxis({ font: { size: 13 } }, runs, CONTEXT);
+  assert.deepEqual(annotations.map(({ text, font }) => [text, font.color]), [["A: x", "#a00"], ["B: y", "#0a0"]]);
 });
 
-test("nothing is called dead before the smoothed load has settled", () => {
-  const store = storeAt(19, { tiles: { dead: 1, dropped: 0, unserved: 0 } });
-  assert.doesNotMatch(barLabels(store, { palette: PALETTE, settling_steps: 20 }, 500).join(), /dead|✕/);
-});
+const loaded = (steps, load, dead) =>
+  ({ steps, numExperts: load.length, now: () => load, message: { tiles: { dead } } });
 
-test("numbers in words", () => {
-  assert.equal(percent(0.5), "50\u00a0%");
-  assert.equal(percent(0.004), "0.4\u00a0%");
-  assert.equal(percent(0), "0\u00a0%");
-  assert.deepEqual([fixed(1.23456), fixed(1.23456, 1), fixed(null)], ["1.235", "1.2", "–"]);
-  assert.deepEqual([ratio(null), ratio(2.34), ratio(1234.5)], ["∞", "2.3", "1235"]);
-  assert.equal(thousands(12345), "12,345");
-  assert.equal(significant(1234.5), "1,230");
+test("the least used experts are labelled dead, as many as Python counts, and none before the average settles", () => {
+  const context = { palette: PALETTE, settling_steps: 50 };
+  const words = (steps, dead, width) =>
+    barLabels(loaded(steps, [0.7, 0.004, 0.296, 0], dead), context, width)
+      .map((label) => label.replace(/<[^>]*>/g, " "));
+  assert.deepEqual(words(50, 1, 400), ["1  70\u00a0% ", "2  0.4\u00a0% ", "3  30\u00a0% ", "4  dead "]);
+  assert.deepEqual(words(50, 2, 400)[1], "2  dead ");
+  assert.deepEqual(words(49, 2, 400)[3], "4  0\u00a0% ");
+  assert.deepEqual(words(50, 1, 100), ["1  \u00a0 ", "2  \u00a0 ", "3  \u00a0 ", "4  ✕ "]);
 });

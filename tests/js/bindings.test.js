@@ -1,114 +1,116 @@
 import assert from "node:assert/strict";
-import { test } from "node:test";
+import test from "node:test";
 
 import { bind, thinned } from "../../pages/dashboard/js/bindings.js";
-import { close, letters, message, newStore } from "./support.js";
+import { Store } from "../../pages/dashboard/js/store.js";
+import { ENCODING, message, pairs } from "./messages.js";
 
-const CONTEXT = { palette: { background: "#fff" }, colours: ["#111", "#222"] };
+const CONTEXT = { palette: { background: "#fff" }, colours: ["#111111", "#222222"] };
 
-function storeWith(losses, more = {}) {
-  const store = newStore();
-  store.apply(message(0, losses, more));
+function storeOf(steps, more = {}) {
+  const store = new Store(2, ENCODING);
+  store.apply(message(0, steps, more));
   return store;
 }
 
-function bound(meta, store, trace = {}) {
-  return bind({ ...trace, meta }, store, CONTEXT);
-}
+const bound = (meta, store, trace = {}) => bind({ ...trace, meta }, store, CONTEXT);
+const near = (values, expected) => {
+  assert.equal(values.length, expected.length);
+  values.forEach((value, i) => assert.ok(Math.abs(value - expected[i]) < 0.05, `${values} is not ${expected}`));
+};
 
-test("short columns are drawn whole", () => {
+test("a trace without meta stays as it is", () => {
+  const trace = { y: [1] };
+  assert.equal(bind(trace, storeOf(1), CONTEXT), trace);
+});
+
+test("thinning draws at most 400 points, at places that stay, and always the last one", () => {
   assert.deepEqual(thinned(0), []);
   assert.deepEqual(thinned(3), [0, 1, 2]);
   assert.equal(thinned(400).length, 400);
+  assert.deepEqual(thinned(401).slice(0, 3), [1, 3, 5]);
+  assert.equal(thinned(401).at(-1), 400);
+  assert.deepEqual(thinned(10_000).slice(-2), [9983, 9999]);
+  assert.ok(thinned(10_000).length <= 401);
 });
 
-test("long columns are thinned by powers of two, and the last point stays", () => {
-  const indices = thinned(1001);
-  assert.deepEqual(indices.slice(0, 2), [3, 7]);
-  assert.equal(indices.at(-1), 1000);
-  assert.ok(indices.length <= 401);
+test("rows and smoothed: a column over steps and its average", () => {
+  const { x, y } = bound({ kind: "rows", column: "task_loss" }, storeOf(3));
+  assert.deepEqual([x, y], [[1, 2, 3], [1, 2, 3]]);
+  near(bound({ kind: "smoothed", column: "task_loss" }, storeOf(3)).y, [1, 1.513, 2.034]);
 });
 
-test("drawn points stay where they are while the run goes on", () => {
-  assert.deepEqual(thinned(900).slice(0, -1), thinned(1200).slice(0, thinned(900).length - 1));
+test("difference: one run's average minus the baseline's, up to the shorter one", () => {
+  const [baseline, own] = [storeOf(2), storeOf(3)];
+  own.peers = [baseline, own];
+  const { x, y } = bound({ kind: "difference", column: "task_loss", baseline: 0, run: 1 }, own);
+  assert.deepEqual([x, y], [[1, 2], [0, 0]]);
 });
 
-test("a trace without a binding stays as it is", () => {
-  const trace = { x: [1], y: [2] };
-  assert.equal(bind(trace, newStore(), CONTEXT), trace);
+test("ratio: infinity is drawn at its level and says ∞", () => {
+  const { y, text } = bound({ kind: "ratio", column: "imbalance", infinity: 99 }, storeOf(2));
+  assert.deepEqual([y, text], [[99, 2], ["∞", "2"]]);
 });
 
-test("rows are drawn over steps", () => {
-  const { x, y } = bound({ kind: "rows", column: "task_loss" }, storeWith([3, 2]));
-  assert.deepEqual([x, y], [[1, 2], [3, 2]]);
+test("expert and heat: shares over steps in percent", () => {
+  assert.deepEqual(bound({ kind: "expert", column: "smoothed_load", expert: 0 }, storeOf(2)).y, [100, 100]);
+  assert.deepEqual(bound({ kind: "expert", column: "smoothed_load", expert: 1 }, storeOf(2)).y, [0, 0]);
+  assert.deepEqual(bound({ kind: "heat", column: "smoothed_load" }, storeOf(2)).z, [[100, 100], [0, 0]]);
 });
 
-test("an infinite ratio stands at its level and is written ∞", () => {
-  const store = storeWith([3, 2]);
-  store.rows.imbalance = [4, null];
-  const { y, text } = bound({ kind: "ratio", column: "imbalance", infinity: 1e6 }, store);
-  assert.deepEqual(y, [4, 1e6]);
-  assert.deepEqual(text, ["4", "∞"]);
+test("coarse: one expert's blocks of ten steps, with gaps at 0", () => {
+  const store = storeOf(25);
+  assert.deepEqual(bound({ kind: "coarse", column: "grad_norm", expert: 0 }, store).x, [10, 20]);
+  assert.deepEqual(bound({ kind: "coarse", column: "grad_norm", expert: 0 }, store).y, [1, 2]);
+  assert.deepEqual(bound({ kind: "coarse", column: "grad_norm", expert: 1 }, store).y, [null, null]);
 });
 
-test("the share of one expert is in percent", () => {
-  const { y } = bound({ kind: "expert", column: "smoothed_load", expert: 1 }, storeWith([3, 2]));
-  assert.ok(y.every((value) => close(value, 75, 0.05)));
+test("signal: times its factor, and with gaps at 0 and below on a log axis", () => {
+  const store = storeOf(20);
+  assert.deepEqual(bound({ kind: "signal", signal: "z_loss", factor: 3, log: true }, store).y, [3, 6]);
+  assert.deepEqual(bound({ kind: "signal", signal: "routing_std", factor: 1, log: true }, store).y, [null, null]);
+  assert.deepEqual(bound({ kind: "signal", signal: "routing_std", factor: 1, log: false }, store).y, [-1, -2]);
 });
 
-test("a difference ends where the shorter run ends", () => {
-  const [store, other] = [storeWith([3, 3, 3]), storeWith([2, 2])];
-  store.peers = [other, store];
-  const { x, y } = bound({ kind: "difference", column: "task_loss", baseline: 0 }, store);
-  assert.deepEqual(x, [1, 2]);
-  assert.ok(y.every((value) => close(value, 1, 1e-9)));
+test("now, choices, devices and plain: a number for each expert", () => {
+  const now = {
+    load: pairs(0.75, 0.25), processed: pairs(0.5, 0.25), dropped_by_choice: pairs(0.1, 0.2, 0.3, 0.4),
+    selection_bias: [0.01, -0.01],
+  };
+  const store = storeOf(1, { now });
+  near(bound({ kind: "now", column: "load" }, store).y, [75, 25]);
+  near(bound({ kind: "choices", column: "dropped_by_choice" }, store).y, [10]);
+  near(bound({ kind: "devices", column: "processed" }, store).x, [1, 0.5]);
+  assert.deepEqual(bound({ kind: "plain", column: "selection_bias" }, store).y, [0.01, -0.01]);
 });
 
-test("blocks stand at their last step, and 0 is a gap", () => {
-  const store = storeWith(new Array(20).fill(2), { coarse: { grad_norm: [1, 0, 3, 4] } });
-  const { x, y } = bound({ kind: "coarse", column: "grad_norm", expert: 1 }, store);
-  assert.deepEqual([x, y], [[10, 20], [null, 4]]);
+test("limit: capacity in percent of all choices, and no line without one", () => {
+  const live = { ...message(0, 1).live, top_k: 2, capacity: 43 };
+  // 43 of 256 · 2 choices = 8.3984375 %
+  const meta = { kind: "limit", batch_tokens: 256 };
+  assert.deepEqual(bound(meta, storeOf(1, { live }), { x: ["1", "2"] }).y, [8.3984375, 8.3984375]);
+  assert.deepEqual(bound(meta, storeOf(1), { x: ["1", "2"] }).y, [null, null]);
 });
 
-test("a signal is scaled, and has gaps on a log axis", () => {
-  const store = storeWith(new Array(20).fill(2), { coarse: { signals: [0.5, 0, 0, 0.25] } });
-  assert.deepEqual(bound({ kind: "signal", signal: "z_loss", factor: 2, log: true }, store).y, [1, null]);
-  assert.deepEqual(bound({ kind: "signal", signal: "eval_max_load", factor: 100, log: false }, store).y, [0, 25]);
+test("spells: a piece of line for each time an expert was dead", () => {
+  const store = storeOf(1, { timeline: { words: "", spells: [[[60, 80], [90, 95]], []] } });
+  const { x, y } = bound({ kind: "spells", expert: 0, height: 1.5 }, store);
+  assert.deepEqual(x, [60, 80, null, 90, 95, null]);
+  assert.deepEqual(y, [1.5, 1.5, null, 1.5, 1.5, null]);
+  assert.deepEqual(bound({ kind: "spells", expert: 1, height: 1 }, store).x, []);
 });
 
-test("the capacity limit is the capacity, in percent of the choices of a step", () => {
-  // ⌈0.25 · 32 · 1 / 64⌉ = 1 of 32 choices.
-  const store = storeWith([2], { live: { top_k: 1, capacity: 1 } });
-  const meta = { kind: "limit", batch_tokens: 32 };
-  assert.deepEqual(bound(meta, store, { x: ["1", "2"] }).y, [3.125, 3.125]);
-  const off = storeWith([2], { live: { top_k: 1, capacity: null } });
-  assert.deepEqual(bound(meta, off, { x: ["1"] }).y, [null]);
+test("joint and together: matrices in percent, the second without its diagonal", () => {
+  const store = storeOf(1, { joint: "_AA_", together: "__A_" });
+  assert.deepEqual(bound({ kind: "joint" }, store).z, [[100, 0], [0, 100]]);
+  assert.deepEqual(bound({ kind: "together" }, store).z, [[null, 100], [0, null]]);
 });
 
-test("only as many choices are drawn as there are", () => {
-  const now = { processed: "", dropped_by_choice: letters(0.5, 0.25, 0, 0, 0, 0, 0, 0) };
-  const store = storeWith([2], { now, live: { top_k: 2, capacity: null } });
-  assert.equal(bound({ kind: "choices", column: "dropped_by_choice" }, store).y.length, 2);
-});
-
-test("times when an expert was dead are pieces of a line", () => {
-  const store = storeWith([2], { timeline: { words: "", spells: [[], [[20, 30], [50, 60]]] } });
-  const { x, y } = bound({ kind: "spells", expert: 1, height: 0.5 }, store);
-  assert.deepEqual(x, [20, 30, null, 50, 60, null]);
-  assert.deepEqual(y, [0.5, 0.5, null, 0.5, 0.5, null]);
-});
-
-test("the diagonal of co-activation is empty", () => {
-  const { z } = bound({ kind: "together" }, storeWith([2], { together: "_A_A" }));
-  assert.deepEqual(z, [[null, 0], [100, null]]);
-});
-
-test("a dropped token is hollow: its colour goes to its edge", () => {
-  const store = newStore();
-  store.apply(message(0, [], { map: "B", dropped: "QA==" })); // experts 0 and 1, the second dropped
-  const { marker, text } = bound({ kind: "map" }, store, { marker: { size: 8 } });
-  assert.deepEqual(marker.color, ["#111", "#fff"]);
-  assert.deepEqual(marker.line.color, ["#fff", "#222"]);
-  assert.equal(marker.size, 8);
+test("map: tokens have their expert's colour; dropped ones only its outline", () => {
+  const store = storeOf(1, { map: "B", dropped: btoa(String.fromCharCode(0b01000000)) });
+  const { text, marker } = bound({ kind: "map" }, store, { marker: { size: 8 } });
   assert.deepEqual(text, ["expert 1", "expert 2, dropped"]);
+  assert.deepEqual(marker.color, ["#111111", "#fff"]);
+  assert.deepEqual(marker.line, { width: [0.5, 1.6], color: ["#fff", "#222222"] });
+  assert.equal(marker.size, 8);
 });
