@@ -180,7 +180,7 @@ def test_an_invalid_or_oversized_csv_file_is_rejected_quickly_and_in_little_memo
 
 
 def test_a_csv_file_with_too_many_lines_is_rejected() -> None:
-    with pytest.raises(InvalidInput, match=r"more than 20,000 rows"):
+    with pytest.raises(InvalidInput, match=r"more than the 20,000 rows"):
         opened_table("a.csv", HEADER + CSV.split(b"\n")[1] * 1 + b"\n" * 20_001)
     assert len(columns_of_csv(HEADER + b"".join([CSV.split(b"\n")[1] + b"\n"] * 3), NAMES, 3)["run"]) == 3
 
