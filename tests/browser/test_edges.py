@@ -1,5 +1,6 @@
 """Errors become a sentence on the page, and every size and theme fits."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 from moe_sim import PRESETS
 from moe_sim.config.presets import MECHANISM, SCENARIO
 from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
-from tests.browser.driver import PATIENCE, TABS, halt, move, press, state, step_shown, visit, wait_for_step
+from tests.browser.driver import PATIENCE, TABS, halt, move, press, slider, state, step_shown, visit, wait_for_step
 
 
 def test_a_diverging_run_ends_with_a_sentence_and_keeps_the_last_charts(page: Page, server: str) -> None:
@@ -151,3 +152,13 @@ def test_the_dashboard_follows_the_theme_chosen_in_the_menu(page: Page, server: 
         "getComputedStyle(document.querySelector('.ecl h2')).color === 'rgb(236, 238, 240)'", timeout=PATIENCE
     )
     assert step_shown(page) >= 30
+
+
+def test_back_is_obeyed_at_once(page: Page, server: str) -> None:
+    visit(page, f"{server}?num_experts=4")
+    page.wait_for_url(re.compile("num_experts=4.*learning_rate"))
+    move(page, "Experts", 1)
+    page.wait_for_url(re.compile("num_experts=5"))
+    page.go_back()
+    expect(slider(page, "Experts")).to_have_value("4")
+    page.wait_for_url(re.compile("num_experts=4"))

@@ -11,6 +11,8 @@ import { ThemeWatcher } from "./theme.js";
 /** @import { Peers } from "./peers.js" */
 /** @import { Store } from "./store.js" */
 
+const AFTER_BACK = 400; // ms in which Streamlit's own script run ends; it may take the address for a replaced one
+
 /** @typedef {Store | Peers} AnyStore */
 
 /**
@@ -39,7 +41,7 @@ export class Board {
     this.resizing.observe(root);
     this.onVisible = () => this.schedule();
     document.addEventListener("visibilitychange", this.onVisible);
-    this.onBack = () => this.send({ name: "back" }); // else Python may take the address for one it has just replaced
+    this.onBack = () => setTimeout(() => this.send({ name: "back" }), AFTER_BACK);
     addEventListener("popstate", this.onBack);
     this.onChartsFailing = () => this.setChartsFailing(true);
     this.theme = new ThemeWatcher(root, () => this.send({ name: "sync" })); // asks for the other colours
