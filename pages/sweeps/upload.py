@@ -38,7 +38,7 @@ def opened_table(name: str, content: bytes) -> pd.DataFrame:
     name = name[-LONGEST_NAME:]
     ending = Path(name).suffix.lower()
     if len(content) > LARGEST_UPLOAD * 1_000_000:
-        raise InvalidInput(f"{name} is too large: at most {LARGEST_UPLOAD} MB can be opened here.")
+        raise InvalidInput(f"{name} is too large. The limit is {LARGEST_UPLOAD} MB.")
     try:
         if ending not in ENDINGS:
             raise NotASweepError("unknown file extension")
