@@ -67,7 +67,7 @@ def task_loss_difference(scenes: Sequence[Scene], theme: Theme = "light") -> go.
     cancels out."""
     palette = PALETTES[theme]
     figure = blank_figure(
-        palette, "Task loss against A", "minus A's · below 0 is better", time=True,
+        palette, "Task loss compared with A", "difference · below 0 is better", time=True,
         yaxis=dict(title="nats", rangemode="tozero"),
     )  # fmt: skip
     figure.add_hline(y=0, line=dict(color=palette.runs[0], width=1.5))
@@ -99,7 +99,7 @@ def dead_experts(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
     """When which expert was dead: a lane for each run, in it a bar for each spell, experts from top to bottom."""
     palette, lanes = PALETTES[theme], len(scenes)
     figure = blank_figure(
-        palette, "Dead experts over time", "a line while an expert is dead, in the expert's colour", time=True,
+        palette, "Dead experts over time", "a bar for as long as an expert is dead, in its colour", time=True,
         yaxis=dict(range=[lanes * (1 + LANE_GAP) - LANE_GAP / 2, -LANE_GAP / 2], showgrid=False,
                    tickvals=[lane * (1 + LANE_GAP) + 0.5 for lane in range(lanes)], ticktext=list(NAMES[:lanes])),
     )  # fmt: skip

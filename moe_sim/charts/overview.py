@@ -155,7 +155,7 @@ def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
     colours = np.array(palette.expert_colours(scene.config.num_experts))[probe.expert]
     edge = dict(width=np.where(probe.dropped, 1.6, 0.5), color=np.where(probe.dropped, colours, palette.background))
     figure = blank_figure(
-        palette, "Routing map", "held-out tokens near their topic, coloured by expert",
+        palette, "Routing map", "each dot is a token, coloured by the expert that gets it",
         xaxis=dict(visible=False, range=[-1.14, 1.14]),
         yaxis=dict(visible=False, range=[-1.14, 1.14]),
         margin=dict(l=4, r=4, t=4, b=4),

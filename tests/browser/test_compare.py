@@ -73,7 +73,7 @@ def test_two_runs_are_identical_until_a_knob_changes_in_one_of_them(page: Page, 
     assert first["x"] == other["x"] == list(range(1, steps + 1))
     assert first["y"][:changed_at] == other["y"][:changed_at]
     assert first["y"][-1] != other["y"][-1]
-    (difference,) = lines(page, "Task loss against A")
+    (difference,) = lines(page, "Task loss compared with A")
     assert not any(difference["y"][:changed_at])
     assert difference["y"][-1] == other["y"][-1] - first["y"][-1]
     assert "B: α 0 → 0.1" in marks(page, "Task loss")
