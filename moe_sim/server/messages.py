@@ -1,8 +1,8 @@
 """History → messages for the live page, as JSON text.
 
-Every message says what happened from one step to another, so the first one (from step 0) is a snapshot and any later
-one a delta, and a client that was away asks for what it missed with `from`. Numbers are rounded to what a screen can
-show; the exact ones are in `History.to_frame()`.
+Every message covers the steps between two numbers: the first one (from step 0) is a snapshot, every later one a delta.
+A client that missed something asks for it with `from`. Numbers are rounded to what a screen can show; the exact ones
+are in `History.to_frame()`.
 """
 
 from __future__ import annotations
@@ -36,50 +36,49 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.teaching.other_names import METRICS
 
 SHARE_SCALE = 1_000
-"""Shares travel as integers, in thousandths."""
+"""The tiles' shares are sent as integers, in thousandths."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 """The n-th letter stands for expert n on the routing map, for 8a + b for two tokens' experts a and b where there are at
 most 8 of them, and for n/63 in matrices of shares."""
-
-
 LIVE = ("top_k", "capacity_factor", "balancing", "aux_loss_coef", "frozen")
-"""Live knobs that the page draws by."""
+"""Live knobs that the page needs for drawing."""
 MOST_LECTURES = 3
-"""Lectures that are offered to whoever waits for a place."""
+"""Lectures offered to a visitor who waits in the queue."""
 ALL_PARTS = frozenset({"picture", "views"})
-"""The parts of a message that need not be in every one."""
+"""Optional parts of a message."""
 
 
 def encode(
     run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS, lectures: Lectures | None = None
 ) -> tuple[int, str]:
-    """What happened in `run` after step `start`.
+    """Encode what happened in `run` after step `start`.
 
     Args:
         run: the run.
-        start: the last step that is known already.
-        parts: which of `ALL_PARTS` to include beside what every message has.
+        start: the last step that the client knows.
+        parts: the optional parts to include, of `ALL_PARTS`.
+        lectures: the running lectures; None to offer none.
 
     Returns:
-        The last step in the message, and the message as JSON text: `rows` and `coarse` hold columns to append
-        (per-expert ones flattened row by row, the smoothed load in pairs of letters), everything else replaces what
-        was known before.
+        The last step in the message, and the message as JSON text. `rows` and `coarse` hold columns to append
+        (per-expert ones flattened row by row, the smoothed load in pairs of letters); everything else replaces the
+        previous value.
     """
     stop, message = _message(run, start, parts, lectures)
     return stop, _text(message)
 
 
 def encode_comparison(comparison: Comparison, start: int, lectures: Lectures | None = None) -> tuple[int, str]:
-    """What happened in all runs of a comparison after step `start`.
+    """Encode what happened in all runs of a comparison after step `start`.
 
     Returns:
-        The last step that is known of every run that goes on, and the message as JSON text: `members` holds one message
-        as of `encode` for each run, without the parts, and what the timeline says of it.
+        The last step that all running members have done, and the message as JSON text. `members` holds a message like
+        that of `encode` for each run, without optional parts but with its timeline.
     """
-    members, stop = comparison.members, comparison.steps_done  # looked up first: the members are as far by then
+    members, stop = comparison.members, comparison.steps_done  # read first: the members have done at least these steps
     start = start if 0 <= start <= stop else 0
-    told = [_message(member, min(start, member.steps_done), frozenset(), None)[1] for member in members]
-    message = _play(comparison, lectures) | {"from": start, "to": stop, "members": told}
+    encoded = [_message(member, min(start, member.steps_done), frozenset(), None)[1] for member in members]
+    message = _playback(comparison, lectures) | {"from": start, "to": stop, "members": encoded}
     for part, member in zip(message["members"], members, strict=True):
         record = deaths(member.history, member.thresholds.dead_share)
         part["timeline"] = {"words": in_words(member.history, record), "spells": record.spells}
@@ -90,18 +89,18 @@ def _text(message: dict[str, Any]) -> str:
     return json.dumps(message, separators=(",", ":"), ensure_ascii=False)
 
 
-def _play(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
-    playing = {
+def _playback(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
+    playback = {
         "state": run.state,
         "budget": run.budget,
         "rate": run.rate if math.isfinite(run.rate) else 0,
         "speed": round(run.measured_rate, 1),
     }
-    return playing | waiting(run, lectures)
+    return playback | waiting(run, lectures)
 
 
 def waiting(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
-    """What is told to whoever waits for a place to train, and nobody else: which place, and what to watch meanwhile."""
+    """For a run that waits in the queue, its position and lectures to watch meanwhile; empty otherwise."""
     if not run.place:
         return {}
     return {"place": run.place, "lectures": lectures.going(MOST_LECTURES) if lectures is not None else ()}
@@ -113,7 +112,7 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
     start = start if 0 <= start <= stop else 0
     ratio = smoothed_imbalance(history, start, stop)
     verdict = diagnose(history, config, run.thresholds, diverged=run.state == "diverged", failed=run.state == "failed")
-    message = _play(run, lectures) | {
+    message = _playback(run, lectures) | {
         "from": start,
         "to": stop,
         "live": {name: getattr(config, name) for name in LIVE} | {"capacity": capacity(config)},
@@ -129,7 +128,7 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
         "coarse": _coarse(run, start, stop),
     }  # fmt: skip
     newest = history.events[-1].step if history.events else -1
-    if start == 0 or newest >= start - ONE_MOVE:  # else no marker is another than in the message before
+    if start == 0 or newest >= start - ONE_MOVE:  # otherwise the markers have not changed
         message["events"] = [vars(marker) for marker in markers(history)]
     if "picture" in parts:
         message |= _picture(run)
@@ -139,7 +138,7 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
 
 
 def _tiles(run: LiveRun, stop: int) -> dict[str, int]:
-    """Dead experts, and in thousandths the pairs that capacity drops and the tokens that nobody serves."""
+    """The number of dead experts, and in thousandths the token choices dropped and the tokens served by no expert."""
     smoothed = run.history.last("smoothed_load")
     return {
         "dead": int(metrics.dead_experts(smoothed, run.thresholds.dead_share)) if stop else 0,
@@ -149,7 +148,7 @@ def _tiles(run: LiveRun, stop: int) -> dict[str, int]:
 
 
 def _coarse(run: LiveRun, start: int, stop: int) -> dict[str, list[float | None]]:
-    """Per-expert columns and, as one, all `SIGNALS`; nothing where no block of ten steps was completed."""
+    """Per-expert columns and, in one column, all `SIGNALS`; empty if no block of ten steps was completed."""
     if start // COARSE == stop // COARSE:
         return {}
     table = signals(run.history, start, stop)
@@ -164,7 +163,7 @@ def _coarse(run: LiveRun, start: int, stop: int) -> dict[str, list[float | None]
 
 
 def _picture(run: LiveRun) -> dict[str, Any]:
-    """Where the tokens of the routing map go, and which of them nobody takes."""
+    """The expert of each token on the routing map, and which tokens are dropped."""
     expert, dropped = run.probe.expert, run.probe.dropped
     if run.config.num_experts <= 8:
         expert = np.append(expert, np.zeros(len(expert) % 2, dtype=expert.dtype))
@@ -176,13 +175,13 @@ def _picture(run: LiveRun) -> dict[str, Any]:
 
 
 def _views(run: LiveRun, stop: int) -> dict[str, Any]:
-    """What the second row of views shows of now: shares in pairs of letters, means of the last 20 steps."""
+    """The present values in the second row of views: shares in pairs of letters, means of the last 20 steps."""
     history, config, probe = run.history, run.config, run.probe
-    seen = evaluations(history, "eval_load")
+    evaluated = evaluations(history, "eval_load")
     load = recent_mean(history, "load")
     columns = ("load", "first_load", "importance", "processed", "preferred_load", "dropped_by_choice")
     shares = {name: recent_mean(history, name) for name in columns}
-    shares["eval_load"] = seen[-1] if len(seen) else np.zeros(len(load))
+    shares["eval_load"] = evaluated[-1] if len(evaluated) else np.zeros(len(load))
     now = {name: _letter_pairs(values) for name, values in shares.items()} | {
         "selection_bias": _numbers(history.last("selection_bias"), 3) if config.balancing == "bias" and stop else [],
         "specialization": _number(float(history.last("specialization")), 3) if stop else None,
@@ -191,7 +190,7 @@ def _views(run: LiveRun, stop: int) -> dict[str, Any]:
     terms, first_terms = recent_terms(history, "load"), recent_terms(history, "first_load")
     now["terms"] = _numbers(
         np.array([terms.sum(), first_terms.sum(), terms[load.argmax()]]), 5
-    )  # times 2·E they are shown with two decimals
+    )  # multiplied by 2·E, shown with two decimals
     together = probe.coactivation() if config.top_k > 1 or config.balancing == "expert_choice" else None
     return {
         "now": now,
@@ -205,7 +204,7 @@ def _shares(values: np.ndarray) -> list[int]:
 
 
 def _numbers(values: np.ndarray, digits: int = 4) -> list[float | None]:
-    """Rounded to significant digits; None for ∞ and NaN, which JSON does not have."""
+    """Round to significant digits; None for ∞ and NaN, which JSON does not have."""
     return [_number(value, digits) for value in values.tolist()]
 
 
@@ -217,7 +216,7 @@ def _number(value: float, digits: int) -> float | None:
 
 
 def _letter_pairs(shares: np.ndarray) -> str:
-    """Two letters a share, in units of 1/4095: the bulk of a message, at half the size of decimals."""
+    """Two letters per share, in units of 1/4095: the bulk of a message, at half the size of decimals."""
     units = np.rint(shares.ravel() * 4095).astype(int).tolist()
     return "".join(LETTERS[unit >> 6] + LETTERS[unit & 63] for unit in units)
 

@@ -17,7 +17,7 @@ from pages.visitor.session import Session
 def show(
     session: Session, run: Comparison, command: Callable[[dict[str, Any]], None], next_message: Callable[[], str]
 ) -> None:
-    """Draw a comparison; `command` is called with what a button asks for."""
+    """Draw a comparison. `command` is called with every command of the board, `next_message` for the newest message."""
     theme = current_theme()
     key = (run.id, theme, session.thresholds)
     data = session.remembered("comparison", key, lambda: payload(run, theme))
@@ -31,7 +31,7 @@ def show(
 
 
 def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
-    """What the component needs to know of a comparison beside its stream."""
+    """The component's data about a comparison, apart from its stream."""
     starts = tuple(member.history.initial_config for member in run.members)
     return common_payload(run, run.thresholds, theme) | {
         "figures": blank_comparison(starts, theme, run.thresholds),

@@ -1,23 +1,23 @@
-"""Commands of a board, each obeyed once and none lost."""
+"""The commands of a board: each is obeyed once, and none is lost."""
 
 from __future__ import annotations
 
 from typing import Any
 
 MOST = 20
-"""Commands that are taken in at a time. A board tells the rest again."""
+"""The most commands accepted from one delivery. The board resends the rest."""
 LARGEST_NUMBER = 2**53
-"""Up to here a browser counts."""
+"""Above this, a browser's integers are not exact."""
 LONGEST_NAME = 40
 """Characters of a board's name."""
 
 
 class Inbox:
-    """What one board has asked for so far. It tells every command again until it hears that it was obeyed: Streamlit
+    """Receives the commands of one board. The board resends each command until it is confirmed, because Streamlit
     keeps only the last of several values that a component sets in quick succession.
 
-    What was meant for another session (the page has not noticed yet that its server was started again) is not for us:
-    the board tells it again when it has come to know ours.
+    Commands for another session are ignored: the page has not yet noticed that its server was restarted, and resends
+    them once it knows this session.
     """
 
     def __init__(self, session: str) -> None:
@@ -27,12 +27,12 @@ class Inbox:
 
     @property
     def obeyed(self) -> dict[str, Any]:
-        """Which board's commands were obeyed, and up to which number."""
+        """The confirmation for the board: its name, and the number of the last command obeyed."""
         return {"board": self._board, "last": self._last}
 
-    def fresh(self, told: Any) -> list[dict[str, Any]]:
-        """The commands of a delivery that are new, in their order. Whatever is not a delivery holds none."""
-        match told:
+    def fresh(self, delivery: Any) -> list[dict[str, Any]]:
+        """The new commands of a delivery, in order; none if it is not a valid delivery."""
+        match delivery:
             case {"board": str() as board, "session": self._session, "commands": list() as commands} if (
                 len(board) <= LONGEST_NAME
             ):

@@ -1,4 +1,4 @@
-"""How a board of charts gets onto a page: its scripts and what it needs to know, with or without the stream."""
+"""Mounts a board of charts on a page, with or without the live stream."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from pages.dashboard.modules import join_modules
 from pages.visitor import hosting
 
 FALLBACK_INTERVAL = 0.5
-"""Seconds between two updates through the page, where the stream cannot be reached."""
-UNTIL_SENT = 0.1
-"""Seconds within which Streamlit, which sends every 5 ms, has surely sent what was drawn."""
+"""Seconds between two updates through the page while the stream is not reachable."""
+FLUSH_TIME = 0.1
+"""Seconds after which Streamlit, which flushes every 5 ms, has certainly sent what was drawn."""
 _FOLDER = Path(__file__).parent
 
 
@@ -39,16 +39,16 @@ def mount(
     command: Callable[[dict[str, Any]], None],
     next_message: Callable[[], str],
 ) -> None:
-    """Draw a board, and obey its buttons.
+    """Draw a board and carry out its commands.
 
     Args:
-        name: of the component, of its html file and of its key.
+        name: the name of the component, of its HTML file and of its key.
         script: the stem of its entry file in js/, whose default export is the component.
-        data: what it needs to know.
-        command: called with what a button asks for.
-        next_message: what is new, for a page that is fed without the stream.
+        data: the component's data.
+        command: called with each new command.
+        next_message: returns the newest message, for a page that is fed without the stream.
     """
-    # To be registered by the script at each run; registering is idempotent.
+    # Streamlit wants a component registered in every script run; registering is idempotent.
     draw_board = st.components.v2.component(
         f"expert_collapse_{name}",
         html=(_FOLDER / f"{name}.html").read_text(encoding="utf-8"),
@@ -80,33 +80,32 @@ def mount(
         draw(next_message())
         if not is_fed() or inbox.obeyed != obeyed:  # the stream is back, or a command has changed more than the board
             st.rerun()
-        # When the same fragment runs again before that, Streamlit drops the drawing, yet tells the browser that the run
-        # is over, which then removes the board.
-        time.sleep(UNTIL_SENT)
+        # If the fragment reran before the flush, Streamlit would drop the drawing but report the run as finished, and
+        # the browser would remove the board.
+        time.sleep(FLUSH_TIME)
 
     if is_fed():
         st.fragment(feed, run_every=FALLBACK_INTERVAL)()
     else:
-        with st.container():  # as a fragment has one, or the board would be mounted anew when the transport changes
+        with st.container():  # a fragment has one too: so the board is not remounted when the transport changes
             draw()
     if not hosting.routes_served():
-        _bring_plotly()
+        _send_plotly()
 
 
-def _bring_plotly() -> None:
-    """Give Plotly's JavaScript to the browser as a component of its own, which is sent once: the board's is sent anew
-    with each message."""
-    told = "export default () => { dispatchEvent(new Event('plotly')); }"
-    st.components.v2.component("expert_collapse_plotly", js=f"{plotly_script()}\n{told}")(key="plotly")
+def _send_plotly() -> None:
+    """Send Plotly's JavaScript as a component of its own, once; the board's JavaScript is sent with every message."""
+    announcement = "export default () => { dispatchEvent(new Event('plotly')); }"
+    st.components.v2.component("expert_collapse_plotly", js=f"{plotly_script()}\n{announcement}")(key="plotly")
 
 
 def current_theme() -> Theme:
-    """The theme that the visitor sees."""
+    """The visitor's theme."""
     return "dark" if st.context.theme.type == "dark" else "light"
 
 
 def common_payload(run: BackgroundRun, thresholds: Thresholds, theme: Theme) -> dict[str, Any]:
-    """What every board needs to know: addresses (None where the server does not answer them), colours, lines."""
+    """The data of every board: addresses (None if the host does not serve them), encoding, colours, thresholds."""
     base, served = hosting.base_path(), hosting.routes_served()
     palette = PALETTES[theme]
     colours = {name: colour for name, colour in asdict(palette).items() if isinstance(colour, str)}

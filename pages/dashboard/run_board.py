@@ -1,4 +1,4 @@
-"""The live page's board: one element that draws the whole dashboard and keeps its place while data flows."""
+"""The live page's board: one component that draws the whole dashboard."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def show(session: Session) -> None:
 
 
 def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:
-    """What the component needs to know of a run beside its stream: figures without data, colours, words."""
+    """The component's data about a run, apart from its stream: figures without data, colours, texts."""
     common = common_payload(run, run.thresholds, theme)
     task = run.task
     return common | {
