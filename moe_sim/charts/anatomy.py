@@ -1,4 +1,4 @@
-"""Charts of the balancing loss taken apart."""
+"""Charts of the parts of the load-balancing loss."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moe_sim.teaching.loss_anatomy import Anatomy
 
 
 def shares(load: np.ndarray, importance: np.ndarray, theme: Theme = "light") -> go.Figure:
-    """f beside P, with the uniform share."""
+    """f beside P, with the uniform share as a line."""
     palette, num_experts = PALETTES[theme], len(load)
     figure = blank_figure(
         palette, "f and P", "", xaxis=expert_axis(num_experts), barmode="group", bargap=0.25, showlegend=True,
@@ -27,7 +27,7 @@ def shares(load: np.ndarray, importance: np.ndarray, theme: Theme = "light") -> 
 
 
 def terms(anatomy: Anatomy, theme: Theme = "light") -> go.Figure:
-    """E·f_i·P_i, the parts of the loss: their heights add up to it."""
+    """E·f_i·P_i, the terms whose sum is the loss."""
     palette, num_experts = PALETTES[theme], len(anatomy.terms)
     figure = blank_figure(
         palette, "Terms", "", xaxis=expert_axis(num_experts), bargap=0.25,
@@ -41,7 +41,7 @@ def terms(anatomy: Anatomy, theme: Theme = "light") -> go.Figure:
 
 
 def gradient(anatomy: Anatomy, theme: Theme = "light") -> go.Figure:
-    """∂L/∂P_i = E·f_i, how hard each P is pressed down; 1 at balance."""
+    """∂L/∂P_i = E·f_i, how hard each P is pushed down; 1 at balance."""
     palette, num_experts = PALETTES[theme], len(anatomy.gradient)
     figure = blank_figure(
         palette, "Gradient on P", "", xaxis=expert_axis(num_experts), bargap=0.25,

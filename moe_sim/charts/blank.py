@@ -1,7 +1,6 @@
-"""The pages' figures before anything has happened, as JSON: the browser fills them from the stream.
+"""The pages' figures before the first step, as JSON; the browser fills them from the stream.
 
-Hundreds of visitors have few shapes of runs between them, and drawing costs a fifth of a second: each shape is drawn
-once.
+Drawing them takes a fifth of a second, but they depend on few knobs: each combination is drawn once and cached.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Task
 
 SHAPE = ("task", "num_experts", "top_k", "capacity_factor", "batch_tokens", "num_topics")
-"""The knobs that empty figures depend on, but for where the tokens of the routing map stand."""
+"""The knobs that determine the empty figures, except for the token positions on the routing map."""
 
 
 def blank_figures(config: RunConfig, task: Task, theme: Theme, thresholds: Thresholds) -> tuple[str, ...]:
-    """JSON objects of figures by name: together all figures of the page.
+    """JSON objects of figures by name; together they hold all figures of the page.
 
     Args:
         config: the run's configuration at step 0.
@@ -43,14 +42,14 @@ def blank_figures(config: RunConfig, task: Task, theme: Theme, thresholds: Thres
 
 @lru_cache(maxsize=32)
 def blank_comparison(starts: tuple[RunConfig, ...], theme: Theme, thresholds: Thresholds) -> tuple[str, ...]:
-    """The same for runs side by side, by their configurations at step 0."""
+    """The same for the runs of a comparison, by their configurations at step 0."""
     scenes = [_blank_scene(start, thresholds) for start in starts]
     return (_as_object({name: str(figure.to_json()) for name, figure in comparison_figures(scenes, theme).items()}),)
 
 
 @lru_cache(maxsize=64)
 def _figures_of_shape(shape: RunConfig, theme: Theme, thresholds: Thresholds) -> tuple[tuple[str, ...], str | None]:
-    """All figures but the routing map, and the map with tokens of another seed."""
+    """All figures but the routing map, and the map with the tokens of the default seed."""
     figures = page_figures(_blank_scene(shape, thresholds), theme)
     drawn = {name: str(figure.to_json()) for name, figure in figures.items()}
     template = drawn.pop("routing_map", None)

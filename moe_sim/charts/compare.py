@@ -1,4 +1,4 @@
-"""Runs side by side on shared axes. Traces carry in `meta` also which run they follow: `{"run": index}`."""
+"""Runs side by side on shared axes. The `meta` of every trace says which run it follows: `{"run": index}`."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from moe_sim.metrics import SMOOTHING_HORIZON
 
 DASHES = ("solid", "dash", "dot", "dashdot")
 LANE_GAP = 1.0
-"""Between two runs on the timeline, in heights of a lane that holds all experts of a run."""
+"""The gap between two runs on the timeline, in heights of a lane, which holds all experts of a run."""
 
 
 def comparison_figures(scenes: Sequence[Scene], theme: Theme = "light") -> dict[str, go.Figure]:
-    """Every figure of the Compare page by its name there: shared ones, and two for each run."""
+    """Every figure of the Compare page by its name there: the shared ones, and two for each run."""
     return {name: draw() for name, draw in comparison_drawings(scenes, theme).items()}
 
 
 def comparison_drawings(scenes: Sequence[Scene], theme: Theme) -> dict[str, Callable[[], go.Figure]]:
-    """What draws each of `comparison_figures`."""
+    """The function that draws each of `comparison_figures`."""
     shared = {
         "compare_task_loss": task_loss,
         "compare_task_loss_difference": task_loss_difference,
@@ -63,8 +63,8 @@ def task_loss(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
 
 
 def task_loss_difference(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
-    """The smoothed task loss of every other run less that of the first: batches are the same, so that their chance
-    cancels out."""
+    """The smoothed task loss of every other run minus that of the first. The runs see the same batches, so the noise
+    of the batches cancels out."""
     palette = PALETTES[theme]
     figure = blank_figure(
         palette, "Task loss compared with A", "difference · below 0 is better", time=True,
@@ -81,7 +81,7 @@ def task_loss_difference(scenes: Sequence[Scene], theme: Theme = "light") -> go.
 
 
 def imbalance_ratios(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
-    """max/min of the smoothed load of every run, on a log axis; ∞ where an expert got nothing."""
+    """max/min of the smoothed load of every run, on a log axis; ∞ where an expert got no tokens."""
     top = max(infinity_level(scene.config) for scene in scenes)
     largest = max(scenes, key=lambda scene: infinity_level(scene.config))
     figure = imbalance(largest, theme)
@@ -96,7 +96,7 @@ def imbalance_ratios(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figu
 
 
 def dead_experts(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
-    """When which expert was dead: a lane for each run, in it a bar for each spell, experts from top to bottom."""
+    """The times when experts were dead: a lane for each run, in it a bar for each spell, experts from top to bottom."""
     palette, lanes = PALETTES[theme], len(scenes)
     figure = blank_figure(
         palette, "Dead experts over time", "a bar for as long as an expert is dead, in its colour", time=True,
@@ -122,7 +122,7 @@ def dead_experts(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
 
 
 def spell_lines(record: DeathRecord, expert: int, height: float) -> tuple[list[float | None], list[float | None]]:
-    """The spells of one expert as pieces of a line: x and y with gaps between."""
+    """The spells of one expert as pieces of a line: x and y, with None between two pieces."""
     x: list[float | None] = []
     for first, last in record.spells[expert] if record.steps else ():
         x += [first, last, None]

@@ -22,7 +22,7 @@ from moe_sim.metrics import SMOOTHING_HORIZON
 
 
 def load_and_importance(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """f beside P for every expert, means of the last 20 steps, with their products: why the loss uses both."""
+    """f beside P for every expert, means of the last 20 steps."""
     palette = PALETTES[theme]
     columns = (
         ("load", "load f (counted)", palette.ink),
@@ -32,7 +32,7 @@ def load_and_importance(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Groups × experts: which share of a group's tokens goes to each expert first, smoothed."""
+    """Groups × experts: the share of a group's tokens whose first choice is the expert, smoothed."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     noun = scene.task.group_noun
     figure = blank_figure(
@@ -50,7 +50,7 @@ def specialization(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def feedback_share(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """The feedback loop begins: the token share of every expert."""
+    """The start of the feedback loop: the token share of every expert."""
     palette = PALETTES[theme]
     figure = blank_figure(
         palette, "Token share", "smoothed", time=True, yaxis=dict(title="share, %", rangemode="tozero")
@@ -101,7 +101,7 @@ def _feedback(
 
 
 def capacity(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Demand of every expert split into what it computed and what was dropped, with the limit."""
+    """The demand of every expert, split into processed and dropped token choices, with the capacity limit."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     processed = recent_mean(scene.history, "processed")
     dropped = recent_mean(scene.history, "load") - processed

@@ -1,4 +1,4 @@
-"""What all figures share: the scene they draw, their blank sheet, and the marks of moved knobs."""
+"""What all figures share: the blank figure, markers of changed knobs, expert axes, the capacity limit."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ FONT = '"Source Sans", "Source Sans Pro", sans-serif'
 def blank_figure(
     palette: Palette, title: str, caption: str, *, time: bool = False, only: dict[str, str] | None = None, **layout: Any
 ) -> go.Figure:  # fmt: skip
-    """An empty sheet in the house style.
+    """An empty figure in the house style.
 
     Args:
-        palette: its colours.
+        palette: the colours.
         title: the chart's name.
-        caption: what is shown, in small print beside the title.
+        caption: a description in small print beside the title.
         time: whether the x axis is steps.
-        only: live knobs and the values under which the chart means something; the page hides it otherwise.
+        only: the values of live knobs for which the chart is meaningful; otherwise the page hides it.
         **layout: Plotly layout on top.
     """
     axis = dict(
@@ -56,7 +56,7 @@ def blank_figure(
 
 
 def mark_events(figure: go.Figure, scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Draw a dashed line with a label wherever a knob was moved, on a figure whose x axis is time."""
+    """Draw a dashed line with a label at every change of a knob, on a figure whose x axis is time."""
     palette = PALETTES[theme]
     for marker in markers(scene.history):
         figure.add_vline(x=marker.step, line=dict(color=palette.ink, width=1.3, dash="dot"))
@@ -71,7 +71,7 @@ def signal_line(
     figure: go.Figure, scene: Scene, name: str, label: str, colour: str, *, factor: float = 1, dash: str = "solid",
     **trace: Any,
 ) -> None:  # fmt: skip
-    """Draw one of `derived.SIGNALS` over steps, a point for each block of ten. On a log axis 0 leaves a gap."""
+    """Draw one of `series.SIGNALS` over steps, a point per block of ten. On a log axis, 0 is a gap."""
     values = signals(scene.history)[name] * factor
     log = figure.layout.yaxis.type == "log"
     if log:
@@ -87,13 +87,13 @@ def signal_line(
 def share_bars(
     scene: Scene, theme: Theme, title: str, columns: tuple[tuple[str, str, str], ...]
 ) -> go.Figure:  # fmt: skip
-    """Shares of every expert side by side, means of the last 20 steps, with the even share as a line.
+    """Shares of every expert side by side, means of the last 20 steps, with the uniform share as a line.
 
     Args:
         scene: the run.
-        theme: its colours.
+        theme: light or dark.
         title: the chart's name.
-        columns: of the history, each with its name and its colour.
+        columns: columns of the history, each with a name and a colour.
     """
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     figure = blank_figure(
@@ -111,7 +111,7 @@ def share_bars(
 
 
 def capacity_limit(figure: go.Figure, config: RunConfig, name: str, colour: str) -> None:
-    """Draw the capacity limit as a dashed line over the experts; nothing to see without a capacity factor."""
+    """Draw the capacity limit as a dashed line across the experts. Without a capacity factor the line is empty."""
     limit = capacity_share(config)
     figure.add_scatter(
         x=expert_names(config.num_experts), y=[None if limit is None else 100 * limit] * config.num_experts,

@@ -1,4 +1,4 @@
-"""A run as one page of HTML that needs nothing beside itself: no network, no server."""
+"""A run as one self-contained HTML page: no network, no server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from moe_sim.config.knobs import KNOBS
 from moe_sim.diagnosis.verdict import Diagnosis, diagnose
 
 NETWORK = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
-"""What the page asks a browser to enforce: nothing is fetched, whatever a script may try."""
+"""The page's Content-Security-Policy: nothing may be fetched."""
 
 STYLE = """
 body { font: 16px/1.5 "Source Sans", "Source Sans Pro", system-ui, sans-serif; color: %(ink)s;
@@ -38,13 +38,13 @@ tr.changed td { font-weight: 600; }
 
 
 def run_to_html(scene: Scene, link: str = "", *, diverged: bool = False) -> str:
-    """One interactive page in light colours: the diagnosis, every figure with its small print, moved knobs and the
+    """One interactive page in light colours: the diagnosis, every figure with its small print, changed knobs and the
     whole configuration. About 5 MB, most of it Plotly.js.
 
     Args:
         scene: the run.
-        link: where it can be opened live; only an http or https address becomes a link that can be clicked.
-        diverged: the trainer met a number that is not finite.
+        link: the address of the live run; only an http or https address becomes a clickable link.
+        diverged: whether a loss or gradient became infinite or NaN.
     """
     state = diagnose(scene.history, scene.config, scene.thresholds, diverged=diverged)
     print_ = small_print(scene, link)
@@ -109,13 +109,13 @@ def _events(scene: Scene) -> str:
         for name, value in event.changes.items()
     ]
     if not rows:
-        return "<h2>Moved knobs</h2>\n<p>None: the configuration stayed as it was.</p>"
+        return "<h2>Changed knobs</h2>\n<p>None.</p>"
     head = "<tr><th>after step</th><th>knob</th><th>to</th></tr>"
-    return f"<h2>Moved knobs</h2>\n<table>{head}{''.join(rows)}</table>"
+    return f"<h2>Changed knobs</h2>\n<table>{head}{''.join(rows)}</table>"
 
 
 def _configuration(scene: Scene) -> str:
-    """Every knob at step 0, the changed ones first."""
+    """Every knob at step 0, those that differ from their defaults first."""
     values = dict(scene.history.initial_config)
     changed = {name for name, value in values.items() if value != KNOBS[name].default}
     rows = [

@@ -1,4 +1,4 @@
-"""Figures → PNG and SVG files, drawn by one session of an installed Chromium. Nothing is fetched from the network."""
+"""Figures → PNG and SVG files, drawn in one session of an installed Chromium, without network access."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import plotly.graph_objects as go
 FORMATS = ("svg", "png")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LONGEST_DRAWING = 60
-"""Seconds for one figure."""
+"""The timeout for one figure, in seconds."""
 
 
 class CannotDrawError(Exception):
-    """There is no browser, or it does not work; the message is a sentence for the user."""
+    """No working browser was found; the message is a sentence for the user."""
 
 
 def find_browser(named: str | None) -> str:
@@ -43,7 +43,7 @@ def draw(
         figures: by their names.
         formats: of `FORMATS`.
         browser: the path of a Chromium or Chrome.
-        done: called for each drawing with its file name (`name.format`) and what is to stand in the file.
+        done: called for each drawing with its file name (`name.format`) and the bytes of the file.
 
     Raises:
         CannotDrawError: if the browser does not start or does not finish a drawing.
@@ -54,24 +54,24 @@ def draw(
 async def _draw(
     figures: Mapping[str, go.Figure], formats: tuple[str, ...], browser: str, done: Callable[[str, bytes], None]
 ) -> None:
-    # Here, because nothing else needs it.
+    # Imported here, because nothing else needs it.
     from kaleido import Kaleido
     from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError
 
     broken = (BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError, OSError)
     try:
-        # Its own default is no sandbox, without which Chromium does not start as root; it only sees our own figures.
+        # Kaleido disables the sandbox, without which Chromium does not start as root. It draws only our own figures.
         async with Kaleido(path=browser, mathjax=False, timeout=LONGEST_DRAWING) as session:
             for name, figure in figures.items():
                 for format_ in formats:
                     size = {"width": figure.layout.width, "height": figure.layout.height}
                     drawing = session.calc_fig(figure, opts={"format": format_, "scale": 1, **size})
-                    # Shielded: after Ctrl-C the browser finishes this one, or it would complain about its own end.
+                    # Shielded: after Ctrl-C the browser finishes this drawing instead of reporting an error.
                     picture = await asyncio.shield(drawing)
                     done(f"{name}.{format_}", picture)
     except Exception as error:
         task = asyncio.current_task()
-        if task is not None and task.cancelling():  # Ctrl-C; the browser's own complaint about it hides that
+        if task is not None and task.cancelling():  # Ctrl-C, hidden by the browser's own error
             raise asyncio.CancelledError from None
         if isinstance(error, TimeoutError):
             raise CannotDrawError(f"{browser} did not finish a figure in {LONGEST_DRAWING} seconds.") from None

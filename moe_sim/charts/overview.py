@@ -26,14 +26,14 @@ from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
 STACKED_UP_TO = 16
 """The most experts that a stacked area can show; beyond it a heatmap."""
 SHARE_AXIS_TOPS = (5, 10, 20, 30, 50, 75, 104)
-"""Where a share axis may end, in percent."""
+"""The possible ends of a share axis, in percent."""
 SHARE_AXIS_HEADROOM = 1.04
 SHARE_AXIS_LEAST = 2.5
-"""In multiples of 1/E: a share axis always reaches at least this far."""
+"""A share axis always reaches at least this far, in multiples of 1/E."""
 
 
 def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Bars of the smoothed load with the healthy band, the uniform share and the capacity limit; dead ones labelled."""
+    """Bars of the smoothed load with the healthy band, the uniform share, the capacity limit and labels."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     load = scene.history.last("smoothed_load") if scene.started else np.zeros(num_experts)
     lines = scene.thresholds
@@ -63,7 +63,7 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """max/min of the smoothed load on a log axis; ∞ where an expert got nothing."""
+    """max/min of the smoothed load on a log axis; ∞ where an expert got no tokens."""
     palette = PALETTES[theme]
     top = infinity_level(scene.config)
     decades = range(1, round(np.log10(top)))
@@ -87,7 +87,7 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Task loss (smoothed, its single steps faint behind) and Switch's balance loss, each on its own axis."""
+    """The task loss (smoothed, over its faint single steps) and the load-balancing loss, each on its own axis."""
     palette, history = PALETTES[theme], scene.history
     figure = blank_figure(
         palette, "Task and auxiliary loss", f"task smoothed over {SMOOTHING_HORIZON} steps", time=True,
@@ -143,10 +143,10 @@ def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Held-out tokens beside their topics, coloured by the expert that takes them now; hollow when dropped.
+    """Held-out tokens near their topics, coloured by the expert that gets them now; hollow when dropped.
 
     Raises:
-        ValueError: for a task without positions (text): its passages take the map's place.
+        ValueError: for a task without positions (text), which shows passages instead.
     """
     palette, probe, positions = PALETTES[theme], scene.probe, scene.held_out.positions
     if positions is None:
@@ -171,7 +171,7 @@ def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def infinity_level(config: RunConfig) -> float:
-    """Where ∞ stands on the log axis of the imbalance ratio: a decade that no finite smoothed ratio can reach."""
+    """The height of ∞ on the log axis of the imbalance ratio: a decade that no finite smoothed ratio can reach."""
     return float(10 ** np.ceil(np.log10(2 * SMOOTHING_HORIZON * config.batch_tokens * 8)))
 
 
@@ -181,7 +181,7 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
     The page continues it step by step (`extendSmoothed` in pages/dashboard/js/store.js).
     """
-    import pandas as pd  # here, because it takes half a second to load and a live page does without
+    import pandas as pd  # here: it takes half a second to load, and a live page does not need it
 
     if not len(values):
         return values
@@ -202,6 +202,6 @@ def _bar_labels(scene: Scene, load: np.ndarray, palette: Palette) -> list[str]:
 
 
 def share_axis_top(shares: Sequence[float], num_experts: int) -> float:
-    """Where a share axis ends, in percent: at the first of a few round values above everything that it shows."""
+    """The end of a share axis, in percent: the first of `SHARE_AXIS_TOPS` above everything that it shows."""
     needed = 100 * max(SHARE_AXIS_HEADROOM * max(shares), SHARE_AXIS_LEAST / num_experts)
     return float(next((top for top in SHARE_AXIS_TOPS if top >= needed), SHARE_AXIS_TOPS[-1]))

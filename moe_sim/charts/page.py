@@ -1,7 +1,7 @@
-"""History → Plotly figures: pure functions, the same for page, export, notebook and README.
+"""History → Plotly figures: pure functions, used by the page, exports, notebooks and the README.
 
 The live page gets the figures once, and then keeps them up to date from the stream (pages/dashboard/js/bindings.js).
-For this the `meta` of every trace has a `kind`, which says how the trace gets its data, and what that kind needs:
+For this, the `meta` of every trace has a `kind`, which says how the trace gets its data, and the keys of that kind:
 
 | kind | other keys | shows |
 | --- | --- | --- |
@@ -18,12 +18,12 @@ For this the `meta` of every trace has a `kind`, which says how the trace gets i
 | devices | column | a share for each expert, as it is now, in multiples of 1/E |
 | plain | column | a number for each expert, as it is now |
 | limit | batch_tokens | the capacity limit, in percent of the token choices of a step |
-| spells | expert, height | when an expert was dead, as pieces of a line at `height` |
+| spells | expert, height | the times when an expert was dead, as pieces of a line at `height` |
 | joint, together | | group × expert, expert × expert, in percent |
 | map | | the held-out tokens |
 
-Figures of a comparison also say which `run` a trace follows. The `meta` of a layout is what `blank_figure` and
-`utilization` put there.
+In a comparison, `run` is the index of the run that a trace follows. `blank_figure` and `utilization` set the `meta` of
+layouts.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ PAGE_FIGURES: dict[str, Callable[[Scene, Theme], go.Figure]] = {
     "feedback_weight_distance": feedback_weight_distance,
     "routing_map": routing_map,
 }
-"""What draws each figure, by its name on the page. Where tokens have no positions there is no routing map."""
+"""The function that draws each figure, by the figure's name on the page. Tokens without positions have no map."""
 
 
 def figure_names(scene: Scene) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The colours of everything that is drawn, light and dark."""
+"""The colours of all charts and pages, light and dark."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Theme = Literal["light", "dark"]
 
 @dataclass(frozen=True)
 class Palette:
-    """One theme. `experts` are Tol's muted set, told apart by colour-blind readers up to ten."""
+    """One theme. `experts` is Paul Tol's muted set of ten, which colour-blind readers can tell apart."""
 
     background: str
     ink: str
@@ -23,13 +23,13 @@ class Palette:
     danger: str
     danger_ground: str
     scale: tuple[str, str]
-    """The ends of a sequential colour scale, from nothing to everything."""
+    """The two ends of a sequential colour scale, lowest value first."""
     experts: tuple[str, ...]
     runs: tuple[str, str, str, str]
-    """Runs side by side; their lines differ in dashes too."""
+    """The runs of a comparison; their lines also differ in dashes."""
 
     def expert_colours(self, num_experts: int) -> list[str]:
-        """A colour for each expert. Past ten the hues come again, lighter or darker: rank must carry the meaning."""
+        """A colour for each expert. After ten the hues repeat, lighter or darker, so do not rely on colour alone."""
         shift = (0.0, 0.3, -0.3, 0.55, -0.5, 0.15, -0.15)
         return [
             _lighten(self.experts[i % len(self.experts)], shift[i // len(self.experts)]) for i in range(num_experts)
@@ -57,7 +57,7 @@ PALETTES: dict[Theme, Palette] = {
 
 
 def _lighten(colour: str, amount: float) -> str:
-    """Go that part of the way to white, or, if negative, to black."""
+    """Mix in that fraction of white or, if negative, of black."""
     red, green, blue = (int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
     hue, lightness, saturation = colorsys.rgb_to_hls(red, green, blue)
     lightness += amount * (1 - lightness if amount > 0 else lightness)

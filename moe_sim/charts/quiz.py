@@ -1,4 +1,4 @@
-"""The small pictures of the quiz."""
+"""The small charts of the quiz."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from moe_sim.teaching.quiz.question import Plot
 
 
 def plot_figure(plot: Plot, theme: Theme = "light") -> go.Figure:
-    """Bars, one an expert, or a line over steps."""
+    """Bars, one per expert, or a line over steps."""
     palette, count = PALETTES[theme], len(plot.values)
     if plot.kind == "bars":
         figure = blank_figure(

@@ -1,4 +1,4 @@
-"""Charts of what moves the router: the mechanism at work, gradients, logits, noise."""
+"""Charts of the router: the mechanism's effect, gradients, logits, noise."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from moe_sim.charts.scene import Scene
 
 
 def preference(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """What the router itself prefers beside where tokens were sent: alike under a loss, not so where another selection
-    balances."""
+    """The router's own preference beside the selection. They agree under a balancing loss, and differ where the
+    selection balances."""
     palette = PALETTES[theme]
     columns = (
         ("preferred_load", "the router's own top-k", palette.muted),
@@ -22,7 +22,7 @@ def preference(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def selection_bias(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """What the bias mechanism adds to each expert's probability when experts are selected."""
+    """The bias added to each expert's probability when experts are selected."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     figure = blank_figure(
         palette, "Selection bias", "added to probabilities",
@@ -38,7 +38,7 @@ def selection_bias(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def router_gradients(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Norms of what pulls at the router's weights: the task's gradient and α times that of the balancing loss."""
+    """Norms of the two gradients on the router's weights: the task's, and α times the balancing loss's."""
     palette = PALETTES[theme]
     figure = blank_figure(
         palette, "Pulls on the router", "gradient norms, log", time=True,
@@ -50,7 +50,7 @@ def router_gradients(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def gradient_cosine(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Whether task and balancing loss pull the router the same way."""
+    """The cosine of the task's and the balancing loss's gradients on the router."""
     palette = PALETTES[theme]
     figure = blank_figure(
         palette, "Do they agree?", "cosine of the two gradients", time=True,
@@ -62,7 +62,7 @@ def gradient_cosine(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def router_logits(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """How large router logits are, beside the noise that is added to them."""
+    """The size of router logits beside the noise added to them."""
     palette = PALETTES[theme]
     figure = blank_figure(
         palette, "Router logits", "and σ of the noise", time=True,

@@ -1,4 +1,4 @@
-"""Axes that must show what a logarithm has no place for: 0 stands left of the smallest number, ∞ beyond the largest."""
+"""Axes that also show what a log scale cannot: 0 stands left of the smallest number, ∞ beyond the largest."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ import plotly.graph_objects as go
 from moe_sim.charts.palette import Palette
 
 LOG_FROM = 8.0
-"""Knob values that span so many times their smallest are drawn on a logarithmic axis."""
+"""Knob values whose largest is at least this many times the smallest are drawn on a log axis."""
 MOST_TICKS = 7
 PAD = 0.05
 GAP = 0.3
-"""How far 0 and ∞ stand from the numbers: in decades at least, or that part of the whole axis."""
+"""The least distance of 0 and ∞ from the numbers, in decades."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Where numbers stand on one axis. A linear one has no place for ∞: it is left out, like NaN."""
+    """The positions of numbers on one axis. A linear axis leaves out ∞, like NaN."""
 
     low: float
     high: float
     log: bool
     zero: float | None = None
-    """Where 0 stands on a logarithmic axis; None if nothing is 0."""
+    """The position of 0 on a log axis; None if no value is 0."""
     infinity: float | None = None
-    """Where ∞ stands; None if nothing is."""
+    """The position of ∞; None if no value is infinite."""
 
     def place(self, values: Iterable[float]) -> np.ndarray:
-        """(n,) where each value stands, NaN if nowhere."""
+        """(n,) the position of each value, NaN if it has none."""
         values = np.asarray(list(values), dtype=float)
         placed = np.where(np.isfinite(values), values, np.nan)
         if self.log:
@@ -43,7 +43,7 @@ class Scale:
         return placed
 
     def clip(self, values: Iterable[float]) -> np.ndarray:
-        """(n,) the same for the edges of a band, which end where the axis ends."""
+        """(n,) the same for the edges of a band, clipped to the ends of the axis."""
         return np.clip(np.asarray(list(values), dtype=float), *self._ends())
 
     def _ends(self) -> tuple[float, float]:
@@ -55,7 +55,7 @@ class Scale:
         return low - margin, high + margin
 
     def axis(self, title: str, values: Iterable[float] = ()) -> dict[str, Any]:
-        """Plotly's axis; with few `values` the ticks stand at them."""
+        """The Plotly axis; if `values` are few, they are its ticks."""
         ends = self._ends()
         ticks = sorted({value for value in values if math.isfinite(value) and (value > 0 or not self.log)})
         fits = 0 < len(ticks) <= MOST_TICKS
@@ -90,7 +90,7 @@ def scale_for(values: Iterable[float], *, log: bool) -> Scale:
 
 
 def knob_scale(values: Iterable[float]) -> Scale:
-    """The scale of a knob's values: logarithmic if they span much."""
+    """The scale of a knob's values: logarithmic if they span a wide range."""
     values = np.asarray(list(values), dtype=float)
     positive = values[values > 0]
     spans_much = len(positive) > 0 and positive.max() / positive.min() >= LOG_FROM
@@ -98,7 +98,7 @@ def knob_scale(values: Iterable[float]) -> Scale:
 
 
 def _round_numbers(low: float, high: float) -> list[float]:
-    """Powers of ten between two numbers, or where they are few 1, 2 and 5 times them."""
+    """Powers of ten between two numbers; if there are few, also 2 and 5 times these."""
     for digits in ((1,), (1, 2, 5), range(1, 10)):
         decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
         ticks = [digit * 10.0**decade for decade in decades for digit in digits]

@@ -1,4 +1,4 @@
-"""What a figure is drawn from: one run at one moment."""
+"""The input of a figure: one run at one moment."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from moe_sim.tasks.task import HeldOut, Task
 
 @dataclass(frozen=True)
 class Scene:
-    """All that there is to draw of a run at one moment."""
+    """The state of a run at one moment."""
 
     history: History
     config: RunConfig
@@ -28,5 +28,5 @@ class Scene:
 
     @property
     def started(self) -> bool:
-        """Whether there is a step to show."""
+        """Whether the run has done a step."""
         return len(self.history) > 0

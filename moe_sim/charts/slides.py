@@ -1,4 +1,4 @@
-"""Figures for slides, and the small print that says which run a figure shows."""
+"""Figures for slides, and the small print that identifies the run."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from moe_sim.config.knobs import KNOBS
 
 WIDTH, HEIGHT = 1600, 900
 TITLE, TEXT, SMALL = 44, 24, 16
-"""Sizes of type in pixels; everything but the small print can be read from the back row."""
+"""Type sizes in pixels; everything but the small print is readable from the back row."""
 LINE = 170
-"""Characters of small print in a line."""
+"""Characters per line of small print."""
 MOST_LINES = 5
 MARK_LINES = 4
-"""Marks of moved knobs take turns on this many lines, so that neighbours do not cover each other."""
+"""The labels of changed knobs are spread over this many lines, so that neighbours do not overlap."""
 MOVES_IN_WORDS = 6
 SLIDE_SCALE = 2.0
-"""How much thicker lines and dots are than on the page."""
+"""The factor by which lines and dots are thicker than on the page."""
 
 
 def shown_figures(scene: Scene) -> dict[str, go.Figure]:
-    """The figures that the live page would show of a run, in light colours, by their names; the routing map first."""
+    """The figures that the live page would show of a run, in light colours, by name; the routing map first."""
     names = sorted(figure_names(scene), key=lambda name: name != "routing_map")
     figures = {name: shown_figure(scene, name) for name in names}
     return {name: figure for name, figure in figures.items() if figure is not None}
 
 
 def shown_figure(scene: Scene, name: str) -> go.Figure | None:
-    """One figure of `shown_figures`, and no other is drawn; None if the page would not show it."""
+    """One of `shown_figures`, without drawing the others; None if the page would not show it."""
     if name not in figure_names(scene):
         return None
     figure = PAGE_FIGURES[name](scene, "light")
@@ -48,8 +48,8 @@ def shown_figure(scene: Scene, name: str) -> go.Figure | None:
 
 
 def small_print(scene: Scene, link: str = "") -> str:
-    """One line of plain text that says which run this is, in the words of the command line: knobs that are not at their
-    defaults, seed, moved knobs, step, link."""
+    """One line of plain text that identifies the run, in the syntax of the command line: knobs that differ from their
+    defaults, seed, changed knobs, step, link."""
     config = scene.history.initial_config
     changed = [f"{name}={format_value(value)}" for name, value in config if value != KNOBS[name].default]
     seed = f"seed={config.seed}"
@@ -124,7 +124,7 @@ def _moves(events: tuple[Event, ...]) -> str:
 
 
 def _enlarge(slide: go.Figure) -> None:
-    """Type, lines and dots that carry over a room."""
+    """Enlarge type, lines and dots to be readable across a room."""
     type_size: dict[str, Any] = dict(title_font_size=TEXT + 2, tickfont_size=TEXT, automargin=True)
     slide.update_xaxes(**type_size)
     slide.update_yaxes(**type_size, title_standoff=18)
@@ -146,7 +146,7 @@ def _thicken(line: Any) -> None:
 
 
 def _spread_marks(slide: go.Figure, marks: tuple[go.layout.Annotation, ...], steps: int) -> None:
-    """Neighbouring marks on lines of their own, late ones to the left of their line."""
+    """Put neighbouring labels on different lines, and late ones to the left of their line."""
     for number, mark in enumerate(marks):
         mark.yshift = -(TEXT + 12) * (number % MARK_LINES)
         if mark.x > 0.6 * steps:
@@ -154,7 +154,7 @@ def _spread_marks(slide: go.Figure, marks: tuple[go.layout.Annotation, ...], ste
 
 
 def _show_experts(slide: go.Figure, margin: dict[str, int]) -> None:
-    """Say which colour is which expert, where a figure has a line for each and the page says it beside it."""
+    """Add a legend to a figure with a line per expert; the page names the experts elsewhere."""
     names = [trace.name or "" for trace in slide.data]
     if 1 < len(names) <= 16 and all(name.startswith("expert ") for name in names):
         slide.update_layout(

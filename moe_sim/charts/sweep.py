@@ -1,7 +1,7 @@
-"""Charts of a sweep's table, one row a run: what one knob does, and what balance costs.
+"""Charts of a sweep's table, one row per run: the effect of one knob, and the cost of balance.
 
-The axes are given along with the table, so that a chart looks alike from the first row to the last. Runs that failed,
-diverged or were stopped are left out, and the caption counts them.
+The axes are passed along with the table, so that a chart keeps its axes while rows arrive. Runs that failed, diverged
+or were stopped are left out, and the caption counts them.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
     import pandas as pd
 
 HUES = (0, 1, 2, 6, 5, 3, 4, 7, 8, 9)
-"""The order in which lines take the palette's colours: the pale ones last."""
+"""The order in which lines get the palette's colours: pale ones last."""
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "pentagon", "star", "hexagon", "cross", "bowtie")
 ROOM = (0.2, 0.06)
-"""Two points of a front are both named if they are so far apart, as parts of the axes."""
+"""Two points of a Pareto front are both labelled if they are at least this far apart, as fractions of the axes."""
 
 
 def u_curve(
     frame: pd.DataFrame, axes: Axes, x: str, measure: str, series: str | None = None, theme: Theme = "light"
 ) -> go.Figure:
-    """A measure against one knob: the mean over seeds as a line, ± one standard deviation as a band, a dot for each
-    run, a ring at the lowest mean. Knobs without an order get bars instead of bands.
+    """A measure against one knob: the mean over seeds as a line, ± one standard deviation as a band, a dot per run, and
+    a ring at the lowest mean. Knobs without an order get error bars instead of a band.
 
     Args:
         frame: the sweep's rows; axes that are neither `x` nor `series` have one value in them.
         axes: the sweep's axes.
-        x: the knob to look along.
+        x: the knob on the horizontal axis.
         measure: one of `MEASURES`.
-        series: a knob that gets a line for each of its values.
+        series: a knob that gets one line per value.
         theme: light or dark.
     """
     palette, words, runs = PALETTES[theme], MEASURES[measure], complete(frame)
@@ -75,7 +75,7 @@ def u_curve(
 
 
 class _Across:
-    """A knob as horizontal axis: numbers on a scale, anything else side by side."""
+    """A knob as horizontal axis: numeric knobs on a scale, others as categories."""
 
     def __init__(self, name: str, values: Sequence[Any]) -> None:
         self._name, self.ordered = name, KNOBS[name].kind in (int, float) and None not in values
@@ -138,22 +138,22 @@ def pareto(
     frame: pd.DataFrame, axes: Axes, imbalance: str = "imbalance_ratio", loss: str = "task_loss",
     colour: str | None = None, theme: Theme = "light",
 ) -> go.Figure:  # fmt: skip
-    """What balance costs: a dot for each run, a larger one for the mean of each combination, and a line through the
-    combinations that no other one beats in both.
+    """The cost of balance: a dot per run, a larger dot for the mean of each combination, and a line through the
+    combinations that no other one beats in both measures.
 
     Args:
         frame: the sweep's rows.
         axes: the sweep's axes.
-        imbalance: the measure across, one of `MEASURES`.
-        loss: the measure upwards.
-        colour: an axis whose values get a colour and a symbol each.
+        imbalance: the measure on the horizontal axis, one of `MEASURES`.
+        loss: the measure on the vertical axis.
+        colour: an axis whose values are told apart by colour and symbol.
         theme: light or dark.
     """
     palette, runs = PALETTES[theme], complete(frame)
     x, y = (scale_for(shown(runs, name), log=MEASURES[name].log) for name in (imbalance, loss))
     figure = _sheet(
         palette, f"{MEASURES[loss].label} against {_lower_first(MEASURES[imbalance].label)}",
-        f"down and left is better; small: one run, large: mean over seeds, {counted(frame)}",
+        f"lower left is better; small: one run, large: mean over seeds, {counted(frame)}",
         xaxis=x.axis(MEASURES[imbalance].title), yaxis=y.axis(MEASURES[loss].title), showlegend=True,
     )  # fmt: skip
     found = groups(runs, axes)
@@ -172,7 +172,7 @@ def pareto(
             hovertemplate="%{text}<extra></extra>",
         )  # fmt: skip
     low, high = figure.layout.xaxis.range
-    figure.update_xaxes(range=[low - ROOM[0] * (high - low), high])  # names stand left of the front, where no mean is
+    figure.update_xaxes(range=[low - ROOM[0] * (high - low), high])  # room for labels left of the front
     _draw_front(figure, found, (imbalance, x), (loss, y), palette)
     x.mark_breaks(figure, palette, "x")
     return figure
@@ -201,7 +201,7 @@ def _draw_front(
 
 
 def _far_apart(points: np.ndarray) -> list[int]:
-    """Indices of (n, 2) points that can be named without their names touching, the ends of the row first."""
+    """Indices of (n, 2) points whose labels do not overlap, the ends of the front first."""
     order = sorted(range(len(points)), key=lambda i: min(i, len(points) - 1 - i))
     chosen: list[int] = []
     for i in order:
@@ -215,7 +215,7 @@ def _sheet(palette: Palette, title: str, caption: str, **layout: Any) -> go.Figu
 
 
 def _style(palette: Palette, number: int) -> dict[str, str]:
-    """Colour and symbol of a line: neither alone tells it from the others."""
+    """The colour and symbol of a line; only together are they unique."""
     colours = palette.expert_colours(10 * (1 + number // 10))
     return dict(color=colours[10 * (number // 10) + HUES[number % 10]], symbol=SYMBOLS[number % len(SYMBOLS)])
 

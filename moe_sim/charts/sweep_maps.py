@@ -1,4 +1,4 @@
-"""Charts of a whole sweep at once: a measure over two knobs, and every run as a line through all axes."""
+"""Charts of a whole sweep: a measure over two knobs, and every run as a line through all axes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SCALES: dict[Theme, str] = {"light": "Cividis_r", "dark": "Cividis"}
-"""Told apart by colour-blind readers; the high end is what stands out from the ground."""
+"""Suitable for colour-blind readers; the high end contrasts with the background."""
 ALONGSIDE = ("task_loss", "max_load", "dead_experts", "specialization")
-"""The measures that stand beside the axes in parallel coordinates."""
+"""The measures shown beside the axes in parallel coordinates."""
 
 
 def phase_diagram(frame: pd.DataFrame, axes: Axes, x: str, y: str, measure: str, theme: Theme = "light") -> go.Figure:
@@ -30,8 +30,8 @@ def phase_diagram(frame: pd.DataFrame, axes: Axes, x: str, y: str, measure: str,
     Args:
         frame: the sweep's rows; axes that are neither `x` nor `y` have one value in them.
         axes: the sweep's axes.
-        x: the knob across.
-        y: the knob upwards.
+        x: the knob on the horizontal axis.
+        y: the knob on the vertical axis.
         measure: one of `MEASURES`.
         theme: light or dark.
     """
@@ -72,15 +72,16 @@ def _texts(values: Sequence[Any]) -> list[str]:
 def parallel_coordinates(
     frame: pd.DataFrame, axes: Axes, colour: str = "task_loss", theme: Theme = "light"
 ) -> go.Figure:
-    """Every run as a line through its knobs and its main measures, coloured by a measure. Dragging along an axis keeps
-    the runs that pass there. A run that lacks one of the measures is left out."""
+    """Every run as a line through its knobs and its main measures, coloured by a measure. Dragging along an axis
+    selects the runs that pass there. Runs that lack a measure are left out."""
     palette, runs, names = PALETTES[theme], complete(frame), list(dict.fromkeys((*ALONGSIDE, colour)))
     whole = ~np.isnan([shown(runs, name) for name in names]).any(axis=0)
     lacking = f", {(~whole).sum()} without all measures" if not whole.all() else ""
     runs, words = runs[whole], MEASURES[colour]
     figure = blank_figure(
-        palette, "Parallel coordinates", f"one line a run, coloured by {words.title}; drag along an axis to keep some; "
-        f"{counted(frame)}{lacking}", margin=dict(l=64, r=40, t=56, b=28), paper_bgcolor=palette.background,
+        palette, "Parallel coordinates",
+        f"one line per run, coloured by {words.title}; drag along an axis to select runs; {counted(frame)}{lacking}",
+        margin=dict(l=64, r=40, t=56, b=28), paper_bgcolor=palette.background,
     )  # fmt: skip
     along = {name: _measure_axis(name, shown(runs, name)) for name in names}
     dimensions = [_knob_axis(name, values, runs[name]) for name, values in axes.items()]
@@ -98,7 +99,7 @@ def parallel_coordinates(
 
 
 def _knob_axis(name: str, values: Sequence[Any], column: pd.Series) -> dict[str, Any]:
-    """The values of a knob, evenly spaced in their order."""
+    """The values of a knob, evenly spaced and in order."""
     places = {value: place for place, value in enumerate(values)}
     return dict(
         label=short_label(name), values=[places.get(plain(name, cell), np.nan) for cell in column],
@@ -107,7 +108,7 @@ def _knob_axis(name: str, values: Sequence[Any], column: pd.Series) -> dict[str,
 
 
 def _measure_axis(name: str, values: np.ndarray) -> dict[str, Any]:
-    """A measure's numbers; where they are told by a logarithm, with ticks that say what they stand for."""
+    """A measure's numbers; on a log scale, their logarithms with ticks that show the numbers."""
     if not MEASURES[name].log:
         return dict(values=values)
     scale = scale_for(values, log=True)

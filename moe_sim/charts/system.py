@@ -1,4 +1,4 @@
-"""Charts of what routing means for the machines, for inference, and from batch to batch."""
+"""Charts of the consequences of routing for devices and inference, and of its variance."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CHOICES = ("1st", "2nd", "3rd", "4th", "5th", "6th", "7th", "8th")
 
 
 def dropped_by_choice(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Which share of the first, second … choices capacity drops."""
+    """The share of the first, second … choices that is dropped for lack of capacity."""
     palette = PALETTES[theme]
     figure = blank_figure(
-        palette, "Dropped by choice", "no room for 1st, 2nd … choices",
+        palette, "Dropped by choice", "1st, 2nd … choices without room",
         xaxis=dict(title="choice", type="category", showgrid=False), yaxis=dict(title="dropped, %", range=[0, 104]),
     )  # fmt: skip
     figure.add_bar(
@@ -32,11 +32,11 @@ def dropped_by_choice(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def devices(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """One expert on each device: how long each works in a step, and how long it waits for the busiest one."""
+    """One expert per device: how long each device works in a step, and how long it waits for the busiest one."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     busy = num_experts * recent_mean(scene.history, "processed")
     figure = blank_figure(
-        palette, "One expert per device", "modelled; 1 is an even step", barmode="stack",
+        palette, "One expert per device", "modelled; 1 is a balanced step", barmode="stack",
         xaxis=dict(title="time, in balanced steps", rangemode="tozero"), bargap=0.25, showlegend=True,
         yaxis={**expert_axis(num_experts), "title": "device of expert", "autorange": "reversed"},
     )  # fmt: skip
@@ -53,7 +53,7 @@ def devices(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def step_time(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """The modelled time of a step over the run."""
+    """The modelled step time over the run."""
     palette = PALETTES[theme]
     figure = blank_figure(
         palette, "Modelled step time", "in balanced steps", time=True,
@@ -65,25 +65,25 @@ def step_time(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def routing_std(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """How much an expert's load differs from batch to batch, beside what a finite batch does by chance."""
+    """The variation of an expert's load from batch to batch, beside the chance level of a finite batch."""
     palette = PALETTES[theme]
     figure = blank_figure(
-        palette, "Variance of routing", f"std of a load over {SMOOTHING_HORIZON} batches, mean of experts",
+        palette, "Variance of routing", f"std of the load over {SMOOTHING_HORIZON} batches, mean of all experts",
         time=True, yaxis=dict(title="percentage points", rangemode="tozero"),
     )  # fmt: skip
-    by_lot = 100 * sampling_std(scene.config)
-    figure.add_hline(y=by_lot, line=dict(color=palette.accent, dash="dot", width=1.5))
-    figure.add_annotation(x=1, xref="paper", xanchor="right", y=by_lot, yanchor="bottom", text="by lot",
+    at_random = 100 * sampling_std(scene.config)
+    figure.add_hline(y=at_random, line=dict(color=palette.accent, dash="dot", width=1.5))
+    figure.add_annotation(x=1, xref="paper", xanchor="right", y=at_random, yanchor="bottom", text="at random",
                           showarrow=False, font=dict(color=palette.accent, size=12))  # fmt: skip
     signal_line(figure, scene, "routing_std", "standard deviation", palette.ink, factor=100)
     return figure
 
 
 def coactivation(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Experts × experts: which share of an expert's tokens another expert has too, smoothed; the diagonal is empty."""
+    """Experts × experts: the share of an expert's tokens that another expert also has, smoothed; empty diagonal."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
     figure = blank_figure(
-        palette, "Co-activation", "share of an expert's tokens (row) that another expert (column) has too, %",
+        palette, "Co-activation", "share of an expert's tokens (row) that another expert (column) also has, %",
         xaxis=expert_axis(num_experts), yaxis={**expert_axis(num_experts), "autorange": "reversed"},
         margin=dict(l=54, r=12, t=8, b=44),
     )  # fmt: skip
@@ -126,7 +126,7 @@ def inference_load(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def inference_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Task loss in inference and the largest load there, over the run."""
+    """Task loss and largest load in inference, over the run."""
     palette = PALETTES[theme]
     figure = blank_figure(
         palette, "Inference over time", "loss and largest load", time=True, showlegend=True,
