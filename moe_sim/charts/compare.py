@@ -67,8 +67,8 @@ def task_loss_difference(scenes: Sequence[Scene], theme: Theme = "light") -> go.
     of the batches cancels out."""
     palette = PALETTES[theme]
     figure = blank_figure(
-        palette, "Task loss compared with A", "difference · below 0 is better", time=True,
-        yaxis=dict(title="nats", rangemode="tozero"),
+        palette, "Task loss compared with A", "difference", time=True,
+        yaxis=dict(title="nats, below 0 is better", rangemode="tozero"),
     )  # fmt: skip
     figure.add_hline(y=0, line=dict(color=palette.runs[0], width=1.5))
     base = smooth(scenes[0].history.column("task_loss"))

@@ -60,7 +60,7 @@ async def _draw(
 
     broken = (BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError, OSError)
     try:
-        # Kaleido disables the sandbox, without which Chromium does not start as root. It draws only our own figures.
+        # Kaleido disables Chromium's sandbox, which does not work as root. Only our own figures are drawn.
         async with Kaleido(path=browser, mathjax=False, timeout=LONGEST_DRAWING) as session:
             for name, figure in figures.items():
                 for format_ in formats:
