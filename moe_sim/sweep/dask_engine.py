@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from moe_sim.sweep.engine import Engine, EngineError, Session
+from moe_sim.sweep.engine import Engine, EngineError, EngineSession
 from moe_sim.sweep.worker import sentence_of
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ class Dask(Engine):
     """The scheduler's address. Only the operator may know it, so no message repeats it."""
     name: str = "dask"
 
-    def open(self, cancelled: Callable[[], bool]) -> Session:
+    def open(self, cancelled: Callable[[], bool]) -> EngineSession:
         """See `Engine`."""
         try:
             import distributed
@@ -44,7 +44,7 @@ class Dask(Engine):
             raise
 
 
-class _DaskSession(Session):
+class _DaskSession(EngineSession):
     def __init__(self, client: Client) -> None:
         from distributed import Event, KilledWorker
 

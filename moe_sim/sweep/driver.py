@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from typing import Literal
 
-from moe_sim.sweep.engine import Engine, EngineError, Session
+from moe_sim.sweep.engine import Engine, EngineError, EngineSession
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.store import Histories, Store
 from moe_sim.sweep.worker import FAILED, HISTORY, STOPPED, Row, StopFlag, failed_row, run_cell, sentence_of
@@ -166,7 +166,9 @@ class Sweep:
             session.close()
         return ended, alone
 
-    def _hand_out(self, session: Session, source: deque[Cell], in_flight: dict[Future[Row], Cell], most: int) -> bool:
+    def _hand_out(
+        self, session: EngineSession, source: deque[Cell], in_flight: dict[Future[Row], Cell], most: int
+    ) -> bool:
         """Submit runs until `most` are in flight. False if the executor is broken; only here does the death of an idle
         worker show."""
         while source and len(in_flight) < most:
@@ -189,7 +191,7 @@ class Sweep:
         on_row(row)
 
 
-def _row_of(session: Session, cell: Cell, future: Future[Row]) -> Row | None:
+def _row_of(session: EngineSession, cell: Cell, future: Future[Row]) -> Row | None:
     """The row of a run; None if the run must be retried because its worker died."""
     if future.cancelled():
         return None  # by the scheduler, which lost the run; not by us

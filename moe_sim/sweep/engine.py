@@ -15,7 +15,7 @@ class EngineError(Exception):
     """The engine cannot run. The message is a sentence for the user."""
 
 
-class Session(ABC):
+class EngineSession(ABC):
     """An open executor."""
 
     executor: Executor
@@ -43,7 +43,7 @@ class Engine(ABC):
     name: str
 
     @abstractmethod
-    def open(self, cancelled: Callable[[], bool]) -> Session:
+    def open(self, cancelled: Callable[[], bool]) -> EngineSession:
         """Start the workers.
 
         Args:
@@ -62,12 +62,12 @@ class InProcess(Engine):
     make: Callable[[], Executor]
     window: int = 1
 
-    def open(self, cancelled: Callable[[], bool]) -> Session:
+    def open(self, cancelled: Callable[[], bool]) -> EngineSession:
         """See `Engine`."""
         return _InProcessSession(self.make(), self.window, cancelled)
 
 
-class _InProcessSession(Session):
+class _InProcessSession(EngineSession):
     def __init__(self, executor: Executor, window: int, cancelled: Callable[[], bool]) -> None:
         self.executor, self.window, self.stopped = executor, window, cancelled
 

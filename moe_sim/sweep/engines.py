@@ -32,7 +32,7 @@ def engine_named(name: str, workers: int | None = None, dask: str | None = None)
         if not dask:
             raise EngineError("The engine dask needs the scheduler's address in the variable MOE_SIM_DASK.")
         return Dask(dask)
-    raise EngineError(f"There is no engine {name[:40]!r}; there are {', '.join(ENGINES)}.")
+    raise EngineError(f"There is no engine {name[:40]!r}; choose from {', '.join(ENGINES)}.")
 
 
 def default_engine(dask: str | None) -> Engine:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from moe_sim.sweep.engine import Engine, Session
+from moe_sim.sweep.engine import Engine, EngineSession
 from moe_sim.sweep.worker import never
 
 NICENESS = 5
@@ -25,12 +25,12 @@ class Loky(Engine):
     workers: int
     name: str = "loky"
 
-    def open(self, cancelled: Callable[[], bool]) -> Session:
+    def open(self, cancelled: Callable[[], bool]) -> EngineSession:
         """See `Engine`."""
         return _LokySession(self.workers)
 
 
-class _LokySession(Session):
+class _LokySession(EngineSession):
     def __init__(self, workers: int) -> None:
         from loky import ProcessPoolExecutor  # imported here: a page without a sweep does not need it
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from moe_sim.config.knobs import KNOBS
 from moe_sim.diagnosis.final_metrics import FinalMetrics
 from moe_sim.history.files import write_whole
+from moe_sim.history.to_csv import frame_to_csv, unescape
 from moe_sim.sweep.untrusted_files import (
     Columns,
     NotASweepError,
@@ -70,8 +71,6 @@ def table_bytes(rows: Sequence[Row], ending: str) -> bytes:
     """The content of a file with one of `ENDINGS`."""
     frame = rows_to_frame(rows)
     if ending == ".csv":
-        from moe_sim.history.to_csv import frame_to_csv
-
         return frame_to_csv(frame).encode()
     buffer = io.BytesIO()
     frame.to_parquet(buffer, engine="pyarrow", index=False)
@@ -125,8 +124,6 @@ def table_from(content: bytes, ending: str, most_rows: int = MOST_ROWS, *, forei
 
 def _values(name: str, cells: Sequence[str]) -> list[Any]:
     """Parse the cells of a CSV column."""
-    from moe_sim.history.to_csv import unescape
-
     readers: dict[str, Callable[[str], Any]] = {
         "bool": {"True": True, "False": False}.__getitem__, "int64": int,
         "Int64": lambda cell: int(cell) if cell else None, "float64": lambda cell: float(cell) if cell else None,

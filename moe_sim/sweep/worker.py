@@ -12,6 +12,7 @@ import torch
 
 from moe_sim.diagnosis.final_metrics import final_metrics
 from moe_sim.history.history import History
+from moe_sim.history.to_json import run_to_json
 from moe_sim.sweep.grid import Cell
 from moe_sim.trainer.trainer import Trainer
 
@@ -90,8 +91,6 @@ def _fill(cell: Cell, outcome: Row, status: str, error: str | None) -> Row:
 
 
 def _document(trainer: Trainer) -> str:
-    from moe_sim.history.to_json import run_to_json
-
     return run_to_json(trainer.history, trainer.probe())
 
 

@@ -182,7 +182,7 @@ def test_ctrl_c_stops_a_real_sweep_and_its_workers(tmp_path: Path) -> None:
         (["--seeds", "x"], "--seeds must be a whole number from 1 to 100,000, not 'x'."),
         (["--workers", "-1"], "--workers must be a whole number from 1 to 1,000, not '-1'."),
         (["--workers", "2", "--engine", "serial"], "Only the engine loky takes a number of workers, not serial."),
-        (["--engine", "ray"], "There is no engine 'ray'; there are serial, loky, dask."),
+        (["--engine", "ray"], "There is no engine 'ray'; choose from serial, loky, dask."),
         (["--preset", "x"], "There is no preset 'x'; choose from"),
         (["--out", "x.xlsx"], "'x.xlsx' must end in one of .parquet, .csv."),
         (["seed=1,2", "--seeds", "2"], "Give either values for seed or a number of seeds, not both."),

@@ -171,7 +171,7 @@ def test_the_default_engine_is_dask_if_the_operator_set_a_scheduler() -> None:
     ("name", "workers", "words"),
     [
         ("dask", None, "MOE_SIM_DASK"),
-        ("ray", None, "there are serial, loky, dask"),
+        ("ray", None, "choose from serial, loky, dask"),
         ("serial", 2, "Only the engine loky"),
     ],
 )
