@@ -55,7 +55,7 @@ def collapse_and_rescue(page: Page) -> None:
     move(page, "Load-balancing coefficient α", 9)  # 0 → 0.1
     # One marker, or several if the machine was too slow to merge nine key presses into one change.
     expect(page.get_by_text(re.compile(r"^α .+ → 0\.1$")).first).to_be_attached()
-    assert "aux_loss_coef=0.1" in page.url
+    expect(page).to_have_url(re.compile(r"aux_loss_coef=0\.1"))
     raised = step_shown(page)
     wait_for_step(page, raised + 250)
     assert max(trace(page, "Expert utilization")["y"]) <= 40
