@@ -9,7 +9,8 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
   [ -x .venv/bin/python ] || python3 -m venv .venv
   . .venv/bin/activate
 fi
-python -m pip install --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
+# --no-compile: Python compiles what it imports; compiling all of the packages beforehand takes longer than installing them.
+python -m pip install --no-compile --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
 
 # A browser: one that is here, else Debian's, else Playwright's own download.
 find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }
