@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import streamlit as st
 
@@ -18,18 +18,27 @@ class AddressBar:
     def __init__(self) -> None:
         self._written: dict[str, str] = {}
         self._written_at = -math.inf
+        self._opened: dict[str, str] = {}
+        self._opened_at = -math.inf
+        self._gone_back_to: dict[str, str] = {}
 
     def put_by_visitor(self) -> dict[str, str] | None:
         """Returns the query that the visitor opened (back button, edited link). None if the query is ours, or empty as
         on another page."""
-        query = dict(st.query_params)
-        if time.monotonic() - self._written_at < LAG or not query or not self._written or query == self._written:
+        query, self._gone_back_to = self._gone_back_to, {}
+        if not query and time.monotonic() - self._written_at >= LAG:
+            query = dict(st.query_params)
+        if not query or not self._written or query == self._written:
             return None
+        self._opened, self._opened_at = query, time.monotonic()
         return query
 
-    def heed(self) -> None:
-        """Treats the next query that the browser reports as the visitor's, even within `LAG`."""
-        self._written_at = -math.inf
+    def go_back_to(self, text: str) -> None:
+        """Takes a query string for the visitor's, even within `LAG`, when a script run may already have overwritten it
+        in the browser. Has no effect if a script run has just opened it."""
+        query = dict(parse_qsl(text.removeprefix("?"), keep_blank_values=True))
+        if query != self._opened or time.monotonic() - self._opened_at >= LAG:
+            self._gone_back_to = query
 
     def write(self, query: dict[str, str]) -> None:
         """Writes a query, unless it is already there."""

@@ -17,8 +17,8 @@ def obey(session: Session, command: dict[str, Any]) -> None:
         match command:
             case {"name": "resync"}:
                 session.feed.restart()
-            case {"name": "back"}:
-                session.heed_address()
+            case {"name": "back", "query": str() as query}:
+                session.go_back_to(query)
             case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
                 session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log))
             case _ if session.following is None:
@@ -27,10 +27,11 @@ def obey(session: Session, command: dict[str, Any]) -> None:
 
 def obey_beside(session: Session, comparison: ComparisonSession, command: dict[str, Any]) -> None:
     """Executes a command of the Compare page."""
-    if command["name"] == "back":
-        session.heed_address()
-    else:
-        comparison.command(command)
+    match command:
+        case {"name": "back", "query": str() as query}:
+            session.go_back_to(query)
+        case _:
+            comparison.command(command)
 
 
 def _act(session: Session, command: dict[str, Any]) -> None:

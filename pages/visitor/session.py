@@ -132,9 +132,9 @@ class Session:
             self.server.scheduler.remove(self._comparison.run)
             self._comparison = None
 
-    def heed_address(self) -> None:
-        """Makes `follow_address` obey the next address at once, after Back or Forward."""
-        self._address.heed()
+    def go_back_to(self, query: str) -> None:
+        """Makes `follow_address` open a query string next, after Back or Forward."""
+        self._address.go_back_to(query)
 
     def look(self, **changes: Any) -> None:
         """Records what the visitor looks at."""

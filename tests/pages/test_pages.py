@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from html import unescape
+from urllib.parse import urlencode
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -669,8 +670,21 @@ def test_back_is_obeyed_at_once_and_a_late_report_of_the_old_address_is_not() ->
         app.query_params[name] = value
     settled(app)
     assert run_of(app).config.num_experts == 5, "a browser that has not caught up yet is no visitor who goes back"
-    for name, value in before.items():
-        app.query_params[name] = value
-    obey(session_of(app), {"name": "back"})
+    obey(session_of(app), {"name": "back", "query": "?" + urlencode(before)})
     settled(app)
-    assert run_of(app).config.num_experts == 3
+    assert run_of(app).config.num_experts == 3, "although that script run has overwritten the address"
+    assert address(app) == before
+
+
+def test_back_that_a_script_run_has_obeyed_is_not_obeyed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened(num_experts="3")
+    app.query_params.clear()
+    app.query_params["num_experts"] = "4"
+    with monkeypatch.context() as later:
+        later.setattr("pages.visitor.address.LAG", 0.0)
+        settled(app)
+    run = run_of(app)
+    assert run.config.num_experts == 4
+    obey(session_of(app), {"name": "back", "query": "?num_experts=4"})
+    settled(app)
+    assert run_of(app) is run

@@ -41,7 +41,14 @@ export class Board {
     this.resizing.observe(root);
     this.onVisible = () => this.schedule();
     document.addEventListener("visibilitychange", this.onVisible);
-    this.onBack = () => setTimeout(() => this.send({ name: "back" }), AFTER_BACK);
+    const page = location.pathname;
+    /** @type {ReturnType<typeof setTimeout> | undefined} */
+    this.back = undefined;
+    this.onBack = () => {
+      clearTimeout(this.back);
+      const query = location.search; // Streamlit's script run may overwrite it
+      if (location.pathname === page) this.back = setTimeout(() => this.send({ name: "back", query }), AFTER_BACK);
+    };
     addEventListener("popstate", this.onBack);
     this.onChartsFailing = () => this.setChartsFailing(true);
     this.theme = new ThemeWatcher(root, () => this.send({ name: "sync" })); // asks for the other colours
@@ -204,6 +211,7 @@ export class Board {
     this.resizing.disconnect();
     document.removeEventListener("visibilitychange", this.onVisible);
     removeEventListener("popstate", this.onBack);
+    clearTimeout(this.back);
     cancelAnimationFrame(this.frame);
     this.theme.close();
     this.commands.close();
