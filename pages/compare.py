@@ -6,7 +6,6 @@ import streamlit as st
 
 from pages.dashboard import comparison_board
 from pages.sidebar import comparison_controls
-from pages.text import notices
 from pages.visitor import hosting
 from pages.visitor.commands import obey_beside
 from pages.visitor.session import current
@@ -16,7 +15,7 @@ visitor = current()
 comparison = visitor.comparison()
 with st.sidebar:
     comparison_controls.draw(visitor, comparison)
-notices.show(comparison.notices)
+comparison.notices.show()
 comparison_board.show(
     visitor, comparison.run, lambda command: obey_beside(visitor, comparison, command), comparison.next_message
 )

@@ -14,7 +14,6 @@ if str(ROOT) not in sys.path:
 
 from moe_sim.server import warm_up  # noqa: E402
 from pages.sidebar import run_controls  # noqa: E402
-from pages.text import notices  # noqa: E402
 from pages.visitor import session  # noqa: E402
 
 st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(HERE / "icon.svg"), layout="wide")
@@ -39,6 +38,6 @@ visitor.follow_lecture()
 with st.sidebar:
     run_controls.draw(visitor, PAGES, page)
 visitor.write_address(comparing=page.title == "Compare")
-notices.show(visitor.notices)
+visitor.notices.show()
 warm_up.load()
 page.run()

@@ -10,8 +10,10 @@ import streamlit as st
 from moe_sim.config.codec import format_value
 from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.knobs import KNOBS, short_name
+from moe_sim.config.run_config import RunConfig
 from moe_sim.config.run_plan import NAMES, course_in_words, differing_knobs
 from moe_sim.history.markers import markers
+from moe_sim.live.live_run import LiveRun
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.comparison import ComparisonSession, plan_of
 from pages.visitor.session import Session
@@ -58,24 +60,28 @@ def _other(comparison: ComparisonSession, which: int) -> None:
                           on_click=comparison.remove, args=(which,))  # fmt: skip
         for knob in differing_knobs((plans[0], plans[which])):
             st.button(
-                f"{short_name(knob)}: {course_in_words(plans[which].course(knob))}", key=f"departs-{name}-{knob}",
-                icon=":material/undo:", type="tertiary", on_click=comparison.give_back, args=(which, knob),
+                f"{short_name(knob)}: {course_in_words(plans[which].course(knob))}", key=f"difference-{name}-{knob}",
+                icon=":material/undo:", type="tertiary", on_click=comparison.reset_difference, args=(which, knob),
                 help=f"Reset to A's value: {course_in_words(plans[0].course(knob))}.",
             )  # fmt: skip
         with st.popover("Change …", width="stretch"):
-            knob, value = _pick(comparison, name, which)
-            step = st.number_input("From step", 0, LATEST, 0, key=f"step-{name}", disabled=not KNOBS[knob].live)
-            st.button("Restart with this change", key=f"depart-{name}", type="primary", width="stretch",
-                      on_click=comparison.depart, args=(which, step if KNOBS[knob].live else 0, knob, value),
-                      )  # fmt: skip
-            st.button("Change it now, in the current run", key=f"move-{name}", width="stretch",
-                      on_click=comparison.move, args=(which, knob, value), disabled=not KNOBS[knob].live)  # fmt: skip
+            knob = _pick(name, comparison.run.members[which].config, lambda knob: True)
+            live = KNOBS[knob].live
+            st.number_input("From step", 0, LATEST, 0, key=f"step-{name}", disabled=not live)
+            st.button("Restart with this change", key=f"restart-{name}", type="primary", width="stretch",
+                      on_click=_restart_with_change, args=(comparison, which))  # fmt: skip
+            st.button("Change it now, in the current run", key=f"change-{name}", width="stretch", disabled=not live,
+                      on_click=_change_now, args=(comparison, which))  # fmt: skip
 
 
-def _pick(comparison: ComparisonSession, name: str, which: int) -> tuple[str, Any]:
-    """Lets the visitor pick any knob and a value for it."""
-    config = comparison.run.members[which].config
-    return _knob_and_value(name, config, lambda knob: True)
+def _restart_with_change(comparison: ComparisonSession, which: int) -> None:
+    knob, value = _picked(NAMES[which], comparison.run.members[which].config)
+    step = st.session_state[f"step-{NAMES[which]}"] if KNOBS[knob].live else 0
+    comparison.restart_with_change(which, step, knob, value)
+
+
+def _change_now(comparison: ComparisonSession, which: int) -> None:
+    comparison.change_now(which, *_picked(NAMES[which], comparison.run.members[which].config))
 
 
 def _branch(session: Session, comparison: ComparisonSession) -> None:
@@ -89,15 +95,34 @@ def _branch(session: Session, comparison: ComparisonSession) -> None:
     )
     st.caption(f"The Live run has {steps} steps; {changes}. What if you had done something else?")
     step = st.slider("Branch at step", 0, steps, min(100, steps), key="branch-step")
-    knob, value = _knob_and_value("branch", run.history.config_at(step + 1), lambda knob: KNOBS[knob].live)
-    st.button("Branch", type="primary", width="stretch", on_click=comparison.branch, args=(run, step, knob, value),
+    knob = _pick("branch", run.history.config_at(step + 1), lambda knob: KNOBS[knob].live)
+    value = st.session_state[_value_key("branch", knob)]
+    st.button("Branch", type="primary", width="stretch", on_click=_branch_as_picked, args=(comparison, run),
               help=f"A is the run as it was. B is the same with {short_name(knob)} {format_value(value)} from that "
               "step on. Both restart and catch up to it at full speed.")  # fmt: skip
 
 
-def _knob_and_value(place: str, config: Any, usable: Callable[[str], bool]) -> tuple[str, Any]:
+def _branch_as_picked(comparison: ComparisonSession, run: LiveRun) -> None:
+    step = st.session_state["branch-step"]
+    comparison.branch(run, step, *_picked("branch", run.history.config_at(step + 1)))
+
+
+def _pick(place: str, config: RunConfig, usable: Callable[[str], bool]) -> str:
+    """Draws a choice of knobs and the widget of the chosen one, whose name it returns. `config` holds the value shown
+    at first."""
     options = [name for name, knob in KNOBS.items() if knob.task in (None, config.task) and usable(name)]
     name = st.selectbox("Knob", options, key=f"knob-{place}", format_func=lambda name: KNOBS[name].label)
     knob = KNOBS[name]
-    value = knob_widget(knob, getattr(config, name), config, key=f"value-{place}-{name}", help=knob.help)
-    return name, value
+    knob_widget(knob, getattr(config, name), config, key=_value_key(place, name), help=knob.help)
+    return name
+
+
+def _picked(place: str, config: RunConfig) -> tuple[str, Any]:
+    """The knob and the value picked in a form, read when its button is pressed: a script run that drew the form
+    earlier may not have seen the last move of a slider."""
+    knob = st.session_state[f"knob-{place}"]
+    return knob, st.session_state.get(_value_key(place, knob), getattr(config, knob))
+
+
+def _value_key(place: str, knob: str) -> str:
+    return f"value-{place}-{knob}"

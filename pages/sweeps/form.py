@@ -29,29 +29,27 @@ def draw(session: Session, sweeps: MySweeps) -> None:
     """Draws the form, the number of runs with the estimated time, and the Start button."""
     st.subheader("New sweep", anchor=False)
     base = session.run.config
-    axes = _axes(base)
+    _draw_axes(base)
     left, right = st.columns(2)
-    seeds = left.number_input("Seeds", 1, MOST_SEEDS, key=_form_key("seeds", 3), help=(
+    left.number_input("Seeds", 1, MOST_SEEDS, key=_form_key("seeds", 3), help=(
         f"Runs per combination, with the seeds {base.seed}, {base.seed + 1}, … starting from that of the Live run."
     ))  # fmt: skip
-    steps = right.number_input("Steps", 10, MOST_STEPS, step=50, key=_form_key("steps", 300))
+    right.number_input("Steps", 10, MOST_STEPS, step=50, key=_form_key("steps", 300))
     try:
-        grid = Grid(base, {name: parse_values(name, text) for name, text in axes.items()}, seeds, steps)
-        session.server.sweeps.limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
-        _offer(session, sweeps, grid)
+        _offer(session, sweeps, _filled_in(session))
     except InvalidInput as error:
         st.warning(escape_markdown(str(error)))
         st.button("Start", width="stretch", disabled=True, key="sweep-no-start")
-    st.caption(_base_in_words(base, axes))
+    st.caption(_base_in_words(base, _axes()))
 
 
-def _axes(base: RunConfig) -> dict[str, str]:
-    """Returns the chosen knobs with their values as text."""
-    axes: dict[str, str] = {}
+def _draw_axes(base: RunConfig) -> None:
+    """Draws the choices of knobs and the fields for their values."""
+    taken: list[str] = []
     usable = [knob.name for knob in KNOBS.values() if knob.task in (None, base.task)]
     for number, first in zip(NUMBERS, FIRST_KNOBS, strict=True):
-        options = [name for name in usable if name not in (*axes, "seed", "frozen")]
-        options = [NONE, *options] if axes else options
+        options = [name for name in usable if name not in (*taken, "seed", "frozen")]
+        options = [NONE, *options] if taken else options
         name = st.selectbox(
             f"{number} knob", options, key=_form_key(number, first, options),
             format_func=lambda name: NONE if name == NONE else KNOBS[name].label,
@@ -59,13 +57,35 @@ def _axes(base: RunConfig) -> dict[str, str]:
         )  # fmt: skip
         if name == NONE:
             continue
-        axes[name] = st.text_input(
+        taken.append(name)
+        st.text_input(
             f"Values of {KNOBS[name].label}", key=_form_key(f"values_{name}", suggested_values(KNOBS[name])),
             label_visibility="collapsed",
             help="Comma-separated values or a range: 2..8 for all whole numbers, 0..1:5 for five evenly spaced values, "
             "0.001..1:4:log for four on a log scale.",
         )  # fmt: skip
-    return axes
+
+
+def _axes() -> dict[str, str]:
+    """The chosen knobs with their values as text, as the form shows them now."""
+    names = dict.fromkeys(_field(number) for number in NUMBERS)
+    return {name: _field(f"values_{name}", suggested_values(KNOBS[name])) for name in names if name != NONE}
+
+
+def _filled_in(session: Session) -> Grid:
+    """The sweep that the form describes now.
+
+    Raises:
+        InvalidInput: for values that are not understood, and for a sweep beyond the limits.
+    """
+    base, seeds, steps = session.run.config, _field("seeds"), _field("steps")
+    grid = Grid(base, {name: parse_values(name, text) for name, text in _axes().items()}, seeds, steps)
+    session.server.sweeps.limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
+    return grid
+
+
+def _field(name: str, default: Any = None) -> Any:
+    return st.session_state.get(f"sweep_form_{name}", default)
 
 
 def _form_key(name: str, value: Any, options: list[str] | None = None) -> str:
@@ -105,7 +125,7 @@ def _offer(session: Session, sweeps: MySweeps, grid: Grid) -> None:
     usable = bool(cells) and not sweeps.under_way
     st.button(
         "Start", type="primary" if usable else "secondary", width="stretch", disabled=not usable, key="sweep-start",
-        on_click=_start, args=(session, sweeps, grid),
+        on_click=_start, args=(session, sweeps),
         help="One sweep at a time: cancel the current one first." if sweeps.under_way else None,
     )  # fmt: skip
     for reason, count in grid.left_out().items():
@@ -118,8 +138,9 @@ def _seconds(session: Session, cells: list[Cell], workers: int) -> float:
     return session.remembered("sweep_seconds", key, lambda: estimated_seconds(cells, workers))
 
 
-def _start(session: Session, sweeps: MySweeps, grid: Grid) -> None:
+def _start(session: Session, sweeps: MySweeps) -> None:
+    """Starts what the form shows when Start is pressed, which may be newer than what the last script run drew."""
     try:
-        sweeps.start(grid)
+        sweeps.start(_filled_in(session))
     except InvalidInput as error:
         session.notices.append(str(error))

@@ -18,6 +18,7 @@ from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import encode_comparison
 from moe_sim.server.server import Server
+from pages.text.notices import Notices
 from pages.visitor.feed import Feed
 from pages.visitor.memory import or_notice_out_of_memory
 from pages.visitor.playback import play
@@ -38,7 +39,7 @@ class ComparisonSession:
 
     def __init__(self, plans: Sequence[RunPlan], thresholds: Thresholds, server: Server) -> None:
         self._server = server
-        self.notices: list[str] = []
+        self.notices = Notices()
         self._feed = Feed()
         made = self._launch(plans, thresholds, DEFAULT_RATE)
         self.run = made or self._server.scheduler.add(Comparison([RunPlan(RunConfig())] * 2, runs=server.runs))
@@ -65,7 +66,7 @@ class ComparisonSession:
         if not others:
             return None
         comparison = cls((base, *others), thresholds, server)
-        comparison.notices += notices
+        comparison.notices.extend(notices)
         return comparison
 
     def to_query(self) -> dict[str, str]:
@@ -84,16 +85,16 @@ class ComparisonSession:
             self.run.train()
         self._server.scheduler.remove(old)
 
-    def depart(self, which: int, step: int, name: str, value: Any) -> None:
+    def restart_with_change(self, which: int, step: int, name: str, value: Any) -> None:
         """Changes a knob of run `which` (1 is B) from a step on. All runs restart."""
         base, *others = self.run.plans
         self._change(which, [*changes_between(base, others[which - 1]), Event(step, {name: value})])
 
-    def move(self, which: int | None, name: str, value: Any) -> None:
+    def change_now(self, which: int | None, name: str, value: Any) -> None:
         """Changes a live knob now, in run `which` or, if that is None, in all."""
         self._try(lambda: self.run.update(which, **{name: value}))
 
-    def give_back(self, which: int, name: str) -> None:
+    def reset_difference(self, which: int, name: str) -> None:
         """Removes a knob from a run's differences from A. All runs restart."""
         base, *others = self.run.plans
         changes = [
@@ -180,7 +181,7 @@ class ComparisonSession:
         try:
             return act()
         except ValidationError as error:
-            self.notices += problems(error).values()
+            self.notices.extend(problems(error).values())
         except ValueError as error:
             self.notices.append(str(error))
         return None

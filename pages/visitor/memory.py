@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from pages.text.notices import Notices
+
 T = TypeVar("T")
 
 NO_MEMORY = "This machine does not have enough memory for that. Use fewer or smaller experts."
 
 
-def or_notice_out_of_memory(make: Callable[[], T], notices: list[str]) -> T | None:
+def or_notice_out_of_memory(make: Callable[[], T], notices: Notices) -> T | None:
     """Returns `make()`, or None and adds a notice if memory runs out, which torch reports as a RuntimeError."""
     try:
         return make()

@@ -27,6 +27,7 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import encode
 from moe_sim.server.server import Server
+from pages.text.notices import Notices
 from pages.visitor import hosting
 from pages.visitor.address import AddressBar
 from pages.visitor.comparison import ComparisonSession
@@ -46,7 +47,7 @@ class Session:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.acting = threading.RLock()
-        self.notices: list[str] = []
+        self.notices = Notices()
         self._address = AddressBar()
         self.feed = Feed()
         self._cache: dict[str, tuple[Hashable, Any]] = {}
@@ -67,7 +68,7 @@ class Session:
         self.thresholds, threshold_notices = thresholds_from_query(query)
         self.view, view_notices = view_from_query(query)
         self.turns += 1
-        self.notices += notices + event_notices + threshold_notices + view_notices
+        self.notices.extend(notices + event_notices + threshold_notices + view_notices)
         self.following = query.get("follow")
         if self.following is not None:
             lecture = self.server.lectures.get(self.following)
@@ -215,7 +216,7 @@ class Session:
             else:
                 self.restart(self.run.start_config.replace(**changes))
         except ValidationError as error:
-            self.notices += problems(error).values()
+            self.notices.extend(problems(error).values())
 
     @synchronized
     def move_threshold(self, **changes: float) -> None:
@@ -223,7 +224,7 @@ class Session:
         try:
             self.thresholds = Thresholds(**{**self.thresholds.model_dump(), **changes})
         except ValidationError as error:
-            self.notices += problems(error).values()
+            self.notices.extend(problems(error).values())
         if self.following is None:
             self.run.thresholds = self.thresholds
         if self._comparison is not None:

@@ -138,7 +138,7 @@ def test_without_memory_for_a_new_comparison_the_current_one_stays_with_a_senten
     app = turned_to(opened(), "compare")
     comparison = session_of(app).comparison()
     run = comparison.run
-    comparison.depart(1, 0, "num_experts", 16)
+    comparison.restart_with_change(1, 0, "num_experts", 16)
     assert comparison.run is run
     settled(app)
     assert NO_MEMORY in [notice.value for notice in app.warning]

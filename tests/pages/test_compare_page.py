@@ -130,7 +130,7 @@ def test_each_comparison_preset_uses_the_current_seed_and_survives_its_link(name
     assert [
         one.key for one in app.button if one.proto.type == "primary" and str(one.key).startswith("comparison-")
     ] == [f"comparison-{name}"]
-    assert len(keys(app, "move-")) == len(plans) - 1
+    assert len(keys(app, "change-")) == len(plans) - 1
     again = comparing(**address(app))
     assert plans_of(again) == plans
     assert not again.warning
@@ -143,7 +143,7 @@ def test_a_knob_changed_from_a_step_on_restarts_all_runs() -> None:
     pick(app, "B", "top_k", 2)
     control(app, "step-B").set_value(50)
     settled(app)
-    click(app, "depart-B")
+    click(app, "restart-B")
     comparison = comparison_of(app)
     assert comparison is not before
     assert before.forgotten
@@ -151,7 +151,7 @@ def test_a_knob_changed_from_a_step_on_restarts_all_runs() -> None:
     assert plans_of(app)[1].course("top_k") == ((0, 1), (50, 2))
     assert plans_of(app)[1].course("aux_loss_coef") == ((0, 0.03),)
     assert address(app)["b"] == "0:aux_loss_coef=0.03;50:top_k=2"
-    assert keys(app, "departs-B") == ["departs-B-aux_loss_coef", "departs-B-top_k"]
+    assert keys(app, "difference-B") == ["difference-B-aux_loss_coef", "difference-B-top_k"]
 
 
 def test_a_structural_knob_differs_from_the_start_whatever_step_is_entered() -> None:
@@ -159,8 +159,8 @@ def test_a_structural_knob_differs_from_the_start_whatever_step_is_entered() -> 
     control(app, "step-B").set_value(50)
     pick(app, "B", "num_experts", 6)
     assert control(app, "step-B").disabled
-    assert button(app, "move-B").disabled
-    click(app, "depart-B")
+    assert button(app, "change-B").disabled
+    click(app, "restart-B")
     assert [plan.config.num_experts for plan in plans_of(app)] == [4, 6]
     assert not app.warning
 
@@ -169,7 +169,7 @@ def test_a_knob_moved_now_acts_on_the_current_run_and_stands_in_the_link() -> No
     app = comparing(**SMALL)
     comparison = stepped(comparison_of(app), 7)
     pick(app, "B", "aux_loss_coef", 1)
-    click(app, "move-B")
+    click(app, "change-B")
     assert comparison_of(app) is comparison
     assert [member.config.aux_loss_coef for member in comparison.members] == [0, 1]
     assert [member.history.events for member in comparison.members] == [(), (Event(7, {"aux_loss_coef": 1.0}),)]
@@ -180,11 +180,22 @@ def test_a_knob_moved_now_acts_on_the_current_run_and_stands_in_the_link() -> No
     assert plans_of(comparing(**address(app))) == plans_of(app)
 
 
+@pytest.mark.parametrize(
+    ("key", "plan"), [("change-B", "0:aux_loss_coef=0.03;7:aux_loss_coef=1"), ("restart-B", "0:aux_loss_coef=1")]
+)
+def test_a_button_takes_the_value_on_the_screen_even_if_no_script_run_has_seen_it(key: str, plan: str) -> None:
+    app = comparing(**SMALL)
+    stepped(comparison_of(app), 7)
+    control(app, "value-B-aux_loss_coef").set_value(1)
+    click(app, key)
+    assert address(app)["b"] == plan
+
+
 def test_a_difference_can_be_reset() -> None:
     app = comparing(**SMALL, b="0:aux_loss_coef=0.1;5:top_k=2;9:aux_loss_coef=1")
-    click(app, "departs-B-aux_loss_coef")
+    click(app, "difference-B-aux_loss_coef")
     assert difference(app).startswith("A and B differ only in top_k. A: k = 1. B: k = 1, then 2 from step 5.")
-    click(app, "departs-B-top_k")
+    click(app, "difference-B-top_k")
     assert plans_of(app)[1] == plans_of(app)[0]
     assert "are identical" in difference(app)
     assert address(app)["b"] == ""
@@ -194,14 +205,12 @@ def test_a_difference_can_be_reset() -> None:
 def test_a_difference_that_another_depends_on_cannot_be_reset() -> None:
     app = comparing(**SMALL, b="0:top_k=2;0:renormalize=on")
     before = comparison_of(app)
-    click(app, "departs-B-top_k")
+    click(app, "difference-B-top_k")
     assert "needs a Top-k (top_k) of 2 or more" in app.warning[0].value
     assert comparison_of(app) is before
-    settled(app)
-    assert not app.warning
 
 
-@pytest.mark.parametrize("key", ["depart-B", "move-B"])
+@pytest.mark.parametrize("key", ["restart-B", "change-B"])
 def test_an_invalid_change_adds_a_notice_and_changes_nothing(key: str) -> None:
     app = comparing(**SMALL)
     before = comparison_of(app)
@@ -221,7 +230,7 @@ def test_runs_can_be_added_up_to_four_and_removed_down_to_two() -> None:
     assert not [one for one in app.button if one.label == "Add a run"]
     assert set(address(app)) >= {"b", "c", "d"}
     pick(app, "D", "top_k", 2)
-    click(app, "depart-D")
+    click(app, "restart-D")
     click(app, "remove-C")
     assert [plan.config.top_k for plan in plans_of(app)] == [1, 1, 2]
     assert (address(app)["b"], address(app)["c"]) == ("0:aux_loss_coef=0.03", "0:top_k=2")
@@ -261,6 +270,18 @@ def test_a_branch_is_compared_with_the_live_run_as_it_was() -> None:
     assert len(run.history) == 30
     settled(app)
     assert (address(app)["events"], address(app)["b"]) == ("12:capacity_factor=1.5", "20:aux_loss_coef=0.1")
+
+
+def test_a_branch_takes_the_step_and_the_value_on_the_screen() -> None:
+    app = opened(**SMALL, seed="5")
+    trained(app, 30)
+    turned_to(app, "compare")
+    control(app, "branch-step").set_value(20)
+    control(app, "value-branch-aux_loss_coef").set_value(0.1)
+    press(app, "Branch")
+    comparison_of(app).pause()
+    settled(app)
+    assert address(app)["b"] == "20:aux_loss_coef=0.1"
 
 
 def test_without_a_trained_run_there_is_nothing_to_branch_from(app: AppTest) -> None:
@@ -317,8 +338,6 @@ def test_an_invalid_link_opens_its_valid_parts_and_names_the_others(
         assert word in said
     assert bool(said) == bool(words)
     assert len(comparison_of(app).members) == runs
-    settled(app)
-    assert not app.warning
 
 
 def test_thresholds_apply_to_all_runs_and_are_in_the_link() -> None:
@@ -351,7 +370,7 @@ def test_a_viewer_of_a_lecture_can_compare_it_with_other_runs() -> None:
     assert run_of(app) is leader.run
     assert plans_of(app)[0].config == leader.run.config
     pick(app, "B", "top_k", 2)
-    click(app, "depart-B")
+    click(app, "restart-B")
     comparison_session_of(app).command({"name": "train"})
     assert comparison_of(app).state == "training"
     comparison_session_of(app).command({"name": "pause"})

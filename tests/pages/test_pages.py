@@ -152,8 +152,6 @@ def test_renormalize_with_one_expert_per_token_is_refused_with_a_notice_and_its_
     assert "needs a Top-k (top_k) of 2 or more" in app.warning[0].value
     assert run_of(app).config.renormalize is False
     assert widget(app, "renormalize").value is False
-    settled(app)
-    assert not app.warning
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -324,7 +322,7 @@ def test_an_out_of_range_threshold_is_refused_with_a_notice() -> None:
     session = session_of(opened())
     session.move_threshold(dead_share=7)
     assert session.thresholds == session.run.thresholds == Thresholds()
-    assert "dead_share" in session.notices[0]
+    assert "dead_share" in next(iter(session.notices))
 
 
 def test_freeze_holds_the_weights_of_the_current_run_and_releases_them_again() -> None:

@@ -169,6 +169,23 @@ def test_the_results_of_a_sweep_replace_the_gallery() -> None:
     assert len(app.dataframe[0].value) == 4
 
 
+def test_start_takes_the_values_on_the_screen_even_if_no_script_run_has_seen_them() -> None:
+    app = small(opened())
+    control(app.text_input, "Values of Load-balancing coefficient α").input("0.3")
+    control(app.number_input, "Steps").set_value(12)
+    rows = sweeps_of(finished(start(app))).sweep.rows
+    assert [(row["aux_loss_coef"], row["seed"], row["steps"]) for row in rows] == [(0.3, 0, 12), (0.3, 1, 12)]
+
+
+def test_start_with_invalid_values_that_no_script_run_has_seen_adds_a_notice(queue: SweepQueue) -> None:
+    app = small(opened())
+    control(app.text_input, "Values of Load-balancing coefficient α").input("-1")
+    start(app)
+    assert "must be a number from 0 to 10" in words(app)
+    assert not sweeps_of(app).under_way
+    assert sweeps_of(app).sweep is None
+
+
 def test_the_gallery_can_be_shown_again() -> None:
     app = finished(start(small(opened())))
     next(group for group in app.get("button_group") if "Gallery" in group.options).set_value("Gallery")
