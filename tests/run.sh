@@ -12,6 +12,8 @@ fi
 # --no-compile: Python compiles what it imports; compiling all of the packages beforehand takes longer than installing them.
 python -m pip install --no-compile --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
 
+mypy & type_check=$!  # half a minute on one core, while the other installs and checks the scripts
+
 # A browser: one that is here, else Debian's, else Playwright's own download.
 find_browser() { command -v chromium || command -v chromium-browser || command -v google-chrome || command -v chrome; }
 if ! CHROME=$(find_browser); then
@@ -36,7 +38,7 @@ fi
 
 ruff format --check .
 ruff check .
-mypy
+wait $type_check
 if [ $# -gt 0 ]; then
   python -m pytest "$@"
   exit
