@@ -25,10 +25,10 @@ cli.main()
 """Streamlit's command line as before `st.App`, when every file was a plain script."""
 FAILING = """
 from streamlit.web import cli
-from pages.text import notices
-def show(sentences):
+from pages.text.notices import Notices
+def show(self):
     raise RuntimeError("a secret of the host")
-notices.show = show
+Notices.show = show
 cli.main()
 """
 """A server on which every script run fails."""
