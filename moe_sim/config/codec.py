@@ -1,6 +1,6 @@
 """The text codec for configurations, shared by links, exports and the command line.
 
-A query string always holds every knob (`v=1&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
+A query string always holds every knob (`v=2&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
 Diagnosis thresholds do not affect a run, so the query string holds only those that differ from the default.
 """
 
@@ -15,10 +15,10 @@ from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS, THRESHOLDS, Knob, problems
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
+from moe_sim.config.versions import VERSION, completed
 
 Model = TypeVar("Model", bound=BaseModel)
 
-VERSION = "1"
 MOST_EVENTS = 100
 
 
@@ -47,19 +47,19 @@ def parse_value(name: str, text: str) -> Any:
 
 def to_query(config: RunConfig) -> dict[str, str]:
     """Every knob as text, with the version of the format first."""
-    return {"v": VERSION, **{name: format_value(getattr(config, name)) for name in KNOBS}}
+    return {"v": str(VERSION), **{name: format_value(getattr(config, name)) for name in KNOBS}}
 
 
 def from_query(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:
     """Reads a configuration from query parameters, valid or not.
 
-    Unknown keys are ignored. A bad value falls back to the default.
+    Unknown keys are ignored. A bad value falls back to the default. A link of version 1 opens as the run that it was.
 
     Returns:
         The configuration, and one sentence per invalid value, with its key and range.
     """
     values = {name: parse_value(name, text) for name, text in query.items() if name in KNOBS}
-    return _with_defaults_for_invalid(RunConfig, values, KNOBS)
+    return _with_defaults_for_invalid(RunConfig, completed(values, query.get("v", "")), KNOBS)
 
 
 def thresholds_to_query(thresholds: Thresholds) -> dict[str, str]:

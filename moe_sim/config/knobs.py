@@ -40,6 +40,8 @@ class Knob:
             return "one of " + ", ".join(self.choices)
         if self.kind is bool:
             return "on or off"
+        if self.kind is str:
+            return "two different experts such as 1-3, or off"
         number = "a whole number" if self.kind is int else "a number"
         return f"{number} from {self.minimum:g} to {self.maximum:.10g}" + (", or off" if self.optional else "")
 
@@ -99,7 +101,9 @@ def live_changes(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, Any
 SHORT_NAMES = {
     "aux_loss_coef": "α", "top_k": "k", "capacity_factor": "capacity", "z_loss_coef": "z-loss",
     "learning_rate": "learning rate", "noise_std": "noise", "router_noise": "noise", "balancing": "balancing",
-    "frozen": "freeze", "bias_rate": "bias rate",
+    "frozen": "freeze", "bias_rate": "bias rate", "frozen_experts": "freeze experts", "frozen_router": "freeze router",
+    "frozen_head": "freeze head", "router_blind": "blind router", "swap_columns": "swap columns",
+    "swap_weights": "swap weights",
 }  # fmt: skip
 
 

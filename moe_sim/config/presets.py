@@ -34,6 +34,12 @@ def _mechanism(label: str, description: str, **changes: Any) -> Preset:
 
 PRESETS: dict[str, Preset] = {
     "collapse": Preset("Collapse", "No load-balancing loss: one expert takes nearly every token within seconds."),
+    "from-even": Preset(
+        "From even",
+        "The same without the lopsided start: every expert begins with about as many tokens, the learning rate warms "
+        "up, and the router collapses before your eyes.",
+        {"router_init": "even", "warmup_steps": 200},
+    ),
     "healthy": Preset("Healthy", "α = 0.03 from the start: every expert stays in use.", {"aux_loss_coef": 0.03}),
     "too-much-alpha": Preset(
         "Too much α",

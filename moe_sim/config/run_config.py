@@ -6,9 +6,10 @@ The sidebar, the address bar, the command line and the tests use `moe_sim.config
 
 from __future__ import annotations
 
+import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 MAIN = "Main"
@@ -17,11 +18,24 @@ CAPACITY = "Routing and capacity"
 NOISE = "Noise"
 TASK = "Task and data"
 OPTIMIZER = "Optimizer and size"
+INTERVENTIONS = "Interventions"
+
+
+PAIR = r"([1-9]\d?)-([1-9]\d?)"
+"""The text of a pair of experts, numbered from 1."""
+
+
+def expert_pair(text: str | None) -> tuple[int, int] | None:
+    """The two experts that `text` names, numbered from 0; None for None."""
+    if text is None:
+        return None
+    first, second = text.split("-")
+    return int(first) - 1, int(second) - 1
 
 
 def knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
-    """A pydantic field with the data of `moe_sim.config.knobs.Knob`; `ge` and `le` are its bounds."""
-    bounds = {key: extra.pop(key) for key in ("ge", "le") if key in extra}
+    """A pydantic field with the data of `moe_sim.config.knobs.Knob`; `ge`, `le` and `pattern` are its bounds."""
+    bounds = {key: extra.pop(key) for key in ("ge", "le", "pattern") if key in extra}
     return Field(
         default,
         **bounds,
@@ -35,7 +49,8 @@ class RunConfig(BaseModel):
 
     Raises:
         ValueError: (pydantic's ValidationError) for an unknown knob, a value out of bounds, `top_k` above
-            `num_experts`, or `renormalize` with `top_k=1`. `moe_sim.config.knobs.problems` turns it into sentences.
+            `num_experts`, a swap of experts that are not two of `num_experts`, or `renormalize` with `top_k=1`.
+            `moe_sim.config.knobs.problems` turns it into sentences.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -218,12 +233,15 @@ class RunConfig(BaseModel):
         le=1000,
         stops=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1, 1000),
     )
-    frozen: bool = knob(
-        False,
-        "Freeze",
-        "Stop learning, keep routing.",
+    warmup_steps: int = knob(
+        0,
+        "Warm-up",
+        "Steps over which the learning rate rises linearly to its full value. 0: none.",
         group=OPTIMIZER,
-        live=True,
+        live=False,
+        ge=0,
+        le=2000,
+        stops=(0, 50, 100, 200, 400, 1000, 2000),
     )
     expert_hidden_size: int = knob(
         24,
@@ -235,6 +253,80 @@ class RunConfig(BaseModel):
         le=256,
         step=4,
     )
+    frozen: bool = knob(
+        False,
+        "Freeze",
+        "Everything stops learning; routing continues.",
+        group=INTERVENTIONS,
+        live=True,
+    )
+    frozen_experts: bool = knob(
+        False,
+        "Freeze the experts",
+        "The experts stop learning; router and head continue.",
+        group=INTERVENTIONS,
+        live=True,
+    )
+    frozen_router: bool = knob(
+        False,
+        "Freeze the router",
+        "The router stops learning; experts and head continue.",
+        group=INTERVENTIONS,
+        live=True,
+    )
+    frozen_head: bool = knob(
+        False,
+        "Freeze the head",
+        "The output layer stops learning, and for text the embedding; router and experts continue.",
+        group=INTERVENTIONS,
+        live=True,
+    )
+    router_blind: bool = knob(
+        False,
+        "Blind router",
+        "The router cannot see the direction that all tokens have in common: after each step, its weights lose their "
+        "component along the mean token.",
+        group=INTERVENTIONS,
+        live=True,
+    )
+    swap_columns: str | None = knob(
+        None,
+        "Swap router columns",
+        "Two experts exchange their router columns: each gets the tokens of the other. Off exchanges them back.",
+        group=INTERVENTIONS,
+        live=True,
+        pattern=PAIR,
+    )
+    swap_weights: str | None = knob(
+        None,
+        "Swap expert weights",
+        "Two experts exchange their weights and keep their router columns. Off exchanges them back.",
+        group=INTERVENTIONS,
+        live=True,
+        pattern=PAIR,
+    )
+    router_init: Literal["even", "plain"] = knob(
+        "plain",
+        "Router start",
+        "even: the router starts blind to the direction that all tokens have in common, with equally long columns, so "
+        "that every expert gets about as many tokens. plain: drawn at random.",
+        group=INTERVENTIONS,
+        live=False,
+    )
+    expert_init: Literal["independent", "copies"] = knob(
+        "independent",
+        "Expert start",
+        "Every expert is drawn at random, or all start as copies of one, as when a dense model is upcycled.",
+        group=INTERVENTIONS,
+        live=False,
+    )
+
+    @field_validator("swap_columns", "swap_weights", mode="before")
+    @classmethod
+    def _order_pair(cls, value: Any) -> Any:
+        """The lower number first, so that one swap has one name."""
+        match = re.fullmatch(PAIR, value) if isinstance(value, str) else None
+        return f"{min(match.groups(), key=int)}-{max(match.groups(), key=int)}" if match else value
 
     @model_validator(mode="after")
     def _check_combinations(self) -> Self:
@@ -244,6 +336,14 @@ class RunConfig(BaseModel):
                 "Top-k (top_k) must be from 1 to {num_experts}, the number of experts (num_experts), not {top_k}.",
                 {"knob": "top_k", "top_k": self.top_k, "num_experts": self.num_experts},
             )
+        for name, label in (("swap_columns", "Swap router columns"), ("swap_weights", "Swap expert weights")):
+            pair = expert_pair(getattr(self, name))
+            if pair and not pair[0] < pair[1] < self.num_experts:
+                raise PydanticCustomError(
+                    "knobs",
+                    "{label} ({knob}) must be two different experts from 1 to {num_experts}, not {value}.",
+                    {"knob": name, "label": label, "num_experts": self.num_experts, "value": getattr(self, name)},
+                )
         if self.renormalize and self.top_k == 1:
             raise PydanticCustomError(
                 "knobs",

@@ -20,8 +20,20 @@ DATA_KNOBS = frozenset(
     {"task", "seed", "batch_tokens", "num_topics", "topic_skew", "topic_shift", "shared_direction", "domain_mix"}
 )
 """Knobs that determine which tokens a run sees, and in what order."""
-WEIGHT_KNOBS = frozenset({"task", "seed", "num_experts", "expert_hidden_size"})
-"""Knobs that determine the initial weights."""
+WEIGHT_KNOBS = frozenset(
+    {
+        "task",
+        "seed",
+        "num_experts",
+        "expert_hidden_size",
+        "router_init",
+        "expert_init",
+        "router_blind",
+        "swap_columns",
+        "swap_weights",
+    }
+)
+"""Knobs whose values at step 0 determine the initial weights."""
 
 
 @dataclass(frozen=True)
@@ -121,7 +133,7 @@ def difference_in_words(plans: Sequence[RunPlan]) -> str:
         f"{name}: {'; '.join(f'{short_name(knob)} = {course_in_words(plan.course(knob))}' for knob in knobs)}."
         for name, plan in zip(names, plans, strict=True)
     ]
-    return f"{runs} differ only in {_enumerate(knobs, 'and')}. {' '.join(values)} {_shared_initial_state(knobs)}"
+    return f"{runs} differ only in {_enumerate(knobs, 'and')}. {' '.join(values)} {_shared_initial_state(plans, knobs)}"
 
 
 def plan_in_words(plan: RunPlan, among: Sequence[RunPlan]) -> str:
@@ -136,10 +148,11 @@ def _enumerate(words: Sequence[str], conjunction: str) -> str:
     return f"{', '.join(others)} {conjunction} {last}" if others else last
 
 
-def _shared_initial_state(knobs: tuple[str, ...]) -> str:
+def _shared_initial_state(plans: Sequence[RunPlan], knobs: tuple[str, ...]) -> str:
+    at_start = [name for name in knobs if len({getattr(plan.config, name) for plan in plans}) > 1]
     parts = [
-        f"{'different' if determining.intersection(knobs) else 'the same'} {what}"
-        for what, determining in (("data", DATA_KNOBS), ("initial weights", WEIGHT_KNOBS))
+        f"{'different' if determining.intersection(differing) else 'the same'} {what}"
+        for what, determining, differing in (("data", DATA_KNOBS, knobs), ("initial weights", WEIGHT_KNOBS, at_start))
     ]
     return f"They have {' and '.join(parts)}."
 

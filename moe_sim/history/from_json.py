@@ -14,9 +14,10 @@ from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.limits import MOST_STEPS
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.versions import VERSION, completed
 from moe_sim.history.history import MOST_CHOICES, PER_CHOICE, PER_EXPERT, History, StepRecord
 from moe_sim.history.probe import Probe
-from moe_sim.history.to_json import COLUMNS, FORMAT, INFINITIES, LARGEST_TEXT, MOST_EVENTS, VERSION, WHOLE_NUMBERS
+from moe_sim.history.to_json import COLUMNS, FORMAT, INFINITIES, LARGEST_TEXT, MOST_EVENTS, WHOLE_NUMBERS
 from moe_sim.tasks.catalogue import TASKS
 from moe_sim.tasks.task import generators
 
@@ -46,12 +47,11 @@ def run_from_json(text: str) -> tuple[History, Probe | None]:
     document = _parse(text)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ValueError("This file is not a run that was saved here.")
-    if document.get("version") != VERSION or isinstance(document["version"], bool):
-        raise ValueError(
-            f"This file has version {_quote(document.get('version'))}; only version {VERSION} can be read."
-        )
+    version = document.get("version")
+    if type(version) is not int or not 1 <= version <= VERSION:
+        raise ValueError(f"This file has version {_quote(version)}; only versions 1 to {VERSION} can be read.")
     _require_keys(document, ("format", "version", "configuration", "events", "history", "probe"), "file")
-    config = _read_config(document["configuration"])
+    config = _read_config(document["configuration"], version)
     columns = _read_columns(document["history"], config.num_experts)
     events = _read_events(document["events"], config, steps=len(columns["step"]))
     probe = None if document["probe"] is None else _read_probe(document["probe"], config, steps=len(columns["step"]))
@@ -79,8 +79,9 @@ def _refuse_constant(word: str) -> NoReturn:
     raise ValueError(f"{word} is not JSON")
 
 
-def _read_config(values: Any) -> RunConfig:
+def _read_config(values: Any, version: int) -> RunConfig:
     _require_mapping(values, "configuration")
+    values = completed(values, str(version))
     for name in KNOBS:
         if name not in values:
             raise ValueError(f"The configuration in this file lacks the knob {name}.")

@@ -186,17 +186,18 @@ class History:
         return self.initial_config.replace(**changes)
 
     def knob(self, name: str) -> np.ndarray:
-        """(n,) the value of a live knob at each step; NaN for a limit that is off."""
+        """(n,) the value of a live knob at each step; NaN for a limit and “off” for a swap that is off."""
+        off = "off" if KNOBS[name].kind is str else np.nan
         length, values, starts = self._length, [getattr(self.initial_config, name)], [0]
         for event in self.events:
             if name in event.changes:
                 values.append(event.changes[name])
                 starts.append(min(event.step, length))
-        return np.repeat([np.nan if value is None else value for value in values], np.diff([*starts, length]))
+        return np.repeat([off if value is None else value for value in values], np.diff([*starts, length]))
 
     def to_frame(self) -> pd.DataFrame:
         """One row per step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice columns, and the
-        live knobs in force (NaN for a capacity factor that is off)."""
+        live knobs in force (NaN for a capacity factor, “off” for a swap that is off)."""
         import pandas as pd  # takes half a second to load, and live pages do not need it
 
         length = self._length

@@ -1,6 +1,6 @@
 """History → JSON; `moe_sim.history.from_json` is the inverse.
 
-    {"format": "expert-collapse-lab-run", "version": 1,
+    {"format": "expert-collapse-lab-run", "version": 2,
      "configuration": {knob: value, …},                          every knob, at step 0
      "events": [{"step": 240, "changes": {knob: value}}, …],     changed after that many steps
      "history": {column: [value per step], …},                   [[value per expert] per step] for per-expert columns
@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
+from moe_sim.config.versions import VERSION
 from moe_sim.history.history import PER_CHOICE, PER_EXPERT, SCALARS, History
 from moe_sim.history.probe import Probe
 
-FORMAT, VERSION = "expert-collapse-lab-run", 1
+FORMAT = "expert-collapse-lab-run"
 LARGEST_TEXT = 40_000_000
 """The maximum number of characters of a document: about 34,000 steps with 8 experts, 7,600 with 64."""
 MOST_EVENTS = 1_000

@@ -134,7 +134,9 @@ def axes_of(frame: pd.DataFrame) -> dict[str, tuple[Any, ...]]:
 def _rank(name: str, value: Any) -> float:
     """Sort key of a knob's value; off, meaning no limit, comes last."""
     choices = KNOBS[name].choices
-    return choices.index(value) if choices else math.inf if value is None else float(value)
+    if choices:
+        return choices.index(value)
+    return math.inf if value is None else float(value.replace("-", ".")) if isinstance(value, str) else float(value)
 
 
 def groups(frame: pd.DataFrame, axes: Axes) -> list[Group]:

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from moe_sim.config.knobs import KNOBS
-from moe_sim.config.run_config import RunConfig
 from moe_sim.history.files import CannotWriteError, check_writable, make_directory, write_whole
 from moe_sim.sweep.grid import Cell
-from moe_sim.sweep.table import DTYPES, ENDINGS, frame_to_rows, read_table, write_table
+from moe_sim.sweep.table import DTYPES, ENDINGS, cell_of, frame_to_rows, read_table, updated, write_table
 from moe_sim.sweep.untrusted_files import NotASweepError
 from moe_sim.sweep.worker import DIVERGED, DONE, Row
 
@@ -35,7 +33,7 @@ class Store:
         kept = frame_to_rows(read_table(path)) if path.exists() else []
         kept += _read_journal(self.journal) if self.journal.exists() else []
         try:
-            self._rows = {_cell_of(row).key: row for row in kept}
+            self._rows = {cell_of(row).key: row for row in kept}
         except ValidationError:
             raise NotASweepError(
                 f"{path} is not a table written by this program's sweeps: it has an invalid configuration."
@@ -62,11 +60,11 @@ class Store:
                 journal.write(json.dumps(row).encode() + b"\n")
         except OSError as error:
             raise CannotWriteError(f"Cannot write {self.journal}: {error.strerror}.") from None
-        self._rows[_cell_of(row).key] = row
+        self._rows[cell_of(row).key] = row
 
     def include(self, rows: Iterable[Row]) -> None:
         """Add rows that another store has saved; they reach this disk file only with `finish`."""
-        self._rows |= {_cell_of(row).key: row for row in rows}
+        self._rows |= {cell_of(row).key: row for row in rows}
 
     def finish(self, cells: Collection[Cell]) -> None:
         """Write the whole file: rows of other grids first, in their old order, then those of `cells` in order.
@@ -113,16 +111,12 @@ def _read_journal(path: Path) -> list[Row]:
     content = path.read_bytes()
     whole = content[: content.rfind(b"\n") + 1]
     try:
-        rows = [json.loads(line) for line in whole.splitlines()]
-    except ValueError:
+        rows = [updated(json.loads(line)) for line in whole.splitlines()]
+    except (ValueError, TypeError):
         rows = [{}]
-    if not all(isinstance(row, dict) and set(row) == set(DTYPES) for row in rows):
+    if not all(set(row) == set(DTYPES) for row in rows):
         raise NotASweepError(f"{path} is not a journal written by this program's sweeps.")
     if len(whole) < len(content):
         with path.open("r+b") as journal:
             journal.truncate(len(whole))
     return rows
-
-
-def _cell_of(row: Row) -> Cell:
-    return Cell(RunConfig(**{name: row[name] for name in KNOBS}), row["steps"])

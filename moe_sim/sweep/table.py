@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.run_config import RunConfig
+from moe_sim.config.versions import ADDED
 from moe_sim.diagnosis.final_metrics import FinalMetrics
 from moe_sim.history.files import write_whole
 from moe_sim.history.to_csv import frame_to_csv, unescape
+from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.untrusted_files import (
     Columns,
     NotASweepError,
@@ -43,6 +46,25 @@ MOST_ROWS = 1_000_000
 _NULLABLE = {
     name for name, dtype in DTYPES.items() if dtype in ("Int64", "str") or (name in KNOBS and KNOBS[name].optional)
 }
+
+
+def cell_of(row: Row) -> Cell:
+    """The run of a row.
+
+    Raises:
+        ValueError: (pydantic's ValidationError) if its configuration is invalid.
+    """
+    return Cell(RunConfig(**{name: row[name] for name in KNOBS}), row["steps"])
+
+
+def updated(row: Row) -> Row:
+    """A row of an earlier version as one of this version: with the knobs added since, under the name that its run has
+    now."""
+    missing = {name: value for name, value in ADDED.items() if name not in row}
+    if not missing:
+        return row
+    row = {**row, **missing}
+    return row | {"run": cell_of(row).run} if set(row) == set(DTYPES) else row
 
 
 def rows_to_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -108,16 +130,19 @@ def table_from(content: bytes, ending: str, most_rows: int = MOST_ROWS, *, forei
     """
     import pandas as pd
 
-    names, texts = tuple(DTYPES), tuple(name for name, dtype in DTYPES.items() if dtype == "str")
+    names, texts = [name for name in DTYPES if name not in ADDED], [n for n, dtype in DTYPES.items() if dtype == "str"]
     if ending == ".csv":
-        columns: Columns = columns_of_csv(content, names, most_rows)
+        columns: Columns = columns_of_csv(content, names, list(ADDED), most_rows)
     else:
         read = columns_of_foreign_parquet if foreign else columns_of_parquet
-        columns = read(content, names, texts, most_rows)
+        columns = read(content, names, list(ADDED), texts, most_rows)
+    missing = [name for name in ADDED if name not in columns]
     try:
         if ending == ".csv":
-            columns = {name: _values(name, columns[name]) for name in names}
-        return pd.DataFrame({name: pd.Series(columns[name], dtype=DTYPES[name]) for name in names})
+            columns = {name: _values(name, cells) for name, cells in columns.items()}
+        columns = {**columns, **{name: [ADDED[name]] * len(columns["run"]) for name in missing}}
+        frame = pd.DataFrame({name: pd.Series(columns[name], dtype=dtype) for name, dtype in DTYPES.items()})
+        return frame.assign(run=[cell_of(row).run for row in frame_to_rows(frame)]) if missing else frame
     except (TypeError, ValueError, OverflowError, KeyError):
         raise NotASweepError("its columns hold unexpected values") from None
 

@@ -52,12 +52,15 @@ class TooManyRowsError(NotASweepError):
         super().__init__(f"it has more than {most_rows:,} rows")
 
 
-def columns_of_parquet(content: bytes, names: Sequence[str], texts: Sequence[str], most_rows: int) -> Columns:
+def columns_of_parquet(
+    content: bytes, names: Sequence[str], optional: Sequence[str], texts: Sequence[str], most_rows: int
+) -> Columns:  # fmt: skip
     """Read some columns of a Parquet file.
 
     Args:
         content: the file.
         names: the columns to read.
+        optional: more columns, which the file may lack.
         texts: those of them that hold texts; a text repeated in many rows is unpacked once.
         most_rows: a file with more rows is rejected before it is unpacked.
 
@@ -80,17 +83,20 @@ def columns_of_parquet(content: bytes, names: Sequence[str], texts: Sequence[str
         )  # fmt: skip
         about = opened()
         _see_that_it_is_small(about.metadata, most_rows)
-        _see_that_they_are_there(names, [about.schema.column(number).path for number in range(len(about.schema))])
-        file = opened(metadata=about.metadata, read_dictionary=list(texts))
-        table = file.read(columns=list(names))
-        return {name: _unpacked(table.column(name)).to_pylist() for name in names}
+        found = [about.schema.column(number).path for number in range(len(about.schema))]
+        wanted = _wanted(names, optional, found)
+        file = opened(metadata=about.metadata, read_dictionary=[name for name in texts if name in wanted])
+        table = file.read(columns=wanted)
+        return {name: _unpacked(table.column(name)).to_pylist() for name in wanted}
     except (pa.ArrowException, OSError, ValueError, KeyError):
         raise NotASweepError("it is not a readable Parquet file") from None
 
 
-def columns_of_foreign_parquet(content: bytes, names: Sequence[str], texts: Sequence[str], most_rows: int) -> Columns:
+def columns_of_foreign_parquet(
+    content: bytes, names: Sequence[str], optional: Sequence[str], texts: Sequence[str], most_rows: int
+) -> Columns:  # fmt: skip
     """Run `columns_of_parquet` in a separate process, with limits on its time and memory; it may crash."""
-    request = json.dumps({"names": names, "texts": texts, "most_rows": most_rows})
+    request = json.dumps({"names": names, "optional": optional, "texts": texts, "most_rows": most_rows})
     try:
         with _one_at_a_time:
             done = subprocess.run([sys.executable, "-P", __file__, request], input=content, capture_output=True,
@@ -117,12 +123,14 @@ def _see_that_it_is_small(metadata: FileMetaData, most_rows: int) -> None:
         raise NotASweepError("it uses another compression than ours")
 
 
-def _see_that_they_are_there(names: Sequence[str], found: Sequence[str]) -> None:
+def _wanted(names: Sequence[str], optional: Sequence[str], found: Sequence[str]) -> list[str]:
+    """The columns to read of those found."""
     missing = [name for name in names if name not in found]
     if missing:
         raise NotASweepError(f"it has no column {missing[0]}")
     if len(set(found)) < len(found):
         raise NotASweepError("it has a duplicate column")
+    return [*names, *(name for name in optional if name in found)]
 
 
 def _unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -138,7 +146,7 @@ def _unpacked(column: pa.ChunkedArray) -> pa.ChunkedArray:
     return column.cast(pa.string())
 
 
-def columns_of_csv(content: bytes, names: Sequence[str], most_rows: int) -> Columns:
+def columns_of_csv(content: bytes, names: Sequence[str], optional: Sequence[str], most_rows: int) -> Columns:
     """Read some columns of a CSV file with one row per line.
 
     Returns:
@@ -151,11 +159,11 @@ def columns_of_csv(content: bytes, names: Sequence[str], most_rows: int) -> Colu
     if len(lines) > most_rows + 1:
         raise TooManyRowsError(most_rows)
     header, *rows = [_cells(line.removesuffix(b"\r")) for line in lines]
-    _see_that_they_are_there(names, header)
+    wanted = _wanted(names, optional, header)
     if {len(row) for row in rows} - {len(header)}:
         raise NotASweepError("its lines have different numbers of cells")
     columns = dict(zip(header, zip(*rows, strict=True), strict=True)) if rows else {}
-    return {name: columns.get(name, ()) for name in names}
+    return {name: columns.get(name, ()) for name in wanted}
 
 
 def _cells(line: bytes) -> list[str]:

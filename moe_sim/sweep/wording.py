@@ -38,6 +38,8 @@ def suggested_values(knob: Knob) -> str:
         return DECADES
     if knob.choices:
         return values_in_words(knob.choices)
+    if knob.kind is str:
+        return "off,1-2"
     if knob.kind is bool:
         return values_in_words((False, True))
     if knob.stops:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from moe_sim.config.run_config import RunConfig
 
-STREAMS = ("task", "weights", "data", "noise", "held_out", "evaluation")
+STREAMS = ("task", "weights", "data", "noise", "held_out", "evaluation", "start")
 """The independent random streams of a run."""
 
 

@@ -166,6 +166,14 @@ class Network(nn.Module):
         self.head_weight = nn.Parameter(linear_init(width, (width, classes), generator))
         self.head_bias = nn.Parameter(torch.zeros(classes))
 
+    def parts(self) -> dict[str, list[nn.Parameter]]:
+        """The parameters by the part that can be frozen by itself."""
+        return {
+            "experts": list(self.moe.experts.parameters()),
+            "router": list(self.moe.router.parameters()),
+            "head": [*self.stem.parameters(), self.head_weight, self.head_bias],
+        }
+
     def forward(self, inputs: Tensor, config: RunConfig, balancing: Balancing, **how: Any) -> tuple[Tensor, Routing]:
         """Task inputs of T tokens → ((T, classes) logits, routing), routed as `MoE.route` does."""
         x_TD = self.stem(inputs)

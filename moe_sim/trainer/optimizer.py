@@ -34,6 +34,8 @@ class Adam:
         """Takes one step. A parameter without a gradient keeps its value and its moments."""
         states = zip(self.parameters, self._first_moments, self._second_moments, self._steps, strict=True)
         active = [(p, p.grad, first, second, steps) for p, first, second, steps in states if p.grad is not None]
+        if not active:
+            return
         columns = zip(*active, strict=True)
         parameters, gradients, first_moments, second_moments, steps = (list(column) for column in columns)
         adam(
@@ -41,3 +43,8 @@ class Adam:
             fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
             beta1=BETA1, beta2=BETA2, eps=EPSILON, lr=learning_rate,
         )  # fmt: skip
+
+    def state_of(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
+        """The moments of a parameter, of its shape."""
+        index = next(i for i, own in enumerate(self.parameters) if own is parameter)
+        return self._first_moments[index], self._second_moments[index]

@@ -134,6 +134,13 @@ class Recorder:
             dropped_by_choice=_dropped_by_choice(routing),
         )
 
+    def swap(self, pair: tuple[int, int]) -> None:
+        """Lets the distances that weights have moved follow them to the other expert."""
+        order = np.arange(self._num_experts)
+        order[list(pair)] = pair[::-1]
+        self._initial, self._last = self._initial[order], self._last[order]
+        self._initial_norms, self._last_norms = self._initial_norms[order], self._last_norms[order]
+
     def _update_joint(self, groups: np.ndarray, routing: Routing) -> np.ndarray:
         """(G, E) smoothed, over the tokens that have a first choice."""
         first = routing.expert_index[:, 0].numpy()

@@ -11,24 +11,27 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from moe_sim import losses
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import live_changes
-from moe_sim.config.run_config import RunConfig
+from moe_sim.config.run_config import RunConfig, expert_pair
 from moe_sim.history.history import COARSE, History, StepRecord
 from moe_sim.history.probe import Probe
 from moe_sim.router.balancing import METHODS
 from moe_sim.router.routing import Routing
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Batch, HeldOut, generators
+from moe_sim.trainer import interventions
 from moe_sim.trainer.network import Network
 from moe_sim.trainer.optimizer import Adam
 from moe_sim.trainer.recorder import Evaluation, Recorder, RouterGradients, StepLosses
 
 LARGEST_LOSS = 103.0
 """Nats. Above it, the average label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
+START_TOKENS = 4096
+"""Tokens from which the common direction and the evenness of a start are taken."""
 EVALUATION_TOKENS = 512
 """Held-out tokens that are evaluated as in inference, once every 10 steps."""
 
@@ -54,6 +57,9 @@ class Trainer:
         weights = random["weights"]
         self.network = Network(self.task.stem(weights), self.task.width, self.task.classes, config, weights)
         self.balancing = METHODS[config.balancing](config.num_experts)
+        self._start = random["start"]
+        self._start_state = self._start.get_state()
+        self._set_start()
         self._optimizer = Adam(self.network.parameters())
         self._recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
         self.history = History(config) if history is None else history
@@ -61,6 +67,7 @@ class Trainer:
         """True once a loss or gradient was not finite or the task loss was above `LARGEST_LOSS`. Weights and history
         then stay unchanged."""
         self._set_data_shares()
+        self._intervene(RunConfig())
 
     @property
     def steps_done(self) -> int:
@@ -82,13 +89,14 @@ class Trainer:
         changed = live_changes(self.config, changes)
         if not changed:
             return
-        config = self.config.replace(**changed)
+        before, config = self.config, self.config.replace(**changed)
         self.config = config
         self.history.record_event(Event(self.steps_done, changed))
         if "balancing" in changed:
             self.balancing = METHODS[config.balancing](config.num_experts)
         if not torch.equal(self._shares, self.task.shares(config)):
             self._set_data_shares()
+        self._intervene(before)
 
     def copy(self, history: History) -> Trainer:
         """Returns an independent copy that records into another history. Takes about as long as a step."""
@@ -171,8 +179,51 @@ class Trainer:
             task -= config.aux_loss_coef * balance
         if z is not None:
             task -= config.z_loss_coef * z
-        self._optimizer.step(config.learning_rate)
+        for part, parameters in self.network.parts().items():
+            if getattr(config, f"frozen_{part}"):
+                for parameter in parameters:
+                    parameter.grad = None
+        self._optimizer.step(config.learning_rate * self._warm_up())
+        if config.router_blind:
+            interventions.make_blind(self.network.moe.router, self._direction)
         return RouterGradients(task, balance)
+
+    def _warm_up(self) -> float:
+        """The share of the full learning rate in the next step: rises linearly to 1 over `warmup_steps`."""
+        return min(1.0, (self.steps_done + 1) / max(1, self.config.warmup_steps))
+
+    def _set_start(self) -> None:
+        """Prepares the initial weights as `router_init` and `expert_init` say."""
+        if self.config.expert_init == "copies":
+            interventions.start_as_copies(self.network.moe.experts)
+        if self.config.router_init == "even":
+            interventions.start_evenly(self.network.moe.router, self._typical_tokens(), self._start)
+
+    def _typical_tokens(self) -> Tensor:
+        """(T, D) tokens in the default shares, as the stem makes them now; in every run of a seed the same."""
+        self._start.set_state(self._start_state)
+        batch = self.task.batch(START_TOKENS, self.task.shares(RunConfig()), self._start)
+        with torch.no_grad():
+            return self.network.stem(batch.inputs)
+
+    def _intervene(self, before: RunConfig) -> None:
+        """Carries out what a change of live knobs does to the weights at once."""
+        config, moe = self.config, self.network.moe
+        if config.router_blind and not before.router_blind:
+            self._direction = interventions.common_direction(self._typical_tokens())
+            interventions.make_blind(moe.router, self._direction)
+        if config.swap_columns != before.swap_columns:
+            for pair in filter(None, map(expert_pair, (before.swap_columns, config.swap_columns))):
+                interventions.swap(self._with_moments(moe.router), pair, 1)
+                interventions.swap([self.balancing.bias], pair, 0)
+        if config.swap_weights != before.swap_weights:
+            for pair in filter(None, map(expert_pair, (before.swap_weights, config.swap_weights))):
+                interventions.swap(self._with_moments(moe.experts), pair, 0)
+                self._recorder.swap(pair)
+
+    def _with_moments(self, part: nn.Module) -> list[Tensor]:
+        """A part's parameters, each with its moments in the optimizer."""
+        return [tensor for one in part.parameters() for tensor in (one.data, *self._optimizer.state_of(one))]
 
     def _gradients_are_finite(self) -> bool:
         norms = torch._foreach_norm([p.grad for p in self.network.parameters() if p.grad is not None])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import streamlit as st
@@ -28,6 +29,10 @@ def knob_widget(knob: Knob, value: Any, beside: Any, **options: Any) -> Any:
     if knob.choices:
         return st.selectbox(knob.label, knob.choices, knob.choices.index(value),
                             format_func=lambda name: choice_in_words(knob, name), **options)  # fmt: skip
+    if knob.kind is str:
+        pairs = [f"{one}-{other}" for one, other in combinations(range(1, beside.num_experts + 1), 2)]
+        return st.selectbox(knob.label, [None, *pairs], pairs.index(value) + 1 if value else 0,
+                            format_func=format_value, **options)  # fmt: skip
     if knob.kind is bool:
         return st.toggle(knob.label, value, **options)
     if knob.stops:

@@ -18,6 +18,7 @@ from moe_sim import RunConfig, Trainer
 from moe_sim.diagnosis.final_metrics import final_metrics
 from moe_sim.router.routing import Routing
 from moe_sim.trainer.network import Experts, linear_init
+from tests.bench.interventions import print_causes
 from tests.bench.methods import print_costs, print_methods
 from tests.bench.sweep import print_sweep
 
@@ -230,6 +231,10 @@ def main() -> None:
     methods.add_argument("--seeds", type=int, default=10)
     methods.add_argument("--steps", type=int, default=600)
     methods.set_defaults(run=lambda options: print_methods(options.seeds, options.steps))
+    causes = commands.add_parser("causes", help="runs that begin even, and interventions that show why they collapse")
+    causes.add_argument("--seeds", type=int, default=10)
+    causes.add_argument("--first-seed", type=int, default=0)
+    causes.set_defaults(run=lambda options: print_causes(options.seeds, options.first_seed))
     mechanisms = commands.add_parser("mechanisms", help="a step with each mechanism relative to the default one")
     mechanisms.add_argument("--repeats", type=int, default=300)
     mechanisms.set_defaults(run=lambda options: print_costs(options.repeats))

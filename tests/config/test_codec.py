@@ -49,7 +49,7 @@ def test_a_configuration_survives_the_address_bar(config: RunConfig) -> None:
 def test_the_address_bar_always_holds_every_knob_and_the_version(config: RunConfig) -> None:
     query = to_query(config)
     assert list(query) == ["v", *KNOBS]
-    assert query["v"] == "1"
+    assert query["v"] == "2"
     assert all(isinstance(text, str) for text in query.values())
 
 

@@ -37,7 +37,9 @@ OTHER: dict[str, Any] = {
     "convention": "huggingface", "bias_rate": 0.5, "z_loss_coef": 0.1, "renormalize": True, "overflow": "reroute",
     "drop_order": "probability", "router_noise": "learned", "noise_std": 1.0, "seed": 1, "num_topics": 5,
     "topic_skew": 2.0, "topic_shift": 3, "shared_direction": 0.5, "domain_mix": "even", "batch_tokens": 96,
-    "learning_rate": 0.1, "frozen": True, "expert_hidden_size": 12,
+    "learning_rate": 0.1, "frozen": True, "expert_hidden_size": 12, "warmup_steps": 50, "frozen_experts": True,
+    "frozen_router": True, "frozen_head": True, "router_blind": True, "swap_columns": "1-3", "swap_weights": "2-3",
+    "router_init": "even", "expert_init": "copies",
 }  # fmt: skip
 """For each knob except the task, a value that differs from a small run with k = 2."""
 
@@ -204,6 +206,13 @@ def test_exactly_the_listed_knobs_determine_data_and_initial_weights(name: str, 
     matters = KNOBS[name].task in (None, task)
     assert same_data(base, other) == (name not in DATA_KNOBS or not matters)
     assert same_weights(base, other) == (name not in WEIGHT_KNOBS or not matters)
+
+
+def test_a_later_intervention_leaves_the_initial_weights_the_same() -> None:
+    base = RunPlan(small_config())
+    now, later = (base.changed([Event(step, {"swap_weights": "1-2"})]) for step in (0, 50))
+    assert difference_in_words((base, now)).endswith("They have the same data and different initial weights.")
+    assert difference_in_words((base, later)).endswith("They have the same data and the same initial weights.")
 
 
 def test_every_knob_is_covered_and_the_task_determines_data_and_weights() -> None:

@@ -101,7 +101,7 @@ def test_a_decompression_bomb_is_rejected_before_it_is_unpacked(name: str, monke
     if reason != "texts that are too long":
         monkeypatch.setattr(pq.ParquetFile, "read", lambda *args, **options: pytest.fail("unpacked"))
     with pytest.raises(NotASweepError, match=reason):
-        columns_of_parquet(content, NAMES, TEXTS, 20_000)
+        columns_of_parquet(content, NAMES, (), TEXTS, 20_000)
     assert pa.total_allocated_bytes() - before < 30_000_000
 
 
@@ -109,7 +109,7 @@ def test_a_table_that_declares_a_large_size_is_rejected(monkeypatch: pytest.Monk
     monkeypatch.setattr(untrusted_files, "LARGEST_UNPACKED", 2_000_000)
     for length, reason in ((1_990_000, "too long"), (2_000_000, "too large unpacked")):
         with pytest.raises(NotASweepError, match=reason):
-            columns_of_parquet(parquet(with_errors(pa.array(["x" * length]))), NAMES, TEXTS, 20_000)
+            columns_of_parquet(parquet(with_errors(pa.array(["x" * length]))), NAMES, (), TEXTS, 20_000)
 
 
 def test_the_pandas_metadata_of_a_file_is_ignored() -> None:
@@ -182,7 +182,7 @@ def test_an_invalid_or_oversized_csv_file_is_rejected_quickly_and_in_little_memo
 def test_a_csv_file_with_too_many_lines_is_rejected() -> None:
     with pytest.raises(InvalidInput, match=r"more than the 20,000 rows"):
         opened_table("a.csv", HEADER + CSV.split(b"\n")[1] * 1 + b"\n" * 20_001)
-    assert len(columns_of_csv(HEADER + b"".join([CSV.split(b"\n")[1] + b"\n"] * 3), NAMES, 3)["run"]) == 3
+    assert len(columns_of_csv(HEADER + b"".join([CSV.split(b"\n")[1] + b"\n"] * 3), NAMES, (), 3)["run"]) == 3
 
 
 @pytest.mark.parametrize(

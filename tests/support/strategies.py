@@ -20,6 +20,8 @@ def values(knob: Knob) -> st.SearchStrategy[Any]:
         return st.sampled_from(knob.choices)
     if knob.kind is bool:
         return st.booleans()
+    if knob.kind is str:
+        return st.sampled_from((None, "1-2"))
     numbers = st.integers if knob.kind is int else st.floats
     allowed = numbers(knob.minimum, knob.maximum)
     return st.none() | allowed if knob.optional else allowed
