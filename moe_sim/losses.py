@@ -20,7 +20,7 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
         router_probs: (T, E) probabilities; P_i is their mean over tokens.
         expert_index: (T, K) int64, the chosen experts before capacity; f is counted from it.
         convention: what f counts. `per_choice`: all choices / (T·K), 1 at balance (Megatron-LM, OLMo-core).
-            `first_choice`: first choices / T, 1 at balance (DeepSpeed for K ≤ 2, V-MoE, ST-MoE).
+            `first_choice`: first choices / T, 1 at balance (GShard, DeepSpeed for K ≤ 2, ST-MoE).
             `huggingface`: all choices / T, K at balance (transformers, Mixtral).
 
     Returns:

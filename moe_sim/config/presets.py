@@ -33,12 +33,8 @@ def _mechanism(label: str, description: str, **changes: Any) -> Preset:
 
 
 PRESETS: dict[str, Preset] = {
-    "collapse": Preset("Collapse", "No load-balancing loss: one expert takes nearly every token within seconds."),
-    "from-even": Preset(
-        "From even",
-        "The same without the lopsided start: every expert begins with about as many tokens, the learning rate warms "
-        "up, and the router collapses before your eyes.",
-        {"router_init": "even", "warmup_steps": 200},
+    "collapse": Preset(
+        "Collapse", "No load-balancing loss: all experts begin even, and soon one takes most of the tokens."
     ),
     "healthy": Preset("Healthy", "α = 0.03 from the start: every expert stays in use.", {"aux_loss_coef": 0.03}),
     "too-much-alpha": Preset(
@@ -61,7 +57,7 @@ PRESETS: dict[str, Preset] = {
         "Diverging router",
         "The learning rate jumps to 0.1 for 50 steps: router logits explode, and not even α = 0.1 brings the router "
         "back. Reset, set the router z-loss coefficient to 1, and the same jump does little harm.",
-        {"aux_loss_coef": 0.1},
+        {"aux_loss_coef": 0.1, "router_init": "plain", "warmup_steps": 0},
         (Event(100, {"learning_rate": 0.1}), Event(150, {"learning_rate": 0.003})),
     ),
     "distribution-shift": Preset(
@@ -69,6 +65,11 @@ PRESETS: dict[str, Preset] = {
         "A healthy router is frozen at step 400. At step 450, rare topics become common.",
         {"aux_loss_coef": 0.03},
         (Event(400, {"frozen": True}), Event(450, {"topic_skew": 2.0, "topic_shift": 8})),
+    ),
+    "lopsided-start": Preset(
+        "Lopsided start",
+        "The router is drawn at random and the learning rate has no warm-up: most routers are born collapsed.",
+        {"router_init": "plain", "warmup_steps": 0},
     ),
     "text": Preset(
         "Text",

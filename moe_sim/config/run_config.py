@@ -234,9 +234,9 @@ class RunConfig(BaseModel):
         stops=(0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 1, 1000),
     )
     warmup_steps: int = knob(
-        0,
+        200,
         "Warm-up",
-        "Steps over which the learning rate rises linearly to its full value. 0: none.",
+        "Updates over which the learning rate rises linearly to its full value. 0: none.",
         group=OPTIMIZER,
         live=False,
         ge=0,
@@ -306,7 +306,7 @@ class RunConfig(BaseModel):
         pattern=PAIR,
     )
     router_init: Literal["even", "plain"] = knob(
-        "plain",
+        "even",
         "Router start",
         "even: the router starts blind to the direction that all tokens have in common, with equally long columns, so "
         "that every expert gets about as many tokens. plain: drawn at random.",

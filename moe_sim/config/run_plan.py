@@ -22,18 +22,11 @@ DATA_KNOBS = frozenset(
 """Knobs that determine which tokens a run sees, and in what order."""
 WEIGHT_KNOBS = frozenset(
     {
-        "task",
-        "seed",
-        "num_experts",
-        "expert_hidden_size",
-        "router_init",
-        "expert_init",
-        "router_blind",
-        "swap_columns",
-        "swap_weights",
+        "task", "seed", "num_experts", "expert_hidden_size", "router_init", "expert_init", "num_topics",
+        "shared_direction", "router_blind", "swap_columns", "swap_weights",
     }
-)
-"""Knobs whose values at step 0 determine the initial weights."""
+)  # fmt: skip
+"""Knobs whose values at step 0 determine the initial weights; an even start looks at the tokens."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,12 @@ class Settings(BaseSettings):
         ge=1,
         description="different runs that train at once; later visitors wait in a queue",
     )
+    slow_start: bool = Field(
+        default=True,
+        description="whether the first 100 steps of a visitor's run are slow enough to watch, until the visitor sets a "
+        "rate",
+        json_schema_extra={"default": "on"},
+    )
     sweep_runs: int = Field(default=1_000, ge=1, description="largest number of runs in a visitor's sweep")
     sweep_steps: int = Field(default=600_000, ge=1, description="largest number of steps of all its runs together")
     dask: Annotated[str | None, AfterValidator(_none_if_empty)] = Field(
@@ -87,6 +93,8 @@ def _allowed(problem: ErrorDetails) -> str:
             return problem["msg"]
         case "literal_error":
             return str(problem["ctx"]["expected"]).replace("'", "")
+        case "bool_parsing":
+            return "on or off"
     least = Settings.model_fields[str(problem["loc"][0])].metadata[0].ge
     return f"a whole number of {least} or more"
 

@@ -176,7 +176,7 @@ def _advise_more_balancing(config: RunConfig, purpose: str = "") -> str:
     if config.balancing == "bias" and config.bias_rate >= 1:
         return "The bias rate is at its maximum. Choose another mechanism."
     if config.balancing == "bias":
-        usual = "; on softmax probabilities 0.01 is usual" if config.bias_rate < 0.01 else ""
+        usual = "; 0.01 works here" if config.bias_rate < 0.01 else ""
         return f"Raise the bias rate, now {format_value(config.bias_rate)}{usual}."
     if config.balancing == "none" or not _has_loss(config):
         return "Choose the load-balancing loss with α between 0.03 and 0.1."

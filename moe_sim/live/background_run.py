@@ -17,6 +17,9 @@ State = Literal["ready", "training", "paused", "finished", "diverged", "failed"]
 
 DEFAULT_BUDGET = 2_000
 DEFAULT_RATE = 60.0
+SLOW_RATE, SLOW_STEPS = 5.0, 100
+"""A slow start begins with this many steps/s and reaches the chosen rate after so many steps: by then, a router that
+begins even has usually collapsed."""
 RATES = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
 """Target rates in steps/s to choose from; ∞ means “as fast as possible”."""
 TURNS_PER_SECOND = 15.0
@@ -36,6 +39,8 @@ class BackgroundRun(ABC):
     def __init__(self, rate: float = DEFAULT_RATE) -> None:
         self.id = secrets.token_urlsafe(16)
         self.rate = rate
+        self.slow_start = False
+        """Whether the first `SLOW_STEPS` steps are slow enough to be watched; ends when the visitor sets a rate."""
         self.budget = DEFAULT_BUDGET
         self.on_wake: Callable[[BackgroundRun], None] | None = None
         """Set by the scheduler: called when the run may want steps."""
@@ -119,13 +124,17 @@ class BackgroundRun(ABC):
             return min(MOST_STEPS_PER_TURN, self._catch_up - self.steps_done)
         if self._single_steps:
             return self._single_steps
-        count = int(min(MOST_STEPS_PER_TURN, max(1.0, self.rate // TURNS_PER_SECOND)))
+        count = int(min(MOST_STEPS_PER_TURN, max(1.0, self.target_rate // TURNS_PER_SECOND)))
         return min(count, self.budget - self.steps_done)
 
     @property
     def target_rate(self) -> float:
-        """Target steps/s: `rate`, or unlimited while catching up."""
-        return math.inf if self.catching_up else self.rate
+        """Target steps/s: `rate`, unlimited while catching up, less in a slow start, where it grows geometrically."""
+        if self.catching_up:
+            return math.inf
+        if self.slow_start and self.steps_done < SLOW_STEPS:
+            return min(self.rate, SLOW_RATE * (DEFAULT_RATE / SLOW_RATE) ** (self.steps_done / SLOW_STEPS))
+        return self.rate
 
     @property
     def measured_rate(self) -> float:
@@ -165,7 +174,7 @@ class BackgroundRun(ABC):
         """
         if rate not in RATES:
             raise ValueError(f"rate must be one of {RATES}, not {rate!r}")
-        self.rate = rate
+        self.rate, self.slow_start = rate, False
         self._wake()
 
     @contextmanager

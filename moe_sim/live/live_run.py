@@ -142,6 +142,7 @@ class LiveRun(BackgroundRun):
                 computed = self._computed.branch(steps, course)
                 twin = LiveRun(self.history.initial_config, course, computed=computed, runs=self._runs)
         twin.rate, twin.budget, twin.thresholds = self.rate, self.budget, self.thresholds
+        twin.slow_start = self.slow_start
         return twin
 
     def pause(self) -> None:

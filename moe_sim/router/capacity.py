@@ -29,8 +29,8 @@ def seating_order(assigned: np.ndarray, priority: np.ndarray | None = None) -> n
 
     Args:
         assigned: (T, K) bool, False where a slot is empty.
-        priority: (T, K); larger values go first (V-MoE's batch-priority routing, Riquelme et al. 2021), ties by
-            position. None: by position.
+        priority: (T, K); larger values go first, ties by position (close to V-MoE's Batch Prioritized Routing,
+            Riquelme et al. 2021). None: by position.
 
     Returns:
         (N,) indices into `array.T.ravel()`, i.e. choice by choice.

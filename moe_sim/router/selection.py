@@ -62,7 +62,7 @@ def expert_choice(scores: Tensor, top_k: int) -> Selection:
 
 def sinkhorn_scores(logits: Tensor, iterations: int = SINKHORN_ITERATIONS) -> Tensor:
     """exp(z) with rows and columns scaled in turn, so that every token has the same total, 1/T, and every expert, 1/E
-    (Sinkhorn & Knopp 1967; as a router in Megatron-LM, after BASE layers, Lewis et al. 2021).
+    (Sinkhorn & Knopp 1967; as a router S-BASE, Clark et al. 2022; also in Megatron-LM).
 
     Args:
         logits: (T, E).

@@ -61,6 +61,7 @@ class Trainer:
         self._start_state = self._start.get_state()
         self._set_start()
         self._optimizer = Adam(self.network.parameters())
+        self._updates = 0
         self._recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
         self.history = History(config) if history is None else history
         self.diverged = False
@@ -183,14 +184,12 @@ class Trainer:
             if getattr(config, f"frozen_{part}"):
                 for parameter in parameters:
                     parameter.grad = None
-        self._optimizer.step(config.learning_rate * self._warm_up())
+        self._updates += 1
+        warm_up = min(1.0, self._updates / max(1, config.warmup_steps))
+        self._optimizer.step(config.learning_rate * warm_up)
         if config.router_blind:
             interventions.make_blind(self.network.moe.router, self._direction)
         return RouterGradients(task, balance)
-
-    def _warm_up(self) -> float:
-        """The share of the full learning rate in the next step: rises linearly to 1 over `warmup_steps`."""
-        return min(1.0, (self.steps_done + 1) / max(1, self.config.warmup_steps))
 
     def _set_start(self) -> None:
         """Prepares the initial weights as `router_init` and `expert_init` say."""

@@ -13,6 +13,8 @@ def play(run: BackgroundRun, command: dict[str, Any]) -> None:
     """Executes a playback command and ignores any other."""
     match command:
         case {"name": "train"}:
+            if command.get("reduced_motion"):
+                run.slow_start = False
             run.train()
         case {"name": "pause"}:
             run.pause()

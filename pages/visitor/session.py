@@ -78,7 +78,7 @@ class Session:
             self.notices.append("That lecture has ended or does not exist. This is your own run.")
         made = or_notice_out_of_memory(lambda: LiveRun(config, plan, runs=self.server.runs), self.notices)
         run = self.server.scheduler.add(made or LiveRun(RunConfig(), runs=self.server.runs))
-        run.thresholds = self.thresholds
+        run.thresholds, run.slow_start = self.thresholds, self.server.settings.slow_start
         self._comparison = ComparisonSession.from_query(query, run, self.thresholds, self.server)
         if self.view.autoplay:
             (self._comparison.run if self._comparison else run).train()
@@ -178,7 +178,7 @@ class Session:
         if run is None:
             return
         self.feed.restart()
-        run.thresholds = self.thresholds
+        run.thresholds, run.slow_start = self.thresholds, old.slow_start
         self.run = self.server.scheduler.add(run)
         self._show_in_lecture()
         if self.following is None:

@@ -20,7 +20,7 @@ OTHERS: dict[str, Any] = {
     "router_noise": "gaussian", "noise_std": 0.5, "batch_tokens": 128, "learning_rate": 0.01, "num_topics": 6,
     "topic_skew": 0.2, "topic_shift": 1, "shared_direction": 1.0, "frozen": True, "expert_hidden_size": 16,
     "domain_mix": "even", "task": "text", "warmup_steps": 100, "frozen_experts": True, "frozen_router": True,
-    "frozen_head": True, "router_blind": True, "swap_columns": "1-2", "swap_weights": "1-2", "router_init": "even",
+    "frozen_head": True, "router_blind": True, "swap_columns": "1-2", "swap_weights": "1-2", "router_init": "plain",
     "expert_init": "copies",
 }  # fmt: skip
 

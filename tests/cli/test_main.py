@@ -168,7 +168,7 @@ REJECTED = {
     "a bad value": (["train", "num_experts=99"], "from 2 to 64, not '99'"),
     "a bad value after an option": (["train", "--steps", "3", "aux_loss_coef=nan"], "from 0 to 10"),
     "knobs that contradict each other": (["train", "num_experts=2", "top_k=3"], "from 1 to 2"),
-    "an unknown preset": (["train", "--preset", "doom"], "no preset 'doom'; choose from collapse, from-even, healthy"),
+    "an unknown preset": (["train", "--preset", "doom"], "no preset 'doom'; choose from collapse, healthy"),
     "a malformed event": (["train", "--events", "soon"], "'soon' is not of the form step:knob=value"),
     "an event of a structural knob": (["train", "--events", "5:seed=1"], "with a live knob"),
     "an event out of bounds": (["train", "--events", "5:top_k=9"], "Event at step 5"),

@@ -39,7 +39,7 @@ OTHER: dict[str, Any] = {
     "topic_skew": 2.0, "topic_shift": 3, "shared_direction": 0.5, "domain_mix": "even", "batch_tokens": 96,
     "learning_rate": 0.1, "frozen": True, "expert_hidden_size": 12, "warmup_steps": 50, "frozen_experts": True,
     "frozen_router": True, "frozen_head": True, "router_blind": True, "swap_columns": "1-3", "swap_weights": "2-3",
-    "router_init": "even", "expert_init": "copies",
+    "router_init": "plain", "expert_init": "copies",
 }  # fmt: skip
 """For each knob except the task, a value that differs from a small run with k = 2."""
 

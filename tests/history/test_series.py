@@ -91,7 +91,7 @@ def test_every_short_name_belongs_to_a_live_knob() -> None:
 
 @pytest.fixture(scope="module")
 def trainer() -> Trainer:
-    return trained({})
+    return trained({}, config=RunConfig(router_init="plain", warmup_steps=0))
 
 
 def test_coarse_rows_are_means_of_complete_blocks_of_ten(trainer: Trainer) -> None:

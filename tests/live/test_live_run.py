@@ -171,6 +171,26 @@ def test_a_diverged_run_stops_with_its_last_healthy_probe(scheduler: Scheduler) 
     assert run.probe.step <= len(run.history)
 
 
+def test_a_slow_start_grows_from_5_steps_per_second_to_the_chosen_rate_over_100_steps() -> None:
+    run = LiveRun(RunConfig())
+    assert run.target_rate == 60
+    run.slow_start = True
+    rates = [run.target_rate]
+    for _ in range(2):
+        run.advance_by(50)
+        rates.append(run.target_rate)
+    # 5 · 12^(1/2) after half of the way
+    assert rates == pytest.approx([5, 17.3205, 60], rel=1e-4)
+
+
+def test_a_slow_start_is_never_faster_than_the_rate_and_ends_when_one_is_set() -> None:
+    run = LiveRun(RunConfig(), rate=1.0)
+    run.slow_start = True
+    assert run.target_rate == 1
+    run.set_rate(math.inf)
+    assert (run.slow_start, run.target_rate) == (False, math.inf)
+
+
 def test_a_rate_that_is_not_offered_is_refused() -> None:
     with pytest.raises(ValueError, match="rate must be one of"):
         LiveRun(RunConfig()).set_rate(61)

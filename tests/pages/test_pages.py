@@ -15,11 +15,13 @@ from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.config.codec import thresholds_to_query, to_query
 from moe_sim.config.knobs import THRESHOLDS
 from moe_sim.config.presets import MECHANISM, SCENARIO
+from moe_sim.config.settings import Settings
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.router.balancing import METHODS, PARTICULAR_KNOBS
+from moe_sim.server.server import Server
 from moe_sim.teaching.course.catalogue import LESSONS
 from moe_sim.teaching.course.lesson import passed
 from moe_sim.teaching.level import LEVELS
@@ -274,7 +276,7 @@ def test_every_threshold_has_a_slider_at_its_default(app: AppTest) -> None:
 def test_moving_a_threshold_changes_the_address_and_the_verdict_but_not_the_run() -> None:
     app = opened()
     run = run_of(app)
-    run.advance_by(40)
+    run.advance_by(100)
     before = run.history.to_frame()
     assert diagnose(run.history, run.config, run.thresholds).state == "Collapsed"
     assert not set(address(app)) & set(THRESHOLDS)
@@ -686,3 +688,25 @@ def test_back_that_a_script_run_has_obeyed_is_not_obeyed_again(monkeypatch: pyte
     obey(session_of(app), {"name": "back", "query": "?num_experts=4"})
     settled(app)
     assert run_of(app) is run
+
+
+def test_a_visitors_run_starts_slowly_until_they_set_a_rate_and_so_does_the_next() -> None:
+    app = opened(server=Server(Settings(workers=0)))
+    session = session_of(app)
+    assert run_of(app).slow_start
+    press(app, "Healthy")
+    assert run_of(app).slow_start
+    obey(session, {"name": "rate", "value": 30})
+    assert not run_of(app).slow_start
+    press(app, "Collapse")
+    assert not run_of(app).slow_start
+    assert run_of(app).rate == 30
+
+
+def test_reduced_motion_ends_a_slow_start() -> None:
+    app = opened(server=Server(Settings(workers=0)))
+    obey(session_of(app), {"name": "train", "reduced_motion": False})
+    assert run_of(app).slow_start
+    obey(session_of(app), {"name": "train", "reduced_motion": True})
+    assert not run_of(app).slow_start
+    run_of(app).pause()

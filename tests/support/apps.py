@@ -19,7 +19,7 @@ FRAME = Path(__file__).resolve().parents[2] / "pages" / "frame.py"
 
 def opened(*, server: Server | None = None, **query: str) -> AppTest:
     """The app as a visitor with that link sees it, on a server of its own unless one is given."""
-    hosting.install(server or Server(Settings(workers=0)))
+    hosting.install(server or Server(Settings(workers=0, slow_start=False)))
     app = AppTest.from_file(str(FRAME), default_timeout=60)
     for name, value in query.items():
         app.query_params[name] = value

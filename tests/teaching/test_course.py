@@ -176,7 +176,7 @@ def test_a_lesson_can_be_linked_and_changes_only_the_knobs_it_names(slug: str) -
 
 
 def test_a_planned_change_stays_until_its_knob_is_changed_by_hand() -> None:
-    assert lesson("too-late").intended_plan() == (Event(60, {"aux_loss_coef": 0.1}),)
+    assert lesson("too-late").intended_plan() == (Event(100, {"aux_loss_coef": 0.1}),)
     assert [event.step for event in lesson("distribution-shift").intended_plan()] == [400, 450, 500]
 
 
@@ -208,10 +208,12 @@ def test_every_level_has_all_texts_and_they_are_short(slug: str) -> None:
     assert all(text.endswith((".", "?")) for text in texts_of(one)[1:])
 
 
-def test_the_first_step_of_the_defaults_gives_one_expert_more_than_half() -> None:
-    # Measured on eight seeds: from 0.54 on.
+def test_the_first_step_of_the_defaults_is_even_and_half_of_the_tokens_are_soon_with_one_expert() -> None:
+    # Measured on forty seeds: at most 0.25 in the first step; on ten, one half (mean of 20 steps) at steps 35 to 78.
     for seed in SEEDS:
-        assert default_run(seed).history.column("load")[0].max() > 0.5
+        history = default_run(seed).history
+        assert history.column("load")[0].max() <= 0.27
+        assert 20 <= int(np.argmax(history.column("smoothed_load").max(1) > 0.5)) + 1 <= 150
 
 
 def test_the_reference_is_the_run_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,8 +259,8 @@ def test_two_choices_let_two_experts_take_over() -> None:
 def test_larger_noise_does_not_prevent_collapse_and_logits_outgrow_it() -> None:
     # Measured with σ = 1 on eight seeds: the largest logit is 5.4 to 6.6 at step 250.
     for seed in SEEDS:
-        large = run_of(RunConfig(seed=seed, router_noise="gaussian", noise_std=3.0), 200).history
-        assert per_expert(large, "preferred_load").max() > 0.9
+        large = run_of(RunConfig(seed=seed, router_noise="gaussian", noise_std=3.0), 400).history
+        assert per_expert(large, "preferred_load").max() > 0.9  # measured with σ = 3: 0.98 to 1.00
         assert mean(intended("noise", seed).history, "router_logit_max", 250) > 4
 
 

@@ -108,7 +108,7 @@ def test_with_all_parts_frozen_nothing_learns_but_the_gradients_are_recorded() -
 
 def test_warm_up_raises_the_learning_rate_linearly_to_its_full_value() -> None:
     # A step of Adam is proportional to the rate, and the gradients of the first step do not depend on it.
-    warm, slow = Trainer(small_config(warmup_steps=50)), Trainer(small_config(learning_rate=0.003 / 50))
+    warm, slow = Trainer(small_config(warmup_steps=50)), Trainer(small_config(warmup_steps=0, learning_rate=0.003 / 50))
     for trainer in (warm, slow):
         trainer.step()
     for name, value in weights(warm).items():

@@ -73,10 +73,10 @@ CHOOSE = Lesson(
         ),
         "expert": (
             "L = L_task + α · E · Σ fᵢ Pᵢ. What counts is α‖∇L_balance‖ against ‖∇L_task‖ on W_r and the cosine "
-            "between the two, not the ratio of the losses; α = 0.01 is usual in Switch (Fedus et al. 2021) and in "
-            "Mixtral-style models.",
-            "DeepSeek-V3 (2024) balances by a selection bias instead and gives this trade-off as the reason: the "
-            "gradient of a load-balancing loss interferes with that of the task.",
+            "between the two, not the ratio of the losses. Switch (Fedus et al. 2021) and OLMoE use α = 0.01; "
+            "transformers defaults to 0.001 for Mixtral, Qwen and gpt-oss.",
+            "DeepSeek-V3 (2024) balances mainly by a selection bias, beside a tiny loss per sequence, and gives this "
+            "trade-off as the reason: the gradient of a load-balancing loss interferes with that of the task.",
         ),
     },
     hint="Reset, set α to 0.1 before the first step, and train to step 600. Then compare 0.03 and 0.3.",
@@ -156,9 +156,9 @@ TOO_LATE = Lesson(
             "and GShard (Lepikhin et al. 2020) keep their coefficient constant throughout.",
         ),
     },
-    hint="Reset, train to about step 60, set α to 0.1, and train on to step 1000.",
+    hint="Reset, train to about step 100, set α to 0.1, and train on to step 1000.",
     criteria=_too_late_criteria,
     conclude=_too_late_conclusion,
-    intended=(Event(60, {"aux_loss_coef": 0.1}),),
+    intended=(Event(100, {"aux_loss_coef": 0.1}),),
     intended_steps=LATE_JUDGED_AT,
 )

@@ -53,7 +53,7 @@ Z_LOSS = Lesson(
     "dead experts at step 400.",
     tab="router",
     knobs=("z_loss_coef", "aux_loss_coef"),
-    start={"aux_loss_coef": 0.1},
+    start={"aux_loss_coef": 0.1, "router_init": "plain", "warmup_steps": 0},
     plan=(Event(JUMP, {"learning_rate": 0.1}), Event(BACK, {"learning_rate": 0.003})),
     look_for=(
         "Router logits at step 100: they jump up within a few steps.",
@@ -148,7 +148,7 @@ MECHANISMS = Lesson(
             "Bias (Wang et al. 2024; DeepSeek-V3): select by p_i + b_i, weigh by p_i, b_i ← b_i + γ · sign(mean load − "
             "load_i). γ = 0.001 is usual on sigmoid scores; on the softmax probabilities here 0.01 works well.",
             "Expert choice (Zhou et al. 2022): each expert takes its top T·K/E tokens, which leaks information about "
-            "later tokens in causal models. Sinkhorn, after BASE layers (Lewis et al. 2021): select from a doubly "
+            "later tokens in causal models. Sinkhorn, as in S-BASE (Clark et al. 2022): select from a doubly "
             "normalized score matrix, weigh by the raw p.",
         ),
     },

@@ -47,7 +47,7 @@ def _noise_conclusion(history: History, config: RunConfig) -> Paragraphs:
         f"{number(mean(history, 'router_logit_max', at), 1)}.",
         f"It took α = {config.aux_loss_coef:g} to revive the others. Specialization is "
         f"{history.last('specialization'):.2f}: noise blurs which expert gets which token. This is a result for this "
-        "task, not a law: where routing starts out less lopsided, noise may do more.",
+        "task, not a law; it holds with an even and with a lopsided start.",
     )
 
 

@@ -71,7 +71,7 @@ CAPACITY = Lesson(
         "expert": (
             "C = ⌈factor · T · K / E⌉ as in Megatron-LM; others round differently or have a floor. The drop order "
             "decides which tokens are dropped: later ones (position), or those with the lowest combine weight, which "
-            "V-MoE (Riquelme et al. 2021) calls batch-priority routing.",
+            "is close to V-MoE's Batch Prioritized Routing (Riquelme et al. 2021), which orders tokens.",
             "A dropped token has no combine weight, so the router gets no task gradient from it. Dropless layers such "
             "as MegaBlocks (Gale et al. 2022) have no C, and pay with uneven work instead.",
         ),

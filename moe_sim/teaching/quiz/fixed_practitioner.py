@@ -40,10 +40,10 @@ QUESTIONS = (
     )),
     Question("starting-alpha", "practitioner", ("α",), Sheet(
         "You add a load-balancing loss to a training run. Which α is a sensible starting value?",
-        Option("0.01", "0.01 to 0.1 is the usual range, and Switch uses 0.01. Then watch load and task loss."),
+        Option("0.01", "0.01 to 0.1 works in this lab, and Switch uses 0.01. Then watch load and task loss."),
         (
             Option("0", "That means no balancing at all."),
-            Option("1", "Ten times the upper end of the usual range: routing becomes even but ignores the token."),
+            Option("1", "Ten times what works here: routing becomes even but ignores the token."),
             Option("The inverse of the number of experts",
                    "The loss already carries the factor E; it is 1 at balance for any E."),
         ),

@@ -64,7 +64,7 @@ TERMS = (
         by_level(
             "With top-2 a token has a first and a second choice. Some tools count only first choices.",
             "f is first choices over T. The loss is 1 at balance, however lopsided the second choices are.",
-            "Used by DeepSpeed for k ≤ 2, Tutel, V-MoE and ST-MoE. For k = 1 all three conventions agree.",
+            "Used by GShard, DeepSpeed for k ≤ 2, Tutel and ST-MoE. For k = 1 all three conventions agree.",
         ),
         formula="f_i = first choices of i / T", see=("convention", "top-k"),
     ),

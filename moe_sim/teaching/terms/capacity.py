@@ -91,12 +91,12 @@ TERMS = (
     ),
     Term(
         "batch-priority routing", ("batch priority",), "expert",
-        "V-MoE's name for serving the token choices of highest probability first.",
+        "Serving the token choices of highest probability first.",
         by_level(
             "The tokens that want their expert most get its seats.",
             "Called drop order `probability` here. It makes small capacity factors workable.",
-            "From V-MoE (Riquelme et al. 2021). Like every rule that compares tokens, it depends on the rest of the "
-            "batch.",
+            "After V-MoE (Riquelme et al. 2021), which orders whole tokens and seats all first choices first. Like "
+            "every rule that compares tokens, it depends on the rest of the batch.",
         ),
         see=("drop order", "capacity factor"),
     ),

@@ -45,7 +45,7 @@ function why(store) {
       head: ["convention", "f counts", "this routing, now", "balanced", "used by"],
       rows: [
         row("per choice", "all choices / (T·K)", total, 1, "Megatron-LM, OLMo-core, MegaBlocks, DeepSpeed for k > 2"),
-        row("first choice", "first choices / T", first, 1, "DeepSpeed for k ≤ 2, Tutel, V-MoE, ST-MoE"),
+        row("first choice", "first choices / T", first, 1, "GShard, DeepSpeed for k ≤ 2, Tutel, ST-MoE"),
         row("huggingface", "all choices / T", total, k, "transformers, Mixtral"),
       ],
     }],

@@ -21,7 +21,11 @@ export class Toolbar {
     this.buttons = [...root.querySelectorAll(/** @type {"button"} */ ("button[data-command]"))];
     for (const button of this.buttons) {
       const name = button.dataset.command ?? "";
-      button.onclick = () => send({ name: name !== "toggle" ? name : this.state === "training" ? "pause" : "train" });
+      button.onclick = () => {
+        if (name !== "toggle") send({ name });
+        else if (this.state === "training") send({ name: "pause" });
+        else send({ name: "train", reduced_motion: matchMedia("(prefers-reduced-motion: reduce)").matches });
+      };
     }
     this.select = /** @type {HTMLSelectElement} */ (find(root, "select"));
     this.select.onchange = () => send({ name: "rate", value: Number(this.select.value) });
