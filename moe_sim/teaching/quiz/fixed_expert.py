@@ -73,8 +73,8 @@ QUESTIONS = (
     )),
     Question("expert-choice-price", "expert", ("expert choice", "unserved token"), Sheet(
         "Expert choice is perfectly even. What did it cost on the Topics task?",
-        Option("About 18\u00a0% of the tokens had no expert, and inference was not even",
-               "18 ± 3\u00a0% were unserved; with tokens routed one by one the busiest expert got 0.29 of them. Means "
+        Option("About 22\u00a0% of the tokens had no expert, and inference was not even",
+               "22 ± 7\u00a0% were unserved; with tokens routed one by one the busiest expert got 0.34 of them. Means "
                "of ten seeds."),
         (
             Option("Nothing: it is balanced by construction", "The experts are balanced, the tokens are not."),

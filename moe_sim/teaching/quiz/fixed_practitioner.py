@@ -73,7 +73,7 @@ QUESTIONS = (
     Question("cap-without-alpha", "practitioner", ("capacity factor", "dropped token"), Sheet(
         "A run on the Topics task has α = 0 and a capacity factor of 1, with overflow dropped. What happens?",
         Option("Two thirds of the tokens are dropped and the task loss is higher",
-               "66\u00a0% dropped, task loss 2.566 against 2.473 without a limit: the limit balances by dropping "
+               "67\u00a0% dropped, task loss 2.594 against 2.462 without a limit: the limit balances by dropping "
                "tokens."),
         (
             Option("The load becomes even and nothing is dropped",
