@@ -137,8 +137,8 @@ FAQ: tuple[Entry, ...] = (
             "Expert choice is exactly even but leaves 22\u00a0% of the tokens without an expert here.",
             "It depends on what you cannot give up. For the same routing in inference, take a loss or the bias, not "
             "expert choice or Sinkhorn, whose busiest expert gets 0.34 and 0.28 when tokens come one by one. To leave "
-            "the task's gradient alone, take the bias. The importance loss and Sinkhorn have the lowest task loss here, "
-            "2.210 and 2.212; the load-balancing loss at α = 0.03 has 2.214.",
+            "the task's gradient alone, take the bias. The importance loss and Sinkhorn have the lowest task loss "
+            "here, 2.210 and 2.212; the load-balancing loss at α = 0.03 has 2.214.",
         ),
         ("balancing mechanism", "selection bias", "expert choice", "Sinkhorn"),
     ),
