@@ -52,6 +52,12 @@ COMPARISONS: dict[str, ComparisonPreset] = {
         (_from_step(100, aux_loss_coef=0.1), _from_step(400, aux_loss_coef=0.1), _from_start(aux_loss_coef=0.0)),
         {"aux_loss_coef": 0.1},
     ),
+    "which-loop": ComparisonPreset(
+        "Which loop?",
+        "As it is, with frozen experts, with a router blind to the direction that all tokens share, and with experts "
+        "that begin as copies. Guess first: which of the four collapse?",
+        (_from_start(frozen_experts=True), _from_start(router_blind=True), _from_start(expert_init="copies")),
+    ),
     "mechanisms": ComparisonPreset(
         "Mechanisms",
         "The load-balancing loss, a selection bias, expert choice and Sinkhorn, each at its usual strength.",
@@ -66,7 +72,7 @@ COMPARISONS: dict[str, ComparisonPreset] = {
         "Top-k", "One, two and four experts per token, α = 0.", (_from_start(top_k=2), _from_start(top_k=4)),
     ),
     "another-seed": ComparisonPreset(
-        "Is it chance?", "The same configuration with three more seeds: all collapse, each onto different experts.",
+        "Is it chance?", "The same configuration with three more seeds: all collapse, and not all onto the same expert.",
         more_seeds=3,
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Links, exported runs, tables and journals of version 1 keep their meaning: their runs began plain, without warm-up."""
+"""Links, exported runs, tables and journals of version 1 keep their meaning: a plain start without warm-up."""
 
 from __future__ import annotations
 
