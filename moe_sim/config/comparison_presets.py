@@ -72,7 +72,7 @@ COMPARISONS: dict[str, ComparisonPreset] = {
         "Top-k", "One, two and four experts per token, α = 0.", (_from_start(top_k=2), _from_start(top_k=4)),
     ),
     "another-seed": ComparisonPreset(
-        "Is it chance?", "The same configuration with three more seeds: all collapse, and not all onto the same expert.",
+        "Is it chance?", "The same configuration with three more seeds: all collapse, not all onto the same expert.",
         more_seeds=3,
     ),
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""What the second lesson and the comparison “Which loop?” say about the collapse, on seeds that nothing was tuned on."""
+"""What the second lesson and the comparison “Which loop?” say, on seeds that nothing was tuned on."""
 
 from __future__ import annotations
 
