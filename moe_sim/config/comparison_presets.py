@@ -55,7 +55,7 @@ COMPARISONS: dict[str, ComparisonPreset] = {
     "which-loop": ComparisonPreset(
         "Which loop?",
         "As it is, with frozen experts, with a router blind to the direction that all tokens share, and with experts "
-        "that begin as copies. Guess first: which of the four collapse?",
+        "that begin as copies. Guess first which of the four collapse.",
         (_from_start(frozen_experts=True), _from_start(router_blind=True), _from_start(expert_init="copies")),
     ),
     "mechanisms": ComparisonPreset(
