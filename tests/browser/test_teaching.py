@@ -104,7 +104,7 @@ def test_a_lesson_is_started_trained_passed_and_followed_by_the_next_one(page: P
     expect(page.get_by_role("heading", name=f"1. {first.title}", exact=True)).to_be_visible(timeout=PATIENCE)
     press(page, "Start this lesson")
     expect(page.get_by_role("tab", name="Specialization", exact=True)).to_have_attribute("aria-selected", "true")
-    criteria = page.locator("ul.reading").filter(has_text="One expert takes more than 90")
+    criteria = page.locator("ul.reading").filter(has_text="One expert takes more than half")
     expect(criteria.locator("li[data-met=false]")).to_have_count(3)
     press(page, "Train")
     expect(page.get_by_text(f"Done: lesson “{first.title}” passed at step")).to_be_visible(timeout=PATIENCE)
