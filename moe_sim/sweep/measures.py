@@ -136,7 +136,12 @@ def _rank(name: str, value: Any) -> float:
     choices = KNOBS[name].choices
     if choices:
         return choices.index(value)
-    return math.inf if value is None else float(value.replace("-", ".")) if isinstance(value, str) else float(value)
+    if value is None:
+        return math.inf
+    if KNOBS[name].kind is str:
+        first, second = map(int, value.split("-"))
+        return 100 * first + second
+    return float(value)
 
 
 def groups(frame: pd.DataFrame, axes: Axes) -> list[Group]:

@@ -8,7 +8,6 @@ import torch
 from moe_sim import History, RunConfig, Trainer
 from moe_sim.diagnosis.final_metrics import final_metrics
 
-EVEN: dict[str, object] = {"router_init": "even", "warmup_steps": 200}
 INTERVENTIONS: tuple[tuple[str, dict[str, object]], ...] = (
     ("none", {}),
     ("experts frozen", {"frozen_experts": True}),
@@ -32,7 +31,7 @@ STEPS = 600
 
 def trained(seed: int, steps: int = STEPS, raised_at: int | None = None, **knobs: object) -> History:
     """A run that begins even; with `raised_at`, α becomes 0.1 after that many steps."""
-    trainer = Trainer(RunConfig(seed=seed, **{**EVEN, **knobs}))  # type: ignore[arg-type]
+    trainer = Trainer(RunConfig(seed=seed, **knobs))  # type: ignore[arg-type]
     if raised_at is not None:
         trainer.run(raised_at)
         trainer.update(aux_loss_coef=0.1)

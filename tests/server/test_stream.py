@@ -68,8 +68,9 @@ def run() -> LiveRun:
 
 @pytest.fixture(scope="module")
 def crowded() -> LiveRun:
-    """Two experts per token and too little capacity."""
-    return trained(RunConfig(top_k=2, capacity_factor=0.5, balancing="bias"), 45)
+    """Two experts per token and too little capacity, from a lopsided start."""
+    lopsided = {"router_init": "plain", "warmup_steps": 0}
+    return trained(RunConfig(top_k=2, capacity_factor=0.5, balancing="bias", **lopsided), 45)
 
 
 def decoded(run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def test_current_values_are_means_of_the_last_twenty_steps(request: pytest.Fixtu
 def test_the_selection_bias_is_sent_only_if_there_is_one(run: LiveRun, crowded: LiveRun) -> None:
     assert read(run).latest["now"]["selection_bias"] == []
     bias = crowded.history.last("selection_bias")
-    assert np.abs(bias).max() > 0.02
+    assert np.abs(bias).max() > 0.05
     np.testing.assert_allclose(read(crowded).latest["now"]["selection_bias"], bias, rtol=0.006)
 
 

@@ -29,6 +29,9 @@ KINDS: list[dict[str, Any]] = [
     {"top_k": 3, "capacity_factor": 0.75, "overflow": "reroute", "balancing": "bias"},
 ]
 
+LOPSIDED = {"router_init": "plain", "warmup_steps": 0}
+"""A start from which the first steps are far from even."""
+
 
 def test_a_record_is_plain_numbers_and_arrays_without_a_graph() -> None:
     record = Watched().step()
@@ -128,9 +131,10 @@ def test_pairs_that_are_not_dropped_are_processed(top_k: int, drop_order: str, o
 
 def test_with_enough_seats_rerouting_drops_no_pair() -> None:
     drop, reroute = (
-        Trainer(small_config(capacity_factor=1.0, overflow=overflow)).run(20) for overflow in ("drop", "reroute")
+        Trainer(small_config(capacity_factor=1.0, overflow=overflow, **LOPSIDED)).run(20)
+        for overflow in ("drop", "reroute")
     )
-    assert (drop.column("dropped_fraction") > 0.02).all()
+    assert (drop.column("dropped_fraction") > 0.1).all()
     assert not reroute.column("dropped_fraction").any()
     assert not reroute.column("unserved_fraction").any()
     assert (reroute.column("processed") == 1 / 4).all()
@@ -268,7 +272,7 @@ def test_the_strength_of_the_noise_is_recorded(name: str, router_noise: str) -> 
 
 
 def test_the_bias_used_for_selection_is_recorded() -> None:
-    run = Watched(balancing="bias", bias_rate=0.01, top_k=2)
+    run = Watched(balancing="bias", bias_rate=0.01, top_k=2, **LOPSIDED)
     bias = np.zeros(4)
     for _ in range(20):
         record = run.step()
@@ -276,7 +280,7 @@ def test_the_bias_used_for_selection_is_recorded() -> None:
         chosen = oracles.choices(run.routing.probs.detach().numpy() + record.selection_bias, 2)
         np.testing.assert_array_equal(run.routing.expert_index.numpy(), chosen)
         bias = oracles.updated_bias(bias, record.load, 0.01)
-    assert np.abs(bias).max() > 0.01
+    assert np.abs(bias).max() > 0.02
 
 
 @pytest.mark.parametrize("knobs", [*KINDS, {"top_k": 2, "convention": "huggingface"}], ids=str)

@@ -2,7 +2,7 @@
 
 import { Charts } from "./charts.js";
 import { Commands } from "./commands.js";
-import { find, setText } from "./dom.js";
+import { find, prefersReducedMotion, setText } from "./dom.js";
 import { loadPlotly } from "./plotly.js";
 import { Stream } from "./stream.js";
 import { ThemeWatcher } from "./theme.js";
@@ -86,7 +86,7 @@ export class Board {
     if (commands.isPending("resume")) return; // this run is about to be replaced
     commands.session = data.session;
     this.kept = data.kept;
-    const reduced_motion = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    const reduced_motion = prefersReducedMotion();
     this.context = /** @type {Context} */ ({ ...data.context, run: data.run_id, reduced_motion });
     for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
     this.root.dataset.theme = this.theme.drawn = data.context.theme;

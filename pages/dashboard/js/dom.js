@@ -69,3 +69,8 @@ export function refill(parent, nodes) {
 
 /** @type {(one: HTMLElement, other: HTMLElement) => boolean} */
 const isSameKind = (one, other) => one.nodeName === other.nodeName && one.dataset.short === other.dataset.short;
+
+/** Whether the visitor's system asks for little motion. */
+export function prefersReducedMotion() {
+  return matchMedia("(prefers-reduced-motion: reduce)").matches;
+}

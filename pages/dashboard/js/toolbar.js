@@ -1,6 +1,6 @@
 // Train, Step, Reset, speed and budget: the same above one run and above several.
 
-import { element, find, setText } from "./dom.js";
+import { element, find, prefersReducedMotion, setText } from "./dom.js";
 import { thousands } from "./format.js";
 
 /** @import { Playback, Send } from "./types.js" */
@@ -24,7 +24,7 @@ export class Toolbar {
       button.onclick = () => {
         if (name !== "toggle") send({ name });
         else if (this.state === "training") send({ name: "pause" });
-        else send({ name: "train", reduced_motion: matchMedia("(prefers-reduced-motion: reduce)").matches });
+        else send({ name: "train", reduced_motion: prefersReducedMotion() });
       };
     }
     this.select = /** @type {HTMLSelectElement} */ (find(root, "select"));
