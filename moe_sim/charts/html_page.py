@@ -24,6 +24,7 @@ body { font: 16px/1.5 "Source Sans", "Source Sans Pro", system-ui, sans-serif; c
 h1, h2 { line-height: 1.2; margin: 2rem 0 .5rem; }
 h1 { margin-top: 0; }
 .state { padding: .75rem 1rem; border-left: 4px solid %(accent)s; background: %(accent_ground)s; }
+.state.recovering { border-color: %(progress)s; background: %(progress_ground)s; }
 .state.warning, .state.bad { border-color: %(danger)s; background: %(danger_ground)s; }
 main { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(32rem, 100%%), 1fr)); gap: 2rem; }
 figure { margin: 0; min-width: 0; border-top: 1px solid %(hairline)s; }

@@ -22,6 +22,8 @@ class Palette:
     accent_ground: str
     danger: str
     danger_ground: str
+    progress: str
+    progress_ground: str
     scale: tuple[str, str]
     """The two ends of a sequential colour scale, lowest value first."""
     experts: tuple[str, ...]
@@ -40,6 +42,7 @@ PALETTES: dict[Theme, Palette] = {
     "light": Palette(
         background="#ffffff", ink="#1c1e21", muted="#5f6670", hairline="#e4e4df", grid="#ecece7",
         accent="#0f6e63", accent_ground="#eaf3f1", danger="#b4380b", danger_ground="#fdf1ea",
+        progress="#3049b0", progress_ground="#eef1fd",
         scale=("#f7f7f5", "#0f6e63"),
         experts=("#332288", "#cc6677", "#44aa99", "#ddcc77", "#88ccee", "#aa4499", "#117733", "#882255", "#999933",
                  "#661100"),
@@ -48,6 +51,7 @@ PALETTES: dict[Theme, Palette] = {
     "dark": Palette(
         background="#14171a", ink="#eceef0", muted="#a2abb5", hairline="#2c3238", grid="#262c32",
         accent="#4cc2b0", accent_ground="#152422", danger="#ff9b6b", danger_ground="#2d1c14",
+        progress="#9fb2ff", progress_ground="#191f36",
         scale=("#1b1f23", "#4cc2b0"),
         experts=("#8f83d8", "#e08a99", "#5cc4b2", "#e6d88a", "#9ad7f5", "#cf7bc0", "#4fae70", "#c5688f", "#c2c25e",
                  "#c27a5f"),

@@ -15,13 +15,15 @@ from moe_sim.history.series import recent_mean
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
 from moe_sim.router.balancing import METHODS
 
-Level = Literal["neutral", "good", "warning", "bad"]
+Level = Literal["neutral", "good", "recovering", "warning", "bad"]
 
 SETTLING_STEPS = SMOOTHING_HORIZON
 """Before this step, and this long after a change of a knob, the smoothed load still reflects earlier steps."""
 WAY_TO_COLLAPSE = 3 / 7
 """How far a load may go from 1/E (even) towards 1/K (all tokens on the same K experts). For E = 8 and K = 1 the limit
 is one half; for two experts, where twice the uniform share is everything, it is 5/7."""
+TREND_STEPS = 40
+"""A run recovers if its load was less even this many steps ago."""
 EXCESSIVE_ALPHA = 1.0
 """Ten times the upper end of the usual range, 0.01 to 0.1."""
 
@@ -73,30 +75,60 @@ def diagnose(
     return diagnosis
 
 
+@dataclass(frozen=True)
+class _Load:
+    """What the verdict reads from the smoothed load."""
+
+    busiest: int
+    token_share: float
+    """The busiest expert's share of the tokens."""
+    dead: int
+    idle: int
+    """Experts below the healthy band, the dead ones included."""
+    outlier: bool
+    """Whether the busiest expert is above the healthy band."""
+    num_experts: int
+    shares: str
+
+    @classmethod
+    def of(cls, history: History, config: RunConfig, thresholds: Thresholds) -> _Load:
+        load = history.last("smoothed_load")
+        num_experts, busiest = len(load), int(load.argmax())
+        return cls(
+            busiest, float(load[busiest] * config.top_k), int(dead_experts(load, thresholds.dead_share)),
+            int((load * num_experts < thresholds.healthy_low).sum()),
+            bool(load[busiest] > highest_healthy_load(num_experts, config.top_k, thresholds.healthy_high)),
+            num_experts, f"shares from {percent(load.min())} to {percent(load.max())}",
+        )  # fmt: skip
+
+    @property
+    def is_uneven(self) -> bool:
+        return bool(self.dead or self.outlier or self.idle)
+
+    def dead_in_words(self) -> str:
+        if self.dead == 0:
+            return "no expert is dead"
+        return f"{self.dead} of {self.num_experts} experts {'is' if self.dead == 1 else 'are'} dead"
+
+
 def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagnosis:
     """The state of a run that has settled and has not broken."""
-    load = history.last("smoothed_load")
-    num_experts, busiest = len(load), int(load.argmax())
-    token_share = float(load[busiest] * config.top_k)
-    dead = int(dead_experts(load, thresholds.dead_share))
-    outlier = load[busiest] > highest_healthy_load(num_experts, config.top_k, thresholds.healthy_high)
-    uneven = bool(dead or outlier or load.min() * num_experts < thresholds.healthy_low)
-
+    load = _Load.of(history, config, thresholds)
     largest_logit = float(recent_mean(history, "router_logit_max"))
-    if largest_logit > thresholds.large_logits and uneven:
+    if largest_logit > thresholds.large_logits and load.is_uneven:
         return Diagnosis(
             "Saturated", "bad",
             f"Router logits reach {largest_logit:.0f}: probabilities are 0 or 1, so hardly any gradient reaches the "
-            f"router; {_dead_words(dead, num_experts)}.",
+            f"router; {load.dead_in_words()}.",
             "α cannot help here. Reset with a router z-loss of 1, which keeps logits small, or a lower learning rate.",
         )  # fmt: skip
-    if (token_share > thresholds.collapse_share and outlier) or dead >= num_experts / 2:
-        return _collapsed(history, config, busiest, token_share, dead, num_experts)
+    if (load.token_share > thresholds.collapse_share and load.outlier) or load.dead >= load.num_experts / 2:
+        return _collapsed(history, config, load)
     dropped = float(recent_mean(history, "dropped_fraction"))
     if dropped > thresholds.many_dropped:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Capacity drops {percent(dropped)} of the token choices; {_dead_words(dead, num_experts)}.",
+            f"Capacity drops {percent(dropped)} of the token choices; {load.dead_in_words()}.",
             _advise_more_balancing(config, " so that the load evens out before capacity drops tokens"),
         )  # fmt: skip
     unserved = float(recent_mean(history, "unserved_fraction"))
@@ -114,25 +146,37 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
             f"{history.last('specialization'):.2f}.",
             "Lower α to between 0.01 and 0.1.",
         )  # fmt: skip
-    shares = f"shares from {percent(load.min())} to {percent(load.max())}"
     change = _last_rescue(history)
-    if uneven:
-        evidence = f"{_dead_words(dead, num_experts).capitalize()}; {shares}."
-        if change is not None and len(history) - change.step < 300:
-            return Diagnosis("Recovering", "warning", evidence, _task_loss_since(history, change))
-        band = f"Close to the healthy band of {thresholds.healthy_low:g}/E to {thresholds.healthy_high:g}/E."
-        return Diagnosis("Uneven", "warning", evidence, _advise_more_balancing(config) if dead else band)
+    task_loss = _task_loss_since(history, change) if change else ""
+    if load.dead or load.outlier or load.idle > load.num_experts / 4:
+        return _uneven(history, config, thresholds, load, task_loss)
+    evidence = f"Every expert is in use: {load.shares}."
+    if load.idle:
+        return Diagnosis("Nearly balanced", "good", evidence, task_loss or _below_the_band(load, thresholds))
     preferred = recent_mean(history, "preferred_load")
     favourite = int(preferred.argmax())
-    if preferred[favourite] * config.top_k > thresholds.collapse_share and num_experts > 2 * config.top_k:
+    if preferred[favourite] * config.top_k > thresholds.collapse_share and load.num_experts > 2 * config.top_k:
         return Diagnosis(
-            "Balanced", "good", f"Every expert is in use: {shares}.",
+            "Balanced", "good", evidence,
             f"But by selection only: the router itself would send {percent(preferred[favourite] * config.top_k)} of "
             f"the tokens to expert {favourite + 1}.",
         )  # fmt: skip
-    return Diagnosis(
-        "Balanced", "good", f"Every expert is in use: {shares}.", _task_loss_since(history, change) if change else ""
-    )
+    return Diagnosis("Balanced", "good", evidence, task_loss)
+
+
+def _uneven(
+    history: History, config: RunConfig, thresholds: Thresholds, load: _Load, task_loss: str
+) -> Diagnosis:  # fmt: skip
+    evidence = f"{load.dead_in_words().capitalize()}; {load.shares}."
+    if _balances(config) and _is_recovering(history, thresholds):
+        return Diagnosis("Recovering", "recovering", evidence, task_loss)
+    if load.dead:
+        advice = _advise_more_balancing(config)
+    elif load.outlier:
+        advice = f"Expert {load.busiest + 1} is above the healthy band, which ends at {thresholds.healthy_high:g}/E."
+    else:
+        advice = _below_the_band(load, thresholds)
+    return Diagnosis("Uneven", "warning", evidence, advice)
 
 
 def highest_healthy_load(num_experts: int, top_k: int, healthy_high: float = 2.0) -> float:
@@ -142,8 +186,7 @@ def highest_healthy_load(num_experts: int, top_k: int, healthy_high: float = 2.0
 
 
 def _outlook(config: RunConfig) -> str:
-    unbalanced = config.balancing == "none" or (config.aux_loss_coef == 0 and _has_loss(config))
-    if config.task == "topics" and unbalanced and config.capacity_factor is None:
+    if config.task == "topics" and not _balances(config) and config.capacity_factor is None:
         return "Nothing balances this router. Press Train and watch who gets the tokens."
     return "Press Train and watch who gets the tokens."
 
@@ -156,15 +199,25 @@ def _diverged(history: History, config: RunConfig) -> Diagnosis:
     )  # fmt: skip
 
 
-def _collapsed(
-    history: History, config: RunConfig, busiest: int, token_share: float, dead: int, num_experts: int
-) -> Diagnosis:
-    evidence = f"Expert {busiest + 1} takes {percent(token_share)} of the tokens; {_dead_words(dead, num_experts)}."
+def _collapsed(history: History, config: RunConfig, load: _Load) -> Diagnosis:
+    evidence = f"Expert {load.busiest + 1} takes {percent(load.token_share)} of the tokens; {load.dead_in_words()}."
     change = _last_rescue(history)
     if change is not None and len(history) - change.step < 3 * SETTLING_STEPS:
         changed = "changed the mechanism" if "balancing" in change.changes else "raised α"
         return Diagnosis("Collapsed", "bad", evidence, f"You just {changed}. Give it about 50 steps.")
     return Diagnosis("Collapsed", "bad", evidence, _advise_more_balancing(config))
+
+
+def _is_recovering(history: History, thresholds: Thresholds) -> bool:
+    """Whether the load has become clearly more even within `TREND_STEPS`: fewer dead experts, or as many and a busiest
+    expert with a tenth less."""
+    now, before = history.column("smoothed_load")[[-1, -min(len(history), TREND_STEPS)]]
+    dead_now, dead_before = (int(dead_experts(load, thresholds.dead_share)) for load in (now, before))
+    return dead_now < dead_before or (dead_now == dead_before and now.max() < 0.9 * before.max())
+
+
+def _balances(config: RunConfig) -> bool:
+    return config.balancing != "none" and (config.aux_loss_coef > 0 or not _has_loss(config))
 
 
 def _has_loss(config: RunConfig) -> bool:
@@ -208,7 +261,6 @@ def _task_loss_since(history: History, change: Event) -> str:
     return f"Task loss {before:.2f} → {now:.2f} since {changed} at step {change.step}."
 
 
-def _dead_words(dead: int, num_experts: int) -> str:
-    if dead == 0:
-        return "no expert is dead"
-    return f"{dead} of {num_experts} experts {'is' if dead == 1 else 'are'} dead"
+def _below_the_band(load: _Load, thresholds: Thresholds) -> str:
+    experts = "1 expert is" if load.idle == 1 else f"{load.idle} experts are"
+    return f"{experts} below the healthy band, which begins at {thresholds.healthy_low:g}/E."

@@ -7,7 +7,7 @@ import { Toolbar } from "./toolbar.js";
 /** @import { Context, RunMessage, Send } from "./types.js" */
 /** @import { Store } from "./store.js" */
 
-export const ICONS = { neutral: "○", good: "●", warning: "◆", bad: "▲" };
+export const ICONS = { neutral: "○", good: "●", recovering: "◐", warning: "◆", bad: "▲" };
 const HIGH_BALANCE_LOSS = 2; // twice its value at balance
 const TILES = /** @type {const} */ ([
   ["imbalance", "Imbalance max/min"],
