@@ -60,7 +60,8 @@ def _blank_scene(start: RunConfig, thresholds: Thresholds) -> Scene:
     task = make_task(start)
     nowhere = np.zeros(len(task.held_out.batch.labels), dtype=np.uint8)
     groups, experts = len(task.group_names), start.num_experts
-    probe = Probe(0, nowhere, nowhere > 0, np.zeros((groups, experts)), np.zeros((experts, experts)))
+    evenly = (np.arange(len(nowhere)) % experts).astype(np.uint8)
+    probe = Probe(0, evenly, nowhere > 0, np.zeros((groups, experts)), np.zeros((experts, experts)))
     return Scene(History(start), start, probe, task, thresholds)
 
 

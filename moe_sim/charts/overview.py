@@ -23,6 +23,11 @@ from moe_sim.diagnosis.verdict import SETTLING_STEPS
 from moe_sim.history.series import smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
 
+UTILIZATION_CAPTIONS = (
+    "before training: first choices of held-out tokens",
+    f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
+)
+"""Before the first step, and from there on."""
 STACKED_UP_TO = 16
 """The most experts that a stacked area can show; beyond it a heatmap."""
 SHARE_AXIS_TOPS = (5, 10, 20, 30, 50, 75, 104)
@@ -33,20 +38,23 @@ SHARE_AXIS_LEAST = 2.5
 
 
 def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """Bars of the smoothed load with the healthy band, the uniform share, the capacity limit and labels."""
+    """Bars of the smoothed load with the healthy band, the uniform share, the capacity limit and labels. At
+    step 0, where there is no load yet, the first choices of the held-out tokens."""
     palette, num_experts = PALETTES[theme], scene.config.num_experts
-    load = scene.history.last("smoothed_load") if scene.started else np.zeros(num_experts)
+    load = scene.history.last("smoothed_load") if scene.started else scene.probe.first_choices()
     lines = scene.thresholds
     top = share_axis_top([*load, capacity_share(scene.config) or 0], num_experts)
     figure = blank_figure(
-        palette, "Expert utilization", f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
+        palette, "Expert utilization", UTILIZATION_CAPTIONS[scene.started],
         xaxis=expert_axis(num_experts), yaxis=dict(title="share, %", rangemode="tozero", range=[0, top]),
         margin=dict(l=54, r=34, t=10, b=60),
     )  # fmt: skip
     labelled = num_experts <= STACKED_UP_TO
     rule = {"tops": SHARE_AXIS_TOPS, "headroom": SHARE_AXIS_HEADROOM, "least": 100 * SHARE_AXIS_LEAST / num_experts}
-    figure.update_layout(meta={**figure.layout.meta, "share_axis": rule, "bar_labels": labelled})
-    if labelled and scene.started:
+    figure.update_layout(meta={
+        **figure.layout.meta, "captions": UTILIZATION_CAPTIONS, "share_axis": rule, "bar_labels": labelled,
+    })  # fmt: skip
+    if labelled:
         figure.update_xaxes(tickvals=expert_names(num_experts), ticktext=_bar_labels(scene, load, palette))
     figure.add_bar(
         x=expert_names(num_experts), y=100 * load, name="share", meta={"kind": "now", "column": "smoothed_load"},

@@ -21,6 +21,10 @@ class Probe:
     together: np.ndarray
     """(E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have that expert."""
 
+    def first_choices(self) -> np.ndarray:
+        """(E,) the share of the held-out tokens whose first choice is each expert."""
+        return np.bincount(self.expert, minlength=self.joint.shape[1]) / len(self.expert)
+
     def group_shares(self) -> np.ndarray:
         """(G, E) the share of each group's tokens by first choice; a row of zeros for a group not yet seen."""
         return _rows_of_shares(self.joint, self.joint.sum(1))

@@ -127,6 +127,8 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
         },
         "coarse": _coarse(run, start, stop),
     }  # fmt: skip
+    if not stop:
+        message["start_load"] = _letter_pairs(run.probe.first_choices())
     newest = history.events[-1].step if history.events else -1
     if start == 0 or newest >= start - ONE_MOVE:  # otherwise the markers have not changed
         message["events"] = [vars(marker) for marker in markers(history)]

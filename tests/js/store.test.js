@@ -68,9 +68,9 @@ test("the smoothed average weighs each value by (1 − 1/20)^age", () => {
   assert.equal(smoothed.task_loss.length, 3);
 });
 
-test("the load of now is the last row, and none before the first step", () => {
+test("the load of now is the last row, and before the first step what the run starts with", () => {
   assert.deepEqual(storeWith(message(0, 3)).now("smoothed_load"), [1, 0]);
-  assert.deepEqual(storeWith(message(0, 0)).now("smoothed_load"), [0, 0]);
+  assert.deepEqual(storeWith(message(0, 0, { start_load: pairs(0, 1) })).now("smoothed_load"), [0, 1]);
 });
 
 test("dropped is load minus processed, idle is what the busiest expert processes beyond the others", () => {

@@ -26,7 +26,7 @@ from moe_sim.server.messages import encode_comparison
 from moe_sim.server.slides import scene_of, slide_endpoint
 from moe_sim.server.stream import LiveStream
 from tests.support.asynchronous import run_to_end
-from tests.support.client import Client
+from tests.support.client import Client, letter_pairs
 from tests.support.comparing import advance, side_by_side
 from tests.support.inspecting import small_config
 
@@ -254,3 +254,13 @@ def test_a_slide_of_runs_that_have_not_begun_can_be_had() -> None:
     comparison = Comparison([RunPlan(small_config())] * 2)
     names = comparison_figures([scene_of(member) for member in comparison.members])
     assert {answer.status_code for answer in fetch(comparison, *(f"/slide/it/{name}" for name in names))} == {200}
+
+
+def test_before_the_first_step_every_run_says_where_its_tokens_would_go() -> None:
+    comparison = Comparison(COMPARISONS["top-k"].plans(3))
+    _, text = encode_comparison(comparison, 0)
+    for part, member in zip(json.loads(text)["members"], comparison.members, strict=True):
+        shares = np.bincount(member.probe.expert, minlength=8) / 400
+        np.testing.assert_allclose(letter_pairs(part["start_load"]), shares, atol=2e-4)
+    advance(comparison, 1)
+    assert "start_load" not in encode_comparison(comparison, 0)[1]

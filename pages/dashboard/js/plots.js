@@ -2,7 +2,7 @@
 
 import { barLabels, enlarged, shareAxisTop, timeAxis, withScale } from "./axes.js";
 import { bind } from "./bindings.js";
-import { element } from "./dom.js";
+import { element, setText } from "./dom.js";
 
 /** @import { Axis, Context, Figure, Graph, Layout, Trace } from "./types.js" */
 /** @import { Store } from "./store.js" */
@@ -109,6 +109,7 @@ export class Plot {
     this.drawn = key;
     this.drawnAt = now;
     this.step = store.steps;
+    if (layout.meta.captions) setText(this.caption, layout.meta.captions[store.steps ? 1 : 0]);
     const traces = data.map((trace) => bind(trace, store.of(trace.meta), context));
     Plotly.react(this.graph, traces, this.layoutNow(layout, traces, store, context), {
       displaylogo: false,
@@ -133,7 +134,7 @@ export class Plot {
     if (this.run !== context.run) Object.assign(this, { run: context.run, zoomed: false });
     if (meta.share_axis) layout.yaxis = this.shareAxis(layout.yaxis, shareAxisTop(traces, meta.share_axis), context);
     if (this.onLog) layout.yaxis = withScale(layout.yaxis, this.log);
-    if (meta.bar_labels && store.steps) {
+    if (meta.bar_labels) {
       const ticktext = barLabels(store, context, width - layout.margin.l - layout.margin.r);
       layout.xaxis = { ...layout.xaxis, tickmode: "array", tickvals: traces[0].x, ticktext, tickangle: 0 };
     }
@@ -165,7 +166,7 @@ export class Plot {
     const { clientWidth, clientHeight } = this.graph;
     const { map, dropped } = store.message;
     const version = (/** @type {Store} */ { steps, viewsVersion, message }) =>
-      [steps, viewsVersion, message.live, message.events, message.tiles.dead];
+      [steps, viewsVersion, message.live, message.events, message.tiles.dead, message.start_load];
     const content = this.name === "routing_map"
       ? map + dropped
       : `${JSON.stringify(store.peers.map(version))} ${this.top} ${this.log}`;

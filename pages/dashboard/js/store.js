@@ -114,7 +114,7 @@ export class Store {
    */
   now(name) {
     if (name === "smoothed_load")
-      return this.load.length ? this.load.slice(-this.numExperts) : new Array(this.numExperts).fill(0);
+      return this.steps ? this.load.slice(-this.numExperts) : this.letters.pairedShares(this.message.start_load);
     const processed = this.letters.pairedShares(this.message.now.processed);
     if (name === "dropped") return this.now("load").map((value, i) => Math.max(0, value - processed[i]));
     if (name === "idle") return processed.map((value) => Math.max(...processed) - value);

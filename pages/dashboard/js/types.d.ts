@@ -1,7 +1,7 @@
 // The data that the Python side sends (moe_sim/server/messages.py, pages/dashboard/*.py), and the parts of Plotly and of
 // Streamlit that are used here.
 
-export type Level = "neutral" | "good" | "warning" | "bad";
+export type Level = "neutral" | "good" | "recovering" | "warning" | "bad";
 export type Column = (number | null)[];
 
 /** What a run and a comparison have in common: controls, speed, and the queue while the run waits in it. */
@@ -51,6 +51,7 @@ export interface RunMessage extends Playback {
     aux_loss_coef: number;
     frozen: boolean;
   };
+  start_load?: string;
   diagnosis: { state: string; level: Level; evidence: string; advice: string };
   planned_moves: number;
   tiles: { dead: number; dropped: number; unserved: number };
@@ -213,6 +214,7 @@ export interface Axis {
 /** What our figures say about themselves. */
 export interface FigureMeta {
   caption: string;
+  captions?: [beforeTheFirstStep: string, later: string];
   time: boolean;
   only?: Record<string, unknown> | null;
   run?: number;
