@@ -41,7 +41,7 @@ class ComparisonSession:
         self._server = server
         self.notices = Notices()
         self._feed = Feed()
-        made = self._launch(plans, thresholds, DEFAULT_RATE)
+        made = self._launch(plans, thresholds, DEFAULT_RATE, slow_start=server.settings.slow_start)
         self.run = made or self._server.scheduler.add(Comparison([RunPlan(RunConfig())] * 2, runs=server.runs))
         self._opened_with = self.run.id
 
@@ -76,7 +76,8 @@ class ComparisonSession:
 
     def begin(self, plans: Sequence[RunPlan], *, catch_up: int = 0, train: bool | None = None) -> None:
         """Starts new runs from step 0. If `train` is None, they train if the old runs were training."""
-        old, made = self.run, self._launch(plans, self.run.thresholds, self.run.rate, catch_up)
+        old = self.run
+        made = self._launch(plans, old.thresholds, old.rate, catch_up, slow_start=old.slow_start)
         if made is None:
             return
         self.run = made
@@ -157,15 +158,15 @@ class ComparisonSession:
         return self._feed.next(self.run, lambda start: encode_comparison(self.run, start, self._server.lectures))
 
     def _launch(
-        self, plans: Sequence[RunPlan], thresholds: Thresholds, rate: float, catch_up: int = 0
-    ) -> Comparison | None:  # fmt: skip
+        self, plans: Sequence[RunPlan], thresholds: Thresholds, rate: float, catch_up: int = 0, *, slow_start: bool
+    ) -> Comparison | None:
         """Creates runs. Returns None and adds a notice if memory runs out."""
         run = or_notice_out_of_memory(
             lambda: Comparison(plans, rate=rate, catch_up=catch_up, runs=self._server.runs), self.notices
         )
         if run is None:
             return None
-        run.thresholds = thresholds
+        run.thresholds, run.slow_start = thresholds, slow_start
         return self._server.scheduler.add(run)
 
     def _change(self, which: int, changes: Sequence[Event]) -> None:
