@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import BrowserContext, Page, expect
 
 from moe_sim import PRESETS
 from moe_sim.config.presets import MECHANISM, SCENARIO
-from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
+from tests.browser.conftest import Scheme, new_page
 from tests.browser.driver import PATIENCE, TABS, halt, move, press, slider, state, step_shown, visit, wait_for_step
 
 
@@ -116,29 +116,25 @@ def test_every_tab_opens_by_keyboard_and_draws_its_charts(page: Page, server: st
     [(1280, 720, ("light", "dark")), (1920, 1080, ("dark", "light")), (390, 844, ("dark", "light"))],
 )
 def test_nothing_is_cut_off_at_any_width(
-    chromium: Browser, server: str, shots: Path, width: int, height: int, schemes: tuple[Scheme, Scheme]
+    home: BrowserContext, server: str, shots: Path, width: int, height: int, schemes: tuple[Scheme, Scheme]
 ) -> None:
-    context = new_visitor(chromium, width, height, schemes[0])
-    page = context.new_page()
-    troubles = watch_for_trouble(page, server)
-    visit(page, f"{server}?aux_loss_coef=0.01&capacity_factor=1.25&num_experts=12")
-    press(page, "Train")
-    wait_for_step(page, 60)
-    for scheme in schemes:
-        page.emulate_media(color_scheme=scheme)
-        expect(page.locator(f".ecl[data-theme={scheme}]")).to_be_visible()
-        background = "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"
-        expect(page.locator(".stApp")).to_have_css("background-color", background)
-        expect(page.get_by_role("region", name="Expert utilization").locator(".main-svg").first).to_be_visible()
-        page.screenshot(path=shots / f"{width}-{scheme}.png")
-        too_wide = page.evaluate(
-            "() => [...document.querySelectorAll('.ecl *')]"
-            ".filter(node => node.getBoundingClientRect().right > innerWidth + 1)"
-            ".filter(node => !node.closest('svg, .passages, .announcer, .card')).map(node => node.className)"
-        )
-        assert not too_wide, scheme
-    assert not troubles
-    context.close()
+    with new_page(home, server, width, height, schemes[0]) as page:
+        visit(page, f"{server}?aux_loss_coef=0.01&capacity_factor=1.25&num_experts=12")
+        press(page, "Train")
+        wait_for_step(page, 60)
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
+            expect(page.locator(f".ecl[data-theme={scheme}]")).to_be_visible()
+            background = "rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 23, 26)"
+            expect(page.locator(".stApp")).to_have_css("background-color", background)
+            expect(page.get_by_role("region", name="Expert utilization").locator(".main-svg").first).to_be_visible()
+            page.screenshot(path=shots / f"{width}-{scheme}.png")
+            too_wide = page.evaluate(
+                "() => [...document.querySelectorAll('.ecl *')]"
+                ".filter(node => node.getBoundingClientRect().right > innerWidth + 1)"
+                ".filter(node => !node.closest('svg, .passages, .announcer, .card')).map(node => node.className)"
+            )
+            assert not too_wide, scheme
 
 
 def test_the_dashboard_follows_the_theme_chosen_in_the_menu(page: Page, server: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.charts.page import page_figures
@@ -15,7 +15,7 @@ from moe_sim.cli.run import scene_of
 from moe_sim.history.series import recent_mean
 from moe_sim.router.balancing import METHODS
 from moe_sim.teaching.other_names import METRICS
-from tests.browser.conftest import new_visitor, watch_for_trouble
+from tests.browser.conftest import new_page
 from tests.browser.driver import (
     PATIENCE,
     TABS,
@@ -216,26 +216,22 @@ def test_changes_to_a_paused_run_show_at_once(page: Page, server: str) -> None:
     assert step_shown(page) == steps
 
 
-def test_on_a_phone_no_tab_makes_the_page_scroll_sideways(chromium: Browser, server: str) -> None:
-    context = new_visitor(chromium, 390, 844)
-    page = context.new_page()
-    troubles = watch_for_trouble(page, server)
-    visit(page, f"{server}?top_k=2&capacity_factor=1&task=text")
-    press(page, "Train")
-    wait_for_step(page, 20)
-    for name in (*TABS, "Text"):
-        open_tab(page, name)
-        too_wide = page.evaluate(
-            "() => [document.documentElement, ...document.querySelectorAll('.stMain, .stMainBlockContainer, .ecl')]"
-            ".filter(node => node.scrollWidth > innerWidth || node.scrollWidth > node.clientWidth + 1)"
-            ".map(node => node.className || node.tagName)"
-        )
-        assert not too_wide, name
-    # Tables are wider than a phone and scroll on their own.
-    card = open_tab(page, "Other names").locator(".card")
-    assert card.evaluate("node => node.scrollWidth > node.clientWidth && node.clientWidth <= innerWidth")
-    assert not troubles
-    context.close()
+def test_on_a_phone_no_tab_makes_the_page_scroll_sideways(home: BrowserContext, server: str) -> None:
+    with new_page(home, server, 390, 844) as page:
+        visit(page, f"{server}?top_k=2&capacity_factor=1&task=text")
+        press(page, "Train")
+        wait_for_step(page, 20)
+        for name in (*TABS, "Text"):
+            open_tab(page, name)
+            too_wide = page.evaluate(
+                "() => [document.documentElement, ...document.querySelectorAll('.stMain, .stMainBlockContainer, .ecl')]"
+                ".filter(node => node.scrollWidth > innerWidth || node.scrollWidth > node.clientWidth + 1)"
+                ".map(node => node.className || node.tagName)"
+            )
+            assert not too_wide, name
+        # Tables are wider than a phone and scroll on their own.
+        card = open_tab(page, "Other names").locator(".card")
+        assert card.evaluate("node => node.scrollWidth > node.clientWidth && node.clientWidth <= innerWidth")
 
 
 def test_the_text_of_every_tab_is_complete_before_the_first_step(page: Page, server: str) -> None:

@@ -3,7 +3,7 @@ and whose cells open as live runs."""
 
 from __future__ import annotations
 
-from playwright.sync_api import BrowserContext, Locator, Page, Position, expect
+from playwright.sync_api import Locator, Page, Position, expect
 
 from tests.browser.conftest import watch_for_trouble
 from tests.browser.driver import PATIENCE, press, visit, wait_for_step
@@ -49,9 +49,7 @@ def test_the_gallery_shows_at_once_and_its_views_open(page: Page, server: str) -
     expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
 
 
-def test_a_sweep_shows_its_results_as_they_arrive_and_a_cell_opens_as_a_live_run(
-    page: Page, context: BrowserContext, server: str
-) -> None:
+def test_a_sweep_shows_its_results_as_they_arrive_and_a_cell_opens_as_a_live_run(page: Page, server: str) -> None:
     open_page(page, server)
     fill(page, "Seeds", "2")
     fill(page, "Steps", "400")
@@ -78,7 +76,7 @@ def test_a_sweep_shows_its_results_as_they_arrive_and_a_cell_opens_as_a_live_run
         f"(grid => grid && getComputedStyle(grid).cursor === 'pointer')(document.querySelector('{GRID}'))",
         timeout=PATIENCE,
     )
-    with context.expect_page(timeout=PATIENCE) as opened:
+    with page.context.expect_page(timeout=PATIENCE) as opened:
         cells.click(position=FIRST_LINK)
     live = opened.value
     troubles = watch_for_trouble(live, server)

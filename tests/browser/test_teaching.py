@@ -19,7 +19,7 @@ from moe_sim import RunConfig, Trainer
 from moe_sim.cli.run import scene_of
 from moe_sim.history.to_json import FORMAT
 from moe_sim.teaching.course.catalogue import LESSONS
-from tests.browser.conftest import Scheme, new_visitor, watch_for_trouble
+from tests.browser.conftest import Scheme, new_page, new_visitor, watch_for_trouble
 from tests.browser.driver import (
     PATIENCE,
     drawn_as_computed,
@@ -137,9 +137,7 @@ def test_a_link_with_planned_changes_starts_training_and_rescues_the_router_at_i
     expect(slider(page, ALPHA)).to_have_attribute("aria-valuetext", "0.1")
 
 
-def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(
-    page: Page, context: BrowserContext, server: str
-) -> None:
+def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(page: Page, server: str) -> None:
     visit(page, f"{server}?seed=5")
     trained(page, 30)
     move(page, ALPHA, 9)
@@ -157,7 +155,7 @@ def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(
     assert "events=" in frame
     close(page, opened)
 
-    other = context.new_page()
+    other = page.context.new_page()
     troubles = watch_for_trouble(other, server)
     visit(other, link)
     other.wait_for_function("location.search.includes('events=')", timeout=PATIENCE)
@@ -298,25 +296,21 @@ def test_a_link_hides_the_controls_that_it_names(page: Page, server: str) -> Non
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_page_has_a_serious_violation_of_axe_rules(chromium: Browser, server: str, theme: Scheme) -> None:
-    context = new_visitor(chromium, scheme=theme)
-    page = context.new_page()
-    troubles = watch_for_trouble(page, server)
+def test_no_page_has_a_serious_violation_of_axe_rules(home: BrowserContext, server: str, theme: Scheme) -> None:
     broken = []
-    visit(page, server)
-    expect(page.locator(f".ecl[data-theme={theme}]")).to_be_visible(timeout=PATIENCE)
-    broken += violations(page, f"Live {theme}")
-    trained(page, 60)
-    broken += violations(page, f"Live at step 60 {theme}")
-    for name, sign in SIGNS.items():
-        page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
-        expect(page.locator(sign).first).to_be_visible(timeout=PATIENCE)
-        if name not in ("Learn", "Compare"):
-            expect(page.locator(".ecl")).to_have_count(0, timeout=PATIENCE)
-        expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=PATIENCE)
-        broken += violations(page, f"{name} {theme}")
-    context.close()
-    assert not troubles
+    with new_page(home, server, scheme=theme) as page:
+        visit(page, server)
+        expect(page.locator(f".ecl[data-theme={theme}]")).to_be_visible(timeout=PATIENCE)
+        broken += violations(page, f"Live {theme}")
+        trained(page, 60)
+        broken += violations(page, f"Live at step 60 {theme}")
+        for name, sign in SIGNS.items():
+            page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
+            expect(page.locator(sign).first).to_be_visible(timeout=PATIENCE)
+            if name not in ("Learn", "Compare"):
+                expect(page.locator(".ecl")).to_have_count(0, timeout=PATIENCE)
+            expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=PATIENCE)
+            broken += violations(page, f"{name} {theme}")
     assert not [one for one in broken if one["own"] and one["impact"] in GRAVE]
 
 
