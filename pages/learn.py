@@ -4,19 +4,53 @@ from __future__ import annotations
 
 import streamlit as st
 
-from moe_sim.teaching.course.catalogue import LESSONS
-from moe_sim.teaching.course.lesson import Lesson, passed
-from pages.dashboard import run_board
+from moe_sim.config.comparison_presets import COMPARISONS, MOST_SEEDS
+from moe_sim.config.run_plan import RunPlan
+from moe_sim.teaching.course.catalogue import COURSE
+from moe_sim.teaching.course.lesson import Chapter, ComparisonLesson, Lesson, Paragraphs, passed
+from moe_sim.teaching.level import Level
+from pages.dashboard import comparison_board, run_board
 from pages.text import prose
-from pages.visitor import hosting
+from pages.visitor import course, hosting
+from pages.visitor.commands import obey_beside
+from pages.visitor.comparison import ComparisonSession
 from pages.visitor.session import Session, current
 
 CHECK_INTERVAL = 1.0
 """Seconds between checks of the goal."""
+COLLAPSES, STAYS = "collapses", "stays in use"
 
 
-def _choose(lesson: Lesson) -> None:
-    st.session_state["lesson"] = lesson.slug
+def _contents(chosen: Chapter) -> None:
+    done = course.passed_lessons()
+    with st.container(horizontal=True, key="presets-lessons"):
+        for number, lesson in enumerate(COURSE, start=1):
+            st.button(
+                f"{'✓ ' if lesson.slug in done else ''}{number}. {lesson.title}", key=f"lesson-{lesson.slug}",
+                type="primary" if lesson is chosen else "secondary", on_click=course.choose, args=(lesson,),
+            )  # fmt: skip
+
+
+def _look_for(lesson: Chapter, level: Level) -> None:
+    st.markdown("**Look for**")
+    prose.listing(lesson.look_for, level)
+    with st.expander("Hint"):
+        prose.show([lesson.hint], level)
+
+
+def _next(lesson: Chapter) -> None:
+    number = COURSE.index(lesson)
+    if number + 1 < len(COURSE):
+        st.button("Next lesson", on_click=course.choose, args=(COURSE[number + 1],))
+
+
+def _celebrate(session: Session, lesson: Chapter, step: int, debrief: Paragraphs) -> None:
+    st.success(f"Done: lesson “{lesson.title}” passed at step {step}.")
+    prose.show(debrief, session.view.level)
+    done = course.passed_lessons()
+    if lesson.slug not in done:
+        done.add(lesson.slug)
+        st.rerun()
 
 
 def _start(session: Session, lesson: Lesson) -> None:
@@ -25,55 +59,105 @@ def _start(session: Session, lesson: Lesson) -> None:
     session.turn_to(lesson.tab)
 
 
-def _contents(done: set[str], chosen: Lesson) -> None:
-    with st.container(horizontal=True, key="presets-lessons"):
-        for number, lesson in enumerate(LESSONS, start=1):
-            st.button(
-                f"{'✓ ' if lesson.slug in done else ''}{number}. {lesson.title}", key=f"lesson-{lesson.slug}",
-                type="primary" if lesson is chosen else "secondary", on_click=_choose, args=(lesson,),
-            )  # fmt: skip
-
-
 @st.fragment(run_every=CHECK_INTERVAL)
 def _goal(session: Session, lesson: Lesson) -> None:
     """Shows the criteria, each met or not, and the debrief once all are met."""
     run = session.run
     criteria = lesson.check(run.history, run.config)
     st.markdown(f"**Goal.** {lesson.goal}")
-    prose.checklist(
-        ((f"{one.text} ({one.value})" if one.value else one.text, one.met) for one in criteria), session.view.level
+    prose.checklist(criteria, session.view.level)
+    if passed(criteria):
+        _celebrate(session, lesson, len(run.history), lesson.debrief(run.history, run.config))
+
+
+def _draw_lesson(session: Session, lesson: Lesson) -> None:
+    story, look, goal = st.columns([1.15, 1, 1.1])
+    with story:
+        prose.show(lesson.story[session.view.level], session.view.level)
+        st.button("Start this lesson", type="primary", on_click=_start, args=(session, lesson),
+                  help="Sets the knobs and restarts from step 0. Then press Train below.")  # fmt: skip
+    with look:
+        _look_for(lesson, session.view.level)
+    with goal:
+        _goal(session, lesson)
+        _next(lesson)
+    run_board.show(session)
+
+
+def _plans(lesson: ComparisonLesson, comparison: ComparisonSession) -> tuple[RunPlan, ...]:
+    """The lesson's runs, with the seed of the comparison on the screen."""
+    return COMPARISONS[lesson.comparison].plans(comparison.run.plans[0].config.seed)
+
+
+def _predictions(lesson: ComparisonLesson) -> list[bool | None]:
+    words = (st.session_state.get(course.prediction_key(lesson, n)) for n in range(len(lesson.experiments)))
+    return [None if one is None else one == COLLAPSES for one in words]
+
+
+def _run_experiments(lesson: ComparisonLesson, comparison: ComparisonSession) -> None:
+    comparison.begin(_plans(lesson, comparison), train=True)
+
+
+def _begin_again(lesson: ComparisonLesson, comparison: ComparisonSession) -> None:
+    """Asks for new predictions, for another seed."""
+    for number in range(len(lesson.experiments)):
+        st.session_state[course.prediction_key(lesson, number)] = None
+    seed = comparison.run.plans[0].config.seed + 1
+    comparison.begin(COMPARISONS[lesson.comparison].plans(seed % MOST_SEEDS), train=False)
+
+
+@st.fragment(run_every=CHECK_INTERVAL)
+def _verdict(session: Session, lesson: ComparisonLesson, comparison: ComparisonSession) -> None:
+    """Shows the criteria, and once they are met, how each prediction fared and what follows."""
+    runs = comparison.run
+    begun = runs.plans == _plans(lesson, comparison)
+    histories, predictions = [run.history for run in runs.members if begun], _predictions(lesson)
+    criteria = lesson.criteria(histories, predictions)
+    st.markdown(f"**Goal.** {lesson.goal}")
+    prose.checklist(criteria, session.view.level)
+    if passed(criteria):
+        prose.checklist(lesson.verdicts(histories, predictions), session.view.level, judged=True)
+        _celebrate(session, lesson, runs.steps_done, lesson.conclude(histories, predictions))
+
+
+def _draw_comparison_lesson(session: Session, lesson: ComparisonLesson) -> None:
+    comparison = session.comparison()
+    predicted = None not in _predictions(lesson)
+    begun = predicted and comparison.run.steps_done > 0 and comparison.run.plans == _plans(lesson, comparison)
+    story, predict, goal = st.columns([1, 1.25, 1.1])
+    with story:
+        prose.show(lesson.story[session.view.level], session.view.level)
+        _look_for(lesson, session.view.level)
+    with predict:
+        st.markdown("**Predict first**")
+        for number, experiment in enumerate(lesson.experiments):
+            st.segmented_control(
+                f"**{'ABCD'[number]} · {experiment.title}.** {experiment.question}", (COLLAPSES, STAYS),
+                key=course.prediction_key(lesson, number), disabled=begun,
+            )  # fmt: skip
+        if begun:
+            st.button("Predict again, with another seed", on_click=_begin_again, args=(lesson, comparison))
+        else:
+            st.button(
+                "Run the four experiments", type="primary", disabled=not predicted,
+                on_click=_run_experiments, args=(lesson, comparison),
+                help="Replaces the runs of the Compare page. Answer all four questions first.",
+            )  # fmt: skip
+    with goal:
+        _verdict(session, lesson, comparison)
+        _next(lesson)
+    comparison.notices.show()
+    comparison_board.show(
+        session, comparison.run, lambda command: obey_beside(session, comparison, command), comparison.next_message
     )
-    if not passed(criteria):
-        return
-    st.success(f"Done: lesson “{lesson.title}” passed at step {len(run.history)}.")
-    prose.show(lesson.debrief(run.history, run.config), session.view.level)
-    done: set[str] = st.session_state["lessons_done"]
-    if lesson.slug not in done:
-        done.add(lesson.slug)
-        st.rerun()
 
 
 hosting.stand_in_frame()
 visitor = current()
-done: set[str] = st.session_state.setdefault("lessons_done", set())
-slug = st.session_state.setdefault("lesson", LESSONS[0].slug)
-lesson = next(one for one in LESSONS if one.slug == slug)
-number = LESSONS.index(lesson)
-
-_contents(done, lesson)
-st.subheader(f"{number + 1}. {lesson.title}", anchor=False)
-story, look, goal = st.columns([1.15, 1, 1.1])
-with story:
-    prose.show(lesson.story[visitor.view.level], visitor.view.level)
-    st.button("Start this lesson", type="primary", on_click=_start, args=(visitor, lesson),
-              help="Sets the knobs and restarts from step 0. Then press Train below.")  # fmt: skip
-with look:
-    st.markdown("**Look for**")
-    prose.listing(lesson.look_for, visitor.view.level)
-    with st.expander("Hint"):
-        prose.show([lesson.hint], visitor.view.level)
-with goal:
-    _goal(visitor, lesson)
-    if number + 1 < len(LESSONS):
-        st.button("Next lesson", on_click=_choose, args=(LESSONS[number + 1],))
-run_board.show(visitor)
+lesson = course.chosen()
+_contents(lesson)
+st.subheader(f"{COURSE.index(lesson) + 1}. {lesson.title}", anchor=False)
+if isinstance(lesson, Lesson):
+    _draw_lesson(visitor, lesson)
+elif isinstance(lesson, ComparisonLesson):
+    _draw_comparison_lesson(visitor, lesson)

@@ -19,12 +19,12 @@ from pages.sidebar import sharing
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.session import Session
 
-WITH_CONTROLS = ("Live", "Learn")
-"""The pages that train a run."""
 
-
-def draw(session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage) -> None:
-    """Draws the links to all pages and, on pages that train a run, its controls. Leaves out what the link hides."""
+def draw(
+    session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage, *, trains_live_run: bool
+) -> None:  # fmt: skip
+    """Draws the links to all pages and, where the page trains the live run, its controls. Leaves out what the link
+    hides."""
     hidden = session.view.hide
     with st.container(key="title", gap=None):
         st.title("Expert Collapse Lab", anchor=False)
@@ -35,10 +35,10 @@ def draw(session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage) 
                 st.page_link(one, label=f"**{one.title}**" if one is page else one.title)
     if session.following is not None:
         _watching(session)
-    elif page.title in WITH_CONTROLS:
+    elif trains_live_run:
         _controls(session)
     _level(session)
-    if page.title in WITH_CONTROLS and "share" not in hidden:
+    if trains_live_run and "share" not in hidden:
         with st.container(horizontal=True, key="take-away"):
             st.button("Share", icon=":material/share:", on_click=sharing.open_dialog, args=("share",))
             st.button("Export", icon=":material/download:", on_click=sharing.open_dialog, args=("export",))

@@ -7,6 +7,7 @@ from html import escape
 
 import streamlit as st
 
+from moe_sim.teaching.course.lesson import Criterion
 from moe_sim.teaching.level import Level
 from moe_sim.teaching.terms.occurrences import find
 
@@ -22,14 +23,17 @@ def listing(items: Iterable[str], level: Level) -> None:
     st.html(f'<ul class="reading">{lines}</ul>')
 
 
-def checklist(items: Iterable[tuple[str, bool]], level: Level) -> None:
-    """Shows a list of plain texts, each marked as met or not."""
-    lines = "".join(
-        f'<li data-met="{str(met).lower()}" aria-label="{escape(text)}: {"met" if met else "not yet"}">'
-        f"{underlined(text, level)}</li>"
-        for text, met in items
-    )
-    st.html(f'<ul class="reading">{lines}</ul>')
+def checklist(criteria: Iterable[Criterion], level: Level, *, judged: bool = False) -> None:
+    """Shows criteria with their values, each marked as met or not; `judged` ones as right or wrong."""
+    unmet, met = ("wrong", "right") if judged else ("not yet", "met")
+    lines = []
+    for one in criteria:
+        text = f"{one.text} ({one.value})" if one.value else one.text
+        label = f"{text}: {met if one.met else unmet}"
+        lines.append(
+            f'<li data-met="{str(bool(one.met)).lower()}" aria-label="{escape(label)}">{underlined(text, level)}</li>'
+        )
+    st.html(f'<ul class="reading{" judged" if judged else ""}">{"".join(lines)}</ul>')
 
 
 def underlined(text: str, level: Level) -> str:

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest
 
 from moe_sim import KNOBS, PRESETS, RunConfig
 from moe_sim.config.codec import thresholds_to_query, to_query
+from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.knobs import THRESHOLDS
 from moe_sim.config.presets import MECHANISM, SCENARIO
 from moe_sim.config.settings import Settings
@@ -22,8 +23,9 @@ from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.router.balancing import METHODS, PARTICULAR_KNOBS
 from moe_sim.server.server import Server
-from moe_sim.teaching.course.catalogue import LESSONS
+from moe_sim.teaching.course.catalogue import COURSE, LESSONS
 from moe_sim.teaching.course.lesson import passed
+from moe_sim.teaching.course.which_loop import JUDGED_AT
 from moe_sim.teaching.level import LEVELS
 from moe_sim.teaching.loss_anatomy import EXAMPLES, Example, dissect
 from moe_sim.teaching.terms.catalogue import TERMS
@@ -408,7 +410,8 @@ def test_the_level_applies_to_all_pages_and_is_in_the_address() -> None:
 
 def test_each_lesson_starts_its_run_opens_its_tab_and_lists_its_criteria() -> None:
     app = turned_to(opened(seed="4"), "learn")
-    for number, lesson in enumerate(LESSONS, start=1):
+    for lesson in LESSONS:
+        number = COURSE.index(lesson) + 1
         before = run_of(app)
         button(app, f"lesson-{lesson.slug}").click()
         settled(app)
@@ -447,6 +450,37 @@ def test_a_lesson_is_passed_when_its_goal_is_met_and_stays_passed() -> None:
     turned_to(app, "live")
     turned_to(app, "learn")
     assert button(app, f"lesson-{lesson.slug}").label == f"✓ 1. {lesson.title}"
+
+
+def test_experiments_are_predicted_run_and_judged_by_the_visitors_own_runs() -> None:
+    app = turned_to(opened(seed="7601"), "learn")
+    button(app, "lesson-which-loop").click()
+    settled(app)
+    assert not [one for one in app.button if one.label in ("Start this lesson", "Share")]
+    assert KNOBS["aux_loss_coef"].label not in controls(app), "the live run is not on the screen"
+    run = next(one for one in app.button if one.label == "Run the four experiments")
+    assert run.disabled
+    for number, answer in enumerate(("collapses", "stays in use", "stays in use", "collapses")):
+        group = next(one for one in app.get("button_group") if one.key == f"prediction_which-loop_{number}")
+        group.set_value(answer)
+        settled(app)
+    press(app, "Run the four experiments")
+    comparison = session_of(app).comparison().run
+    assert comparison.plans == COMPARISONS["which-loop"].plans(7601)
+    assert comparison.state == "training"
+    assert not app.success
+    comparison.pause()
+    comparison.advance_by(JUDGED_AT - comparison.steps_done)
+    settled(app)
+    assert f"lesson “Which loop is it?” passed at step {JUDGED_AT}" in app.success[0].value
+    html = " ".join(part.proto.body for part in app.get("html"))
+    verdicts = re.findall(r'aria-label="(As it is|Experts frozen|Router blind|Copies): .*?: (right|wrong)"', html)
+    assert [fared for _, fared in verdicts] == ["right", "wrong", "right", "right"]
+    press(app, "Predict again, with another seed")
+    assert session_of(app).comparison().run.plans == COMPARISONS["which-loop"].plans(7602)
+    assert next(one for one in app.button if one.label == "Run the four experiments").disabled
+    assert not app.success
+    assert button(app, "lesson-which-loop").label == "✓ 3. Which loop is it?"
 
 
 def test_an_example_on_the_anatomy_page_sets_the_sliders_and_the_numbers() -> None:
@@ -701,6 +735,17 @@ def test_a_visitors_run_starts_slowly_until_they_set_a_rate_and_so_does_the_next
     press(app, "Collapse")
     assert not run_of(app).slow_start
     assert run_of(app).rate == 30
+
+
+def test_a_comparison_starts_slowly_too_until_the_visitor_sets_a_rate() -> None:
+    app = turned_to(opened(server=Server(Settings(workers=0)), b="0:aux_loss_coef=0.1"), "compare")
+    comparison = session_of(app).comparison()
+    assert comparison.run.slow_start
+    comparison.command({"name": "reset"})
+    assert comparison.run.slow_start
+    comparison.command({"name": "rate", "value": 30})
+    comparison.command({"name": "reset"})
+    assert not comparison.run.slow_start
 
 
 def test_reduced_motion_ends_a_slow_start() -> None:

@@ -16,8 +16,8 @@ from moe_sim import RunConfig, Trainer
 from moe_sim.config.codec import events_from_text, events_to_text, from_query, to_query
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
-from moe_sim.teaching.course import LESSONS, lesson, playing
-from moe_sim.teaching.course.lesson import Criterion, Lesson, passed
+from moe_sim.teaching.course import COURSE, LESSONS, lesson, playing
+from moe_sim.teaching.course.lesson import Chapter, Criterion, passed
 from moe_sim.teaching.course.measures import (
     dead,
     first_even_stretch,
@@ -181,20 +181,19 @@ def test_a_planned_change_stays_until_its_knob_is_changed_by_hand() -> None:
 
 
 def test_lessons_have_different_names_and_open_views_that_exist() -> None:
-    assert len(set(SLUGS)) == len(LESSONS) == len({one.title for one in LESSONS}) == 12
+    assert len({one.slug for one in COURSE}) == len(COURSE) == len({one.title for one in COURSE}) == 13
     assert {one.tab for one in LESSONS} <= set(TABS)
     with pytest.raises(KeyError):
         lesson("no-such-lesson")
 
 
-def texts_of(one: Lesson) -> list[str]:
+def texts_of(one: Chapter) -> list[str]:
     story = [paragraph for level in LEVELS for paragraph in one.story[level]]
     return [one.title, one.goal, one.hint, *one.look_for, *story]
 
 
-@pytest.mark.parametrize("slug", SLUGS)
-def test_every_level_has_all_texts_and_they_are_short(slug: str) -> None:
-    one = lesson(slug)
+@pytest.mark.parametrize("one", COURSE, ids=lambda one: one.slug)
+def test_every_level_has_all_texts_and_they_are_short(one: Chapter) -> None:
     assert tuple(one.story) == LEVELS
     assert all(one.story[level] for level in LEVELS)
     assert 3 <= len(one.look_for) <= 5

@@ -1,4 +1,4 @@
-"""Lessons 4 and 5: how large α should be, and when to raise it."""
+"""How large α should be, and when to raise it."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ TOO_LATE = Lesson(
     knobs=("aux_loss_coef",),
     plan=(Event(LATE, {"aux_loss_coef": 0.1}),),
     look_for=(
-        "First watch without doing anything: α rises at step 400, and the load evens out as in lesson 3.",
+        "First watch without doing anything: α rises at step 400, and the load evens out as after your own rescue.",
         "Task loss falls from there, but it starts far behind.",
         "Distance covered: the weights of dead experts start to move only at the rescue.",
         "Reset and change α by hand. That cancels the planned change.",

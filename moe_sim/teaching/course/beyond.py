@@ -1,4 +1,4 @@
-"""Lessons 9 and 10: runaway routers, and balance without a loss."""
+"""Runaway routers, and balance without a loss."""
 
 from __future__ import annotations
 

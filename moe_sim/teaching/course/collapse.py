@@ -1,4 +1,4 @@
-"""Lessons 1 to 3: a router collapses, why it does, and how α brings the experts back."""
+"""A router collapses, why it does, and how α brings the experts back."""
 
 from __future__ import annotations
 
@@ -145,8 +145,7 @@ WHY = Lesson(
         "beginner": (
             "The textbook story: by chance one expert gets 27\u00a0% of the tokens and another 23\u00a0%. The first "
             "practises more, gets better, and is chosen more often. The others stay behind for lack of practice.",
-            "Now test it: press Reset, switch on Freeze the experts in the group Interventions, and train. No expert "
-            "can practise any more, and the router collapses all the same.",
+            "The charts below fit this story. But do they prove it? The next lesson puts it to the test.",
         ),
         "practitioner": (
             "Token share → gradient → improvement → token share. Each of the four charts of this view shows one stage "

@@ -1,4 +1,4 @@
-"""Lessons 11 and 12: specialists on real text, and a frozen router under a data shift."""
+"""Specialists on real text, and a frozen router under a data shift."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The definition of a lesson: its texts, and a check of the student's own run."""
+"""The definition of a lesson: its texts, and a check of the student's own runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,19 +30,25 @@ def passed(criteria: list[Criterion]) -> bool:
     return bool(criteria) and all(criterion.met for criterion in criteria)
 
 
-@dataclass(frozen=True)
-class Lesson:
-    """A goal to reach in a live run, with explanations and the check that it was reached."""
+@dataclass(frozen=True, kw_only=True)
+class Chapter:
+    """The texts of a lesson of any kind."""
 
     slug: str
     title: str
     goal: str
-    """States the numbers that `check` requires."""
-    tab: str
-    """The view to open in the dashboard's second row."""
+    """States the numbers that the check requires."""
     look_for: Paragraphs
     story: dict[Level, Paragraphs]
     hint: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lesson(Chapter):
+    """A goal to reach in a live run, with explanations and the check that it was reached."""
+
+    tab: str
+    """The view to open in the dashboard's second row."""
     knobs: tuple[str, ...]
     """The knobs that the student may change. The check fails if any other knob differs from `start` and `plan`."""
     criteria: Callable[[History, RunConfig], list[Criterion]]
@@ -105,3 +111,30 @@ class Lesson:
             return []
         differences = ", ".join(f"{KNOBS[name].label} is {format_value(value)}" for name, value in unexpected.items())
         return [Criterion("This lesson needs its own setup. Press Start this lesson.", False, differences)]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One run of a comparison, and the yes-or-no question that is asked before it."""
+
+    title: str
+    question: str
+
+
+Judge = Callable[[Sequence[History], Sequence[bool | None]], list[Criterion]]
+"""Judges the runs of a comparison and the predictions made for them (None: none yet)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparisonLesson(Chapter):
+    """Experiments in a comparison, predicted before they run and judged by the student's own runs."""
+
+    comparison: str
+    """The name of the comparison preset; its runs are those of `experiments`."""
+    experiments: tuple[Experiment, ...]
+    criteria: Judge
+    """Computes the lesson's criteria from histories of any length."""
+    verdicts: Judge
+    """Once they are met: how each run ended, and whether the prediction was right."""
+    conclude: Callable[[Sequence[History], Sequence[bool | None]], Paragraphs]
+    """Explains what the runs have shown, with their own numbers."""

@@ -1,4 +1,4 @@
-"""Lesson 8: router noise, and why it does not prevent collapse here."""
+"""Router noise, and why it does not prevent collapse here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Lessons 6 and 7: what a capacity limit and a larger k do to a router, and what they do not."""
+"""What a capacity limit and a larger k do to a router, and what they do not."""
 
 from __future__ import annotations
 
