@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from moe_sim.config.comparison_presets import COMPARISONS, MOST_SEEDS
-from moe_sim.config.run_plan import RunPlan
+from moe_sim.config.run_plan import NAMES, RunPlan
 from moe_sim.teaching.course.catalogue import COURSE
 from moe_sim.teaching.course.lesson import Chapter, ComparisonLesson, Lesson, Paragraphs, passed
 from moe_sim.teaching.level import Level
@@ -120,29 +120,37 @@ def _verdict(session: Session, lesson: ComparisonLesson, comparison: ComparisonS
         _celebrate(session, lesson, runs.steps_done, lesson.conclude(histories, predictions))
 
 
+def _ask(lesson: ComparisonLesson, comparison: ComparisonSession, predicted: bool) -> None:
+    """Asks for a prediction of each experiment, then offers to run them."""
+    st.markdown("**Predict first**")
+    for number, experiment in enumerate(lesson.experiments):
+        st.segmented_control(
+            f"**{NAMES[number]} · {experiment.title}.** {experiment.question}", (COLLAPSES, STAYS),
+            key=course.prediction_key(lesson, number),
+        )  # fmt: skip
+    st.button(
+        "Run the four experiments", type="primary", disabled=not predicted,
+        on_click=_run_experiments, args=(lesson, comparison),
+        help="Replaces the runs of the Compare page. Answer all four questions first.",
+    )  # fmt: skip
+
+
 def _draw_comparison_lesson(session: Session, lesson: ComparisonLesson) -> None:
     comparison = session.comparison()
     predicted = None not in _predictions(lesson)
     begun = predicted and comparison.run.steps_done > 0 and comparison.run.plans == _plans(lesson, comparison)
-    story, predict, goal = st.columns([1, 1.25, 1.1])
-    with story:
-        prose.show(lesson.story[session.view.level], session.view.level)
-        _look_for(lesson, session.view.level)
-    with predict:
-        st.markdown("**Predict first**")
-        for number, experiment in enumerate(lesson.experiments):
-            st.segmented_control(
-                f"**{'ABCD'[number]} · {experiment.title}.** {experiment.question}", (COLLAPSES, STAYS),
-                key=course.prediction_key(lesson, number), disabled=begun,
-            )  # fmt: skip
-        if begun:
+    if begun:
+        look, goal = st.columns([1, 1.6])
+        with look:
+            _look_for(lesson, session.view.level)
             st.button("Predict again, with another seed", on_click=_begin_again, args=(lesson, comparison))
-        else:
-            st.button(
-                "Run the four experiments", type="primary", disabled=not predicted,
-                on_click=_run_experiments, args=(lesson, comparison),
-                help="Replaces the runs of the Compare page. Answer all four questions first.",
-            )  # fmt: skip
+    else:
+        story, predict, goal = st.columns([1, 1.25, 1.1])
+        with story:
+            prose.show(lesson.story[session.view.level], session.view.level)
+            _look_for(lesson, session.view.level)
+        with predict:
+            _ask(lesson, comparison, predicted)
     with goal:
         _verdict(session, lesson, comparison)
         _next(lesson)

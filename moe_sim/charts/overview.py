@@ -73,17 +73,17 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
 def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
     """max/min of the smoothed load on a log axis; ∞ where an expert got no tokens."""
     palette = PALETTES[theme]
-    top = infinity_level(scene.config)
+    top, healthy = infinity_level(scene.config), scene.thresholds.healthy_ratio
     decades = range(1, round(np.log10(top)))
     figure = blank_figure(
-        palette, "Imbalance ratio", "max / min, log · band: up to 2", time=True,
+        palette, "Imbalance ratio", f"max / min, log · band: up to {healthy:.3g}", time=True,
         yaxis=dict(
             title="max / min", type="log", range=[-0.08, np.log10(top) + 0.12],
             tickvals=[1, *(10**i for i in decades), top],
             ticktext=["1", *(f"{10**i:,}".replace(",000", "k") for i in decades), "∞"],
         ),
     )  # fmt: skip
-    figure.add_hrect(y0=1, y1=2, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
+    figure.add_hrect(y0=1, y1=healthy, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
     ratio = smoothed_imbalance(scene.history)
     figure.add_scatter(
         x=steps_of(scene), y=np.where(np.isfinite(ratio), ratio, top), mode="lines", name="max / min",

@@ -36,7 +36,9 @@ PRESETS: dict[str, Preset] = {
     "collapse": Preset(
         "Collapse", "No load-balancing loss: all experts begin even, and soon one takes most of the tokens."
     ),
-    "healthy": Preset("Healthy", "α = 0.03 from the start: every expert stays in use.", {"aux_loss_coef": 0.03}),
+    "healthy": Preset(
+        "Healthy", "α = 0.03 from the start: hardly an expert dies, and the task loss is low.", {"aux_loss_coef": 0.03}
+    ),
     "too-much-alpha": Preset(
         "Too much α",
         "α = 10: perfectly even, but the router no longer tells the topics apart.",

@@ -89,3 +89,8 @@ class Thresholds(BaseModel):
         le=100,
         step=1,
     )
+
+    @property
+    def healthy_ratio(self) -> float:
+        """The largest max/min of a load that lies within the healthy band."""
+        return self.healthy_high / max(self.healthy_low, 0.01)

@@ -25,7 +25,7 @@ is one half; for two experts, where twice the uniform share is everything, it is
 TREND_STEPS = 40
 """A run recovers if its load was less even this many steps ago."""
 EXCESSIVE_ALPHA = 1.0
-"""Ten times the upper end of the usual range, 0.01 to 0.1."""
+"""Ten times the upper end of the range that works here, 0.01 to 0.1."""
 
 
 @dataclass(frozen=True)

@@ -130,6 +130,6 @@ def common_payload(run: BackgroundRun, thresholds: Thresholds, theme: Theme) -> 
             "settling_steps": SETTLING_STEPS,
             "dead_share": thresholds.dead_share,
             "many_dropped": thresholds.many_dropped,
-            "uneven_ratio": thresholds.healthy_high / max(thresholds.healthy_low, 0.01),
+            "uneven_ratio": thresholds.healthy_ratio,
         },
     }

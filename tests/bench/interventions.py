@@ -1,6 +1,13 @@
-"""What causes the collapse: a run that begins even, and interventions in it. Run by `python -m tests.bench causes`."""
+"""What causes the collapse, and how long a rescue takes: runs that begin even, and interventions in them. Run by
+`python -m tests.bench causes`."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 
 import numpy as np
 import torch
@@ -26,63 +33,92 @@ SIZES: tuple[tuple[str, dict[str, object]], ...] = (
     ("k = 4", {"top_k": 4}),
     ("text", {"task": "text", "batch_tokens": 512, "expert_hidden_size": 48}),
 )
+ALPHAS = (0.0, 0.03, 0.1, 10.0)
 STEPS = 600
-
-
-def trained(seed: int, steps: int = STEPS, raised_at: int | None = None, **knobs: object) -> History:
-    """A run that begins even; with `raised_at`, α becomes 0.1 after that many steps."""
-    trainer = Trainer(RunConfig(seed=seed, **knobs))  # type: ignore[arg-type]
-    if raised_at is not None:
-        trainer.run(raised_at)
-        trainer.update(aux_loss_coef=0.1)
-    return trainer.run(steps - trainer.steps_done)
-
-
-def half_at(history: History) -> float:
-    """The first step at which one expert has more than half of the tokens in the smoothed load; ∞ for never."""
-    share = history.column("smoothed_load").max(1) * history.knob("top_k")
-    over = np.flatnonzero(share > 0.5)
-    return float(over[0] + 1) if len(over) else np.inf
-
-
-def row(name: str, histories: list[History]) -> str:
-    """One line of a table: a summary of runs."""
-    ends = [final_metrics(history, diverged=False) for history in histories]
-    loads = np.array([end.max_load for end in ends])
-    halves = np.array([half_at(history) for history in histories])
-    dead = np.array([end.dead_experts or 0 for end in ends])
-    num_experts = histories[0].initial_config.num_experts
-    collapsed = int(((loads * histories[0].initial_config.top_k > 0.5) & (dead >= num_experts / 2)).sum())
-    reached = halves[np.isfinite(halves)]
-    when = f"{reached.min():.0f}-{reached.max():.0f} ({len(reached)})" if len(reached) else "never"
-    loss = np.mean([end.task_loss for end in ends])
-    first = max(history.column("load")[0].max() for history in histories)
-    return (f"| {name} | {100 * first:.0f} % | {when} | {collapsed} of {len(ends)} | {loads.mean():.2f} "
-            f"({loads.min():.2f}-{loads.max():.2f}) | {dead.mean():.1f} | {loss:.3f} |")  # fmt: skip
-
-
+RESCUE_STEPS = 300
 HEAD = ("| {} | busiest in the first batch, worst | half of the tokens at step (runs) | collapsed at step 600 "
         "| max load | dead | task loss |\n| --- | --- | --- | --- | --- | --- | --- |")  # fmt: skip
 
 
-def print_causes(seeds: int, first: int) -> None:
-    """Print, as Markdown, a run that begins even under several α and sizes, rescues, and interventions."""
+@dataclass(frozen=True)
+class Outcome:
+    """What one run has shown."""
+
+    first: float
+    """The busiest expert's load in the first step."""
+    half_at: float
+    """The first step at which one expert has more than half of the tokens in the smoothed load; ∞ for never."""
+    max_load: float
+    dead: int
+    task_loss: float
+    collapsed: bool
+
+
+def trained(seed: int, steps: int, raised_at: int | None = None, alpha: float = 0.1, **knobs: object) -> History:
+    """A run that begins even; with `raised_at`, α is raised after that many steps."""
     torch.set_num_threads(1)
-    chosen = range(first, first + seeds)
-    print(f"Even start, 200 steps of warm-up, {seeds} seeds from {first}, step {STEPS}\n\n{HEAD.format('α')}")
-    for alpha in (0.0, 0.001, 0.01, 0.03, 0.1, 1.0, 10.0):
-        print(row(f"{alpha:g}", [trained(seed, aux_loss_coef=alpha) for seed in chosen]), flush=True)
-    print(f"\n{HEAD.format('intervention, α = 0')}")
-    for name, knobs in INTERVENTIONS:
-        print(row(name, [trained(seed, **knobs) for seed in chosen]), flush=True)
-    print(f"\n{HEAD.format('size or task, α = 0')}")
-    for name, knobs in SIZES:
-        print(row(name, [trained(seed, **knobs) for seed in chosen]), flush=True)
-    print("\nTask loss at step 1000 with α = 0.1 from step …:")
-    for raised_at in (0, 60, 200, 400, None):
-        losses = [
-            final_metrics(trained(seed, 1000, raised_at), diverged=False).task_loss for seed in chosen
-        ]  # fmt: skip
-        print(
-            f"- {'never' if raised_at is None else raised_at}: {np.mean(losses):.3f} ± {np.std(losses):.3f}", flush=True
-        )
+    trainer = Trainer(RunConfig(seed=seed, **knobs))  # type: ignore[arg-type]
+    if raised_at is not None:
+        trainer.run(raised_at)
+        trainer.update(aux_loss_coef=alpha)
+    return trainer.run(steps - trainer.steps_done)
+
+
+def outcome(seed: int, steps: int, raised_at: int | None = None, **knobs: object) -> Outcome:
+    """Trains a run and summarizes it."""
+    history = trained(seed, steps, raised_at, **knobs)
+    config, end = history.initial_config, final_metrics(history, diverged=False)
+    over = np.flatnonzero(history.column("smoothed_load").max(1) * config.top_k > 0.5)
+    dead, max_load = end.dead_experts or 0, end.max_load or 0.0
+    return Outcome(
+        first=float(history.column("load")[0].max()),
+        half_at=float(over[0] + 1) if len(over) else np.inf,
+        max_load=max_load,
+        dead=dead,
+        task_loss=end.task_loss or np.nan,
+        collapsed=max_load * config.top_k > 0.5 and dead >= config.num_experts / 2,
+    )
+
+
+def revived_after(seed: int, raised_at: int, alpha: float) -> int:
+    """The steps from raising α to the first one without a dead expert."""
+    history = trained(seed, raised_at + RESCUE_STEPS, raised_at, alpha)
+    return int(np.argmax(history.column("dead_experts", raised_at) == 0)) + 1
+
+
+def row(name: str, outcomes: Iterable[Outcome]) -> str:
+    """One line of a table: a summary of runs."""
+    runs = list(outcomes)
+    loads, dead = (np.array([getattr(run, name) for run in runs]) for name in ("max_load", "dead"))
+    reached = [run.half_at for run in runs if np.isfinite(run.half_at)]
+    when = f"{min(reached):.0f}-{max(reached):.0f} ({len(reached)})" if reached else "never"
+    losses = [run.task_loss for run in runs]
+    return (f"| {name} | {100 * max(run.first for run in runs):.0f} % | {when} "
+            f"| {sum(run.collapsed for run in runs)} of {len(runs)} "
+            f"| {loads.mean():.2f} ({loads.min():.2f}-{loads.max():.2f}) "
+            f"| {dead.mean():.1f} ({dead.min()}-{dead.max()}) | {np.mean(losses):.3f} |")  # fmt: skip
+
+
+def print_causes(seeds: int, first: int) -> None:
+    """Print, as Markdown, runs that begin even under several α (twice as many seeds), interventions, sizes, and
+    rescues."""
+    few, many = range(first, first + seeds), range(first, first + 2 * seeds)
+    with ProcessPoolExecutor(2) as pool:
+
+        def table(title: str, rows: Iterable[tuple[str, dict[str, object]]], chosen: range) -> None:
+            print(f"\n{HEAD.format(title)}", flush=True)
+            for name, knobs in rows:
+                print(row(name, pool.map(partial(outcome, **knobs), chosen, repeat(STEPS))), flush=True)
+
+        table("α", ((f"{alpha:g}", {"aux_loss_coef": alpha}) for alpha in ALPHAS), many)
+        table("intervention, α = 0", INTERVENTIONS, few)
+        table("size or task, α = 0", SIZES, few)
+        print("\nTask loss at step 1000 with α = 0.1 from step …:")
+        for raised_at in (0, 60, 200, 400, None):
+            losses = [one.task_loss for one in pool.map(partial(outcome, raised_at=raised_at), few, repeat(1000))]
+            words = "never" if raised_at is None else raised_at
+            print(f"- {words}: {np.mean(losses):.3f} ± {np.std(losses):.3f}", flush=True)
+        print("\n| α raised to | steps until no expert is dead, from step 400 | from step 100 |\n| --- | --- | --- |")
+        for alpha in (0.1, 0.03):
+            late, early = (list(pool.map(revived_after, few, repeat(at), repeat(alpha))) for at in (400, 100))
+            print(f"| {alpha} | {min(late)}-{max(late)} | {min(early)}-{max(early)} |", flush=True)

@@ -86,6 +86,12 @@ def test_every_measured_number_is_in_the_readme() -> None:
         ("| jitter alone", ("0.98",)),
         ("| capacity factor 1 alone |", ("0.50", "67", "2.594")),
         ("| capacity factor 1 alone, reroute", ("0.31",)),
+        ("| 0 | 25", ("0.94",)),
+        ("| no shared direction", ("0.26",)),
+        ("| router blind", ("0.21",)),
+        ("| experts frozen", ("0.72",)),
+        ("| 0.1 | 19-36", ("20-27",)),
+        ("| 0.03 | 36-140", ("21-32",)),
     ],
 )
 def test_the_tables_contain_the_numbers_that_the_answers_quote(row: str, numbers: tuple[str, ...]) -> None:

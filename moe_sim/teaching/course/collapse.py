@@ -59,7 +59,7 @@ WATCH = Lesson(
     tab="specialization",
     knobs=(),
     look_for=(
-        "At step 0 all bars are about equally high, and the routing map has many colours.",
+        "At step 0 no bar is above a quarter, and the routing map has many colours.",
         "Around step 50 one bar shoots up, and the map turns one colour.",
         "In Expert utilization all bars but one shrink to nothing and are labelled dead.",
         "The imbalance ratio rises to ∞.",

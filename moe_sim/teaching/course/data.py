@@ -66,14 +66,15 @@ TEXT = Lesson(
         "practitioner": (
             "Domains have unequal shares, .4/.3/.2/.1, so an expert for arithmetic alone should have few tokens. α = "
             "10 does not allow that: the load is even, specialization is close to 0, and task loss is higher.",
-            "At α = 0 specialists appear too, but the load is skewed: one expert may have half of the characters while "
-            "others die. Unlike in the Topics task, none takes everything.",
+            "At α = 0 specialists appear too, but the load is skewed: one expert may have two thirds of the characters "
+            "while others die. Unlike in the Topics task, none takes everything.",
         ),
         "expert": (
             "Specialization is I(group; expert) / H(group), from smoothed joint frequencies of domain and first "
             "choice. It sees only differences between domains; experts may divide the work along other lines.",
-            "In Mixtral, a large model, experts were found to follow syntax rather than topic (Jiang et al. 2024). "
-            "Here topics are easy to see, because the four domains are so different and tokens are characters.",
+            "In Mixtral, experts were found to follow syntax rather than topic (Jiang et al. 2024); many of OLMoE's "
+            "belong to a domain (Muennighoff et al. 2024). Here domains are easy to see, because the four are so "
+            "different and tokens are characters.",
         ),
     },
     hint="Reset, set α to 0.03 before the first step, and train to step 400.",

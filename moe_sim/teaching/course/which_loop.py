@@ -50,7 +50,7 @@ class Outcome:
     def in_words(self) -> str:
         if self.half_at is None:
             return f"no expert had half of the tokens by step {JUDGED_AT}; the busiest has {percent(self.share)}"
-        return f"one expert had half of the tokens from step {self.half_at} on"
+        return f"one expert first had half of the tokens at step {self.half_at}"
 
 
 def _criteria(histories: Sequence[History], predictions: Sequence[bool | None]) -> list[Criterion]:
@@ -113,9 +113,9 @@ WHICH_LOOP = ComparisonLesson(
     title="Which loop is it?",
     goal=f"Predict how four experiments end, then run all four side by side for {JUDGED_AT} steps.",
     look_for=(
-        "A is unchanged. B, C and D each cut one link of the textbook's loop.",
+        "Run A is unchanged. Each of the others cuts one link of the textbook's loop.",
         "All four see the same tokens in the same order.",
-        "Which runs shoot up at about the same step as A?",
+        "Which runs shoot up at about the same step as run A?",
         "Task loss: a run can be balanced and learn well, or collapse and still learn.",
     ),
     story={

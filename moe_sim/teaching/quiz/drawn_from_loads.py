@@ -49,7 +49,7 @@ def which_is_collapsed(rng: random.Random, seed: int) -> Sheet | None:
             _panel(
                 uneven,
                 f"No. The busiest expert has {ratio:.1f} times as much as the idlest, and all experts work. A ratio of "
-                "up to about 2 is healthy.",
+                "up to about 4 is healthy.",
             ),
             _panel(
                 even,

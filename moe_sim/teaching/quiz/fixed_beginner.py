@@ -7,8 +7,9 @@ from moe_sim.teaching.quiz.question import Option, Question, Sheet
 QUESTIONS = (
     Question("why-collapse", "beginner", ("collapse", "feedback loop"), Sheet(
         "A router is trained without balancing. After a few hundred steps one expert takes nearly every token. Why?",
-        Option("Being chosen makes an expert better, and being better makes it chosen",
-               "A small head start grows: more tokens, more learning, more tokens."),
+        Option("A small lead grows: an expert that is chosen is preferred even more the next time",
+               "In textbooks because it learns more. In this lab mainly because the router raises its favourite for "
+               "all tokens at once; the lesson Which loop is it? tests that."),
         (
             Option("That expert was built with more hidden units", "All experts have the same size."),
             Option("The data contain only one kind of token",
@@ -47,7 +48,7 @@ QUESTIONS = (
     )),
     Question("is-even-best", "beginner", ("healthy band", "over-balanced"), Sheet(
         "Eight experts have loads between 10\u00a0% and 15\u00a0%. What should you do?",
-        Option("Nothing: this is a good state", "It is healthy if the busiest gets up to twice as much as the idlest."),
+        Option("Nothing: this is a good state", "It is healthy if each gets between half of and twice an even share."),
         (
             Option("Raise α until all have 12.5\u00a0%",
                    "Perfect balance is not the goal. With a very large α, routing is even but ignores the token."),

@@ -24,7 +24,7 @@ TERMS = (
         "The weight of the load-balancing loss relative to the task loss.",
         by_level(
             "At 0 nothing balances the router; the larger α, the harder it is pushed towards even loads. 0.01 to 0.1 "
-            "is the usual range.",
+            "works in this lab; libraries default to 0.001 to 0.01.",
             "Too small and nothing changes; too large and routing is even but ignores the token. With a task loss of "
             "2.0 and a load-balancing loss of 1.0, α = 0.01 adds 0.5\u00a0% to the total.",
             "What counts is the ratio of gradients on the router, not of losses, so the right α depends on the scale "
@@ -75,7 +75,7 @@ TERMS = (
             "In this convention even top-2 routing gives 2, not 1. That is no error.",
             "f sums to k. The loss is k at balance and E with all tokens on the same k experts.",
             "Used by transformers, including for Mixtral. It is k times per_choice, so the same α pushes k times as "
-            "hard.",
+            "hard. f and P are pooled over all layers there, so layers that err in opposite ways can cancel out.",
         ),
         formula="f_i = choices of i / T", see=("convention", "α"),
     ),

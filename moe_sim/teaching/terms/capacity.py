@@ -13,8 +13,8 @@ TERMS = (
             "Each expert has a fixed number of seats. Once they are taken, further tokens go to another expert or to "
             "none.",
             "C = ⌈factor · T · K / E⌉. It bounds memory and the time of the slowest expert. Off means no limit.",
-            "A hard limit, where α is a soft push. If α is too small, the limit does the balancing, by dropping "
-            "tokens. The formula with the ceiling is Megatron-LM's; DeepSpeed has a floor of 4, and Tutel and "
+            "A hard limit, where α is a soft push. Most models of today have none: Mixtral, OLMoE and DeepSeek-V3 are "
+            "dropless. The formula with the ceiling is Megatron-LM's; DeepSpeed has a floor of 4, and Tutel and "
             "OLMo-core round differently.",
         ),
         formula="C = ⌈factor · T · K / E⌉", see=("capacity factor", "overflow", "dropped token"),
@@ -25,7 +25,7 @@ TERMS = (
         by_level(
             "1 means just enough seats for perfectly even routing, 2 means twice as many.",
             "Even a well-balanced router drops some tokens at 1, since a batch is never exactly even. On the Topics "
-            "task a factor of 1 drops 18\u00a0% of the tokens with α = 0.03, and two thirds with α = 0.",
+            "task a factor of 1 drops 17\u00a0% of the tokens with α = 0.03, and two thirds with α = 0.",
             "Under expert parallelism it bounds the step time to factor times that of a balanced step, up to rounding. "
             "Choose it from the measured MaxVio: a factor of MaxVio + 1 drops nothing.",
         ),

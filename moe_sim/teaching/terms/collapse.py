@@ -10,13 +10,13 @@ TERMS = (
         "collapse", ("expert collapse", "collapsed", "router collapse", "routing collapse"), "beginner",
         "One or two experts do nearly all the work, and the others stop learning.",
         by_level(
-            "An expert that starts with a few more tokens learns faster, so it is chosen more, so it learns faster "
-            "still. In the end it takes everything, and the memory of the others is wasted.",
+            "A small lead grows until one expert takes nearly everything and the memory of the others is wasted. Why "
+            "it grows is a question for the lesson Which loop is it?",
             "The usual definition is one expert with more than half of the tokens. Here a run in which half of the "
             "experts are dead counts too, and with few experts or a large k the threshold is higher, so that balanced "
             "routing never crosses it.",
-            "Positive feedback between load and gradient. On the Topics task at α = 0 all ten seeds end with one "
-            "expert taking everything; without the direction that all tokens share, none does.",
+            "Positive feedback. On the Topics task at α = 0 all ten seeds collapse, and with frozen experts nearly all "
+            "still do; with a router blind to the direction that all tokens share, or without that direction, none.",
         ),
         see=("feedback loop", "dead expert", "load-balancing loss", "shared direction"),
     ),
@@ -24,9 +24,11 @@ TERMS = (
         "feedback loop", ("rich get richer", "self-reinforcing"), "beginner",
         "More tokens, more learning, better results, and so more tokens again.",
         by_level(
-            "Being chosen makes an expert better, and being better makes it chosen. Small differences grow.",
+            "Being chosen makes an expert better, and being better makes it chosen. Small differences grow. So says "
+            "the textbook; here the router can do it alone.",
             "Four stages of one loop: token share, gradient norm, weight change, better outputs for these tokens, and "
-            "back to token share.",
+            "back to token share. In this lab a shorter loop leads: the router's own gradient raises its favourite's "
+            "logit for all tokens at once.",
             "The gain of the loop depends on how alike tokens look to the router: a shared direction lets one update "
             "raise an expert's logit for all tokens at once.",
         ),

@@ -35,7 +35,8 @@ TERMS = (
         "imbalance ratio", ("max/min", "max / min"), "beginner",
         "The load of the busiest expert over that of the idlest; 1 is even, ∞ means that an expert got nothing.",
         by_level(
-            "How many times as many tokens the busiest expert gets as the idlest. Up to about 2 is healthy.",
+            "How many times as many tokens the busiest expert gets as the idlest. Up to about 4 is healthy: twice an "
+            "even share against half of one.",
             "max f / min f. It reacts most to the idlest expert, and is ∞ as soon as one expert gets nothing in a "
             "step.",
             "It does not tell how many experts are affected: one starved expert of 64 gives ∞. Read it together with "
@@ -102,7 +103,8 @@ TERMS = (
             "Mutual information between a token's topic or domain and its first-choice expert, divided by the entropy "
             "of the topics.",
             "Bounded by ln E over the topics' entropy, so eight experts cannot reach 1 on twelve equally frequent "
-            "topics. Computed from smoothed joint frequencies of group and first choice.",
+            "topics. What experts divide the work by differs: Mixtral's follow syntax more than topic (Jiang et al. "
+            "2024), many of OLMoE's belong to a domain such as arXiv or GitHub (Muennighoff et al. 2024).",
         ),
         formula="I(group; expert) / H(group)", see=("router entropy", "over-balanced", "topic"),
     ),

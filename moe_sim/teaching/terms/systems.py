@@ -46,7 +46,8 @@ TERMS = (
             "The network looks at a few hundred tokens, learns a little, and moves on to the next ones.",
             "f and P are computed per batch. A small batch gives a noisy f and so a noisy push.",
             "The load-balancing loss balances batches, not the data set: if a batch contains only one kind of text, an "
-            "even load within it works against specialization.",
+            "even load within it works against specialization. So some count f over the batches of all devices, the "
+            "global batch (Qiu et al. 2025).",
         ),
         see=("token", "step", "routing variance"),
     ),
