@@ -86,7 +86,7 @@ def test_every_measured_number_is_in_the_readme() -> None:
         ("| jitter alone", ("0.98",)),
         ("| capacity factor 1 alone |", ("0.50", "67", "2.594")),
         ("| capacity factor 1 alone, reroute", ("0.31",)),
-        ("| 0 | 25", ("0.94",)),
+        ("| none | 25", ("0.94",)),
         ("| no shared direction", ("0.26",)),
         ("| router blind", ("0.21",)),
         ("| experts frozen", ("0.72",)),
