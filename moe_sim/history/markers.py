@@ -9,7 +9,7 @@ from moe_sim.config.knobs import short_name
 from moe_sim.config.words import value_in_words
 from moe_sim.history.history import History
 
-ONE_MOVE = 30
+SAME_CHANGE = 30
 """Steps within which changes of the same knob count as one: a slider being dragged."""
 
 
@@ -30,7 +30,7 @@ def markers(history: History) -> list[Marker]:
         for name, value in event.changes.items():
             before = values[name]
             last = next((i for i in reversed(range(len(changes))) if changes[i][0] == name), None)
-            if last is not None and event.step - changes[last][1] <= ONE_MOVE:
+            if last is not None and event.step - changes[last][1] <= SAME_CHANGE:
                 before = changes.pop(last)[2]
             changes.append((name, event.step, before, value))
             values[name] = value

@@ -7,20 +7,20 @@ import time
 from moe_sim.live.background_run import BackgroundRun
 
 HOLD = 30.0
-"""Seconds that a paused run keeps its place while others wait."""
+"""Seconds that a paused run keeps its slot while others wait."""
 
 
 class Admission:
-    """Grants places to runs. Not thread-safe: the scheduler calls it under its lock.
+    """Grants training slots to runs. Not thread-safe: the scheduler calls it under its lock.
 
     Args:
-        places: how many different runs may train at once.
+        slots: how many different runs may train at once.
     """
 
-    def __init__(self, places: int) -> None:
-        self.places = places
+    def __init__(self, slots: int) -> None:
+        self.slots = slots
         self._holders: dict[BackgroundRun, tuple[frozenset[int], float]] = {}
-        """The computed runs of each run that has a place, and when it last wanted a step."""
+        """The computed runs of each run that has a slot, and when it last wanted a step."""
         self._queue: list[BackgroundRun] = []
 
     @property
@@ -30,26 +30,26 @@ class Admission:
 
     @property
     def taken(self) -> int:
-        """Number of places taken; everyone who follows the same run shares one."""
+        """Number of slots taken; everyone who follows the same run shares one."""
         return len(self._computed_runs())
 
     def admit(self, run: BackgroundRun) -> bool:
-        """Returns whether `run`, which wants a step, may take it now. If not, queues it and sets its `place`."""
+        """Returns whether `run`, which wants a step, may. If not, queues it and sets its `queue_position`."""
         computed_runs, held = run.computed_runs, self._holders.pop(run, None)
         others = self._computed_runs()
         admitted = held is not None and held[0] == computed_runs
         if not admitted and (run in self._queue[:1] or not self._queue or computed_runs <= others):
-            admitted = not others or len(others | computed_runs) <= self.places
+            admitted = not others or len(others | computed_runs) <= self.slots
         if admitted:
             self._holders[run] = (computed_runs, time.monotonic())
             self._dequeue(run)
         elif run not in self._queue:
             self._queue.append(run)
-            run.place = len(self._queue)
+            run.queue_position = len(self._queue)
         return admitted
 
     def sweep(self) -> list[BackgroundRun]:
-        """Frees the places of runs that ended, lost their viewers or paused for long.
+        """Frees the slots of runs that ended, lost their viewers or paused for long.
 
         Returns:
             The queued runs that may start now, in order.
@@ -63,7 +63,7 @@ class Admission:
                 self._dequeue(run)
         computed_runs, admissible = self._computed_runs(), []
         for run in self._queue:
-            if computed_runs and len(computed_runs | run.computed_runs) > self.places:
+            if computed_runs and len(computed_runs | run.computed_runs) > self.slots:
                 break
             computed_runs |= run.computed_runs
             admissible.append(run)
@@ -73,8 +73,8 @@ class Admission:
         return frozenset().union(*(computed_runs for computed_runs, _ in self._holders.values()))
 
     def _dequeue(self, run: BackgroundRun) -> None:
-        run.place = 0
+        run.queue_position = 0
         if run in self._queue:
             self._queue.remove(run)
-        for place, queued in enumerate(self._queue, 1):
-            queued.place = place
+        for position, queued in enumerate(self._queue, 1):
+            queued.queue_position = position

@@ -48,7 +48,7 @@ class BackgroundRun(ABC):
         """Whether the scheduler has dropped it for good."""
         self.queued = False
         """Set by the scheduler while the run is queued for a turn or takes one."""
-        self.place = 0
+        self.queue_position = 0
         """Its position in the queue for admission; 0 if it does not wait."""
         self.last_watched = time.monotonic()
         self._viewers = 0

@@ -16,7 +16,7 @@ from moe_sim.live.background_run import BackgroundRun
 
 Kind = TypeVar("Kind", bound=BackgroundRun)
 
-DEFAULT_PLACES = 60
+DEFAULT_SLOTS = 60
 """Default limit of different runs that train at once."""
 FORGET_AFTER = 30 * 60.0
 """Seconds without viewers after which a run is dropped."""
@@ -25,7 +25,7 @@ IDLE_SWEEP_INTERVAL = 10.0
 THREADS_PER_WORKER = 2
 """Two, so that a worker process already has the next request while one thread stores its last response."""
 SWEEP_INTERVAL = 0.5
-"""Seconds between checks for free places."""
+"""Seconds between checks for free slots."""
 
 
 class WorkerQueue:
@@ -61,7 +61,7 @@ class Scheduler:
     """
 
     def __init__(self, admission: Admission | None = None) -> None:
-        self.admission = admission or Admission(DEFAULT_PLACES)
+        self.admission = admission or Admission(DEFAULT_SLOTS)
         self._runs: WeakValueDictionary[str, BackgroundRun] = WeakValueDictionary()
         # Weak: sessions, viewers and lectures own a run; it ends with the last of them.
         self._lock = threading.RLock()

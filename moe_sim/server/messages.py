@@ -19,7 +19,7 @@ from moe_sim.charts.figure import capacity
 from moe_sim.diagnosis.deaths import deaths, in_words
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.history import COARSE
-from moe_sim.history.markers import ONE_MOVE, markers
+from moe_sim.history.markers import SAME_CHANGE, markers
 from moe_sim.history.series import (
     SIGNALS,
     coarse_mean,
@@ -101,9 +101,12 @@ def _playback(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
 
 def waiting(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
     """For a run that waits in the queue, its position and lectures to watch meanwhile; empty otherwise."""
-    if not run.place:
+    if not run.queue_position:
         return {}
-    return {"place": run.place, "lectures": lectures.going(MOST_LECTURES) if lectures is not None else ()}
+    return {
+        "queue_position": run.queue_position,
+        "lectures": lectures.going(MOST_LECTURES) if lectures is not None else (),
+    }
 
 
 def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures | None) -> tuple[int, dict[str, Any]]:
@@ -117,7 +120,7 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
         "to": stop,
         "live": {name: getattr(config, name) for name in LIVE} | {"capacity": capacity(config)},
         "diagnosis": vars(verdict),
-        "planned_moves": sum(event.step < stop for event in run.plan),
+        "planned_changes": sum(event.step < stop for event in run.plan),
         "tiles": _tiles(run, stop),
         "rows": {
             "smoothed_load": _letter_pairs(history.column("smoothed_load", start, stop)),
@@ -130,7 +133,7 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
     if not stop:
         message["start_load"] = _letter_pairs(run.probe.first_choices())
     newest = history.events[-1].step if history.events else -1
-    if start == 0 or newest >= start - ONE_MOVE:  # otherwise the markers have not changed
+    if start == 0 or newest >= start - SAME_CHANGE:  # otherwise the markers have not changed
         message["events"] = [vars(marker) for marker in markers(history)]
     if "picture" in parts:
         message |= _picture(run)

@@ -16,7 +16,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from moe_sim.config.codec import events_to_text
-from moe_sim.history.markers import ONE_MOVE
+from moe_sim.history.markers import SAME_CHANGE
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.lectures import Lectures
@@ -128,7 +128,7 @@ def _parts(run: Watched, count: int) -> frozenset[str]:
     turn. After a recent change always the picture, because the markers need the room of the views."""
     if count == 0 or run.state != "training" or isinstance(run, Comparison):
         return ALL_PARTS
-    crowded = bool(run.history.events) and run.history.events[-1].step >= len(run.history) - 2 * ONE_MOVE
+    crowded = bool(run.history.events) and run.history.events[-1].step >= len(run.history) - 2 * SAME_CHANGE
     return frozenset({"views"} if count % VIEWS_EVERY == 0 and not crowded else {"picture"})
 
 

@@ -14,7 +14,7 @@ from moe_sim.sweep.worker import sentence_of
 if TYPE_CHECKING:
     from distributed import Client
 
-PATIENCE = 10
+TIMEOUT = 10
 """Timeout in seconds for the scheduler to answer and for its first worker to appear."""
 
 
@@ -33,7 +33,7 @@ class Dask(Engine):
         except ImportError:
             raise EngineError("The engine dask needs a package: pip install distributed.") from None
         try:
-            client = distributed.Client(self.address, timeout=PATIENCE, set_as_default=False)
+            client = distributed.Client(self.address, timeout=TIMEOUT, set_as_default=False)
         except (OSError, ValueError):
             raise EngineError("No Dask scheduler answers at the address in MOE_SIM_DASK.") from None
         try:
@@ -83,7 +83,7 @@ def _check_workers(client: Client) -> None:
         EngineError: if there are none, or one lacks this program or has another torch version.
     """
     try:
-        client.wait_for_workers(1, timeout=PATIENCE)
+        client.wait_for_workers(1, timeout=TIMEOUT)
     except TimeoutError:
         raise EngineError("The Dask cluster has no workers.") from None
     try:

@@ -20,11 +20,11 @@ from moe_sim.sweep.worker import DIVERGED, DONE, Row
 
 State = Literal["waiting", "running", "finished", "cancelled", "broken"]
 
-PATIENCE = 90.0
+TIMEOUT = 90.0
 """Default timeout in seconds for a sweep that nobody looks at. A browser tab in the background looks once a minute."""
-LOOK_AROUND = 0.5
+CHECK_INTERVAL = 0.5
 """Seconds between checks for sweeps that timed out or were cancelled."""
-LONGEST_LINE = 20
+LONGEST_QUEUE = 20
 
 
 @dataclass(frozen=True)
@@ -104,13 +104,13 @@ class QueuedSweep:
             logging.getLogger(__name__).exception("A visitor's sweep failed")
             self.problem, self.state = str(error) or type(error).__name__, "broken"
 
-    def give_up_if(self, patience: float) -> None:
-        """Cancels the sweep if nobody has looked at it for `patience` seconds. Called by the queue."""
-        if time.monotonic() - self._looked_at > patience:
+    def cancel_if_abandoned(self, timeout: float) -> None:
+        """Cancels the sweep if nobody has looked at it for `timeout` seconds. Called by the queue."""
+        if time.monotonic() - self._looked_at > timeout:
             self.cancel()
 
     @property
-    def unwanted(self) -> bool:
+    def abandoned(self) -> bool:
         """Whether it was cancelled, by its holder or the queue."""
         return self._cancelled.is_set()
 
@@ -125,15 +125,15 @@ class SweepQueue:
     Args:
         start: creates the sweep of some cells.
         limits: the size limits of a sweep.
-        patience: timeout in seconds for a sweep that nobody looks at.
+        timeout: seconds for a sweep that nobody looks at.
     """
 
     def __init__(
         self, start: Callable[[Sequence[Cell]], Sweep] = _start, limits: Limits | None = None,
-        patience: float = PATIENCE,
+        timeout: float = TIMEOUT,
     ) -> None:  # fmt: skip
         self.limits = limits or Limits()
-        self._start, self._patience = start, patience
+        self._start, self._timeout = start, timeout
         self._queue: list[QueuedSweep] = []
         """The running sweep, then the waiting ones."""
         self._changed = threading.Condition()
@@ -154,7 +154,7 @@ class SweepQueue:
         sweep = QueuedSweep(cells, known)
         self.limits.check(runs=len(cells), steps=sum(cell.steps for cell in cells))
         with self._changed:
-            if self._closed or len(self._queue) >= LONGEST_LINE:
+            if self._closed or len(self._queue) >= LONGEST_QUEUE:
                 raise InvalidInput("Too many sweeps are waiting in the queue. Try again later.")
             self._queue.append(sweep)
             if self._thread is None:
@@ -201,8 +201,8 @@ class SweepQueue:
         while work.is_alive():
             with self._changed:
                 for queued in self._queue:
-                    queued.give_up_if(self._patience)
-                for waiting in [queued for queued in self._queue if queued.unwanted and queued is not sweep]:
+                    queued.cancel_if_abandoned(self._timeout)
+                for waiting in [queued for queued in self._queue if queued.abandoned and queued is not sweep]:
                     waiting.state = "cancelled"
                     self._queue.remove(waiting)
-            work.join(LOOK_AROUND)
+            work.join(CHECK_INTERVAL)

@@ -33,7 +33,7 @@ LONGEST_LINE = 20_000
 """Bytes of a line of CSV."""
 LARGEST_PROCESS = 4_000_000_000
 """Bytes of address space for the process that reads a foreign Parquet file. Most of it is never used."""
-PATIENCE = 20.0
+TIMEOUT = 20.0
 """Timeout in seconds for reading a foreign Parquet file; a large one takes two."""
 
 Columns = Mapping[str, Sequence[Any]]
@@ -100,7 +100,7 @@ def columns_of_foreign_parquet(
     try:
         with _one_at_a_time:
             done = subprocess.run([sys.executable, "-P", __file__, request], input=content, capture_output=True,
-                                  timeout=PATIENCE, check=True)  # fmt: skip
+                                  timeout=TIMEOUT, check=True)  # fmt: skip
         answer = json.loads(done.stdout)
     except (subprocess.SubprocessError, ValueError):
         raise NotASweepError("it is not a readable Parquet file") from None

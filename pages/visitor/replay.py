@@ -15,7 +15,7 @@ from moe_sim.live.shared_runs import SharedRuns
 
 MOST_STEPS = 100_000
 """Runs with a larger budget are not replayed."""
-MOST_MOVES = 1_000
+MOST_CHANGES = 1_000
 """Runs with more changes are not replayed."""
 REFUSED = "The connection was lost and the training so far cannot be computed again. It restarts from step 0."
 
@@ -63,6 +63,6 @@ def _run_plan(run: Any) -> RunPlan | None:
     match run:
         case {"config": dict() as query, "events": str() as text} if all(isinstance(v, str) for v in query.values()):
             config, refused = from_query(query)
-            plan, impossible = events_from_text(text, config, MOST_MOVES)
+            plan, impossible = events_from_text(text, config, MOST_CHANGES)
             return None if refused or impossible else RunPlan(config, plan)
     return None

@@ -13,10 +13,10 @@ from typing import Any, Literal
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect, sync_playwright
 
-from tests.browser.driver import PATIENCE
+from tests.browser.driver import TIMEOUT
 from tests.support.serving import serving
 
-expect.set_options(timeout=PATIENCE)  # a loaded machine is slow, not wrong
+expect.set_options(timeout=TIMEOUT)  # a loaded machine is slow, not wrong
 
 Scheme = Literal["light", "dark"]
 FLAGS = [
@@ -50,7 +50,7 @@ def home(playwright: Playwright, tmp_path_factory: pytest.TempPathFactory) -> It
     a visitor's page may store."""
     profile = tmp_path_factory.mktemp("profile")
     context = playwright.chromium.launch_persistent_context(profile, executable_path=EXECUTABLE, args=FLAGS)
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(TIMEOUT)
     yield context
     context.close()
 
@@ -68,7 +68,7 @@ def new_visitor(
 ) -> BrowserContext:
     """A visitor's browser with empty storage and the shared timeout."""
     context = chromium.new_context(viewport={"width": width, "height": height}, color_scheme=scheme, **more)
-    context.set_default_timeout(PATIENCE)
+    context.set_default_timeout(TIMEOUT)
     return context
 
 

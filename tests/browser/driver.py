@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from moe_sim.charts.page import page_figures
 from moe_sim.charts.scene import Scene
 
-PATIENCE = 60_000
+TIMEOUT = 60_000
 """Timeout in milliseconds."""
 STILL = 2_500
 """Milliseconds without a new step after which a paused run counts as settled; a loaded machine shows steps late."""
@@ -31,7 +31,7 @@ def visit(page: Page, address: str) -> None:
     """Open a link and wait until the charts are drawn."""
     page.goto(address)
     expect(page.get_by_role("region", name="Expert utilization").locator(".main-svg").first).to_be_visible(
-        timeout=PATIENCE
+        timeout=TIMEOUT
     )
 
 
@@ -48,13 +48,13 @@ def train_slowly(page: Page) -> None:
 
 def wait_for_step(page: Page, step: int) -> None:
     """Wait until the dashboard shows that step or a later one."""
-    page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=5 * PATIENCE)
+    page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=5 * TIMEOUT)
 
 
 def wait_for_points(page: Page, chart: str, last: int) -> None:
     """Wait until a chart over time, which is drawn less often than the bars, shows all steps up to that one."""
     page.wait_for_function(
-        f"document.querySelector('[aria-label=\"{chart}\"] .graph')?.data?.[0]?.x.at(-1) === {last}", timeout=PATIENCE
+        f"document.querySelector('[aria-label=\"{chart}\"] .graph')?.data?.[0]?.x.at(-1) === {last}", timeout=TIMEOUT
     )
 
 
@@ -66,7 +66,7 @@ def step_shown(page: Page) -> int:
 def halt(page: Page) -> None:
     """Pause a training run; its last step may still be in flight."""
     press(page, "Pause")
-    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible(timeout=TIMEOUT)
 
 
 def pause(page: Page) -> int:
@@ -77,7 +77,7 @@ def pause(page: Page) -> int:
         " if (seen.step !== step) Object.assign(seen, { step, since: performance.now() });"
         " return performance.now() - seen.since > still }",
         arg=STILL,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     return step_shown(page)
 
@@ -92,7 +92,7 @@ def open_tab(page: Page, name: str) -> Locator:
     page.get_by_role("tab", name=name, exact=True).click()
     panel = page.get_by_role("tabpanel", name=name, exact=True)
     panel.scroll_into_view_if_needed()
-    expect(panel.locator(".lesson p").first).to_be_visible(timeout=PATIENCE)
+    expect(panel.locator(".lesson p").first).to_be_visible(timeout=TIMEOUT)
     return panel
 
 

@@ -8,7 +8,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import new_visitor, watch_for_trouble
 from tests.browser.driver import (
-    PATIENCE,
+    TIMEOUT,
     marks,
     move,
     pause,
@@ -26,7 +26,7 @@ OVER_TIME = "Utilization over time"
 def open_page(page: Page, address: str) -> None:
     page.goto(address)
     for name in ("A: Expert utilization", "B: Expert utilization", "Task loss"):
-        expect(region(page, name).locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+        expect(region(page, name).locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
 
 
 def lines(page: Page, chart: str) -> list[dict[str, list[float]]]:
@@ -63,7 +63,7 @@ def test_two_runs_are_identical_until_a_knob_changes_in_one_of_them(page: Page, 
     expect(summary).to_have_text(
         f"A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.1 from step {changed_at}. "
         "They have the same data and the same initial weights.",
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     page.keyboard.press("Escape")
     assert page.evaluate("new URLSearchParams(location.search).get('b')") == f"{changed_at}:aux_loss_coef=0.1"
@@ -96,9 +96,9 @@ def test_an_older_message_of_the_page_does_not_close_a_newly_opened_tab(page: Pa
     page.wait_for_function(
         "() => { const query = new URLSearchParams(location.search);"
         " return query.get('tab') === 'inference' && query.get('aux_loss_coef') === '0.001' }",
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
-    expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=PATIENCE)
+    expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=TIMEOUT)
     expect(page.get_by_role("tab", name="Inference", exact=True)).to_have_attribute("aria-selected", "true")
     expect(page.get_by_role("tabpanel", name="Inference", exact=True)).to_be_visible()
     press(page, "Pause")
@@ -109,11 +109,11 @@ def test_four_runs_fit_on_a_phone(chromium: Browser, server: str, shots: Path) -
     page = context.new_page()
     troubles = watch_for_trouble(page, server)
     page.goto(f"{server}/compare?b=0:aux_loss_coef=0.01&c=0:aux_loss_coef=0.1&d=0:num_experts=20")
-    expect(region(page, "A: Expert utilization").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+    expect(region(page, "A: Expert utilization").locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
     for name in "ABCD":
         chart = region(page, f"{name}: Expert utilization")
         chart.scroll_into_view_if_needed()
-        expect(chart.locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+        expect(chart.locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
     assert page.evaluate(
         "[document.scrollingElement, document.querySelector('.stMain')]"
         ".every(element => element.scrollWidth <= element.clientWidth)"

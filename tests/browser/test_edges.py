@@ -9,17 +9,17 @@ from playwright.sync_api import BrowserContext, Page, expect
 from moe_sim import PRESETS
 from moe_sim.config.presets import MECHANISM, SCENARIO
 from tests.browser.conftest import Scheme, new_page
-from tests.browser.driver import PATIENCE, TABS, halt, move, press, slider, state, step_shown, visit, wait_for_step
+from tests.browser.driver import TABS, TIMEOUT, halt, move, press, slider, state, step_shown, visit, wait_for_step
 
 
 def test_a_diverging_run_ends_with_a_sentence_and_keeps_the_last_charts(page: Page, server: str) -> None:
     visit(page, f"{server}?learning_rate=1000")
     press(page, "Train")
-    expect(state(page)).to_have_text("Diverged", timeout=PATIENCE)
+    expect(state(page)).to_have_text("Diverged", timeout=TIMEOUT)
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_disabled()
     assert "NaN" not in page.locator(".ecl").inner_text()
     press(page, "Reset")
-    expect(state(page)).to_have_text("Ready", timeout=PATIENCE)
+    expect(state(page)).to_have_text("Ready", timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_a_planned_change_reaches_the_sidebar(page: Page, server: str) -> None:
     visit(page, f"{server}?events=40:aux_loss_coef=0.1")
     press(page, "Train")
     wait_for_step(page, 45)
-    expect(page.get_by_text("α 0 → 0.1").first).to_be_attached(timeout=PATIENCE)
+    expect(page.get_by_text("α 0 → 0.1").first).to_be_attached(timeout=TIMEOUT)
     expect(page.locator("[class*=st-key-live-aux_loss_coef]").get_by_text("0.1", exact=True)).to_be_visible(
-        timeout=PATIENCE
+        timeout=TIMEOUT
     )
     assert step_shown(page) >= 45
     assert "events=40%3Aaux_loss_coef%3D0.1" in page.url
@@ -69,7 +69,7 @@ def test_a_quickly_moved_slider_loses_nothing(page: Page, server: str) -> None:
     press(page, "Train")
     wait_for_step(page, 60)
     move(page, "Load-balancing coefficient α", 9)
-    page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
+    page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=TIMEOUT)
     assert step_shown(page) >= 60
     assert page.locator(".ecl .tile").count() == 6
 
@@ -83,9 +83,9 @@ def test_every_preset_trains(page: Page, server: str, kind: str) -> None:
         if preset.kind != kind:
             continue
         press(page, preset.label)
-        page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'", timeout=PATIENCE)
+        page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'", timeout=TIMEOUT)
         if name == "text":
-            expect(page.locator(".ecl .passages").first).to_be_visible(timeout=PATIENCE)
+            expect(page.locator(".ecl .passages").first).to_be_visible(timeout=TIMEOUT)
         press(page, "Train")
         wait_for_step(page, 30)
         expect(state(page)).not_to_have_text("Ready")
@@ -108,7 +108,7 @@ def test_every_tab_opens_by_keyboard_and_draws_its_charts(page: Page, server: st
         elif name == "Other names":
             expect(panel.locator("table").first).to_be_visible()
         else:
-            expect(panel.locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+            expect(panel.locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_the_dashboard_follows_the_theme_chosen_in_the_menu(page: Page, server: 
     wait_for_step(page, 30)
     page.get_by_test_id("stMainMenu").get_by_role("button").click()
     page.get_by_role("menuitemradio", name="Dark").click()
-    expect(page.locator(".ecl")).to_have_attribute("data-theme", "dark", timeout=PATIENCE)
+    expect(page.locator(".ecl")).to_have_attribute("data-theme", "dark", timeout=TIMEOUT)
     page.wait_for_function(
-        "getComputedStyle(document.querySelector('.ecl h2')).color === 'rgb(236, 238, 240)'", timeout=PATIENCE
+        "getComputedStyle(document.querySelector('.ecl h2')).color === 'rgb(236, 238, 240)'", timeout=TIMEOUT
     )
     assert step_shown(page) >= 30
 

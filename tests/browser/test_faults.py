@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from moe_sim import RunConfig, Trainer
 from moe_sim.cli.run import scene_of
 from tests.browser.driver import (
-    PATIENCE,
+    TIMEOUT,
     drawn_as_computed,
     halt,
     move,
@@ -63,7 +63,7 @@ def test_after_a_server_restart_the_run_continues_from_the_same_step_with_the_sa
     with launch(tmp_path / "first.txt", port=port) as (address, server):
         wait_until_healthy(address, server)
         pair.goto(f"{address}/compare?seed=3&b=0:aux_loss_coef=0.1")
-        expect(region(pair, "Task loss").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+        expect(region(pair, "Task loss").locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
         press(pair, "Train")
         wait_for_step(pair, 20)
         pair_steps = pause(pair)
@@ -74,7 +74,7 @@ def test_after_a_server_restart_the_run_continues_from_the_same_step_with_the_sa
         press(page, "Train")
         wait_for_step(page, 20)
         move(page, "Load-balancing coefficient α", 9)
-        page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
+        page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=TIMEOUT)
         wait_for_step(page, step_shown(page) + 30)
         steps = pause(page)
         before = drawn(page, OVER_TIME, steps)
@@ -120,7 +120,7 @@ def test_a_stream_that_is_cut_twenty_times_loses_and_repeats_no_step(context: Br
         proxy.cut(0.2)
     expect(notice).to_be_hidden()
     proxy.cut(5)
-    expect(notice).to_be_hidden(timeout=PATIENCE)  # updated through the component, then by the stream again
+    expect(notice).to_be_hidden(timeout=TIMEOUT)  # updated through the component, then by the stream again
     steps = pause(page)
     for chart in OVER_TIME:
         wait_for_points(page, chart, steps)
@@ -174,10 +174,10 @@ def test_a_slow_server_without_the_stream_never_removes_the_board(context: Brows
                 "new MutationObserver(() => { removed += !board.isConnected; })"
                 ".observe(document.body, { childList: true, subtree: true });"
             )
-            expect(page.locator(".ecl .notice")).to_contain_text("Live stream not reachable", timeout=PATIENCE)
+            expect(page.locator(".ecl .notice")).to_contain_text("Live stream not reachable", timeout=TIMEOUT)
             for step in range(10, 40, 10):  # each command reruns the whole script, directly followed by the update
                 press(page, "Train")
-                page.wait_for_function(f"Number(board.dataset.step) >= {step}", timeout=PATIENCE)
+                page.wait_for_function(f"Number(board.dataset.step) >= {step}", timeout=TIMEOUT)
                 halt(page)
             assert page.evaluate("removed") == 0
             context.close()

@@ -17,7 +17,7 @@ from moe_sim import RunConfig, Trainer
 from moe_sim.history.to_json import run_to_json
 from moe_sim.sweep.table import frame_to_rows, table_bytes
 from pages.text.markdown import JOINER
-from tests.browser.driver import PATIENCE, press, visit
+from tests.browser.driver import TIMEOUT, press, visit
 from tests.hostile.test_tables import breaking
 from tests.support.hostile import KEYS
 from tests.support.serving import read_stream
@@ -35,7 +35,7 @@ def assert_only_text(page: Page) -> None:
     """Assert that no injected script ran and that the notices contain only text."""
     assert page.evaluate("window.hacked") is None
     notices = page.get_by_test_id("stAlert")
-    expect(notices.first).to_be_visible(timeout=PATIENCE)
+    expect(notices.first).to_be_visible(timeout=TIMEOUT)
     markup = notices.get_by_test_id("stMarkdownContainer").locator(
         "a, img, svg, script, code, strong, em, .katex, span"
     )
@@ -47,7 +47,7 @@ def test_markup_in_every_key_of_a_link_stays_text(page: Page, server: str) -> No
     query = {key: PAYLOADS[number % len(PAYLOADS)] for number, key in enumerate(KEYS) if key != "embed"}
     page.goto(f"{server}?{urlencode(query, quote_via=quote)}")
     assert_only_text(page)
-    expect(page.locator(".ecl .toolbar")).to_be_visible(timeout=PATIENCE)
+    expect(page.locator(".ecl .toolbar")).to_be_visible(timeout=TIMEOUT)
     shown = " ".join(page.get_by_test_id("stAlert").all_inner_texts()).replace(JOINER, "")
     for payload in PAYLOADS:
         assert payload[:30] in shown
@@ -66,22 +66,22 @@ def test_markup_in_files_stays_text_and_a_file_that_crashes_its_reader_does_not_
     upload = page.get_by_test_id("stDialog").get_by_test_id("stFileUploaderDropzoneInput")
     upload.set_input_files({"name": "a.json", "mimeType": "application/json", "buffer": json.dumps(run).encode()})
     press(page, "Show it")
-    expect(page.get_by_text("an unknown part")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("an unknown part")).to_be_visible(timeout=TIMEOUT)
     assert_only_text(page)
 
     page.goto(f"{server}/sweep")
-    page.get_by_text("Open a sweep", exact=True).click(timeout=PATIENCE)
+    page.get_by_text("Open a sweep", exact=True).click(timeout=TIMEOUT)
     upload = page.get_by_test_id("stFileUploaderDropzoneInput")
     upload.set_input_files({"name": f"{PAYLOADS[0]}.parquet", "mimeType": "text/plain", "buffer": breaking()})
-    expect(page.get_by_text("is not a table written by")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("is not a table written by")).to_be_visible(timeout=TIMEOUT)
     assert_only_text(page)
     rows = frame_to_rows(table({"aux_loss_coef": (0.0, 0.1)}).assign(error=PAYLOADS[0]))
     name = f"{PAYLOADS[1].replace('/', ':')}.csv"
     upload.set_input_files({"name": name, "mimeType": "text/csv", "buffer": table_bytes(rows, ".csv")})
-    expect(page.get_by_text("4 rows of")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text("4 rows of")).to_be_visible(timeout=TIMEOUT)
     expect(page.get_by_text("Table", exact=True)).to_have_count(1)  # the earlier one is gone
     page.get_by_text("Table", exact=True).click()
-    expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible(timeout=TIMEOUT)
     assert page.evaluate("window.hacked") is None
     assert page.locator("a[href*=evil], a[href^=javascript], img[src*=evil]").count() == 0
     assert httpx.get(f"{server}/_stcore/health").status_code == 200

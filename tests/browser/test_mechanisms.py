@@ -17,8 +17,8 @@ from moe_sim.router.balancing import METHODS
 from moe_sim.teaching.other_names import METRICS
 from tests.browser.conftest import new_page
 from tests.browser.driver import (
-    PATIENCE,
     TABS,
+    TIMEOUT,
     choose,
     open_tab,
     pause,
@@ -57,18 +57,18 @@ def test_another_mechanism_acts_on_the_current_run_is_explained_and_leaves_a_mar
     visit(page, server)
     press(page, "Train")
     panel = open_tab(page, "Mechanism")
-    expect(panel.locator(".lesson")).to_contain_text("Load-balancing loss (Switch). A loss", timeout=PATIENCE)
-    expect(panel.locator(".lesson")).to_contain_text("With α = 0 this loss has no say")
+    expect(panel.locator(".lesson")).to_contain_text("Load-balancing loss (Switch). A loss", timeout=TIMEOUT)
+    expect(panel.locator(".lesson")).to_contain_text("With α = 0 this loss has no effect")
     expect(region(page, "Selection bias")).to_be_hidden()
     wait_for_step(page, 60)
     changed_at = step_shown(page)
     choose(page, "Balancing mechanism", METHODS["bias"].label)
-    expect(panel.locator(".lesson")).to_contain_text("Selection bias (no loss). No loss", timeout=PATIENCE)
-    page.wait_for_function("location.search.includes('balancing=bias')", timeout=PATIENCE)
+    expect(panel.locator(".lesson")).to_contain_text("Selection bias (no loss). No loss", timeout=TIMEOUT)
+    page.wait_for_function("location.search.includes('balancing=bias')", timeout=TIMEOUT)
     expect(slider(page, "Load-balancing coefficient α")).to_be_disabled()
     wait_for_step(page, changed_at + 60)
     assert "balancing load balancing → bias" in labels(page, "Imbalance ratio")
-    expect(region(page, "Selection bias").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+    expect(region(page, "Selection bias").locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
     page.wait_for_function("document.querySelector('[aria-label=\"Selection bias\"] .graph').data[0].y.some(Boolean)")
 
 
@@ -78,19 +78,19 @@ def test_a_frozen_run_continues_with_its_current_weights(page: Page, server: str
     open_tab(page, "Feedback loop")
     wait_for_step(page, 40)
     press(page, "Freeze")
-    expect(page.get_by_role("button", name="Unfreeze", exact=True)).to_be_visible(timeout=PATIENCE)
-    expect(page.locator(".ecl .state .advice")).to_contain_text("Weights are frozen", timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Unfreeze", exact=True)).to_be_visible(timeout=TIMEOUT)
+    expect(page.locator(".ecl .state .advice")).to_contain_text("Weights are frozen", timeout=TIMEOUT)
     frozen_at = step_shown(page)
     wait_for_step(page, frozen_at + 40)
     region(page, "Weight change").scroll_into_view_if_needed()
     # After the block in which it was frozen, no weight changes: a gap on the log axis, for every expert.
     still = "document.querySelector('[aria-label=\"Weight change\"] .graph').data.every(({ y }) => y.at(-1) === null)"
-    page.wait_for_function(still, timeout=PATIENCE)
+    page.wait_for_function(still, timeout=TIMEOUT)
     assert any(value for value in trace(page, "Weight change", busiest(page))["y"]), "the weights changed before"
     press(page, "Unfreeze")
-    expect(page.get_by_role("button", name="Freeze", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("button", name="Freeze", exact=True)).to_be_visible(timeout=TIMEOUT)
     region(page, "Weight change").scroll_into_view_if_needed()
-    page.wait_for_function(f"!({still})", timeout=PATIENCE)
+    page.wait_for_function(f"!({still})", timeout=TIMEOUT)
     assert step_shown(page) > frozen_at + 40, "freezing must not restart the run"
 
 
@@ -119,7 +119,7 @@ def test_each_tab_draws_what_the_python_figures_show(page: Page, server: str, kn
         assert charts or name == "Other names"
         for chart in charts:
             chart.scroll_into_view_if_needed()
-            expect(chart.locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+            expect(chart.locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
             title = chart.get_attribute("aria-label") or ""
             for index, expected in enumerate(figures[title].data):
                 compare(trace(page, title, index), expected, f"{name}: {title} {index}")

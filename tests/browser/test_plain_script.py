@@ -11,7 +11,7 @@ from playwright.sync_api import BrowserContext, expect
 
 from pages.visitor.hosting import APOLOGY
 from tests.browser.conftest import watch_for_trouble
-from tests.browser.driver import PATIENCE, move, pause, press, region, wait_for_step
+from tests.browser.driver import TIMEOUT, move, pause, press, region, wait_for_step
 from tests.support.serving import launch, wait_until_healthy
 
 BEFORE_APPLICATIONS = """
@@ -64,20 +64,20 @@ def test_a_host_that_runs_the_app_as_a_plain_script_serves_the_whole_page_withou
 
     # The first request to this server is not for its main page.
     page.goto(f"{plain}/glossary?num_experts=4")
-    expect(page.get_by_test_id("stPageLink")).to_have_count(7, timeout=PATIENCE)
+    expect(page.get_by_test_id("stPageLink")).to_have_count(7, timeout=TIMEOUT)
     page.get_by_test_id("stPageLink").filter(has_text="Live").click()
     chart = region(page, "Expert utilization").locator(".main-svg").first
-    expect(chart).to_be_visible(timeout=PATIENCE)
+    expect(chart).to_be_visible(timeout=TIMEOUT)
     assert "num_experts=4" in page.url
     press(page, "Train")
     wait_for_step(page, 60)
     move(page, "Load-balancing coefficient α", 9)
-    page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=PATIENCE)
+    page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=TIMEOUT)
     assert pause(page) >= 60
     page.wait_for_function(  # long curves are thinned
         "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').data?.[0]?.x.at(-1)"
         " > Number(document.querySelector('.ecl').dataset.step) - 5",
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
     )
     expect(chart).to_be_visible()
     expect(page.locator(".ecl .notice")).to_be_hidden()
@@ -95,7 +95,7 @@ def test_a_failing_script_apologizes_to_the_visitor_and_logs_the_cause_for_the_o
 ) -> None:
     page = context.new_page()
     page.goto(failing)
-    expect(page.get_by_test_id("stAlert")).to_contain_text(APOLOGY, timeout=PATIENCE)
+    expect(page.get_by_test_id("stAlert")).to_contain_text(APOLOGY, timeout=TIMEOUT)
     shown = page.locator("body").inner_text()
     assert "secret" not in shown
     assert "Error" not in shown

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from tests.browser.driver import PATIENCE, press, region, visit, wait_for_step
+from tests.browser.driver import TIMEOUT, press, region, visit, wait_for_step
 from tests.support.serving import serving
 
 
@@ -29,13 +29,13 @@ def test_a_waiting_visitor_sees_the_position_and_a_lecture_to_watch_and_trains_n
     wait_for_step(first, 5)
     press(second, "Train")
     queue = second.locator(".queue")
-    expect(queue).to_contain_text("You are number 1 in the queue", timeout=PATIENCE)
+    expect(queue).to_contain_text("You are number 1 in the queue", timeout=TIMEOUT)
     expect(queue.get_by_role("link")).to_have_count(0)
     press(first, "Share")
     press(first, "Start a lecture")
     with second.context.expect_page() as opened:
-        queue.get_by_role("link", name="Watch a lecture meanwhile").click(timeout=PATIENCE)
-    expect(region(opened.value, "Expert utilization")).to_be_visible(timeout=PATIENCE)
+        queue.get_by_role("link", name="Watch a lecture meanwhile").click(timeout=TIMEOUT)
+    expect(region(opened.value, "Expert utilization")).to_be_visible(timeout=TIMEOUT)
     wait_for_step(opened.value, 5)
 
     press(first, "Close")

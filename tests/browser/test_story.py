@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.driver import (
     CHARTS,
-    PATIENCE,
+    TIMEOUT,
     move,
     pause,
     press,
@@ -45,7 +45,7 @@ def test_the_page_opens_ready_then_the_router_collapses_and_alpha_rescues_it(pag
 def collapse_and_rescue(page: Page) -> None:
     """With the defaults the router collapses, and raising α rescues it."""
     press(page, "Train")
-    expect(state(page)).to_have_text("Collapsed", timeout=PATIENCE)
+    expect(state(page)).to_have_text("Collapsed", timeout=TIMEOUT)
     wait_for_step(page, 200)
     assert max(trace(page, "Expert utilization")["y"]) > 50
     colours = trace(page, "Routing map")["marker"]["color"]
@@ -114,7 +114,7 @@ def test_a_structural_slider_restarts_the_run_and_keeps_training(page: Page, ser
     press(page, "Train")
     wait_for_step(page, 60)
     move(page, "Experts", 1)
-    page.wait_for_function("document.querySelector('[data-tile=dead]').textContent.endsWith('of 9')", timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('[data-tile=dead]').textContent.endsWith('of 9')", timeout=TIMEOUT)
     wait_for_step(page, 10)
     assert len(trace(page, "Expert utilization")["y"]) == 9
 

@@ -21,7 +21,7 @@ from moe_sim.history.to_json import FORMAT
 from moe_sim.teaching.course.catalogue import LESSONS
 from tests.browser.conftest import Scheme, new_page, new_visitor, watch_for_trouble
 from tests.browser.driver import (
-    PATIENCE,
+    TIMEOUT,
     drawn_as_computed,
     marks,
     move,
@@ -67,21 +67,21 @@ def dialog(page: Page, name: str) -> Locator:
     """Open Share or Export."""
     press(page, name)
     opened = page.get_by_role("dialog")
-    expect(opened).to_be_visible(timeout=PATIENCE)
+    expect(opened).to_be_visible(timeout=TIMEOUT)
     return opened
 
 
 def link_in(opened: Locator, part: str) -> str:
     """The address, containing `part`, that a dialog offers for copying."""
     shown = opened.locator("code").filter(has_text=re.compile("^http")).filter(has_text=part).first
-    expect(shown).to_be_visible(timeout=PATIENCE)
+    expect(shown).to_be_visible(timeout=TIMEOUT)
     return shown.inner_text().strip()
 
 
 def close(page: Page, opened: Locator) -> None:
     opened.get_by_role("button", name="Close", exact=True).focus()  # a download moves the focus
     page.keyboard.press("Escape")
-    expect(opened).to_be_hidden(timeout=PATIENCE)
+    expect(opened).to_be_hidden(timeout=TIMEOUT)
 
 
 def query_of(address: str) -> dict[str, list[str]]:
@@ -101,18 +101,18 @@ def test_a_lesson_is_started_trained_passed_and_followed_by_the_next_one(page: P
     first, second = LESSONS[:2]
     visit(page, server)
     page.get_by_test_id("stSidebar").get_by_role("link", name="Learn", exact=True).click()
-    expect(page.get_by_role("heading", name=f"1. {first.title}", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name=f"1. {first.title}", exact=True)).to_be_visible(timeout=TIMEOUT)
     press(page, "Start this lesson")
     expect(page.get_by_role("tab", name="Specialization", exact=True)).to_have_attribute("aria-selected", "true")
     criteria = page.locator("ul.reading").filter(has_text="One expert takes more than half")
     expect(criteria.locator("li[data-met=false]")).to_have_count(3)
     press(page, "Train")
-    expect(page.get_by_text(f"Done: lesson “{first.title}” passed at step")).to_be_visible(timeout=PATIENCE)
-    expect(criteria.locator("li[data-met=true]")).to_have_count(3, timeout=PATIENCE)
-    expect(page.get_by_role("button", name=f"✓ 1. {first.title}", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_text(f"Done: lesson “{first.title}” passed at step")).to_be_visible(timeout=TIMEOUT)
+    expect(criteria.locator("li[data-met=true]")).to_have_count(3, timeout=TIMEOUT)
+    expect(page.get_by_role("button", name=f"✓ 1. {first.title}", exact=True)).to_be_visible(timeout=TIMEOUT)
     assert step_shown(page) >= 200
     press(page, "Next lesson")
-    expect(page.get_by_role("heading", name=f"2. {second.title}", exact=True)).to_be_visible(timeout=PATIENCE)
+    expect(page.get_by_role("heading", name=f"2. {second.title}", exact=True)).to_be_visible(timeout=TIMEOUT)
     expect(page.get_by_text("Done: lesson")).to_be_hidden()
     expect(page.get_by_role("button", name=f"✓ 1. {first.title}", exact=True)).to_be_visible()
 
@@ -123,7 +123,7 @@ def test_a_link_with_planned_changes_starts_training_and_rescues_the_router_at_i
     visit(page, f"{server}?aux_loss_coef=0&seed=3&events=60:aux_loss_coef=0.1&autoplay=1")
     wait_for_step(page, 150)
     page.get_by_label("Speed in steps per second").select_option("15")  # charts draw every step up to 400
-    expect(state(page)).not_to_have_text("Collapsed", timeout=PATIENCE)
+    expect(state(page)).not_to_have_text("Collapsed", timeout=TIMEOUT)
     steps = pause(page)
     wait_for_points(page, LOSSES, steps)
     assert "α 0 → 0.1" in marks(page, LOSSES)
@@ -141,15 +141,15 @@ def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(page: Page
     visit(page, f"{server}?seed=5")
     trained(page, 30)
     move(page, ALPHA, 9)
-    page.wait_for_function("location.search.includes('aux_loss_coef=0.1')", timeout=PATIENCE)
+    page.wait_for_function("location.search.includes('aux_loss_coef=0.1')", timeout=TIMEOUT)
     steps = trained(page, 60)
     opened = dialog(page, "Share")
     link = link_in(opened, "events=")
     (events,) = query_of(link)["events"]
     assert re.fullmatch(r"\d+:aux_loss_coef=0\.1", events)
     code = opened.locator("img").first
-    expect(code).to_be_visible(timeout=PATIENCE)
-    page.wait_for_function("image => image.naturalWidth > 100", arg=code.element_handle(), timeout=PATIENCE)
+    expect(code).to_be_visible(timeout=TIMEOUT)
+    page.wait_for_function("image => image.naturalWidth > 100", arg=code.element_handle(), timeout=TIMEOUT)
     frame = opened.locator("code").filter(has_text="<iframe").inner_text()
     assert "embed=true" in frame
     assert "events=" in frame
@@ -158,7 +158,7 @@ def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(page: Page
     other = page.context.new_page()
     troubles = watch_for_trouble(other, server)
     visit(other, link)
-    other.wait_for_function("location.search.includes('events=')", timeout=PATIENCE)
+    other.wait_for_function("location.search.includes('events=')", timeout=TIMEOUT)
     assert query_of(other.url) == query_of(link)
     assert step_shown(other) == 0
     expect(slider(other, ALPHA)).to_have_attribute("aria-valuetext", "0")
@@ -175,7 +175,7 @@ def test_an_exported_run_loads_again_and_a_broken_file_changes_nothing(page: Pag
     steps = trained(page, 40)
     drawn = trace(page, LOSSES)["y"]
     opened = dialog(page, "Export")
-    with page.expect_download(timeout=PATIENCE) as download:
+    with page.expect_download(timeout=TIMEOUT) as download:
         opened.get_by_role("button", name="JSON", exact=True).click()
     assert download.value.suggested_filename == f"expert-collapse-seed-4-step-{steps}.json"
     saved = tmp_path / "run.json"
@@ -185,7 +185,7 @@ def test_an_exported_run_loads_again_and_a_broken_file_changes_nothing(page: Pag
     assert len(document["history"]["step"]) == steps
     close(page, opened)
     press(page, "Reset")
-    page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'", timeout=PATIENCE)
+    page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'", timeout=TIMEOUT)
 
     upload(page, {"name": "cut.json", "mimeType": "application/json", "buffer": saved.read_bytes()[:5000]})
     expect(page.get_by_text("This file is not valid JSON: it may be cut off or changed.")).to_be_visible()
@@ -211,8 +211,8 @@ def upload(page: Page, file: FilePayload) -> None:
     """Load a file through the dialog, which then closes."""
     opened = dialog(page, "Export")
     opened.locator("input[type=file]").set_input_files(file)
-    opened.get_by_role("button", name="Show it", exact=True).click(timeout=PATIENCE)
-    expect(opened).to_be_hidden(timeout=PATIENCE)
+    opened.get_by_role("button", name="Show it", exact=True).click(timeout=TIMEOUT)
+    expect(opened).to_be_hidden(timeout=TIMEOUT)
 
 
 def test_a_viewer_of_a_lecture_sees_it_live_and_can_branch_off(page: Page, other_page: Page, server: str) -> None:
@@ -223,7 +223,7 @@ def test_a_viewer_of_a_lecture_sees_it_live_and_can_branch_off(page: Page, other
     close(page, opened)  # it must stay closed, which is checked below
 
     visit(other_page, link)
-    expect(other_page.get_by_text("You are watching a lecture.")).to_be_visible(timeout=PATIENCE)
+    expect(other_page.get_by_text("You are watching a lecture.")).to_be_visible(timeout=TIMEOUT)
     expect(other_page.get_by_role("slider")).to_have_count(0)
     controls = other_page.locator(".ecl .toolbar :is(button, select)")
     assert controls.count() == 6
@@ -235,22 +235,22 @@ def test_a_viewer_of_a_lecture_sees_it_live_and_can_branch_off(page: Page, other
     expect(opened).to_be_hidden()
 
     press(page, "Reset")
-    other_page.wait_for_function("Number(document.querySelector('.ecl').dataset.step) < 50", timeout=PATIENCE)
+    other_page.wait_for_function("Number(document.querySelector('.ecl').dataset.step) < 50", timeout=TIMEOUT)
     expect(opened).to_be_hidden()
     train_slowly(page)
     wait_for_step(other_page, 30)
     steps = pause(page)
-    other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=PATIENCE)
+    other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=TIMEOUT)
     seen = trace(page, LOSSES)["y"]
 
     press(other_page, "Branch off from here")
-    expect(slider(other_page, ALPHA)).to_be_visible(timeout=PATIENCE)
-    other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=PATIENCE)
+    expect(slider(other_page, ALPHA)).to_be_visible(timeout=TIMEOUT)
+    other_page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps}'", timeout=TIMEOUT)
     trained(other_page, steps + 20)
     assert trace(other_page, LOSSES)["y"][: len(seen)] == seen
     assert step_shown(page) == steps
     press(page, "Step")
-    page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps + 1}'", timeout=PATIENCE)
+    page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{steps + 1}'", timeout=TIMEOUT)
 
 
 def test_a_hovered_chart_offers_a_slide(page: Page, server: str, tmp_path: Path) -> None:
@@ -271,7 +271,7 @@ def test_a_hovered_chart_offers_a_slide(page: Page, server: str, tmp_path: Path)
 
 def saved_as(page: Page, kind: str, folder: Path) -> bytes:
     """Press a chart's button and read the file."""
-    with page.expect_download(timeout=PATIENCE) as download:
+    with page.expect_download(timeout=TIMEOUT) as download:
         press(page, f"{LOSSES} as {kind}")
     assert download.value.suggested_filename.endswith(f".{kind.lower()}")
     download.value.save_as(folder / kind)
@@ -292,7 +292,7 @@ def test_a_link_hides_the_controls_that_it_names(page: Page, server: str) -> Non
     expect(slider(page, "Experts")).to_have_count(0)
     expect(page.locator(".st-key-presets-scenario")).to_have_count(0)
     wait_for_hide = "new URLSearchParams(location.search).get('hide') === 'num_experts,presets,speed,step'"
-    page.wait_for_function(wait_for_hide, timeout=PATIENCE)
+    page.wait_for_function(wait_for_hide, timeout=TIMEOUT)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -300,16 +300,16 @@ def test_no_page_has_a_serious_violation_of_axe_rules(home: BrowserContext, serv
     broken = []
     with new_page(home, server, scheme=theme) as page:
         visit(page, server)
-        expect(page.locator(f".ecl[data-theme={theme}]")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator(f".ecl[data-theme={theme}]")).to_be_visible(timeout=TIMEOUT)
         broken += violations(page, f"Live {theme}")
         trained(page, 60)
         broken += violations(page, f"Live at step 60 {theme}")
         for name, sign in SIGNS.items():
             page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
-            expect(page.locator(sign).first).to_be_visible(timeout=PATIENCE)
+            expect(page.locator(sign).first).to_be_visible(timeout=TIMEOUT)
             if name not in ("Learn", "Compare"):
-                expect(page.locator(".ecl")).to_have_count(0, timeout=PATIENCE)
-            expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=PATIENCE)
+                expect(page.locator(".ecl")).to_have_count(0, timeout=TIMEOUT)
+            expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=TIMEOUT)
             broken += violations(page, f"{name} {theme}")
     assert not [one for one in broken if one["own"] and one["impact"] in GRAVE]
 
@@ -350,4 +350,4 @@ def test_the_page_works_by_keyboard_alone(page: Page, server: str) -> None:
         " return style.content.includes(term.dataset.short.slice(0, 10))"
         " && document.elementFromPoint(box.left + 12, box.top + parseFloat(style.top) + 10) === term }"
     )
-    page.wait_for_function(seen, arg=term, timeout=PATIENCE)
+    page.wait_for_function(seen, arg=term, timeout=TIMEOUT)

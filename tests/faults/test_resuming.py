@@ -17,7 +17,7 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.server.server import Server
 from pages.visitor.commands import obey
 from pages.visitor.comparison import ComparisonSession, plan_of
-from pages.visitor.replay import MOST_MOVES, MOST_STEPS, replay_from, to_keep
+from pages.visitor.replay import MOST_CHANGES, MOST_STEPS, replay_from, to_keep
 from tests.support.apps import opened, session_of
 from tests.support.comparing import advance as advance_both
 from tests.support.comparing import side_by_side
@@ -118,7 +118,7 @@ BAD: list[dict[str, Any]] = [
     {"runs": [{"config": {"seed": "x"}, "events": ""}]}, {"runs": [{"config": {"seed": 1}, "events": ""}]},
     {"runs": [{"config": {"top_k": "9"}, "events": ""}]}, {"runs": [{"config": {}, "events": "1:seed=3"}]},
     {"runs": [{"config": {}, "events": "1:aux_loss_coef=nan"}]}, {"runs": [{"config": {}, "events": None}]},
-    {"runs": [{"config": {}, "events": ";".join(["1:aux_loss_coef=1"] * (MOST_MOVES + 1))}]},
+    {"runs": [{"config": {}, "events": ";".join(["1:aux_loss_coef=1"] * (MOST_CHANGES + 1))}]},
     {"runs": [{"config": {}, "events": ""}] * 5},
 ]  # fmt: skip
 

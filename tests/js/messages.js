@@ -23,7 +23,7 @@ export function message(from, to, more = {}) {
     from, to, state: "training", budget: 2000, rate: 0, speed: 90,
     live: { top_k: 1, capacity_factor: null, capacity: null, balancing: "switch", aux_loss_coef: 0, frozen: false },
     diagnosis: { state: "Healthy", level: "good", evidence: "", advice: "" },
-    planned_moves: 0,
+    planned_changes: 0,
     tiles: { dead: 1, dropped: 125, unserved: 0 },
     rows: {
       smoothed_load: steps.map(() => pairs(1, 0)).join(""),

@@ -50,7 +50,7 @@ test("what a message leaves out stays as the messages before had it", () => {
   const store = storeWith(message(0, 2, { map: "AB", events: [{ step: 1, label: "α 0 → 0.1" }] }), message(2, 3));
   assert.equal(store.message.map, "AB");
   assert.equal(store.message.events.length, 1);
-  assert.equal(storeWith(message(0, 2, { place: 3 }), message(2, 3)).message.place, 0);
+  assert.equal(storeWith(message(0, 2, { queue_position: 3 }), message(2, 3)).message.queue_position, 0);
 });
 
 test("without a message there is nothing to read", () => {

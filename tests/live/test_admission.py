@@ -25,15 +25,15 @@ def training(seed: int, runs: SharedRuns | None = None) -> LiveRun:
 
 
 def test_the_first_runs_get_the_places_and_the_rest_know_their_position_in_the_queue() -> None:
-    admission, runs = Admission(places=2), [training(seed) for seed in range(5)]
+    admission, runs = Admission(slots=2), [training(seed) for seed in range(5)]
     assert [admission.admit(run) for run in runs] == [True, True, False, False, False]
-    assert [run.place for run in runs] == [0, 0, 1, 2, 3]
+    assert [run.queue_position for run in runs] == [0, 0, 1, 2, 3]
     assert (admission.taken, admission.waiting) == (2, 3)
     assert [admission.admit(run) for run in runs] == [True, True, False, False, False]
 
 
 def test_a_later_run_does_not_jump_the_queue() -> None:
-    admission, (first, second, third) = Admission(places=1), (training(seed) for seed in range(3))
+    admission, (first, second, third) = Admission(slots=1), (training(seed) for seed in range(3))
     admission.admit(first)
     admission.admit(second)
     first.pause()
@@ -41,11 +41,11 @@ def test_a_later_run_does_not_jump_the_queue() -> None:
     assert admission.sweep() == [second]
     assert not admission.admit(third)
     assert admission.admit(second)
-    assert (second.place, third.place) == (0, 1)
+    assert (second.queue_position, third.queue_position) == (0, 1)
 
 
 def test_viewers_of_the_same_run_share_one_place() -> None:
-    admission, shared = Admission(places=1), SharedRuns()
+    admission, shared = Admission(slots=1), SharedRuns()
     same = [training(7, shared) for _ in range(20)]
     assert all(admission.admit(run) for run in same)
     assert not admission.admit(training(8, shared))
@@ -53,19 +53,19 @@ def test_viewers_of_the_same_run_share_one_place() -> None:
 
 
 def test_a_run_that_branches_off_needs_a_place_of_its_own() -> None:
-    admission, shared = Admission(places=1), SharedRuns()
+    admission, shared = Admission(slots=1), SharedRuns()
     first, second = training(7, shared), training(7, shared)
     assert admission.admit(first)
     assert admission.admit(second)
     second.advance_by(1)
     second.update(aux_loss_coef=0.1)
     assert not admission.admit(second)
-    assert second.place == 1
+    assert second.queue_position == 1
     assert admission.admit(first)
 
 
 def test_a_comparison_takes_as_many_places_as_it_has_different_runs() -> None:
-    admission = Admission(places=3)
+    admission = Admission(slots=3)
     base = small_config()
     comparison = Comparison([RunPlan(base), RunPlan(small_config(seed=2)), RunPlan(base)])
     comparison.touch()
@@ -77,7 +77,7 @@ def test_a_comparison_takes_as_many_places_as_it_has_different_runs() -> None:
 
 
 def test_a_comparison_larger_than_all_places_is_admitted_alone() -> None:
-    admission = Admission(places=1)
+    admission = Admission(slots=1)
     comparison = Comparison([RunPlan(small_config(seed=seed)) for seed in range(4)])
     comparison.touch()
     comparison.train()
@@ -85,7 +85,7 @@ def test_a_comparison_larger_than_all_places_is_admitted_alone() -> None:
 
 
 def test_a_paused_run_keeps_its_place_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    admission, first, second = Admission(places=1), training(1), training(2)
+    admission, first, second = Admission(slots=1), training(1), training(2)
     first.advance_by(1)
     admission.admit(first)
     admission.admit(second)
@@ -97,7 +97,7 @@ def test_a_paused_run_keeps_its_place_for_a_while(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("end", ["finished", "left", "forgotten"])
 def test_a_place_is_free_as_soon_as_its_run_ends(end: str) -> None:
-    admission, first, second = Admission(places=1), training(1), training(2)
+    admission, first, second = Admission(slots=1), training(1), training(2)
     admission.admit(first)
     admission.admit(second)
     if end == "finished":
@@ -109,19 +109,19 @@ def test_a_place_is_free_as_soon_as_its_run_ends(end: str) -> None:
 
 
 def test_a_run_paused_while_waiting_leaves_the_queue() -> None:
-    admission, runs = Admission(places=1), [training(seed) for seed in range(3)]
+    admission, runs = Admission(slots=1), [training(seed) for seed in range(3)]
     for run in runs:
         admission.admit(run)
     runs[1].pause()
     assert admission.sweep() == []
-    assert [run.place for run in runs] == [0, 0, 1]
+    assert [run.queue_position for run in runs] == [0, 0, 1]
 
 
 def test_under_a_scheduler_every_run_finishes_and_shows_its_place_while_it_waits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(background_run, "LEASE_GRACE", 60.0)
-    scheduler = Scheduler(Admission(places=1))
+    scheduler = Scheduler(Admission(slots=1))
     runs = [scheduler.add(LiveRun(small_config(seed=seed), rate=float("inf"))) for seed in range(3)]
     scheduler.start()
     try:
@@ -130,8 +130,8 @@ def test_under_a_scheduler_every_run_finishes_and_shows_its_place_while_it_waits
             run.touch()
             run.train()
         message = encode(runs[2], 0)[1]
-        assert '"place":' in message or runs[2].steps_done
+        assert '"queue_position":' in message or runs[2].steps_done
         assert eventually(lambda: all(run.state == "finished" for run in runs), seconds=30)
     finally:
         scheduler.stop()
-    assert [run.place for run in runs] == [0, 0, 0]
+    assert [run.queue_position for run in runs] == [0, 0, 0]

@@ -33,7 +33,7 @@ from tests.support.inspecting import small_config
 PICTURE, VIEWS = frozenset({"picture"}), frozenset({"views"})
 PART_KEYS = {"picture": {"map", "dropped"}, "views": {"now", "joint", "together"}}
 EXPECTED_ALWAYS = {
-    "from", "to", "state", "budget", "rate", "speed", "live", "diagnosis", "planned_moves", "tiles", "rows", "coarse",
+    "from", "to", "state", "budget", "rate", "speed", "live", "diagnosis", "planned_changes", "tiles", "rows", "coarse",
 }  # fmt: skip
 PAIR = 0.5 / 4095 + 1e-9
 """Rounding error of a share sent as a pair of letters."""
@@ -426,7 +426,7 @@ def test_an_unknown_run_gives_404() -> None:
 
 def test_a_new_lecture_is_offered_to_viewers_in_the_queue() -> None:
     run, shown = LiveRun(small_config()), LiveRun(small_config(seed=1))
-    run.place = 1
+    run.queue_position = 1
 
     async def listen() -> list[list[str]]:
         offered = []

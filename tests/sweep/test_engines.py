@@ -181,7 +181,7 @@ def test_an_invalid_engine_gets_a_sentence(name: str, workers: int | None, words
 
 
 def test_a_scheduler_that_does_not_answer_gets_a_sentence_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moe_sim.sweep.dask_engine.PATIENCE", 0.2)
+    monkeypatch.setattr("moe_sim.sweep.dask_engine.TIMEOUT", 0.2)
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
         with pytest.raises(EngineError) as error:
             Sweep(SOME, engine_named("dask", dask=address)).run()
@@ -189,7 +189,7 @@ def test_a_scheduler_that_does_not_answer_gets_a_sentence_without_its_address(mo
 
 
 def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moe_sim.sweep.dask_engine.PATIENCE", 0.5)
+    monkeypatch.setattr("moe_sim.sweep.dask_engine.TIMEOUT", 0.5)
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=50) as empty,
         pytest.raises(EngineError, match="no workers"),

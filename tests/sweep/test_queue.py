@@ -130,7 +130,7 @@ def test_cancelling_a_waiting_sweep_does_not_disturb_the_others(queue: SweepQueu
 
 def test_a_sweep_that_nobody_watches_is_cancelled_and_a_watched_one_continues() -> None:
     GatedSweep.made = []
-    queue = SweepQueue(start=GatedSweep, patience=0.6)
+    queue = SweepQueue(start=GatedSweep, timeout=0.6)
     watched, left = queue.book(cells_of(1)), queue.book(cells_of(2))
     try:
         until(lambda: watched.look() or left.over)

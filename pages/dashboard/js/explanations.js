@@ -59,7 +59,7 @@ function mechanism(store, { mechanisms }) {
   const preferred = store.now("preferred_load");
   const favourite = indexOfLargest(preferred);
   const lines = [`${label[0].toUpperCase()}${label.slice(1)}. ${explanation}`];
-  if (weighsLoss && alpha === 0) lines.push("With α = 0 this loss has no say: raise α to see it work.");
+  if (weighsLoss && alpha === 0) lines.push("With α = 0 this loss has no effect. Raise α to see it work.");
   if (store.steps)
     lines.push(
       `Left to itself, the router would now send ${percent(preferred[favourite])} of the choices to expert ` +

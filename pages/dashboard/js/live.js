@@ -23,7 +23,7 @@ class Dashboard extends Board {
     /** @type {Set<string>} */
     this.log = new Set();
     /** @type {WeakMap<Store, number>} */
-    this.plannedMoves = new WeakMap();
+    this.plannedChanges = new WeakMap();
     /** @type {Passages | null} */
     this.passages = null;
     /** @type {boolean | null} */
@@ -40,9 +40,9 @@ class Dashboard extends Board {
     const store = this.target;
     if (!store || !super.apply(message)) return false;
     // A planned change has happened: let the sidebar follow.
-    const moves = message.planned_moves;
-    if (moves > (this.plannedMoves.get(store) ?? moves)) this.send({ name: "sync" });
-    this.plannedMoves.set(store, moves);
+    const moves = message.planned_changes;
+    if (moves > (this.plannedChanges.get(store) ?? moves)) this.send({ name: "sync" });
+    this.plannedChanges.set(store, moves);
     return true;
   }
 

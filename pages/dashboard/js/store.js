@@ -62,7 +62,7 @@ export class Store {
     this.extendRows(message);
     this.extendCoarse(message);
     this.steps = message.to;
-    this.latest = /** @type {Latest} */ ({ events: [], ...this.latest, place: 0, ...message });
+    this.latest = /** @type {Latest} */ ({ events: [], ...this.latest, queue_position: 0, ...message });
     if (message.now) this.viewsVersion += 1;
     return true;
   }

@@ -71,17 +71,18 @@ export class Toolbar {
    * While the run waits in the queue: its position, and lectures to watch meanwhile.
    * @param {Playback} message
    */
-  drawQueue({ place, lectures = [] }) {
+  drawQueue({ queue_position: position, lectures = [] }) {
     const queue = find(this.root, ".queue");
-    const key = JSON.stringify([place, lectures]);
+    const key = JSON.stringify([position, lectures]);
     if (key === this.queueKey) return;
     this.queueKey = key;
-    queue.hidden = !place;
+    queue.hidden = !position;
     const links = lectures.map((id, i) => {
       const attributes = { href: `?follow=${encodeURIComponent(id)}`, target: "_blank", rel: "noopener" };
       return element("a", attributes, lectures.length > 1 ? `Watch lecture ${i + 1}` : "Watch a lecture meanwhile");
     });
-    const words = `All training slots are in use. You are number ${place} in the queue; training starts automatically.`;
+    const words = "All training slots are in use. " +
+      `You are number ${position} in the queue; training starts automatically.`;
     queue.replaceChildren(words, ...links);
   }
 }

@@ -10,7 +10,7 @@ export interface Playback {
   budget: number;
   rate: number;
   speed: number;
-  place?: number;
+  queue_position?: number;
   lectures?: string[];
 }
 
@@ -53,7 +53,7 @@ export interface RunMessage extends Playback {
   };
   start_load?: string;
   diagnosis: { state: string; level: Level; evidence: string; advice: string };
-  planned_moves: number;
+  planned_changes: number;
   tiles: { dead: number; dropped: number; unserved: number };
   rows: Rows;
   coarse: Partial<Record<CoarseName, Column>>;
