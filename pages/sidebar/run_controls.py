@@ -123,11 +123,12 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
     if shown != value:
         key = _widget_key(knob, renew=True)
     drawn[knob.name] = value
+    drawn_for = session.run
 
     def moved() -> None:
         with session.acting:  # read under the lock, since a later move may have come first
             shown = st.session_state[key]
-            if key != _widget_key(knob) and shown == value:
+            if shown == value and (key != _widget_key(knob) or session.run is not drawn_for):
                 return  # an outdated widget that reports the value it was drawn with: nobody has moved it
             act(**{knob.name: shown})
             drawn.pop(knob.name, None)
