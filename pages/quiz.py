@@ -9,7 +9,7 @@ import streamlit as st
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.quiz import plot_figure
 from moe_sim.teaching.quiz.catalogue import QUESTIONS
-from moe_sim.teaching.quiz.question import Drawn, Plot, draw
+from moe_sim.teaching.quiz.question import Drawn, Option, Plot, draw
 from moe_sim.teaching.quiz.score import Score
 from pages.visitor import hosting
 from pages.visitor.session import current
@@ -65,19 +65,30 @@ if drawn.plots:
         with column:
             _picture(plot, f"quiz-{number}-plot-{index}")
 
-pictures = any(option.plot for option in drawn.options)
-places = st.columns(2) if pictures else [st.container()]
-for index, option in enumerate(drawn.options):
-    with places[index % len(places)]:
-        if option.plot:
-            _picture(option.plot, f"quiz-{number}-option-{index}")
-        st.button(
-            f"{LETTERS[index]}. {option.text}".replace("$", "\\$"), key=f"quiz-{number}-answer-{index}",
-            width="stretch", on_click=_answer, args=(index,), disabled=answered is not None,
-            type="primary" if answered is not None and index == drawn.right else "secondary",
-        )  # fmt: skip
-        if answered is not None and index in (answered, drawn.right):
-            word = "Right" if index == drawn.right else "Not quite"
-            (st.success if index == drawn.right else st.warning)(f"{word}. {option.explanation}".replace("$", "\\$"))
+
+def _option(index: int, option: Option) -> None:
+    """An option as a button; after the answer, the right one with a tick and the visitor's own outlined."""
+    if option.plot:
+        _picture(option.plot, f"quiz-{number}-option-{index}")
+    is_right, is_chosen = index == drawn.right, index == answered
+    fate = "open" if answered is None else "-".join(
+        word for word, holds in (("right", is_right), ("chosen", is_chosen), ("other", not is_right)) if holds
+    )  # fmt: skip
+    st.button(
+        f"{LETTERS[index]}. {option.text}".replace("$", "\\$"), key=f"quiz-{fate}-{number}-{index}", width="stretch",
+        icon=":material/check:" if answered is not None and is_right else None,
+        on_click=_answer, args=(index,), disabled=answered is not None,
+    )  # fmt: skip
+    if answered is not None and (is_right or is_chosen):
+        word = "Right" if is_right else "Not quite"
+        (st.success if is_right else st.warning)(f"{word}. {option.explanation}".replace("$", "\\$"))
+
+
+row = 2 if any(option.plot for option in drawn.options) else 1
+for first in range(0, len(drawn.options), row):
+    options = drawn.options[first : first + row]
+    for index, (column, option) in enumerate(zip(st.columns(row), options, strict=False), start=first):
+        with column:
+            _option(index, option)
 if answered is not None:
     st.button("Next question", type="primary", on_click=_next_question)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from moe_sim.config.codec import format_value
-from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.config.words import percent
 from moe_sim.history.history import History
+from moe_sim.history.markers import Change, changes_of
 from moe_sim.history.series import recent_mean
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
 from moe_sim.router.balancing import METHODS
@@ -202,8 +202,8 @@ def _diverged(history: History, config: RunConfig) -> Diagnosis:
 def _collapsed(history: History, config: RunConfig, load: _Load) -> Diagnosis:
     evidence = f"Expert {load.busiest + 1} takes {percent(load.token_share)} of the tokens; {load.dead_in_words()}."
     change = _last_rescue(history)
-    if change is not None and len(history) - change.step < 3 * SETTLING_STEPS:
-        changed = "changed the mechanism" if "balancing" in change.changes else "raised α"
+    if change is not None and len(history) - change.last_step < 3 * SETTLING_STEPS:
+        changed = "changed the mechanism" if change.knob == "balancing" else "raised α"
         return Diagnosis("Collapsed", "bad", evidence, f"You just {changed}. Give it about 50 steps.")
     return Diagnosis("Collapsed", "bad", evidence, _advise_more_balancing(config))
 
@@ -240,24 +240,21 @@ def _advise_more_balancing(config: RunConfig, purpose: str = "") -> str:
     return f"Raise α two- to threefold, to about {2.5 * config.aux_loss_coef:.2g}."
 
 
-def _last_rescue(history: History) -> Event | None:
-    """The newest event that raised α or chose another mechanism."""
-    values = history.initial_config.model_dump()
-    rescue = None
-    for event in history.events:
-        alpha, mechanism = (event.changes.get(name, values[name]) for name in ("aux_loss_coef", "balancing"))
-        if alpha > values["aux_loss_coef"] or (mechanism != values["balancing"] and mechanism != "none"):
-            rescue = event
-        values |= event.changes
-    return rescue
+def _last_rescue(history: History) -> Change | None:
+    """The newest change that raised α or chose another mechanism."""
+    rescues = (
+        one for one in changes_of(history)
+        if (one.knob == "aux_loss_coef" and one.after > one.before) or (one.knob == "balancing" and one.after != "none")
+    )  # fmt: skip
+    return max(rescues, key=lambda one: one.last_step, default=None)
 
 
-def _task_loss_since(history: History, change: Event) -> str:
+def _task_loss_since(history: History, change: Change) -> str:
     """The task loss before a change and now, each the mean of 20 steps."""
     if not change.step:
         return ""
     before, now = recent_mean(history, "task_loss", change.step), recent_mean(history, "task_loss")
-    changed = "the mechanism was changed" if "balancing" in change.changes else "α was raised"
+    changed = "the mechanism was changed" if change.knob == "balancing" else "α was raised"
     return f"Task loss {before:.2f} → {now:.2f} since {changed} at step {change.step}."
 
 

@@ -14,6 +14,18 @@ SAME_CHANGE = 30
 
 
 @dataclass(frozen=True)
+class Change:
+    """A knob that was changed, possibly in several quick moves."""
+
+    knob: str
+    step: int
+    """Of the first move, when the change began to act."""
+    last_step: int
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
 class Marker:
     """A changed knob on a time axis."""
 
@@ -21,23 +33,27 @@ class Marker:
     label: str
 
 
-def markers(history: History) -> list[Marker]:
-    """Every changed knob with its old and new value. Changes of one knob in quick succession share a marker at the last
-    of them, or get none if they end at the old value."""
-    changes: list[tuple[str, int, Any, Any]] = []
+def changes_of(history: History) -> list[Change]:
+    """Every change by its first step. Moves of one knob in quick succession are one change, or none if they end at the
+    old value."""
+    changes: list[Change] = []
     values = history.initial_config.model_dump()
     for event in history.events:
         for name, value in event.changes.items():
-            before = values[name]
-            last = next((i for i in reversed(range(len(changes))) if changes[i][0] == name), None)
-            if last is not None and event.step - changes[last][1] <= SAME_CHANGE:
-                before = changes.pop(last)[2]
-            changes.append((name, event.step, before, value))
+            change = Change(name, event.step, event.step, values[name], value)
+            last = next((one for one in reversed(changes) if one.knob == name), None)
+            if last is not None and event.step - last.last_step <= SAME_CHANGE:
+                changes.remove(last)
+                change = Change(name, last.step, event.step, last.before, value)
+            changes.append(change)
             values[name] = value
+    return sorted((one for one in changes if one.before != one.after), key=lambda one: one.step)
+
+
+def markers(history: History) -> list[Marker]:
+    """Every changed knob with its old and new value, where its first move was."""
     labels: dict[int, list[str]] = {}
-    for name, step, before, after in changes:
-        if before != after:
-            values_in_words = (value_in_words(value) for value in (before, after))
-            words = f"{short_name(name)} {' → '.join(values_in_words)}"
-            labels.setdefault(step, []).append(words)
+    for change in changes_of(history):
+        values_in_words = (value_in_words(value) for value in (change.before, change.after))
+        labels.setdefault(change.step, []).append(f"{short_name(change.knob)} {' → '.join(values_in_words)}")
     return [Marker(step, ", ".join(labels[step])) for step in sorted(labels)]

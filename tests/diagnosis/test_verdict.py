@@ -156,6 +156,15 @@ def test_a_raised_alpha_is_given_time_and_its_effect_is_reported(make_history: B
     assert all(part in plain(diagnosis) for part in ("2.50", "2.25", "100"))
 
 
+def test_a_rescue_by_several_key_presses_is_told_from_the_first(make_history: Build, make_record: Callable) -> None:
+    history = make_history(RunConfig(), COLLAPSED, 372, task_loss=2.5)
+    for step in range(373, 393):
+        if step in (373, 380, 390):
+            history.record_event(Event(step - 1, {"aux_loss_coef": step / 4000}))
+        history.append(make_record(step, EVEN, task_loss=2.25))
+    assert "2.50 → 2.25 since α was raised at step 372" in plain(diagnose(history, RunConfig(aux_loss_coef=0.1)))
+
+
 def test_a_rescue_that_has_stalled_is_no_longer_recovering(make_history: Build, make_record: Callable) -> None:
     history = make_history(RunConfig(), COLLAPSED, 100)
     history.record_event(Event(100, {"aux_loss_coef": 0.02}))

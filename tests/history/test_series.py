@@ -11,7 +11,7 @@ import pytest
 
 from moe_sim import KNOBS, Event, History, RunConfig, Trainer
 from moe_sim.config.knobs import SHORT_NAMES
-from moe_sim.history.markers import Marker, markers
+from moe_sim.history.markers import Change, Marker, changes_of, markers
 from moe_sim.history.series import (
     SIGNALS,
     coarse_mean,
@@ -45,9 +45,18 @@ def test_a_later_change_starts_from_the_value_of_the_earlier_one() -> None:
     assert markers(history) == [Marker(3, "α 0 → 0.03"), Marker(40, "α 0.03 → 0.1")]
 
 
-def test_a_dragged_slider_leaves_one_marker_at_its_final_value() -> None:
+def test_a_dragged_slider_leaves_one_marker_where_it_was_first_moved() -> None:
     history = trained({3: {"aux_loss_coef": 0.001}, 9: {"aux_loss_coef": 0.01}, 14: {"aux_loss_coef": 0.1}}).history
-    assert markers(history) == [Marker(14, "α 0 → 0.1")]
+    assert markers(history) == [Marker(3, "α 0 → 0.1")]
+
+
+def test_a_slow_row_of_key_presses_is_one_change_as_long_as_none_pauses_for_more_than_30_steps() -> None:
+    history = History(RunConfig())
+    for step, alpha in ((10, 0.001), (40, 0.01), (70, 0.1), (101, 1.0)):
+        history.record_event(Event(step, {"aux_loss_coef": alpha}))
+    assert changes_of(history) == [
+        Change("aux_loss_coef", 10, 70, 0.0, 0.1), Change("aux_loss_coef", 101, 101, 0.1, 1.0),
+    ]  # fmt: skip
 
 
 def test_a_change_there_and_back_leaves_no_marker() -> None:

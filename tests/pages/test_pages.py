@@ -538,10 +538,19 @@ def test_a_quiz_answer_counts_once() -> None:
     question = app.subheader[0].value
 
     def answers() -> list:
-        return [one for one in app.button if one.key and "-answer-" in one.key]
+        return [one for one in app.button if one.key and one.key.startswith("quiz-")]
 
     def score() -> tuple[int, int]:
         return app.session_state["quiz_score"].right, app.session_state["quiz_score"].wrong
+
+    def marked() -> tuple[int, int]:
+        """The options with a tick and with an outline."""
+        keys = [one.key for one in answers()]
+        assert [one.label[0] for one in answers()] == list("ABCD")[: len(keys)], "in the order on the screen"
+        ticked = [i for i, one in enumerate(answers()) if one.icon]
+        assert ticked == [i for i, key in enumerate(keys) if "-right" in key]
+        (outlined,) = (i for i, key in enumerate(keys) if "chosen-" in key)
+        return ticked[0], outlined
 
     assert score() == (0, 0)
     assert not any(one.disabled for one in answers())
@@ -550,6 +559,7 @@ def test_a_quiz_answer_counts_once() -> None:
     settled(app)
     assert score() == (1, 0)
     assert app.success[0].value.startswith("Right. ")
+    assert marked() == (right, right)
     assert all(one.disabled for one in answers())
     settled(app)
     assert score() == (1, 0)
@@ -560,6 +570,7 @@ def test_a_quiz_answer_counts_once() -> None:
     wrong = app.session_state["quiz_drawn"].right - 1
     answers()[wrong].click()
     settled(app)
+    assert marked() == (app.session_state["quiz_drawn"].right, wrong % len(answers()))
     assert score() == (1, 1)
     assert any(text.value.startswith("Not quite. ") for text in app.warning)
     assert any(text.value.startswith("Right. ") for text in app.success)
