@@ -1,7 +1,8 @@
 """The text codec for configurations, shared by links, exports and the command line.
 
-A query string always holds every knob (`v=2&aux_loss_coef=0&…`), so a link keeps its meaning when a default changes.
-Diagnosis thresholds do not affect a run, so the query string holds only those that differ from the default.
+The name of a run holds every knob (`v=2&aux_loss_coef=0&…`). A link holds the version and what differs from that
+version's defaults (`v=2&aux_loss_coef=0.1`), so it is short, and keeps its meaning when a default changes. Diagnosis
+thresholds do not affect a run; a query string holds those that differ from the default.
 """
 
 from __future__ import annotations
@@ -48,6 +49,12 @@ def parse_value(name: str, text: str) -> Any:
 def to_query(config: RunConfig) -> dict[str, str]:
     """Every knob as text, with the version of the format first."""
     return {"v": str(VERSION), **{name: format_value(getattr(config, name)) for name in KNOBS}}
+
+
+def to_link(config: RunConfig) -> dict[str, str]:
+    """The version, and the knobs that differ from its defaults, as text."""
+    texts = to_query(config)
+    return {name: text for name, text in texts.items() if name == "v" or text != format_value(KNOBS[name].default)}
 
 
 def from_query(query: Mapping[str, str]) -> tuple[RunConfig, list[str]]:

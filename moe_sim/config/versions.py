@@ -1,5 +1,8 @@
 """Versions of links and files. One of an earlier version keeps its meaning: a knob that it does not know has the value
-that every run had at that time."""
+that every run had at that time.
+
+A link leaves out what is at its version's default. So whoever changes a default, or adds a knob, raises `VERSION` and
+says in this file what a link of the version before means."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
     history = session.run.history
     changes = sum(len(event.changes) for event in history.events)
     left, right = st.columns(2)
-    fits = 0 < len(history.events) <= MOST_EVENTS
+    fits = 0 < changes <= MOST_EVENTS
     include = left.toggle(
         f"Include my changes so far ({changes} change{'s' * (changes != 1)})", value=fits, disabled=not fits,
         help=f"The link replays every change at its step, from the same start. It can hold {MOST_EVENTS} of them.",

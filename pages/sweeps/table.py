@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
-from moe_sim.config.codec import format_value, to_query
+from moe_sim.config.codec import format_value, to_link
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.words import value_in_words
@@ -75,4 +75,4 @@ def _for_screen(table: Table) -> tuple[pd.DataFrame, dict[str, Any]]:
 def link_to(row: dict[str, Any]) -> str:
     """Returns a link that opens the row's run on the Live page and starts training."""
     config = RunConfig(**{name: plain(name, row[name]) for name in KNOBS})
-    return address("", to_query(config) | {"autoplay": "1"})
+    return address("", to_link(config) | {"autoplay": "1"})

@@ -12,12 +12,13 @@ import streamlit as st
 from pydantic import ValidationError
 
 from moe_sim.config.codec import (
+    MOST_EVENTS,
     events_from_text,
     events_to_text,
     from_query,
     thresholds_from_query,
     thresholds_to_query,
-    to_query,
+    to_link,
 )
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS, problems
@@ -30,7 +31,7 @@ from moe_sim.server.server import Server
 from pages.text.notices import Notices
 from pages.visitor import hosting
 from pages.visitor.address import AddressBar
-from pages.visitor.comparison import ComparisonSession
+from pages.visitor.comparison import ComparisonSession, plan_of
 from pages.visitor.feed import Feed
 from pages.visitor.locking import synchronized
 from pages.visitor.memory import or_notice_out_of_memory
@@ -159,13 +160,24 @@ class Session:
         elif self.following is not None:
             self._address.write({"follow": self.following} | self.view.to_query())
         else:
-            self._address.write(self.link(self.run.start_config, self.run.plan))
+            self._address.write(self.link(*self._on_screen()))
+
+    def _on_screen(self) -> tuple[RunConfig, tuple[Event, ...]]:
+        """What it takes to see the same run again: its configuration at step 0, and all changes, made and planned. If
+        they are too many for a link, the current configuration and the planned changes."""
+        plan = plan_of(self.run)
+        config, events = plan.config, plan.events
+        if events and events[0].step == 0:
+            config, events = config.replace(**events[0].changes), events[1:]
+        if sum(len(event.changes) for event in events) > MOST_EVENTS:
+            return self.run.start_config, self.run.plan
+        return config, events
 
     def link(self, config: RunConfig, events: tuple[Event, ...], view: View | None = None) -> dict[str, str]:
         """Returns the query of a link to a run, with the current thresholds and the current or another view."""
         text = events_to_text(events)
         plan = {"events": text} if text else {}
-        return to_query(config) | plan | thresholds_to_query(self.thresholds) | (view or self.view).to_query()
+        return to_link(config) | plan | thresholds_to_query(self.thresholds) | (view or self.view).to_query()
 
     @synchronized
     def show(self, make: Callable[[], LiveRun]) -> None:

@@ -48,7 +48,7 @@ def train_slowly(page: Page) -> None:
 
 def wait_for_step(page: Page, step: int) -> None:
     """Wait until the dashboard shows that step or a later one."""
-    page.wait_for_function(f"Number(document.querySelector('.ecl').dataset.step) >= {step}", timeout=5 * TIMEOUT)
+    page.wait_for_function(f"Number(document.querySelector('.ecl')?.dataset.step) >= {step}", timeout=5 * TIMEOUT)
 
 
 def wait_for_points(page: Page, chart: str, last: int) -> None:

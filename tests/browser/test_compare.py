@@ -95,7 +95,7 @@ def test_an_older_message_of_the_page_does_not_close_a_newly_opened_tab(page: Pa
     page.get_by_role("tab", name="Inference", exact=True).click()
     page.wait_for_function(
         "() => { const query = new URLSearchParams(location.search);"
-        " return query.get('tab') === 'inference' && query.get('aux_loss_coef') === '0.001' }",
+        " return query.get('tab') === 'inference' && query.get('events')?.endsWith(':aux_loss_coef=0.001') }",
         timeout=TIMEOUT,
     )
     expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=TIMEOUT)

@@ -61,7 +61,6 @@ def test_a_planned_change_reaches_the_sidebar(page: Page, server: str) -> None:
     )
     assert step_shown(page) >= 45
     assert "events=40%3Aaux_loss_coef%3D0.1" in page.url
-    assert "aux_loss_coef=0&" in page.url
 
 
 def test_a_quickly_moved_slider_loses_nothing(page: Page, server: str) -> None:
@@ -69,7 +68,7 @@ def test_a_quickly_moved_slider_loses_nothing(page: Page, server: str) -> None:
     press(page, "Train")
     wait_for_step(page, 60)
     move(page, "Load-balancing coefficient α", 9)
-    page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=TIMEOUT)
+    page.wait_for_function("decodeURIComponent(location.search).includes(':aux_loss_coef=0.1')", timeout=TIMEOUT)
     assert step_shown(page) >= 60
     assert page.locator(".ecl .tile").count() == 6
 
@@ -152,7 +151,7 @@ def test_the_dashboard_follows_the_theme_chosen_in_the_menu(page: Page, server: 
 
 def test_back_is_obeyed_at_once(page: Page, server: str) -> None:
     visit(page, f"{server}?num_experts=4")
-    page.wait_for_url(re.compile("num_experts=4.*learning_rate"))
+    page.wait_for_url(re.compile("v=2.*num_experts=4"))
     move(page, "Experts", 1)
     page.wait_for_url(re.compile("num_experts=5"))
     page.go_back()

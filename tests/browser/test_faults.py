@@ -74,7 +74,7 @@ def test_after_a_server_restart_the_run_continues_from_the_same_step_with_the_sa
         press(page, "Train")
         wait_for_step(page, 20)
         move(page, "Load-balancing coefficient α", 9)
-        page.wait_for_function("location.search.includes('aux_loss_coef=0.1&')", timeout=TIMEOUT)
+        page.wait_for_function("decodeURIComponent(location.search).includes(':aux_loss_coef=0.1')", timeout=TIMEOUT)
         wait_for_step(page, step_shown(page) + 30)
         steps = pause(page)
         before = drawn(page, OVER_TIME, steps)

@@ -64,7 +64,7 @@ def test_another_mechanism_acts_on_the_current_run_is_explained_and_leaves_a_mar
     changed_at = step_shown(page)
     choose(page, "Balancing mechanism", METHODS["bias"].label)
     expect(panel.locator(".lesson")).to_contain_text("Selection bias (no loss). No loss", timeout=TIMEOUT)
-    page.wait_for_function("location.search.includes('balancing=bias')", timeout=TIMEOUT)
+    page.wait_for_function("decodeURIComponent(location.search).includes('balancing=bias')", timeout=TIMEOUT)
     expect(slider(page, "Load-balancing coefficient α")).to_be_disabled()
     wait_for_step(page, changed_at + 60)
     assert "balancing load balancing → bias" in labels(page, "Imbalance ratio")

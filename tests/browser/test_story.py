@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.driver import (
     CHARTS,
     TIMEOUT,
+    marks,
     move,
     pause,
     press,
@@ -55,7 +56,7 @@ def collapse_and_rescue(page: Page) -> None:
     move(page, "Load-balancing coefficient α", 9)  # 0 → 0.1
     # One marker, or several if the machine was too slow to merge nine key presses into one change.
     expect(page.get_by_text(re.compile(r"^α .+ → 0\.1$")).first).to_be_attached()
-    expect(page).to_have_url(re.compile(r"aux_loss_coef=0\.1"))
+    expect(page).to_have_url(re.compile(r"aux_loss_coef(=|%3D)0\.1"))
     raised = step_shown(page)
     wait_for_step(page, raised + 250)
     assert max(trace(page, "Expert utilization")["y"]) <= 40
@@ -171,3 +172,28 @@ def test_the_drawn_charts_equal_the_python_figures(page: Page, server: str) -> N
                 assert other is None or abs(one - other) <= 0.006 * abs(other) + 0.03
     dots = figures["routing_map"].data[0]
     assert trace(page, "Routing map")["marker"]["color"] == dots.marker.color.tolist()
+
+
+def test_a_reload_finds_its_run_at_its_step_and_goes_on(page: Page, server: str) -> None:
+    visit(page, f"{server}?seed=8")
+    train_slowly(page)
+    wait_for_step(page, 30)
+    move(page, "Load-balancing coefficient α", 9)
+    page.wait_for_function("decodeURIComponent(location.search).includes(':aux_loss_coef=0.1')", timeout=TIMEOUT)
+    steps = pause(page)
+    wait_for_points(page, "Task and auxiliary loss", steps)
+    before = trace(page, "Task and auxiliary loss")["y"]
+    labels = marks(page, "Task and auxiliary loss")
+    page.reload()
+    page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{steps}'", timeout=TIMEOUT)
+    wait_for_points(page, "Task and auxiliary loss", steps)
+    assert trace(page, "Task and auxiliary loss")["y"] == before
+    assert marks(page, "Task and auxiliary loss") == labels
+    expect(page.get_by_label("Speed in steps per second")).to_have_value("30")
+    press(page, "Train")
+    wait_for_step(page, steps + 5)
+    page.reload()
+    wait_for_step(page, steps + 10)
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
+    page.goto(page.url)  # opened anew, it is a link like any other
+    expect(state(page)).to_have_text("Ready", timeout=TIMEOUT)

@@ -141,7 +141,7 @@ def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(page: Page
     visit(page, f"{server}?seed=5")
     trained(page, 30)
     move(page, ALPHA, 9)
-    page.wait_for_function("location.search.includes('aux_loss_coef=0.1')", timeout=TIMEOUT)
+    page.wait_for_function("decodeURIComponent(location.search).includes(':aux_loss_coef=0.1')", timeout=TIMEOUT)
     steps = trained(page, 60)
     opened = dialog(page, "Share")
     link = link_in(opened, "events=")

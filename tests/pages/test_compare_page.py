@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from moe_sim import Event, RunConfig
-from moe_sim.config.codec import to_query
+from moe_sim.config.codec import to_link
 from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_plan import RunPlan, difference_in_words
@@ -301,7 +301,7 @@ def test_the_live_run_can_become_the_baseline() -> None:
 
 
 def test_a_link_opens_the_comparison_it_describes_and_is_written_back_unchanged() -> None:
-    link = to_query(RunConfig(seed=8, num_experts=6)) | {
+    link = to_link(RunConfig(seed=8, num_experts=6)) | {
         "events": "30:aux_loss_coef=0.1", "b": "30:aux_loss_coef=0", "c": "0:num_experts=12;40:top_k=2",
     }  # fmt: skip
     app = comparing(**link)

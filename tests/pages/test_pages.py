@@ -8,11 +8,12 @@ from collections.abc import Callable
 from html import unescape
 from urllib.parse import urlencode
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 from moe_sim import KNOBS, PRESETS, RunConfig
-from moe_sim.config.codec import thresholds_to_query, to_query
+from moe_sim.config.codec import MOST_EVENTS, thresholds_to_query, to_link, to_query
 from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.knobs import THRESHOLDS
 from moe_sim.config.presets import MECHANISM, SCENARIO
@@ -109,8 +110,8 @@ def test_another_mechanism_acts_on_the_current_run() -> None:
     assert run.config.bias_rate == 0.1
 
 
-def test_the_address_holds_the_whole_configuration(app: AppTest) -> None:
-    assert address(app) == to_query(RunConfig())
+def test_the_address_holds_what_differs_from_the_defaults(app: AppTest) -> None:
+    assert address(app) == to_link(RunConfig())
 
 
 def test_a_link_opens_the_run_it_describes() -> None:
@@ -118,7 +119,7 @@ def test_a_link_opens_the_run_it_describes() -> None:
     app = opened(**to_query(config))
     assert run_of(app).config == config
     assert widget(app, "aux_loss_coef").value == 0.037
-    assert address(app) == to_query(config)
+    assert address(app) == to_link(config)
 
 
 def test_a_live_knob_acts_on_the_current_run() -> None:
@@ -129,6 +130,31 @@ def test_a_live_knob_acts_on_the_current_run() -> None:
     assert run_of(app) is run
     assert run.config.aux_loss_coef == 0.03
     assert address(app)["aux_loss_coef"] == "0.03"
+
+
+def test_the_address_of_a_rescued_run_reproduces_it() -> None:
+    app = opened(seed="7")
+    run = run_of(app)
+    run.update(router_noise="gaussian")  # before the first step: part of the configuration
+    run.advance_by(4)
+    widget(app, "aux_loss_coef").set_value(0.1)
+    settled(app)
+    run.advance_by(6)
+    settled(app)
+    assert address(app) == {"v": "2", "seed": "7", "router_noise": "gaussian", "events": "4:aux_loss_coef=0.1"}
+    again = run_of(opened(**address(app)))
+    again.advance_by(10)
+    np.testing.assert_array_equal(again.history.rows(), run.history.rows())
+
+
+def test_more_changes_than_a_link_can_hold_leave_the_current_configuration_in_the_address() -> None:
+    app = opened()
+    run = run_of(app)
+    for step in range(MOST_EVENTS + 2):  # the first one is part of the configuration
+        run.update(aux_loss_coef=(step % 9 + 1) / 100)
+        run.advance_by(1)
+    settled(app)
+    assert address(app) == to_link(run.config)
 
 
 def test_a_structural_knob_restarts_the_run() -> None:
@@ -289,7 +315,7 @@ def test_moving_a_threshold_changes_the_address_and_the_verdict_but_not_the_run(
     assert run_of(app) is run
     assert run.thresholds == Thresholds(collapse_share=1, dead_share=0)
     assert diagnose(run.history, run.config, run.thresholds).state != "Collapsed"
-    assert address(app) == to_query(RunConfig()) | {"collapse_share": "1", "dead_share": "0"}
+    assert address(app) == to_link(RunConfig()) | {"collapse_share": "1", "dead_share": "0"}
     assert run.history.to_frame().equals(before)
     assert not run.history.events
     widget(app, "dead_share").set_value(0.1)
@@ -338,7 +364,7 @@ def test_freeze_holds_the_weights_of_the_current_run_and_releases_them_again() -
     assert run_of(app) is run
     assert run.config.frozen
     assert widget(app, "frozen").value is True
-    assert address(app)["frozen"] == "on"
+    assert address(app)["events"] == "3:frozen=on"
     run.advance_by(2)
     obey(session, {"name": "freeze"})
     settled(app)
@@ -390,7 +416,7 @@ def test_every_page_opens_at_every_level_and_keeps_the_run(level: str) -> None:
         assert not app.warning
         assert run_of(app) is run
         beside = {"b": "0:aux_loss_coef=0.03"} if page == "compare" else {}
-        assert address(app) == to_query(RunConfig()) | ({} if level == "beginner" else {"level": level}) | beside
+        assert address(app) == to_link(RunConfig()) | ({} if level == "beginner" else {"level": level}) | beside
         assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn", "compare"))
         assert [one.label for one in app.button if one.label in ("Share", "Export")] == (
             ["Share", "Export"] if page in ("live", "learn") else []

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from moe_sim import KNOBS, RunConfig
+from moe_sim import RunConfig
 from moe_sim.config.codec import from_query
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.settings import Settings
@@ -321,4 +321,4 @@ def test_the_link_of_a_row_opens_exactly_its_run() -> None:
         assert parts.path == "/"
         assert from_query(query) == (config, [])
         assert query["autoplay"] == "1"
-        assert set(KNOBS) <= set(query)
+        assert set(query) == {"v", "aux_loss_coef", "top_k", "seed", "balancing", "autoplay"}

@@ -1,17 +1,18 @@
 // Draws a page of charts and keeps its place while data flows: the stream, the theme, one drawing per frame.
 
+import { watchBack } from "./back.js";
 import { Charts } from "./charts.js";
 import { Commands } from "./commands.js";
 import { find, prefersReducedMotion, setText } from "./dom.js";
 import { loadPlotly } from "./plotly.js";
+import { findAfterReload, keepForReload, progressOf } from "./reload.js";
 import { Stream } from "./stream.js";
 import { ThemeWatcher } from "./theme.js";
 
 /** @import { BoardData, Command, Component, Context } from "./types.js" */
 /** @import { Peers } from "./peers.js" */
+/** @import { Progress } from "./reload.js" */
 /** @import { Store } from "./store.js" */
-
-const AFTER_BACK = 400; // ms in which Streamlit's own script run ends; it may take the address for a replaced one
 
 /** @typedef {Store | Peers} AnyStore */
 
@@ -41,15 +42,8 @@ export class Board {
     this.resizing.observe(root);
     this.onVisible = () => this.schedule();
     document.addEventListener("visibilitychange", this.onVisible);
-    const page = location.pathname;
-    /** @type {ReturnType<typeof setTimeout> | undefined} */
-    this.back = undefined;
-    this.onBack = () => {
-      clearTimeout(this.back);
-      const query = location.search; // Streamlit's script run may overwrite it
-      if (location.pathname === page) this.back = setTimeout(() => this.send({ name: "back", query }), AFTER_BACK);
-    };
-    addEventListener("popstate", this.onBack);
+    this.stopWatchingBack = watchBack((command) => this.send(command));
+    this.stopKeeping = keepForReload(() => progressOf(this.kept, this.store));
     this.onChartsFailing = () => this.setChartsFailing(true);
     this.theme = new ThemeWatcher(root, () => this.send({ name: "sync" })); // asks for the other colours
   }
@@ -82,7 +76,9 @@ export class Board {
     const { commands } = this;
     this.component = component;
     commands.confirm(data.obeyed);
-    if (commands.session && data.session !== commands.session) this.resume(data.session);
+    if (data.session !== commands.session) {
+      this.resume(data.session, commands.session ? progressOf(this.kept, this.store) : findAfterReload());
+    }
     if (commands.isPending("resume")) return; // this run is about to be replaced
     commands.session = data.session;
     this.kept = data.kept;
@@ -129,17 +125,16 @@ export class Board {
    * Another session answers: the server was restarted, or has discarded the old one. It opened with the run of the
    * address bar; ask it to repeat what was done here. Not for a lecture, which the lecturer controls.
    * @param {string} session
+   * @param {Progress | null} progress
    */
-  resume(session) {
-    const { latest, steps } = this.store ?? {};
-    if (!this.kept || !latest || !steps) return;
+  resume(session, progress) {
+    if (!progress) return;
     this.commands.session = session;
     this.resuming = true;
     const waiting = this.commands.pending.filter(({ name }) => name !== "lost");
     this.commands.pending = [];
     this.component?.setStateValue("transport", "stream");
-    const { budget, rate, state } = latest;
-    this.send({ name: "resume", runs: this.kept, steps, budget, rate, training: state === "training" });
+    this.send({ name: "resume", ...progress });
     for (const command of waiting) this.send(command);
   }
 
@@ -210,8 +205,8 @@ export class Board {
     this.stream?.close();
     this.resizing.disconnect();
     document.removeEventListener("visibilitychange", this.onVisible);
-    removeEventListener("popstate", this.onBack);
-    clearTimeout(this.back);
+    this.stopWatchingBack();
+    this.stopKeeping();
     cancelAnimationFrame(this.frame);
     this.theme.close();
     this.commands.close();
