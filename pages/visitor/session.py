@@ -216,8 +216,9 @@ class Session:
     @synchronized
     def change(self, **changes: Any) -> None:
         """Sets knobs. Live ones act on the current run; a structural one restarts it. Invalid values are refused with a
-        notice. Has no effect while the visitor watches a lecture."""
-        if self.following is not None:
+        notice. Has no effect while the visitor watches a lecture, nor while a run is replayed: after a lost connection,
+        the browser reports its sliders as they were to the new session, which would take that for a change."""
+        if self.following is not None or self.run.catching_up:
             return
         if "num_experts" in changes and changes["num_experts"] < self.run.config.top_k:
             changes["top_k"] = changes["num_experts"]

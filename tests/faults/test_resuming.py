@@ -75,6 +75,18 @@ def test_what_a_browser_kept_restores_the_run_to_the_last_digit_and_it_continues
     assert same(run, original)
 
 
+def test_sliders_that_the_browser_reports_as_they_were_do_not_change_the_replayed_run(original: LiveRun) -> None:
+    session = session_of(opened())
+    session.change(aux_loss_coef=0.1)  # reported before the replay is requested: its run is replaced
+    obey(session, resume_command(original, to_keep([plan_of(original)])))
+    advance(session.run, 3)
+    session.change(aux_loss_coef=0.1)
+    advance(session.run, original.steps_done)
+    assert same(session.run, original)
+    session.change(aux_loss_coef=0.3)  # from here on, a change is a change
+    assert session.run.config.aux_loss_coef == 0.3
+
+
 def test_a_paused_run_waits_at_its_step(original: LiveRun) -> None:
     original.pause()
     session = session_of(opened())
