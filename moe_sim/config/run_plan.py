@@ -126,7 +126,8 @@ def difference_in_words(plans: Sequence[RunPlan]) -> str:
         f"{name}: {'; '.join(f'{short_name(knob)} = {course_in_words(plan.course(knob))}' for knob in knobs)}."
         for name, plan in zip(names, plans, strict=True)
     ]
-    return f"{runs} differ only in {_enumerate(knobs, 'and')}. {' '.join(values)} {_shared_initial_state(plans, knobs)}"
+    differing = _enumerate([short_name(knob) for knob in knobs], "and")
+    return f"{runs} differ only in {differing}. {' '.join(values)} {_shared_initial_state(plans, knobs)}"
 
 
 def plan_in_words(plan: RunPlan, among: Sequence[RunPlan]) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
+from moe_sim.config.limits import MOST_STEPS
+
 State = Literal["ready", "training", "paused", "finished", "diverged", "failed"]
 
 DEFAULT_BUDGET = 2_000
@@ -68,6 +70,11 @@ class BackgroundRun(ABC):
     @abstractmethod
     def diverged(self) -> bool:
         """Whether training has diverged and cannot continue."""
+
+    @property
+    def can_extend(self) -> bool:
+        """Whether the step budget may grow."""
+        return self.budget < MOST_STEPS
 
     @property
     def worker(self) -> int:

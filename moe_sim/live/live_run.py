@@ -115,6 +115,10 @@ class LiveRun(BackgroundRun):
         """Whether it is a recording, to view only."""
         return self._computed.is_recorded
 
+    @property
+    def can_extend(self) -> bool:
+        return super().can_extend and not self.is_recorded
+
     @classmethod
     def recorded(cls, history: History, probe: Probe | None, runs: SharedRuns | None = None) -> LiveRun:
         """Returns a finished run to view. Its weights are gone, so it cannot continue."""

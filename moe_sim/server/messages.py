@@ -93,6 +93,7 @@ def _playback(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
     playback = {
         "state": run.state,
         "budget": run.budget,
+        "extendable": run.can_extend,
         "rate": run.rate if math.isfinite(run.rate) else 0,
         "speed": round(run.measured_rate, 1),
     }

@@ -61,7 +61,7 @@ MEASURES: dict[str, Measure] = {
     "imbalance_ratio": Measure("Imbalance ratio max/min", _SMOOTHED, log=True, better_low=True),
     "dead_experts": Measure("Dead experts", _SMOOTHED, 1, better_low=True),
     "specialization": Measure("Specialization", _SMOOTHED),
-    "balance_loss": Measure("Balance loss", _MEAN),
+    "balance_loss": Measure("Load-balancing loss", _MEAN),
     "load_entropy": Measure("Load entropy", _MEAN),
     "router_entropy": Measure("Router entropy", _MEAN),
     "dropped_fraction": Measure("Dropped", _MEAN, 1, 100, "%", better_low=True),

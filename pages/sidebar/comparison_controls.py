@@ -15,7 +15,7 @@ from moe_sim.config.run_plan import NAMES, course_in_words, differing_knobs
 from moe_sim.history.markers import markers
 from moe_sim.live.live_run import LiveRun
 from pages.sidebar.knob_widgets import knob_widget
-from pages.visitor.comparison import ComparisonSession, plan_of
+from pages.visitor.comparison import RESCUE, ComparisonSession, plan_of
 from pages.visitor.session import Session
 
 LATEST = 100_000
@@ -95,7 +95,9 @@ def _branch(session: Session, comparison: ComparisonSession) -> None:
     )
     st.caption(f"The Live run has {steps} steps; {changes}. What if you had done something else?")
     step = st.slider("Branch at step", 0, steps, min(100, steps), key="branch-step")
-    knob = _pick("branch", run.history.config_at(step + 1), lambda knob: KNOBS[knob].live)
+    then = run.history.config_at(step + 1)
+    suggested = then if then.aux_loss_coef else then.replace(aux_loss_coef=RESCUE)  # something other than no change
+    knob = _pick("branch", suggested, lambda knob: KNOBS[knob].live)
     value = st.session_state[_value_key("branch", knob)]
     st.button("Branch", type="primary", width="stretch", on_click=_branch_as_picked, args=(comparison, run),
               help=f"A is the run as it was. B is the same with {short_name(knob)} {format_value(value)} from that "

@@ -64,7 +64,8 @@ def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
     _link_and_qr_code(link)
     st.markdown("**Embed in a web page**")
     embedded = address(page.url_path, query | {"embed": "true"})
-    st.code(f'<iframe src="{escape(embedded)}" width="100%" height="760" style="border:0"></iframe>', language="html",
+    st.code(f'<iframe src="{escape(embedded)}" title="Expert Collapse Lab" width="100%" height="900" style="border:0" '
+            'loading="lazy" allow="clipboard-write; fullscreen"></iframe>', language="html",
             wrap_lines=True)  # fmt: skip
     st.markdown("**Follow me**: anyone who opens this link watches your run live and can branch off at any step.")
     if session.lecture is None:

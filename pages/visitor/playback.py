@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from moe_sim.config.limits import MOST_STEPS
 from moe_sim.live.background_run import RATES, BackgroundRun
 
 
@@ -20,7 +19,7 @@ def play(run: BackgroundRun, command: dict[str, Any]) -> None:
             run.pause()
         case {"name": "step"}:
             run.single_step()
-        case {"name": "extend"} if run.budget < MOST_STEPS:
+        case {"name": "extend"} if run.can_extend:
             run.extend()
         case {"name": "rate", "value": int() | float() as rate} if (rate or math.inf) in RATES:
             run.set_rate(float(rate) or math.inf)

@@ -16,7 +16,7 @@ STILL = 2_500
 CHARTS = (
     "Expert utilization",
     "Imbalance ratio",
-    "Task and auxiliary loss",
+    "Task and load-balancing loss",
     "Utilization over time",
     "Routing map",
 )

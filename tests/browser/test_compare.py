@@ -61,7 +61,7 @@ def test_two_runs_are_identical_until_a_knob_changes_in_one_of_them(page: Page, 
     expect(value).to_have_attribute("aria-valuetext", "0.1")
     press(page, "Change it now, in the current run")
     expect(summary).to_have_text(
-        f"A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.1 from step {changed_at}. "
+        f"A and B differ only in α. A: α = 0. B: α = 0, then 0.1 from step {changed_at}. "
         "They have the same data and the same initial weights.",
         timeout=TIMEOUT,
     )

@@ -105,7 +105,7 @@ def test_every_tab_opens_by_keyboard_and_draws_its_charts(page: Page, server: st
         if name == "Text":
             expect(panel.locator(".passage span[style*=background]").first).to_be_visible()
         elif name == "Other names":
-            expect(panel.locator("table").first).to_be_visible()
+            expect(panel.locator(".card table").first).to_be_visible()
         else:
             expect(panel.locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
 
@@ -158,3 +158,18 @@ def test_back_is_obeyed_at_once(page: Page, server: str) -> None:
     # While the page redraws, the old slider may stand beside the new one.
     expect(slider(page, "Experts").first).to_have_value("4")
     page.wait_for_url(re.compile("num_experts=4"))
+
+
+def test_the_end_of_the_step_budget_says_so_and_offers_more(page: Page, server: str) -> None:
+    visit(page, f"{server}?num_experts=2&batch_tokens=32&expert_hidden_size=8")
+    page.get_by_label("Speed in steps per second").select_option("as fast as possible")
+    press(page, "Train")
+    expect(page.locator(".ecl .finished")).to_have_text("2,000 steps done.", timeout=TIMEOUT)
+    expect(page.get_by_role("button", name="Step", exact=True)).to_be_disabled()
+    press(page, "Train 1,000 more")
+    wait_for_step(page, 2_010)
+    expect(page.locator(".ecl .budget")).to_have_text("3,000")
+    expect(page.locator(".ecl .finished")).to_be_empty()
+    described = page.locator("[role=region][aria-label='Expert utilization'] .unseen")
+    expect(described.locator("p")).to_contain_text("Expert utilization at step")
+    assert described.locator("tr").count() == 3, "a head and two experts"

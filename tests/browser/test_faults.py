@@ -29,7 +29,7 @@ from tests.browser.driver import (
 from tests.support.proxy import Fate, Proxy, standing_before
 from tests.support.serving import free_port, launch, wait_until_healthy
 
-OVER_TIME = ("Imbalance ratio", "Task and auxiliary loss", "Utilization over time")
+OVER_TIME = ("Imbalance ratio", "Task and load-balancing loss", "Utilization over time")
 NOTE_STEPS = """() => {
   const board = document.querySelector('.ecl');
   window.noted = [];

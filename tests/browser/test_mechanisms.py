@@ -49,7 +49,7 @@ def labels(page: Page, chart: str) -> list[str]:
 
 def cells(panel: Locator, number: int = 0) -> list[list[str]]:
     """The rows of a table, without its header."""
-    rows = panel.locator("table").nth(number).locator("tr")
+    rows = panel.locator(".card table").nth(number).locator("tr")
     return [row.locator("td").all_inner_texts() for row in rows.all()[1:]]
 
 

@@ -89,8 +89,8 @@ def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends
     for step in (1, 2, 3):
         press(page, "Step")
         page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{step}'")
-    wait_for_points(page, "Task and auxiliary loss", 3)
-    first = trace(page, "Task and auxiliary loss")["y"]
+    wait_for_points(page, "Task and load-balancing loss", 3)
+    first = trace(page, "Task and load-balancing loss")["y"]
     graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
     wait_for_points(page, "Imbalance ratio", 3)
     zoom_into(page, graph)
@@ -106,7 +106,7 @@ def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends
     wait_for_step(page, 30)
     press(page, "Pause")
     expect(page.get_by_role("button", name="Train", exact=True)).to_be_visible()
-    assert trace(page, "Task and auxiliary loss")["y"][:3] == first
+    assert trace(page, "Task and load-balancing loss")["y"][:3] == first
     assert "seed=3" in page.url
 
 
@@ -157,7 +157,7 @@ def test_the_drawn_charts_equal_the_python_figures(page: Page, server: str) -> N
     wait_for_step(page, 40)
     steps = pause(page)
     trainer = Trainer(RunConfig(aux_loss_coef=0.01, capacity_factor=1))
-    for title in ("Imbalance ratio", "Task and auxiliary loss", "Utilization over time"):
+    for title in ("Imbalance ratio", "Task and load-balancing loss", "Utilization over time"):
         wait_for_points(page, title, steps)
     trainer.run(steps)
     figures = page_figures(scene_of(trainer), "light")
@@ -181,14 +181,14 @@ def test_a_reload_finds_its_run_at_its_step_and_goes_on(page: Page, server: str)
     move(page, "Load-balancing coefficient α", 9)
     page.wait_for_function("decodeURIComponent(location.search).includes(':aux_loss_coef=0.1')", timeout=TIMEOUT)
     steps = pause(page)
-    wait_for_points(page, "Task and auxiliary loss", steps)
-    before = trace(page, "Task and auxiliary loss")["y"]
-    labels = marks(page, "Task and auxiliary loss")
+    wait_for_points(page, "Task and load-balancing loss", steps)
+    before = trace(page, "Task and load-balancing loss")["y"]
+    labels = marks(page, "Task and load-balancing loss")
     page.reload()
     page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{steps}'", timeout=TIMEOUT)
-    wait_for_points(page, "Task and auxiliary loss", steps)
-    assert trace(page, "Task and auxiliary loss")["y"] == before
-    assert marks(page, "Task and auxiliary loss") == labels
+    wait_for_points(page, "Task and load-balancing loss", steps)
+    assert trace(page, "Task and load-balancing loss")["y"] == before
+    assert marks(page, "Task and load-balancing loss") == labels
     expect(page.get_by_label("Speed in steps per second")).to_have_value("30")
     press(page, "Train")
     wait_for_step(page, steps + 5)

@@ -40,7 +40,7 @@ from tests.browser.driver import (
 )
 
 ALPHA = "Load-balancing coefficient α"
-LOSSES = "Task and auxiliary loss"
+LOSSES = "Task and load-balancing loss"
 OWN = ".ecl, .reading, .glossary"
 """Elements that the project draws itself; the rest of a page is Streamlit's widgets."""
 GRAVE = ("serious", "critical")

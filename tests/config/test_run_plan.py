@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from moe_sim import KNOBS, Event, RunConfig, Trainer
 from moe_sim.config.codec import events_to_text
+from moe_sim.config.knobs import short_name
 from moe_sim.config.run_plan import (
     DATA_KNOBS,
     WEIGHT_KNOBS,
@@ -252,23 +253,23 @@ SAME = "They have the same data and the same initial weights."
 @pytest.mark.parametrize(
     ("plans", "words"),
     [
-        ([{0: {"aux_loss_coef": 0.03}}], f"A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03. {SAME}"),
+        ([{0: {"aux_loss_coef": 0.03}}], f"A and B differ only in α. A: α = 0. B: α = 0.03. {SAME}"),
         ([{100: {"aux_loss_coef": 0.1}}],
-         f"A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.1 from step 100. {SAME}"),
+         f"A and B differ only in α. A: α = 0. B: α = 0, then 0.1 from step 100. {SAME}"),
         ([{0: {"aux_loss_coef": 0.03}}, {0: {"aux_loss_coef": 1.0}}],
-         f"A, B and C differ only in aux_loss_coef. A: α = 0. B: α = 0.03. C: α = 1. {SAME}"),
+         f"A, B and C differ only in α. A: α = 0. B: α = 0.03. C: α = 1. {SAME}"),
         ([{0: {"top_k": 2}}, {}, {0: {"balancing": "bias"}}],
-         "A, B, C and D differ only in balancing and top_k. A: balancing = load balancing; k = 1. "
+         "A, B, C and D differ only in balancing and k. A: balancing = load balancing; k = 1. "
          "B: balancing = load balancing; k = 2. C: balancing = load balancing; k = 1. D: balancing = bias; k = 1. "
          f"{SAME}"),
         ([{0: {"num_experts": 4}}],
-         "A and B differ only in num_experts. A: Experts = 8. B: Experts = 4. They have the same data and different "
+         "A and B differ only in Experts. A: Experts = 8. B: Experts = 4. They have the same data and different "
          "initial weights."),
         ([{0: {"batch_tokens": 64}}],
-         "A and B differ only in batch_tokens. A: Tokens per step = 256. B: Tokens per step = 64. They have different "
+         "A and B differ only in Tokens per step. A: Tokens per step = 256. B: Tokens per step = 64. They have different "
          "data and the same initial weights."),
         ([{0: {"seed": 3}}],
-         "A and B differ only in seed. A: Seed = 0. B: Seed = 3. They have different data and different initial "
+         "A and B differ only in Seed. A: Seed = 0. B: Seed = 3. They have different data and different initial "
          "weights."),
         ([{}], "A and B are identical. Change something in B."),
         ([{}, {}], "A, B and C are identical. Change something in B or C."),
@@ -291,6 +292,6 @@ def test_a_run_is_described_by_the_knobs_that_distinguish_it() -> None:
 @pytest.mark.parametrize("name", ["task", *OTHER])
 def test_the_difference_in_one_knob_names_it_and_says_whether_data_and_weights_differ(name: str) -> None:
     words = difference_in_words(apart(name))
-    assert words.startswith(f"A and B differ only in {name}. A: ")
+    assert words.startswith(f"A and B differ only in {short_name(name)}. A: ")
     assert ("different data" in words) == (name in DATA_KNOBS)
     assert ("different initial weights" in words) == (name in WEIGHT_KNOBS)

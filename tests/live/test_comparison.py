@@ -215,7 +215,7 @@ def test_a_knob_can_be_changed_in_one_run_or_in_all() -> None:
         (Event(6, {"aux_loss_coef": 0.3}), Event(8, {"top_k": 2})),
     ]
     assert difference_in_words(comparison.plans).startswith(
-        "A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.3 from step 6."
+        "A and B differ only in α. A: α = 0. B: α = 0, then 0.3 from step 6."
     )
     for member, plan in zip(comparison.members, comparison.plans, strict=True):
         assert same_numbers(member.history, alone(plan, 10).history)

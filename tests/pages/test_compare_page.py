@@ -101,7 +101,7 @@ def test_the_page_opens_with_the_run_beside_a_copy_with_a_load_balancing_loss(ap
         RunConfig(seed=5, aux_loss_coef=0.03),
     ]
     assert (comparison.state, comparison.steps_done) == ("ready", 0)
-    assert difference(app).startswith("A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03.")
+    assert difference(app).startswith("A and B differ only in α. A: α = 0. B: α = 0.03.")
     assert not app.warning
     assert session_of(app).server.scheduler.get(comparison.id) is comparison
 
@@ -174,9 +174,7 @@ def test_a_knob_moved_now_acts_on_the_current_run_and_stands_in_the_link() -> No
     assert [member.config.aux_loss_coef for member in comparison.members] == [0, 1]
     assert [member.history.events for member in comparison.members] == [(), (Event(7, {"aux_loss_coef": 1.0}),)]
     assert address(app)["b"] == "0:aux_loss_coef=0.03;7:aux_loss_coef=1"
-    assert difference(app).startswith(
-        "A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03, then 1 from step 7."
-    )
+    assert difference(app).startswith("A and B differ only in α. A: α = 0. B: α = 0.03, then 1 from step 7.")
     assert plans_of(comparing(**address(app))) == plans_of(app)
 
 
@@ -194,7 +192,7 @@ def test_a_button_takes_the_value_on_the_screen_even_if_no_script_run_has_seen_i
 def test_a_difference_can_be_reset() -> None:
     app = comparing(**SMALL, b="0:aux_loss_coef=0.1;5:top_k=2;9:aux_loss_coef=1")
     click(app, "difference-B-aux_loss_coef")
-    assert difference(app).startswith("A and B differ only in top_k. A: k = 1. B: k = 1, then 2 from step 5.")
+    assert difference(app).startswith("A and B differ only in k. A: k = 1. B: k = 1, then 2 from step 5.")
     click(app, "difference-B-top_k")
     assert plans_of(app)[1] == plans_of(app)[0]
     assert "are identical" in difference(app)
@@ -218,7 +216,7 @@ def test_an_invalid_change_adds_a_notice_and_changes_nothing(key: str) -> None:
     click(app, key)
     assert "needs a Top-k (top_k) of 2 or more" in app.warning[0].value
     assert comparison_of(app) is before
-    assert difference(app).startswith("A and B differ only in aux_loss_coef. A: α = 0. B: α = 0.03.")
+    assert difference(app).startswith("A and B differ only in α. A: α = 0. B: α = 0.03.")
 
 
 def test_runs_can_be_added_up_to_four_and_removed_down_to_two() -> None:
@@ -264,9 +262,7 @@ def test_a_branch_is_compared_with_the_live_run_as_it_was() -> None:
         assert member.history.to_frame()[:20].equals(kept)
     assert first.history.events == run.history.events
     assert other.history.events == (*run.history.events, Event(20, {"aux_loss_coef": 0.1}))
-    assert difference(app).startswith(
-        "A and B differ only in aux_loss_coef. A: α = 0. B: α = 0, then 0.1 from step 20."
-    )
+    assert difference(app).startswith("A and B differ only in α. A: α = 0. B: α = 0, then 0.1 from step 20.")
     assert len(run.history) == 30
     settled(app)
     assert (address(app)["events"], address(app)["b"]) == ("12:capacity_factor=1.5", "20:aux_loss_coef=0.1")

@@ -2,14 +2,15 @@
 
 import { barLabels, enlarged, shareAxisTop, timeAxis, withScale } from "./axes.js";
 import { bind } from "./bindings.js";
+import { Description } from "./descriptions.js";
 import { element, setText } from "./dom.js";
+import { savePicture, showProblem } from "./pictures.js";
 
 /** @import { Axis, Context, Figure, Graph, Layout, Trace } from "./types.js" */
 /** @import { Store } from "./store.js" */
 /** @import { AnyStore } from "./board.js" */
 
 const NARROW = 640; // px
-const SLIDE = { width: 1600, height: 900 };
 export const REDRAW_INTERVAL = 350; // ms between two drawings of a chart over time
 
 export class Plot {
@@ -23,8 +24,10 @@ export class Plot {
     this.name = name;
     this.onLog = onLog;
     this.region = element("section", { class: "plot", role: "region" });
-    this.heading = this.region.appendChild(element("h2"));
+    this.header = this.region.appendChild(element("header"));
+    this.heading = this.header.appendChild(element("h2"));
     this.caption = element("small");
+    this.description = new Description(this.region);
     this.graph = /** @type {Graph} */ (this.region.appendChild(element("div", { class: "graph" })));
     parent.append(this.region);
     /** @type {Figure | null} */
@@ -53,7 +56,8 @@ export class Plot {
     this.figureVersion += 1;
     const title = figure.layout.title.text;
     this.region.setAttribute("aria-label", title);
-    this.heading.replaceChildren(title, " ", this.caption, " ", this.buildTools(title));
+    this.heading.replaceChildren(title, " ", this.caption);
+    this.header.replaceChildren(this.heading, this.buildTools(title));
     this.caption.textContent = figure.layout.meta.caption;
   }
 
@@ -102,15 +106,17 @@ export class Plot {
       ([knob, value]) => live[/** @type {keyof typeof live} */ (knob)] !== value,
     );
     if (!this.region.offsetParent || !this.inView) return true;
+    this.step = store.steps;
     const now = performance.now();
     const key = this.key(store, context);
     if (key === this.drawn) return true;
     if (layout.meta.time && now - this.drawnAt < REDRAW_INTERVAL) return false;
     this.drawn = key;
     this.drawnAt = now;
-    this.step = store.steps;
     if (layout.meta.captions) setText(this.caption, layout.meta.captions[store.steps ? 1 : 0]);
     const traces = data.map((trace) => bind(trace, store.of(trace.meta), context));
+    const shown = this.step || this.name === "utilization" || this.name === "routing_map";
+    this.description.update(layout.title.text, shown ? traces : [], this.step, now);
     Plotly.react(this.graph, traces, this.layoutNow(layout, traces, store, context), {
       displaylogo: false,
       displayModeBar: false,
@@ -192,11 +198,8 @@ export class Plot {
    * @param {string} format
    */
   async download(format) {
-    const link = encodeURIComponent(location.href);
-    const response = await fetch(`${this.slideUrl}/${this.name}?link=${link}`);
-    if (!response.ok) return;
-    const filename = `${this.name}-step-${this.step}`;
-    await Plotly.downloadImage(await response.json(), { format, ...SLIDE, filename });
+    const saved = await savePicture(`${this.slideUrl}/${this.name}`, `${this.name}-step-${this.step}`, format);
+    if (!saved) showProblem(this.header, "The picture could not be made. Try again.");
   }
 
   close() {

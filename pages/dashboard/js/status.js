@@ -12,7 +12,7 @@ const HIGH_BALANCE_LOSS = 2; // twice its value at balance
 const TILES = /** @type {const} */ ([
   ["imbalance", "Imbalance max/min"],
   ["task_loss", "Task loss"],
-  ["balance_loss", "Balance loss"],
+  ["balance_loss", "Load-balancing loss"],
   ["dropped", "Dropped tokens"],
   ["dead", "Dead experts"],
   ["speed", "Steps/s"],

@@ -24,7 +24,10 @@ export class Toolbar {
       button.onclick = () => {
         if (name !== "toggle") send({ name });
         else if (this.state === "training") send({ name: "pause" });
-        else send({ name: "train", reduced_motion: prefersReducedMotion() });
+        else {
+          if (this.state === "finished") send({ name: "extend" });
+          send({ name: "train", reduced_motion: prefersReducedMotion() });
+        }
       };
     }
     this.select = /** @type {HTMLSelectElement} */ (find(root, "select"));
@@ -48,15 +51,19 @@ export class Toolbar {
   draw(message, steps, frozen = false) {
     this.state = message.state;
     const ended = ENDED.includes(message.state);
+    const finished = message.state === "finished" && message.extendable;
     for (const button of this.buttons) {
       const { command } = button.dataset;
-      button.disabled = this.watching || (ended && (command === "toggle" || command === "step"));
-      if (command === "toggle") setText(button, message.state === "training" ? "Pause" : "Train");
+      button.disabled = this.watching || (ended && (command === "step" || (command === "toggle" && !finished)));
+      if (command === "toggle") {
+        setText(button, finished ? "Train 1,000 more" : message.state === "training" ? "Pause" : "Train");
+      }
       if (command === "freeze") {
         setText(button, frozen ? "Unfreeze" : "Freeze");
         button.setAttribute("aria-pressed", String(frozen));
       }
     }
+    setText(find(this.root, ".finished"), message.state === "finished" ? `${thousands(steps)} steps done.` : "");
     this.select.disabled = this.watching;
     setText(find(this.root, ".done"), thousands(steps));
     setText(find(this.root, ".budget"), thousands(message.budget));

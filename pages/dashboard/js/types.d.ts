@@ -8,6 +8,7 @@ export type Column = (number | null)[];
 export interface Playback {
   state: string;
   budget: number;
+  extendable: boolean;
   rate: number;
   speed: number;
   queue_position?: number;
@@ -196,6 +197,9 @@ export type Binding = { run?: number } & (
 
 export interface Trace {
   meta?: Binding;
+  type?: string;
+  name?: string;
+  visible?: boolean;
   x?: (number | string | null)[];
   y?: (number | string | null)[];
   z?: (number | null)[][];
