@@ -266,8 +266,8 @@ SAME = "They have the same data and the same initial weights."
          "A and B differ only in Experts. A: Experts = 8. B: Experts = 4. They have the same data and different "
          "initial weights."),
         ([{0: {"batch_tokens": 64}}],
-         "A and B differ only in Tokens per step. A: Tokens per step = 256. B: Tokens per step = 64. They have different "
-         "data and the same initial weights."),
+         "A and B differ only in Tokens per step. A: Tokens per step = 256. B: Tokens per step = 64. They have "
+         "different data and the same initial weights."),
         ([{0: {"seed": 3}}],
          "A and B differ only in Seed. A: Seed = 0. B: Seed = 3. They have different data and different initial "
          "weights."),

@@ -208,7 +208,7 @@ def test_a_recorded_run_sends_the_browser_the_same_message(original: LiveRun) ->
     assert recorded.pop("state") == "finished"
     assert first.pop("state") == "paused"
     for message in (recorded, first):
-        for name in ("budget", "speed", "rate", "planned_changes"):
+        for name in ("budget", "extendable", "speed", "rate", "planned_changes"):
             del message[name]
     assert set(recorded) == set(first)
     for name in first:
