@@ -94,11 +94,30 @@ def route(
 
     weights = noisy_probs.gather(1, dispatch_index)
     if config.renormalize:
-        total = weights if selection.assigned is None else weights * selection.assigned
-        weights = weights / total.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
+        weights = _renormalized(weights, noisy_logits.gather(1, dispatch_index), selection.assigned)
     return Routing(
         logits, noisy_logits, noise_std, probs, expert_index, selection.assigned, dispatch_index, weights, kept
     )
+
+
+def _renormalized(weights: Tensor, logits: Tensor, assigned: Tensor | None) -> Tensor:
+    """Scales each token's combine weights to sum to 1.
+
+    Args:
+        weights: (T, K) the probabilities of the chosen experts.
+        logits: (T, K) their logits.
+        assigned: (T, K) bool, False where a slot is empty; None if none is.
+    """
+    total = (weights if assigned is None else weights * assigned).sum(1, keepdim=True)
+    numbers = torch.finfo(weights.dtype)
+    scaled = weights / total.clamp_min(numbers.tiny)
+    # A mechanism may choose experts so improbable that their probabilities underflow and have no ratio. The softmax
+    # over the chosen logits is the same quantity. Above this limit, what underflow loses is below rounding.
+    underflows = total < numbers.tiny / numbers.eps
+    if not underflows.any():
+        return scaled
+    present = logits if assigned is None else logits.masked_fill(~assigned, numbers.min)
+    return torch.where(underflows, present.softmax(1), scaled)
 
 
 def _apply_capacity(selection: Selection, logits: Tensor, probs: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:

@@ -212,6 +212,45 @@ def test_renormalizing_ignores_empty_slots_and_handles_a_token_without_experts()
     assert not logits.grad[9].any()
 
 
+def test_equally_improbable_experts_share_the_weight_where_their_probabilities_underflow() -> None:
+    # e^-200 is 0 in float32, but the ratio of two of them is 1.
+    logits = torch.tensor([[0.0, -200.0, -200.0]], requires_grad=True)
+    config = RunConfig(num_experts=3, top_k=2, renormalize=True)
+    weights = route(logits, config, lambda *_: Selection(torch.tensor([[1, 2]]))).combine_weights
+    assert weights.tolist() == [[0.5, 0.5]]
+    weights[0, 0].backward()
+    # w = softmax(z_1, z_2): ∂w_1/∂z_1 = w_1 (1 − w_1) = 1/4, ∂w_1/∂z_2 = −w_1 w_2 = −1/4.
+    assert logits.grad.tolist() == [[0.0, 0.25, -0.25]]
+
+
+@given(
+    seed=st.integers(0, 1000), top_k=st.integers(2, 5), scale=st.sampled_from([1.0, 30.0, 300.0]),
+    name=st.sampled_from(["none", "bias", "sinkhorn"]),
+)  # fmt: skip
+def test_renormalized_weights_are_the_softmax_over_the_chosen_logits(
+    seed: int, top_k: int, scale: float, name: str
+) -> None:
+    logits = (scale * random_logits(seed, 40, 8)).float()
+    method = METHODS[name](8)
+    if name == "bias":
+        method.bias = 2 * torch.rand(8, generator=generator(seed))
+    routing = route(logits, RunConfig(top_k=top_k, renormalize=True), method.select)
+    chosen = np.take_along_axis(logits.numpy(), routing.expert_index.numpy(), 1)
+    np.testing.assert_allclose(routing.combine_weights.numpy(), oracles.softmax(chosen), rtol=1e-4, atol=1e-6)
+
+
+def test_renormalizing_ignores_empty_slots_where_probabilities_underflow() -> None:
+    # The second slot of token 0 is empty; token 1 has no expert.
+    logits = torch.tensor([[0.0, -200.0, -150.0], [0.0, -200.0, -150.0]], requires_grad=True)
+    selection = Selection(torch.tensor([[1, 0], [1, 2]]), torch.tensor([[True, False], [False, False]]))
+    config = RunConfig(num_experts=3, top_k=2, renormalize=True)
+    routing = route(logits, config, lambda *_: selection)
+    weights = routing.combine_weights * routing.kept
+    assert weights.tolist() == [[1.0, 0.0], [0.0, 0.0]]
+    weights.sum().backward()
+    assert not logits.grad.any()
+
+
 def test_without_a_generator_there_is_no_noise() -> None:
     logits = random_logits(0, 30, 8)
     routing = route(logits, RunConfig(), noise_std=5.0)
