@@ -1,16 +1,26 @@
 """Router losses beside the task loss: pure functions, each naming its paper.
 
+float16 and bfloat16 are counted and summed in float32, and the loss is float32. Otherwise the loss has the type of its
+input. NaN passes through: a run that diverges reports it.
+
 T tokens, E experts, K choices per token.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 Convention = Literal["per_choice", "first_choice", "huggingface"]
+
+SMALLEST_STD = 1e-10
+"""Noise with a smaller σ counts as noise with this one. It is far below any gap between two logits, and what is divided
+by its square stays finite in float32."""
+SUM_TOLERANCE = 0.01
+"""How far the probabilities of a token may be from a sum of 1: bfloat16 rounds each by up to 0.4 %."""
 
 
 def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, convention: Convention = "per_choice") -> Tensor:
@@ -18,7 +28,7 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
 
     Args:
         router_probs: (T, E) probabilities; P_i is their mean over tokens.
-        expert_index: (T, K) int64, the chosen experts before capacity; f is counted from it.
+        expert_index: (T, K) integers, the chosen experts before capacity; f is counted from it.
         convention: what f counts. `per_choice`: all choices / (T·K), 1 at balance (Megatron-LM, OLMo-core).
             `first_choice`: first choices / T, 1 at balance (GShard, DeepSpeed for K ≤ 2, ST-MoE).
             `huggingface`: all choices / T, K at balance (transformers, Mixtral).
@@ -27,17 +37,20 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
         A differentiable scalar.
 
     Raises:
-        ValueError: for an unknown convention.
+        ValueError: for an unknown convention, rows of `router_probs` that are no probabilities, or an `expert_index`
+            that does not name experts of these tokens.
     """
-    tokens, num_experts = router_probs.shape
+    if convention not in get_args(Convention):
+        raise ValueError(f"convention must be per_choice, first_choice or huggingface, not {convention!r}")
+    probs = _probabilities(router_probs)
+    tokens, num_experts = probs.shape
+    _check_choices(expert_index, tokens, num_experts)
     if convention == "first_choice":
         expert_index = expert_index[:, :1]
-    elif convention not in ("per_choice", "huggingface"):
-        raise ValueError(f"convention must be per_choice, first_choice or huggingface, not {convention!r}")
     pairs = tokens if convention == "huggingface" else expert_index.numel()
     counts = torch.bincount(expert_index.flatten(), minlength=num_experts)
-    load = counts.to(router_probs.dtype) / pairs
-    return num_experts * (load @ router_probs.mean(0))
+    load = counts.to(probs.dtype) / pairs
+    return num_experts * (load @ probs.mean(0))
 
 
 def importance_loss(*, router_probs: Tensor) -> Tensor:
@@ -48,8 +61,11 @@ def importance_loss(*, router_probs: Tensor) -> Tensor:
 
     Returns:
         A differentiable scalar.
+
+    Raises:
+        ValueError: if the rows of `router_probs` are no probabilities.
     """
-    return _squared_coefficient_of_variation(router_probs.sum(0))
+    return _squared_coefficient_of_variation(_probabilities(router_probs).sum(0))
 
 
 def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float | Tensor, top_k: int) -> Tensor:
@@ -61,24 +77,31 @@ def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float |
     Args:
         router_logits: (T, E) logits without noise.
         noisy_logits: (T, E) the same plus Gaussian noise of standard deviation `noise_std`.
-        noise_std: σ > 0, one number or (T, E).
-        top_k: K < E. With K = E every expert is always chosen and the loss is 0.
+        noise_std: σ > 0, one number or (T, E). Below `SMALLEST_STD` it counts as that.
+        top_k: K, from 1 to E. With K = E every expert is always chosen and the loss is 0.
 
     Returns:
         A differentiable scalar.
 
     Raises:
-        ValueError: if `noise_std` is not positive.
+        ValueError: for logits of another or of different shapes, `noise_std` that is not positive, or `top_k` out of
+            range.
     """
-    if not (isinstance(noise_std, Tensor) or noise_std > 0):
-        raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {noise_std}")
-    if top_k >= router_logits.shape[1]:
-        return router_logits.sum() * 0.0
-    best, index = noisy_logits.topk(top_k + 1, dim=1)
-    chosen = torch.zeros_like(noisy_logits, dtype=torch.bool).scatter_(1, index[:, :top_k], True)
+    logits, noisy = _matrix(router_logits, "router_logits"), _matrix(noisy_logits, "noisy_logits")
+    if logits.shape != noisy.shape:
+        raise ValueError(
+            f"router_logits and noisy_logits must have one shape, not {tuple(logits.shape)} and {tuple(noisy.shape)}"
+        )
+    std = _positive_std(noise_std, logits)
+    if not 1 <= top_k <= logits.shape[1]:
+        raise ValueError(f"top_k must be from 1 to {logits.shape[1]}, the number of experts, not {top_k}")
+    if top_k == logits.shape[1]:
+        return logits.sum() * 0.0
+    best, index = noisy.topk(top_k + 1, dim=1)
+    chosen = torch.zeros_like(noisy, dtype=torch.bool).scatter_(1, index[:, :top_k], True)
     # The k-th largest among the others: for a chosen expert the (k+1)-th of all, else the k-th of all.
     threshold = torch.where(chosen, best[:, top_k, None], best[:, top_k - 1, None])
-    probability = torch.special.ndtr((router_logits - threshold) / noise_std)
+    probability = torch.special.ndtr((logits - threshold) / std)
     return _squared_coefficient_of_variation(probability.sum(0))
 
 
@@ -90,9 +113,59 @@ def router_z_loss(*, router_logits: Tensor) -> Tensor:
 
     Returns:
         A differentiable scalar.
+
+    Raises:
+        ValueError: for logits of another shape.
     """
-    return router_logits.logsumexp(1).square().mean()
+    return _matrix(router_logits, "router_logits").logsumexp(1).square().mean()
 
 
 def _squared_coefficient_of_variation(amount: Tensor) -> Tensor:
     return amount.var(correction=0) / amount.mean().square()
+
+
+def _matrix(values: Tensor, name: str) -> Tensor:
+    """The (T, E) values in float32 or wider."""
+    if values.ndim != 2 or not values.numel():
+        raise ValueError(f"{name} must be (T, E) with at least one token and one expert, not {tuple(values.shape)}")
+    if not values.is_floating_point():
+        raise ValueError(f"{name} must be floating-point numbers, not {values.dtype}")
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def _probabilities(router_probs: Tensor) -> Tensor:
+    """The (T, E) probabilities in float32 or wider."""
+    probs = _matrix(router_probs, "router_probs")
+    values = probs.detach()
+    # NaN compares as False, so it passes.
+    if (values.sum(1) - 1).abs().max() > SUM_TOLERANCE or values.min() < 0:
+        raise ValueError("each row of router_probs must be probabilities, not negative and of sum 1; are these logits?")
+    return probs
+
+
+def _check_choices(expert_index: Tensor, tokens: int, num_experts: int) -> None:
+    if expert_index.ndim != 2 or len(expert_index) != tokens or not expert_index.numel():
+        raise ValueError(
+            f"expert_index must be (T, K) for the same {tokens} tokens as router_probs, not {tuple(expert_index.shape)}"
+        )
+    if expert_index.is_floating_point() or expert_index.dtype == torch.bool:
+        raise ValueError(f"expert_index must be integers, not {expert_index.dtype}")
+    lowest, highest = torch.aminmax(expert_index)
+    if lowest < 0 or highest >= num_experts:
+        raise ValueError(
+            f"expert_index must be from 0 to {num_experts - 1}, not from {lowest.item()} to {highest.item()}"
+        )
+
+
+def _positive_std(noise_std: float | Tensor, logits: Tensor) -> float | Tensor:
+    """σ of noise on these logits, at least `SMALLEST_STD`."""
+    if not isinstance(noise_std, Tensor):
+        if not 0 < noise_std < math.inf:
+            raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {noise_std}")
+        return max(noise_std, SMALLEST_STD)
+    if noise_std.ndim and noise_std.shape != logits.shape:
+        raise ValueError(f"noise_std must be one number or {tuple(logits.shape)}, not {tuple(noise_std.shape)}")
+    lowest = noise_std.detach().min()
+    if lowest <= 0:
+        raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {lowest.item()}")
+    return noise_std.to(logits.dtype).clamp_min(SMALLEST_STD)

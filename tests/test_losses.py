@@ -205,6 +205,26 @@ def test_the_load_loss_rejects_noise_that_is_not_positive(noise_std: float) -> N
         losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=noise_std, top_k=1)
 
 
+@pytest.mark.parametrize(
+    "noise_std", [torch.zeros(1, 2), torch.tensor([[1.0, -1.0]]), torch.tensor(0.0)], ids=["zeros", "negative", "0"]
+)
+def test_the_load_loss_rejects_a_standard_deviation_that_is_not_positive(noise_std: torch.Tensor) -> None:
+    logits = torch.tensor([[1.0, 0.0]])
+    with pytest.raises(ValueError, match="noise_std must be above 0"):
+        losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=noise_std, top_k=1)
+
+
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_load_loss_of_almost_no_noise_has_a_gradient_of_zero(learned: bool) -> None:
+    # For σ → 0 the smooth load becomes the count: (1, 0), CV² = 1, and no small change of a logit changes it.
+    logits = torch.tensor([[1.0, 0.0]], requires_grad=True)
+    std = torch.full((1, 2), 1e-44) if learned else 1e-60
+    loss = losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=std, top_k=1)
+    loss.backward()
+    assert loss.item() == 1
+    assert logits.grad.tolist() == [[0.0, 0.0]]
+
+
 def test_the_z_loss_of_zero_logits_is_the_squared_logarithm_of_the_number_of_experts() -> None:
     # logsumexp(0, 0, 0, 0) = ln 4 = 1.386294; squared 1.921812.
     assert losses.router_z_loss(router_logits=torch.zeros(7, 4)).item() == pytest.approx(1.921812, abs=1e-6)
@@ -220,3 +240,139 @@ def test_the_z_loss_equals_its_definition(shape: tuple[int, int, int, int], scal
 def test_an_unknown_convention_is_rejected_by_name() -> None:
     with pytest.raises(ValueError, match="switch"):
         balance(np.full((2, 2), 0.5), np.array([[0], [1]]), "switch")
+
+
+# Low precision
+
+LOW = (torch.float16, torch.bfloat16)
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_in_low_precision_half_of_the_tokens_is_counted_exactly(dtype: torch.dtype) -> None:
+    # f = P = (1/2, 1/2): 2 · (1/4 + 1/4) = 1. bfloat16 has no 257.
+    chosen = torch.arange(514)[:, None] % 2
+    probs = torch.full((514, 2), 0.5, dtype=dtype, requires_grad=True)
+    loss = losses.load_balancing_loss(router_probs=probs, expert_index=chosen)
+    loss.backward()
+    assert loss.item() == 1
+    assert loss.dtype == torch.float32
+    assert probs.grad.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", LOW)
+@pytest.mark.parametrize("tokens", [2048, 131_072])
+def test_in_low_precision_the_importance_of_many_tokens_does_not_overflow(tokens: int, dtype: torch.dtype) -> None:
+    # As with 4 tokens: CV² of (3, 1) · T/4 is 1/4. The sums of an even router are equal.
+    skewed = torch.tensor([0.75, 0.25], dtype=dtype).expand(tokens, 2)
+    assert losses.importance_loss(router_probs=skewed).item() == 0.25
+    assert losses.importance_loss(router_probs=torch.full((tokens, 8), 1 / 8, dtype=dtype)).item() == 0
+
+
+@pytest.mark.parametrize("dtype", LOW)
+def test_in_low_precision_the_load_loss_sums_many_tokens(dtype: torch.dtype) -> None:
+    # Φ(±100) = 1 and 0: loads (T, 0), CV² = 1, as of one token.
+    logits = torch.tensor([10.0, 0.0], dtype=dtype).expand(131_072, 2)
+    std = torch.full_like(logits, 0.1)
+    loss = losses.load_loss(router_logits=logits, noisy_logits=logits, noise_std=std, top_k=1)
+    assert loss.item() == 1
+
+
+def test_in_low_precision_the_z_loss_of_large_logits_does_not_overflow() -> None:
+    # logsumexp(300, 0) = 300 + e^-300; 300² = 90,000 is above the largest float16, 65,504.
+    logits = torch.tensor([[300.0, 0.0]], dtype=torch.float16)
+    assert losses.router_z_loss(router_logits=logits).item() == 90_000
+
+
+@given(shape=shapes(), convention=st.sampled_from(CONVENTIONS), dtype=st.sampled_from(LOW))
+def test_in_low_precision_only_the_input_is_rounded(
+    shape: tuple[int, int, int, int], convention: str, dtype: torch.dtype
+) -> None:
+    _, probs, chosen = routed(*shape)
+    low = torch.tensor(probs).to(dtype)
+    expected = oracles.load_balancing_loss(low.double().numpy(), chosen, convention)
+    assert balance(low, chosen, convention) == pytest.approx(expected, rel=1e-5)
+    expected = oracles.squared_variation(low.double().numpy().sum(0))
+    assert losses.importance_loss(router_probs=low).item() == pytest.approx(expected, rel=1e-5, abs=1e-6)
+
+
+# Invalid input
+
+HALF = torch.full((4, 2), 0.5)
+FIRST = torch.zeros(4, 1, dtype=torch.int64)
+
+
+@pytest.mark.parametrize(
+    ("probs", "sentence"),
+    [
+        (torch.tensor([[4.0, 0.0, 0.0, 0.0]] * 4), "are these logits"),
+        (torch.tensor([[2.0, -1.0]] * 4), "are these logits"),  # logits that sum to 1
+        (torch.zeros(0, 2), "at least one token"),
+        (torch.zeros(4, 0), "one expert"),
+        (torch.full((2, 4, 2), 0.5), r"not \(2, 4, 2\)"),
+        (torch.ones(4), r"not \(4,\)"),
+        (torch.ones(4, 1, dtype=torch.int64), "floating-point"),
+    ],
+    ids=["logits", "negative", "no tokens", "no experts", "three axes", "one axis", "integers"],
+)
+def test_what_is_no_probabilities_is_rejected(probs: torch.Tensor, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        losses.load_balancing_loss(router_probs=probs, expert_index=FIRST)
+    with pytest.raises(ValueError, match=sentence):
+        losses.importance_loss(router_probs=probs)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "sentence"),
+    [
+        (torch.zeros(10, 1, dtype=torch.int64), r"the same 4 tokens .* not \(10, 1\)"),
+        (torch.zeros(4, 0, dtype=torch.int64), r"not \(4, 0\)"),
+        (torch.zeros(4, dtype=torch.int64), r"not \(4,\)"),
+        (torch.full((4, 1), 2), "from 0 to 1, not from 2 to 2"),
+        (torch.tensor([[0], [1], [-1], [0]]), "from 0 to 1, not from -1 to 1"),
+        (torch.zeros(4, 1), "integers"),
+        (torch.zeros(4, 1, dtype=torch.bool), "integers"),
+    ],
+    ids=["other tokens", "no choice", "one axis", "too large", "negative", "floats", "switches"],
+)
+@pytest.mark.parametrize("convention", CONVENTIONS)
+def test_choices_that_are_no_experts_of_these_tokens_are_rejected(
+    chosen: torch.Tensor, sentence: str, convention: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        losses.load_balancing_loss(router_probs=HALF, expert_index=chosen, convention=convention)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"top_k": 0}, "top_k must be from 1 to 2"),
+        ({"top_k": 3}, "top_k must be from 1 to 2"),
+        ({"noisy_logits": torch.zeros(3, 2)}, "one shape"),
+        ({"noise_std": torch.ones(3, 2)}, r"noise_std must be one number or \(4, 2\)"),
+        ({"noise_std": float("inf")}, "noise_std"),
+        ({"router_logits": torch.zeros(4, 2, 1)}, "router_logits must be"),
+        ({"noisy_logits": torch.zeros(0, 2)}, "noisy_logits must be"),
+    ],
+    ids=str,
+)
+def test_the_load_loss_rejects_invalid_input(change: dict[str, object], sentence: str) -> None:
+    valid = dict(router_logits=torch.zeros(4, 2), noisy_logits=torch.zeros(4, 2), noise_std=1.0, top_k=1)
+    with pytest.raises(ValueError, match=sentence):
+        losses.load_loss(**{**valid, **change})
+
+
+@pytest.mark.parametrize("logits", [torch.zeros(0, 2), torch.zeros(2, 4, 2), torch.zeros(4)], ids=str)
+def test_the_z_loss_rejects_what_are_no_logits(logits: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="router_logits must be"):
+        losses.router_z_loss(router_logits=logits)
+
+
+def test_not_a_number_passes_through_so_that_a_run_can_report_that_it_diverged() -> None:
+    nothing = torch.full((4, 2), float("nan"))
+    found = [
+        losses.load_balancing_loss(router_probs=nothing, expert_index=FIRST),
+        losses.importance_loss(router_probs=nothing),
+        losses.load_loss(router_logits=nothing, noisy_logits=nothing, noise_std=nothing, top_k=1),
+        losses.router_z_loss(router_logits=nothing),
+    ]
+    assert all(torch.isnan(loss) for loss in found)

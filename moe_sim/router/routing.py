@@ -75,9 +75,14 @@ def route(
         config: gives top_k, capacity_factor, overflow, drop_order and renormalize.
         select: selects the experts, from detached tensors.
         noise: generator of the Gaussian noise; None for no noise.
-        noise_std: σ of that noise, a number or (T, E).
+        noise_std: σ of that noise, a number or (T, E); 0 for no noise.
         limited: whether the capacity limit applies.
+
+    Raises:
+        ValueError: for a negative σ.
     """
+    if (noise_std.detach().min() if isinstance(noise_std, Tensor) else noise_std) < 0:
+        raise ValueError("noise_std must not be negative")
     probs = logits.softmax(1)
     noisy_logits, noisy_probs = logits, probs
     if noise is not None and (isinstance(noise_std, Tensor) or noise_std > 0):

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_sim.config.run_config import RunConfig
+from moe_sim.losses import SMALLEST_STD
 from moe_sim.router.balancing import Balancing
 from moe_sim.router.capacity import rank_within_expert
 from moe_sim.router.routing import Routing, route, top_k_of_logits
@@ -36,9 +37,10 @@ class Router(nn.Module):
 
     def noise_std(self, x_TD: Tensor, config: RunConfig, balancing: Balancing) -> float | Tensor:
         """σ of the Gaussian noise in training. If learned, softplus(x W_noise), (T, E) (Shazeer et al. 2017, eq. 4;
-        W_noise starts at 0, so σ at ln 2); otherwise one number, 0 for none."""
+        W_noise starts at 0, so σ at ln 2), at least `SMALLEST_STD`, because softplus underflows to 0; otherwise one
+        number, 0 for none."""
         if config.router_noise == "learned":
-            return F.softplus(x_TD @ self.noise_weight)
+            return F.softplus(x_TD @ self.noise_weight).clamp_min(SMALLEST_STD)
         return config.noise_std if config.router_noise == "gaussian" or balancing.needs_gaussian_noise else 0.0
 
 

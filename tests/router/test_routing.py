@@ -310,6 +310,24 @@ def test_learned_noise_starts_with_the_same_strength_everywhere() -> None:
     np.testing.assert_allclose(std.detach().numpy(), np.log(2), rtol=1e-6)
 
 
+def test_learned_noise_that_underflows_leaves_finite_gradients() -> None:
+    moe, config, x = some_layer("learned")
+    with torch.no_grad():
+        moe.router.noise_weight.mul_(1e4)
+    assert (F.softplus(x @ moe.router.noise_weight) == 0).any()
+    routing = moe.route(x, config, PLAIN, noise=generator(2))
+    loss = METHODS["load"](8).loss(routing, config)
+    assert loss is not None
+    loss.backward()
+    assert all(torch.isfinite(weight.grad).all() for weight in moe.router.parameters())
+
+
+@pytest.mark.parametrize("noise_std", [-1.0, torch.tensor([[1.0, -1.0]])], ids=["number", "tensor"])
+def test_a_negative_standard_deviation_is_rejected(noise_std: float | Tensor) -> None:
+    with pytest.raises(ValueError, match="noise_std must not be negative"):
+        route(torch.zeros(1, 2), RunConfig(num_experts=2), noise=generator(0), noise_std=noise_std)
+
+
 def test_the_task_loss_trains_the_learned_noise() -> None:
     moe, config, x = some_layer("learned")
     moe(x, config, PLAIN, noise=generator(2))[0].sum().backward()
