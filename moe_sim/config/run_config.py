@@ -49,8 +49,8 @@ class RunConfig(BaseModel):
 
     Raises:
         ValueError: (pydantic's ValidationError) for an unknown knob, a value out of bounds, `top_k` above
-            `num_experts`, a swap of experts that are not two of `num_experts`, or `renormalize` with `top_k=1`.
-            `moe_sim.config.knobs.problems` turns it into sentences.
+            `num_experts`, a swap of experts that are not two of `num_experts`, or `renormalize` with `top_k=1`
+            or expert choice. `moe_sim.config.knobs.problems` turns it into sentences.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
@@ -116,8 +116,8 @@ class RunConfig(BaseModel):
     renormalize: bool = knob(
         False,
         "Renormalize the kept weights",
-        "Scale a token's K combine weights to sum to 1. Needs top-k of 2 or more: with one expert the weight "
-        "would always be 1 and the router would get no task gradient.",
+        "Scale a token's K combine weights to sum to 1. Needs top-k of 2 or more, and not expert "
+        "choice: with one expert the weight would always be 1 and the router would get no task gradient.",
         group=CAPACITY,
         live=True,
     )
@@ -349,6 +349,13 @@ class RunConfig(BaseModel):
                 "knobs",
                 "Renormalize (renormalize) needs a Top-k (top_k) of 2 or more: with one expert the kept weight would "
                 "always be 1 and the router would get no gradient from the task.",
+                {"knob": "renormalize"},
+            )
+        if self.renormalize and self.balancing == "expert_choice":
+            raise PydanticCustomError(
+                "knobs",
+                "Renormalize (renormalize) does not go with expert choice (balancing): the kept weight of a token with "
+                "one expert would always be 1 and the router would get no gradient from the task.",
                 {"knob": "renormalize"},
             )
         return self

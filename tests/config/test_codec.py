@@ -131,6 +131,15 @@ def test_one_correction_may_require_another() -> None:
     assert len(notices) == 2
 
 
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_a_link_to_renormalized_expert_choice_opens_without_renormalizing_and_says_so(version: str) -> None:
+    query = {"v": version, "balancing": "expert_choice", "top_k": "2", "renormalize": "on"}
+    config, (notice,) = from_query(query)
+    assert (config.balancing, config.top_k, config.renormalize) == ("expert_choice", 2, False)
+    assert "expert choice" in notice
+    assert notice.endswith("Using off.")
+
+
 @pytest.mark.parametrize("key", KNOBS)
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: ascii(text[:12]))
 def test_hostile_values_never_raise_and_never_make_long_sentences(key: str, text: str) -> None:
@@ -202,9 +211,11 @@ def test_a_later_event_may_build_on_an_earlier_one() -> None:
 
 
 def test_an_event_that_an_earlier_one_makes_invalid_is_rejected() -> None:
-    events, notices = events_from_text("50:top_k=1;100:renormalize=on", RunConfig(top_k=2))
-    assert events == (Event(50, {"top_k": 1}),)
-    assert "step 100" in notices[0]
+    for first in ({"top_k": 1}, {"balancing": "expert_choice"}):
+        text = events_to_text((Event(50, first), Event(100, {"renormalize": True})))
+        events, notices = events_from_text(text, RunConfig(top_k=2))
+        assert events == (Event(50, first),)
+        assert "step 100" in notices[0]
 
 
 def test_events_beyond_the_limit_of_a_link_are_ignored_with_a_notice() -> None:

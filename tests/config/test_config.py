@@ -177,6 +177,14 @@ def test_renormalizing_a_single_choice_is_rejected() -> None:
     assert list(problems(caught.value)) == ["renormalize"]
 
 
+def test_renormalizing_under_expert_choice_is_rejected() -> None:
+    # A token that one expert chose would have the weight 1.
+    with pytest.raises(ValidationError) as caught:
+        RunConfig(balancing="expert_choice", top_k=2, renormalize=True)
+    sentence = problems(caught.value)["renormalize"]
+    assert "does not go with expert choice" in sentence
+
+
 def test_unknown_knobs_are_rejected_by_name() -> None:
     with pytest.raises(ValidationError) as caught:
         RunConfig(alpha=0.1)

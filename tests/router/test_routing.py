@@ -198,6 +198,7 @@ def test_renormalizing_ignores_empty_slots_and_handles_a_token_without_experts()
     # ⌈10 · 2 / 4⌉ = 5 picks per expert: the four tokens that prefer it, and the earlier of two without a preference.
     rows = [[5.0, 5.0, 0.0, 0.0]] * 4 + [[0.0, 0.0, 5.0, 5.0]] * 4 + [[0.0] * 4] * 2
     logits = torch.tensor(rows, requires_grad=True)
+    # No run renormalizes under expert choice, but any selection may leave slots empty.
     config = RunConfig(num_experts=4, top_k=2, renormalize=True)
     routing = route(logits, config, METHODS["expert_choice"](4).select)
     assert routing.assigned is not None

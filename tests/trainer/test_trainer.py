@@ -133,6 +133,15 @@ def test_an_invalid_value_is_rejected_and_nothing_changes(move: dict[str, Any]) 
     assert trainer.history.events == ()
 
 
+def test_a_live_run_cannot_combine_renormalizing_and_expert_choice() -> None:
+    one, other = {"renormalize": True}, {"balancing": "expert_choice"}
+    for knobs, move in ((one, other), (other, one)):
+        trainer = Trainer(small_config(top_k=2, **knobs))
+        with pytest.raises(ValueError, match="does not go with expert choice"):
+            trainer.update(**move)
+        assert trainer.config == small_config(top_k=2, **knobs)
+
+
 def test_setting_a_knob_to_its_current_value_is_no_event() -> None:
     trainer = Trainer(small_config(aux_loss_coef=0.1))
     trainer.update(aux_loss_coef=0.1, top_k=1)

@@ -125,7 +125,7 @@ TERMS = (
             "If two experts were chosen with 0.3 and 0.2, they count as 0.6 and 0.4 afterwards.",
             "Optional for top-k of 2 or more: Mixtral does it, Switch does not. Off by default here.",
             "With k = 1 the weight would be the constant 1, and the router would lose its only gradient from the task. "
-            "So k = 1 does not allow it.",
+            "So k = 1 does not allow it, nor does expert choice, where many tokens have one expert.",
         ),
         formula="w_i = p_i / Σ over the chosen j of p_j", elsewhere=other_names("renormalize"),
         see=("combine weight", "top-k"),
