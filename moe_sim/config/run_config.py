@@ -79,7 +79,8 @@ class RunConfig(BaseModel):
     capacity_factor: float | None = knob(
         None,
         "Capacity factor",
-        "Each expert takes at most ⌈factor · T · K / E⌉ token choices per step; the rest are dropped. Off: no limit.",
+        "Each expert takes at most ⌈factor · T · K / E⌉ token choices per step; the rest are dropped. Off: no limit. "
+        "Expert choice fills exactly a factor of 1, so more changes nothing.",
         group=MAIN,
         live=True,
         ge=0.25,
@@ -132,7 +133,7 @@ class RunConfig(BaseModel):
         "position",
         "Drop order",
         "Pairs dropped first over capacity: those of later tokens (position) or those with the lowest combine weight "
-        "(probability).",
+        "(probability). Under expert choice always the latter.",
         group=CAPACITY,
         live=True,
     )

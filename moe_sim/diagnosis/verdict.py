@@ -129,13 +129,15 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
         return Diagnosis(
             "Dropping tokens", "warning",
             f"Capacity drops {percent(dropped)} of the token choices; {load.dead_in_words()}.",
-            _advise_more_balancing(config, " so that the load evens out before capacity drops tokens"),
+            "Raise the capacity factor to 1: then every expert keeps all tokens that it chooses."
+            if config.balancing == "expert_choice"
+            else _advise_more_balancing(config, " so that the load evens out before capacity drops tokens"),
         )  # fmt: skip
     unserved = float(recent_mean(history, "unserved_fraction"))
     if config.balancing == "expert_choice" and unserved > thresholds.many_dropped:
         return Diagnosis(
             "Dropping tokens", "warning",
-            f"Even by construction, but no expert chooses {percent(unserved)} of the tokens.",
+            f"Even by construction, but no expert computes {percent(unserved)} of the tokens.",
             "A larger top-k lets every expert take more tokens.",
         )  # fmt: skip
     entropy = float(recent_mean(history, "router_entropy"))

@@ -133,7 +133,8 @@ def _apply_capacity(selection: Selection, logits: Tensor, probs: Tensor, config:
         tokens=tokens, num_experts=num_experts, top_k=config.top_k, capacity_factor=config.capacity_factor or 0
     )
     assigned = np.ones(expert_index.shape, bool) if selection.assigned is None else selection.assigned.numpy()
-    by_probability = config.drop_order == "probability"
+    # An expert that chose its tokens keeps the best of them, whatever their position.
+    by_probability = config.drop_order == "probability" or selection.assigned is not None
     order = seating_order(assigned, probs.gather(1, selection.expert_index).numpy() if by_probability else None)
     kept = within_capacity(expert_index, order, num_experts, capacity)
     if config.overflow == "reroute":

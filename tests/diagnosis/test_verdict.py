@@ -129,6 +129,13 @@ def test_many_dropped_tokens_are_reported_with_their_share(make_history: Build) 
     assert "37 %" in plain(diagnosis)
 
 
+def test_tokens_dropped_under_expert_choice_need_a_larger_capacity_factor(make_history: Build) -> None:
+    config = RunConfig(balancing="expert_choice", capacity_factor=0.5)
+    diagnosis = diagnose(make_history(config, EVEN, 30, dropped_fraction=0.5), config)
+    assert diagnosis.state == "Dropping tokens"
+    assert diagnosis.advice.startswith("Raise the capacity factor to 1")
+
+
 def test_an_even_but_undecided_router_is_over_balanced_with_the_advice_to_lower_alpha(make_history: Build) -> None:
     config = RunConfig(aux_loss_coef=10.0)
     diagnosis = diagnose(make_history(config, EVEN, 30, router_entropy=0.99, specialization=0.21), config)
@@ -331,7 +338,7 @@ def test_tokens_that_no_expert_chooses_are_reported_under_expert_choice(make_his
     config = RunConfig(balancing="expert_choice")
     diagnosis = judged(make_history, config, EVEN, unserved_fraction=0.42)
     assert diagnosis.state == "Dropping tokens"
-    assert "no expert chooses 42 % of the tokens" in plain(diagnosis)
+    assert "no expert computes 42 % of the tokens" in plain(diagnosis)
     assert "larger top-k" in diagnosis.advice
     # With other mechanisms, unserved tokens are those whose pairs were all dropped; dropped pairs decide there.
     assert judged(make_history, RunConfig(), EVEN, unserved_fraction=0.42).state == "Balanced"

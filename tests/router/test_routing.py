@@ -98,7 +98,8 @@ def test_pairs_are_seated_by_the_configured_rules(
     if experts_choose:
         chosen, assigned = expert_choice_pairs(probs, top_k)
     weights = np.take_along_axis(probs, chosen, 1)
-    pairs = oracles.seating(assigned, weights if drop_order == "probability" else None)
+    by_probability = drop_order == "probability" or experts_choose
+    pairs = oracles.seating(assigned, weights if by_probability else None)
     capacity = int(np.ceil(factor * tokens * top_k / num_experts))
     dispatch, kept = chosen, oracles.within_capacity(chosen, capacity, pairs)
     if overflow == "reroute":
@@ -211,6 +212,32 @@ def test_renormalizing_ignores_empty_slots_and_handles_a_token_without_experts()
     assert torch.isfinite(logits.grad).all()
     assert logits.grad[0].any()
     assert not logits.grad[9].any()
+
+
+@pytest.mark.parametrize("drop_order", ["position", "probability"])
+def test_an_expert_that_chooses_keeps_its_best_tokens_under_a_capacity_limit(drop_order: str) -> None:
+    # Two experts pick two of four tokens each, expert 0 tokens 2 and 3, expert 1 tokens 0 and 1. ⌈0.5 · 4 / 2⌉ = 1
+    # seat each: the best of them are token 3 with 0.9 and token 0 with 0.4.
+    probs = torch.tensor([[0.6, 0.4], [0.7, 0.3], [0.8, 0.2], [0.9, 0.1]])
+    config = RunConfig(num_experts=2, capacity_factor=0.5, drop_order=drop_order)
+    routing = route(probs.log(), config, METHODS["expert_choice"](2).select)
+    assert routing.served().tolist() == [True, False, False, True]
+    assert routing.dispatch_index[routing.kept].tolist() == [1, 0]
+
+
+@given(
+    seed=st.integers(0, 1000), tokens=st.integers(1, 50), num_experts=st.integers(2, 10), top_k=st.integers(1, 4),
+    factor=st.floats(1, 4),
+)  # fmt: skip
+def test_under_expert_choice_a_capacity_factor_of_one_or_more_drops_nothing(
+    seed: int, tokens: int, num_experts: int, top_k: int, factor: float
+) -> None:
+    logits, top_k = crowded_logits(seed, tokens, num_experts), min(top_k, num_experts)
+    config = RunConfig(num_experts=num_experts, top_k=top_k, capacity_factor=factor)
+    routing = route(logits, config, METHODS["expert_choice"](num_experts).select)
+    assert routing.kept is not None
+    assert routing.assigned is not None
+    assert torch.equal(routing.kept, routing.assigned)
 
 
 def test_equally_improbable_experts_share_the_weight_where_their_probabilities_underflow() -> None:

@@ -73,7 +73,8 @@ TERMS = (
         by_level(
             "Either all of its experts were full, or, under expert choice, none chose it.",
             "With a capacity limit and k = 1 it is the same as a dropped token; for larger k it is rarer.",
-            "The number to watch under expert choice, where nothing is ever dropped but tokens are still left out.",
+            "The number to watch under expert choice: even with a capacity factor of 1 or more, where nothing is "
+            "dropped, tokens are left out.",
         ),
         see=("dropped token", "expert choice", "residual path"),
     ),
@@ -83,7 +84,8 @@ TERMS = (
         by_level(
             "First come, first served, or highest probability first.",
             "position: later tokens go first, and all second choices before any first choice. probability: the pairs "
-            "with the lowest combine weight go first.",
+            "with the lowest combine weight go first. Under expert choice it is always by probability: each expert "
+            "keeps its best tokens.",
             "By position the tokens at the end of the batch are dropped, whatever they need. By probability the drops "
             "fall where they cost least, but the decision needs the whole batch.",
         ),

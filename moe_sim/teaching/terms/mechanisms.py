@@ -49,7 +49,7 @@ TERMS = (
         by_level(
             "Loads are even by construction. In return a token may be picked by several experts, or by none.",
             "Each expert takes the T·K/E tokens with the highest scores for it. The router does not learn to balance, "
-            "and nothing overflows.",
+            "and with a capacity factor of 1 or more nothing overflows. Below 1, each expert keeps its best tokens.",
             "Zhou et al. 2022. It compares the tokens of a batch. In inference a token comes alone and is routed by "
             "the router's own top-k, which may be unbalanced. In training, later tokens influence earlier ones.",
         ),

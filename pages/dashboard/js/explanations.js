@@ -67,7 +67,7 @@ function mechanism(store, { mechanisms }) {
         "agree, the router itself has changed; where they differ, the selection balances and the router does not.",
     );
   if (balancing === "expert_choice")
-    lines.push(`No expert chooses ${percent(store.tile("unserved"))} of the tokens; they skip the layer.`);
+    lines.push(`No expert computes ${percent(store.tile("unserved"))} of the tokens; they skip the layer.`);
   return { text: lines };
 }
 

@@ -79,7 +79,7 @@ export class StatusBar {
       balance_loss: "E·Σ f·P, f over all choices. The number of transformers is k times as large. See the tab Why f " +
         "and P.",
       dropped: `Token choices over capacity, mean of ${horizon} steps; where experts choose, tokens that none of ` +
-        "them chose.",
+        "them computes.",
       dead:
         `Experts with a smoothed share below ${deadShare}/E; the sidebar sets this threshold. ` +
         "NeMo calls only experts without any tokens dead.",
@@ -100,10 +100,10 @@ export class StatusBar {
     const imbalance = store.rows.imbalance[store.steps - 1];
     const taskLoss = store.smoothed.task_loss[store.steps - 1];
     const balanceLoss = store.smoothed.balance_loss[store.steps - 1];
-    // Where experts choose, nothing is over capacity, but no expert may choose a token.
+    // Where experts choose, tokens are left out even if nothing is over capacity.
     const choosing = live.balancing === "expert_choice";
     const dropped = store.tile(choosing ? "unserved" : "dropped");
-    setText(this.tiles.dropped.label, choosing ? "Unchosen tokens" : "Dropped tokens");
+    setText(this.tiles.dropped.label, choosing ? "Unserved tokens" : "Dropped tokens");
     this.setTile("imbalance", ratio(imbalance), imbalance === null || imbalance > uneven_ratio);
     this.setTile("task_loss", taskLoss.toFixed(2), state === "diverged");
     this.setTile("balance_loss", balanceLoss.toFixed(2), balanceLoss > HIGH_BALANCE_LOSS);
