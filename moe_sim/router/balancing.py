@@ -117,7 +117,12 @@ class ImportanceAndLoad(Load):
 
 
 class SelectionBias(Balancing):
-    """b_i += rate · sign(mean load − load_i), added for selection only (Wang et al. 2024, DeepSeek-V3)."""
+    """b_i += rate · sign(mean load − load_i), added for selection only (Wang et al. 2024, DeepSeek-V3).
+
+    As in DeepSeek's rule, the biases are not centred. Their mean moves by rate · (n₊ − n₋) / E a step, where n₊ experts
+    rise and n₋ fall. Only differences between biases select, so this has no effect, and it costs no precision: after n
+    steps |b| is at most n · rate, and float32 resolves a step of `rate` until n = 2²⁴.
+    """
 
     label = "selection bias (no loss)"
     explanation = (

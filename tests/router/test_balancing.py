@@ -183,6 +183,33 @@ def test_an_expert_with_the_mean_load_keeps_its_bias() -> None:
     np.testing.assert_allclose(method.bias.numpy(), [-0.1, 0, 0, 0.1])
 
 
+def test_the_mean_of_the_bias_drifts_as_in_the_rule_of_deepseek() -> None:
+    # One expert has everything: it falls by 0.01 and seven rise. The mean moves by 0.01 · (7 − 1) / 8 = 0.0075.
+    method = METHODS["bias"](8)
+    method.after_step(np.eye(8)[0], RunConfig(bias_rate=0.01))
+    np.testing.assert_allclose(method.bias.numpy(), [-0.01] + [0.01] * 7)
+    assert method.bias.mean().item() == pytest.approx(0.0075)
+
+
+@given(seed=st.integers(0, 1000), top_k=st.integers(1, 8), drift=st.floats(-1000, 1000))
+def test_what_all_biases_have_in_common_does_not_affect_selection(seed: int, top_k: int, drift: float) -> None:
+    random = np.random.default_rng(seed)
+    logits, bias = torch.from_numpy(random.normal(size=(40, 8))), torch.from_numpy(0.1 * random.normal(size=8))
+    method, drifted = METHODS["bias"](8), METHODS["bias"](8)
+    method.bias, drifted.bias = bias, bias + drift
+    one, other = (m.select(logits, logits.softmax(1), top_k).expert_index for m in (method, drifted))
+    assert torch.equal(one, other)
+
+
+def test_a_bias_that_has_drifted_for_a_million_steps_still_moves_by_its_rate() -> None:
+    method = METHODS["bias"](2)
+    method.bias = torch.full((2,), 0.01 * 1_000_000)
+    method.after_step(np.array([1.0, 0.0]), RunConfig(bias_rate=0.01))
+    down, up = (method.bias - 10_000).tolist()
+    # Near 10,000, float32 has multiples of 2⁻¹⁰.
+    assert (down, up) == (pytest.approx(-0.01, abs=2**-11), pytest.approx(0.01, abs=2**-11))
+
+
 @pytest.mark.parametrize("name", [name for name in METHODS if name != "bias"])
 def test_no_other_mechanism_has_a_bias_or_learns_from_the_load(name: str) -> None:
     method = METHODS[name](4)

@@ -27,7 +27,8 @@ TERMS = (
             "b_i rises by the bias rate if expert i had less than the mean load and falls if it had more. The bias "
             "never touches the combine weight.",
             "It has no gradient, so it does not interfere with the task (Wang et al. 2024, DeepSeek-V3). The step size "
-            "is fixed, whatever the excess: around balance the biases keep moving up and down by the rate.",
+            "is fixed, whatever the excess: around balance the biases keep moving up and down by the rate. Only "
+            "differences between biases count: all may rise together, which changes nothing.",
         ),
         formula="b_i += rate · sign(mean load − load_i)", see=("bias rate", "combine weight", "balancing mechanism"),
     ),
