@@ -120,8 +120,8 @@ class SelectionBias(Balancing):
     """b_i += rate · sign(mean load − load_i), added for selection only (Wang et al. 2024, DeepSeek-V3).
 
     As in DeepSeek's rule, the biases are not centred. Their mean moves by rate · (n₊ − n₋) / E a step, where n₊ experts
-    rise and n₋ fall. Only differences between biases select, so this has no effect, and it costs no precision: after n
-    steps |b| is at most n · rate, and float32 resolves a step of `rate` until n = 2²⁴.
+    rise and n₋ fall. Only differences between biases select, so this has no effect, and it costs little precision:
+    after n steps |b| is at most n · rate, so float32 rounds a step by at most n / 2²⁴ of it.
     """
 
     label = "selection bias (no loss)"

@@ -77,7 +77,8 @@ def torch_version() -> str:
 
 
 def _check_workers(client: Client) -> None:
-    """Check that there are workers, and that each computes the same numbers as this machine.
+    """Check that there are workers, and that each has the torch version of this machine: with another one, numbers
+    differ.
 
     Raises:
         EngineError: if there are none, or one lacks this program or has another torch version.

@@ -39,8 +39,12 @@ EVALUATION_TOKENS = 512
 class Trainer:
     """Trains one small MoE network.
 
-    The same configuration and the same updates at the same steps give the same numbers on one machine. The initial
-    weights do not depend on live knobs; of these, only the ones that shift the data affect the tokens.
+    The same configuration and the same updates at the same steps give the same numbers, bit for bit, on one machine
+    with one torch version and number of torch threads. With another number of threads, large matrix products sum in
+    another order and the last digits differ. The page, the commands and the sweeps use one thread
+    (`torch.set_num_threads(1)`).
+
+    The initial weights do not depend on live knobs; of these, only the ones that shift the data affect the tokens.
     """
 
     def __init__(self, config: RunConfig, history: History | None = None) -> None:
