@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 
 import plotly.graph_objects as go
 
+from moe_sim.config.errors import UserError
+
 FORMATS = ("svg", "png")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LONGEST_DRAWING = 60
 """The timeout for one figure, in seconds."""
 
 
-class CannotDrawError(Exception):
-    """No working browser was found; the message is a sentence for the user."""
+class CannotDrawError(UserError):
+    """No working browser was found."""
 
 
 def find_browser(named: str | None) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from moe_sim.charts.scene import Scene
 from moe_sim.cli.arguments import read_whole_number, split_assignments
 from moe_sim.config.codec import events_from_text, events_to_text, parse_value
 from moe_sim.config.errors import InvalidInput
@@ -24,6 +23,9 @@ from moe_sim.config.words import percent
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.series import recent_mean
 from moe_sim.trainer.trainer import Trainer
+
+if TYPE_CHECKING:
+    from moe_sim.charts.scene import Scene
 
 DEFAULT_STEPS = 600
 
@@ -113,6 +115,8 @@ def follow(plan: RunPlan, trainer: Trainer, steps: int) -> None:
 
 def scene_of(trainer: Trainer) -> Scene:
     """The scene to draw of a trainer's run at its current step."""
+    from moe_sim.charts.scene import Scene  # needs an extra
+
     return Scene(trainer.history, trainer.config, trainer.probe(), trainer.task)
 
 

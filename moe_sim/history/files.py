@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from moe_sim.config.errors import UserError
 
-class CannotWriteError(Exception):
-    """The message is a sentence for the user."""
+
+class CannotWriteError(UserError):
+    """A file or directory cannot be written."""
 
 
 def check_writable(path: Path) -> None:

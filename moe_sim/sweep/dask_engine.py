@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from moe_sim.config.extras import require
 from moe_sim.sweep.engine import Engine, EngineError, EngineSession
 from moe_sim.sweep.worker import sentence_of
 
@@ -28,10 +29,9 @@ class Dask(Engine):
 
     def open(self, cancelled: Callable[[], bool]) -> EngineSession:
         """See `Engine`."""
-        try:
-            import distributed
-        except ImportError:
-            raise EngineError("The engine dask needs a package: pip install distributed.") from None
+        require("distributed", "The engine dask")
+        import distributed
+
         try:
             client = distributed.Client(self.address, timeout=TIMEOUT, set_as_default=False)
         except (OSError, ValueError):

@@ -8,11 +8,12 @@ from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from typing import Any
 
+from moe_sim.config.errors import UserError
 from moe_sim.sweep.worker import StopFlag
 
 
-class EngineError(Exception):
-    """The engine cannot run. The message is a sentence for the user."""
+class EngineError(UserError):
+    """The engine cannot run."""
 
 
 class EngineSession(ABC):
@@ -51,6 +52,7 @@ class Engine(ABC):
 
         Raises:
             EngineError: if the workers cannot be started.
+            MissingPackage: if the engine needs one that is not installed.
         """
 
 

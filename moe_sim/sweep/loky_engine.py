@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from moe_sim.config.extras import require
 from moe_sim.sweep.engine import Engine, EngineSession
 from moe_sim.sweep.worker import never
 
@@ -32,6 +33,7 @@ class Loky(Engine):
 
 class _LokySession(EngineSession):
     def __init__(self, workers: int) -> None:
+        require("loky", "The engine loky")
         from loky import ProcessPoolExecutor  # imported here: a page without a sweep does not need it
 
         self.executor = self._pool = ProcessPoolExecutor(

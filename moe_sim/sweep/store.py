@@ -8,6 +8,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from moe_sim.config.extras import require
 from moe_sim.history.files import CannotWriteError, check_writable, make_directory, write_whole
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.table import DTYPES, ENDINGS, cell_of, frame_to_rows, read_table, updated, write_table
@@ -22,11 +23,14 @@ class Store:
     Raises:
         NotASweepError: if the file or its journal holds something else; it is left unchanged.
         CannotWriteError: if results could not be saved there.
+        MissingPackage: for a Parquet file without pyarrow.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix.lower() not in ENDINGS:
             raise NotASweepError(f"{str(path)[-40:]!r} must end in one of {', '.join(ENDINGS)}.")
+        if path.suffix.lower() == ".parquet":
+            require("pyarrow", "A Parquet file")
         check_writable(path)
         self.path = path
         self.journal = path.with_name(f"{path.name}.partial")

@@ -300,7 +300,7 @@ def test_ctrl_c_during_drawing_leaves_only_complete_figures(
             ctrl_c(0.05)
         write_whole(path, content)
 
-    monkeypatch.setattr("moe_sim.cli.main.write_whole", keep)
+    monkeypatch.setattr("moe_sim.cli.figures.write_whole", keep)
     assert main(["figures", "--steps", "1", "--out", str(tmp_path), "--format", "png"]) == 130
     err = capfd.readouterr().err
     assert err.endswith("Interrupted.\n")
@@ -391,7 +391,7 @@ def test_figures_are_1600_by_900_images(tmp_path: Path, browser: str, capsys: py
 
 def test_without_names_all_figures_are_drawn(tmp_path: Path, browser: str, monkeypatch: Any) -> None:
     drawn: dict[str, Any] = {}
-    monkeypatch.setattr("moe_sim.cli.main.draw", lambda slides, formats, browser, keep: drawn.update(slides))
+    monkeypatch.setattr("moe_sim.charts.images.draw", lambda slides, formats, browser, keep: drawn.update(slides))
     assert main(["figures", "--steps", "1", "--out", str(tmp_path), "--format", "png"]) == 0
     assert {"routing_map", "feedback_share", *PAGE_FIGURES} - set(drawn) == {"selection_bias"}
 

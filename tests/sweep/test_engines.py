@@ -16,6 +16,7 @@ import psutil
 import pytest
 from distributed import Client, LocalCluster
 
+from moe_sim.config.errors import MissingPackage
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engine import Engine, EngineError
 from moe_sim.sweep.engines import default_engine, engine_named
@@ -205,5 +206,5 @@ def test_another_torch_version_on_the_workers_gets_a_sentence(address: str, monk
 
 def test_without_distributed_a_sentence_says_how_to_install_it(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    with pytest.raises(EngineError, match="pip install distributed"):
+    with pytest.raises(MissingPackage, match=r"pip install \"expert-collapse-lab\[dask\]\""):
         Sweep(SOME, engine_named("dask", dask=address)).run()

@@ -1,0 +1,55 @@
+"""`python -m moe_sim train …`: trains a run and writes it to files."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from moe_sim.cli.run import add_run_arguments, follow, read_plan, scene_of, summary
+from moe_sim.config.errors import InvalidInput
+from moe_sim.config.extras import require
+from moe_sim.history.files import check_writable, write_whole
+from moe_sim.history.to_csv import run_to_csv
+from moe_sim.history.to_json import LARGEST_TEXT, run_to_json
+from moe_sim.trainer.trainer import Trainer
+
+
+def _html(trainer: Trainer) -> str:
+    from moe_sim.charts.html_page import run_to_html  # needs an extra
+
+    return run_to_html(scene_of(trainer), diverged=trainer.diverged)
+
+
+WRITERS: dict[str, Callable[[Trainer], str]] = {
+    ".json": lambda trainer: run_to_json(trainer.history, trainer.probe()),
+    ".csv": lambda trainer: run_to_csv(trainer.history),
+    ".html": _html,
+}
+"""Export functions by file suffix."""
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    add_run_arguments(parser)
+    parser.add_argument("--out", action="append", default=[], metavar="FILE",
+                        help=f"write the run to this file ({', '.join(WRITERS)}); repeatable")  # fmt: skip
+
+
+def train(arguments: argparse.Namespace) -> None:
+    plan, steps = read_plan(arguments)
+    paths = [Path(name) for name in arguments.out]
+    for path in paths:
+        if path.suffix.lower() not in WRITERS:
+            raise InvalidInput(f"{str(path)[-40:]!r} must end in one of {', '.join(WRITERS)}.")
+        if path.suffix.lower() == ".html":
+            require("plotly", "An HTML page")
+        check_writable(path)
+    trainer = Trainer(plan.config)
+    follow(plan, trainer, steps)
+    texts = {path: WRITERS[path.suffix.lower()](trainer) for path in paths}
+    for path, text in texts.items():
+        write_whole(path, text.encode())
+        if path.suffix.lower() == ".json" and len(text) > LARGEST_TEXT:
+            print(f"{path} is too large to reopen in the app; a .csv file holds the same numbers.", file=sys.stderr)
+    print(summary(trainer))
