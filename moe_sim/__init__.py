@@ -7,5 +7,17 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import History, StepRecord
 from moe_sim.history.probe import Probe
 from moe_sim.trainer.trainer import Trainer
+from moe_sim.version import __version__
 
-__all__ = ["KNOBS", "PRESETS", "Event", "History", "Preset", "Probe", "RunConfig", "StepRecord", "Trainer"]
+__all__ = [
+    "KNOBS",
+    "PRESETS",
+    "Event",
+    "History",
+    "Preset",
+    "Probe",
+    "RunConfig",
+    "StepRecord",
+    "Trainer",
+    "__version__",
+]

@@ -15,7 +15,7 @@ from moe_sim import RunConfig, Trainer
 
 ROOT = Path(moe_sim.__file__).parents[1]
 LEVELS = (
-    {"losses", "metrics", "logs", "config"},
+    {"losses", "metrics", "logs", "version", "config"},
     {"router", "tasks"},
     {"history"},
     {"trainer", "diagnosis"},
@@ -177,7 +177,7 @@ def test_a_package_only_hands_on_names(package: str) -> None:
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("moe_sim", "KNOBS PRESETS Event History Preset Probe RunConfig StepRecord Trainer"),
+        ("moe_sim", "KNOBS PRESETS Event History Preset Probe RunConfig StepRecord Trainer __version__"),
         ("moe_sim.config", "RunConfig knob MAIN BALANCING CAPACITY NOISE TASK OPTIMIZER"),
         ("moe_sim.losses", "load_balancing_loss importance_loss load_loss router_z_loss Convention"),
         ("moe_sim.metrics", "imbalance_ratio one_token max_violation coefficient_of_variation normalized_entropy "
