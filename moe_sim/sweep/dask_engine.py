@@ -11,6 +11,7 @@ import torch
 from moe_sim.config.extras import require
 from moe_sim.sweep.engine import Engine, EngineError, EngineSession
 from moe_sim.sweep.worker import sentence_of
+from moe_sim.version import __version__
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -37,6 +38,7 @@ class Dask(Engine):
         except (OSError, ValueError):
             raise EngineError("No Dask scheduler answers at the address in MOE_SIM_DASK.") from None
         try:
+            _check_scheduler(client)
             _check_workers(client)
             return _DaskSession(client)
         except BaseException:
@@ -71,9 +73,21 @@ class _DaskSession(EngineSession):
         return isinstance(error, self._killed_worker) or super().worker_ended(error)
 
 
-def torch_version() -> str:
-    """The torch version of a worker. An answer also shows that the worker has this program."""
-    return str(torch.__version__)
+def versions() -> str:
+    """What a process computes with. An answer also shows that it has this program."""
+    return f"moe_sim {__version__} with torch {torch.__version__}"
+
+
+def _check_scheduler(client: Client) -> None:
+    """Check that the scheduler can unpickle the runs that it passes on.
+
+    Raises:
+        EngineError: if it lacks this program.
+    """
+    try:
+        client.run_on_scheduler(versions)
+    except Exception as error:  # whatever the import raised on the scheduler
+        raise EngineError(f"The Dask scheduler cannot import moe_sim ({sentence_of(error)}).") from None
 
 
 def _check_workers(client: Client) -> None:
@@ -81,16 +95,15 @@ def _check_workers(client: Client) -> None:
     differ.
 
     Raises:
-        EngineError: if there are none, or one lacks this program or has another torch version.
+        EngineError: if there are none, or one lacks this program or has another version of it or of torch.
     """
     try:
         client.wait_for_workers(1, timeout=TIMEOUT)
     except TimeoutError:
         raise EngineError("The Dask cluster has no workers.") from None
     try:
-        versions = set(client.run(torch_version).values())
+        found = set(client.run(versions).values())
     except Exception as error:  # whatever the import raised on the worker
         raise EngineError(f"A worker of the Dask cluster cannot import moe_sim ({sentence_of(error)}).") from None
-    if versions != {torch_version()}:
-        there = ", ".join(sorted(versions))
-        raise EngineError(f"The Dask cluster's workers have torch {there}, this machine has {torch_version()}.")
+    if found != {versions()}:
+        raise EngineError(f"The Dask cluster's workers have {', '.join(sorted(found))}; this machine has {versions()}.")

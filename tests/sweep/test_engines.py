@@ -198,9 +198,14 @@ def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPat
         Sweep(SOME, engine_named("dask", dask=empty.scheduler_address)).run()
 
 
-def test_another_torch_version_on_the_workers_gets_a_sentence(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moe_sim.sweep.dask_engine.torch.__version__", "1.0")
-    with pytest.raises(EngineError, match=r"workers have torch .*, this machine has 1\.0"):
+@pytest.mark.parametrize(
+    ("name", "here"), [("torch.__version__", "moe_sim .* with torch 0"), ("__version__", "moe_sim 0 with torch .*")]
+)
+def test_another_version_on_the_workers_gets_a_sentence(
+    name: str, here: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(f"moe_sim.sweep.dask_engine.{name}", "0")
+    with pytest.raises(EngineError, match=rf"workers have moe_sim .* with torch .*; this machine has {here}\.$"):
         Sweep(SOME, engine_named("dask", dask=address)).run()
 
 
