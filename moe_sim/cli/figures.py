@@ -9,7 +9,7 @@ from moe_sim.cli.run import add_run_arguments, follow, progress, read_plan, scen
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.extras import require
 from moe_sim.config.settings import read_settings
-from moe_sim.history.files import make_directory, write_whole
+from moe_sim.history.files import locked, make_directory, write_whole
 from moe_sim.trainer.trainer import Trainer
 
 
@@ -35,17 +35,18 @@ def figures(arguments: argparse.Namespace) -> None:
     only = arguments.only and _choose(arguments.only, figure_names(scene_of(trainer)), "figure")
     browser = find_browser(read_settings().browser_path)
     make_directory(directory)
-    follow(plan, trainer, steps)
-    scene = scene_of(trainer)
-    pictures = {name: PAGE_FIGURES[name](scene, "light") for name in only} if only else shown_figures(scene)
-    slides = {name: slide_figure(figure, scene) for name, figure in pictures.items()}
-    with progress(len(slides) * len(formats), "drawing", "files") as bar:
+    with locked(directory):
+        follow(plan, trainer, steps)
+        scene = scene_of(trainer)
+        pictures = {name: PAGE_FIGURES[name](scene, "light") for name in only} if only else shown_figures(scene)
+        slides = {name: slide_figure(figure, scene) for name, figure in pictures.items()}
+        with progress(len(slides) * len(formats), "drawing", "files") as bar:
 
-        def keep(name: str, picture: bytes) -> None:
-            write_whole(directory / name, picture)
-            bar.update()
+            def keep(name: str, picture: bytes) -> None:
+                write_whole(directory / name, picture)
+                bar.update()
 
-        draw(slides, formats, browser, keep)
+            draw(slides, formats, browser, keep)
     print(summary(trainer))
 
 

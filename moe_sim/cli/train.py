@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 from moe_sim.cli.run import add_run_arguments, follow, read_plan, scene_of, summary
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.extras import require
-from moe_sim.history.files import check_writable, write_whole
+from moe_sim.history.files import check_writable, locked, write_whole
 from moe_sim.history.to_csv import run_to_csv
 from moe_sim.history.to_json import LARGEST_TEXT, run_to_json
 from moe_sim.trainer.trainer import Trainer
@@ -38,18 +39,36 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def train(arguments: argparse.Namespace) -> None:
     plan, steps = read_plan(arguments)
-    paths = [Path(name) for name in arguments.out]
+    paths = _read_paths(arguments.out)
+    with ExitStack() as locks:
+        for path in paths:
+            locks.enter_context(locked(path))
+        trainer = Trainer(plan.config)
+        follow(plan, trainer, steps)
+        _write(trainer, paths)
+    print(summary(trainer))
+
+
+def _read_paths(names: list[str]) -> list[Path]:
+    """The files after `--out`, each once.
+
+    Raises:
+        InvalidInput, MissingPackage, CannotWriteError: if one cannot be written.
+    """
+    paths = list({Path(name).resolve(): Path(name) for name in names}.values())
     for path in paths:
         if path.suffix.lower() not in WRITERS:
             raise InvalidInput(f"{str(path)[-40:]!r} must end in one of {', '.join(WRITERS)}.")
         if path.suffix.lower() == ".html":
             require("plotly", "An HTML page")
         check_writable(path)
-    trainer = Trainer(plan.config)
-    follow(plan, trainer, steps)
+    return paths
+
+
+def _write(trainer: Trainer, paths: list[Path]) -> None:
+    """Write the run to the files once the content of all is known."""
     texts = {path: WRITERS[path.suffix.lower()](trainer) for path in paths}
     for path, text in texts.items():
         write_whole(path, text.encode())
         if path.suffix.lower() == ".json" and len(text) > LARGEST_TEXT:
             print(f"{path} is too large to reopen in the app; a .csv file holds the same numbers.", file=sys.stderr)
-    print(summary(trainer))

@@ -1,12 +1,15 @@
-"""Atomic file writes, and checks that a path is writable."""
+"""Atomic file writes, locks against other writers, and checks that a path is writable."""
 
 from __future__ import annotations
 
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from moe_sim.config.errors import UserError
 
@@ -50,12 +53,39 @@ def write_whole(path: Path, content: bytes) -> None:
     """
     with _naming_the_file(path):
         path = path.resolve()
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             part.write_bytes(content)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
+    """Holds the lock of a file or directory, so that no other process or thread holds it. The system releases it if the
+    process dies.
+
+    Args:
+        path: what is locked, by a hidden file beside the file or in the directory; it is removed at the end.
+        wait: seconds to wait for another holder.
+
+    Raises:
+        CannotWriteError: if another one holds it all that time, or the lock cannot be created.
+    """
+    real = path.resolve()
+    lock = FileLock(real / ".lock" if real.is_dir() else real.with_name(f".{real.name}.lock"))
+    with _naming_the_file(path):
+        try:
+            lock.acquire(timeout=wait)
+        except Timeout:
+            raise CannotWriteError(f"Another process is writing {path}.") from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()  # before the release: afterwards it may be another holder's
+        lock.release()
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from moe_sim.charts import images
 from moe_sim.charts.page import PAGE_FIGURES
 from moe_sim.cli.main import COMMANDS, main
 from moe_sim.config.codec import events_to_text
-from moe_sim.history.files import write_whole
+from moe_sim.history.files import locked, write_whole
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
 
@@ -206,6 +206,22 @@ def test_a_directory_cannot_be_overwritten(tmp_path: Path, capsys: pytest.Captur
     assert "it is a directory" in rejection(capsys, "train", "--out", str(tmp_path / "run.json"))
 
 
+@pytest.mark.parametrize("words", [["train", "--out", "run.json"], ["figures", "--out", "."]])
+def test_output_that_another_command_is_writing_is_refused(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, browser: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with locked(Path(words[-1])):
+        assert rejection(capsys, *words) == f"Another process is writing {words[-1]}."
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_file_named_twice_is_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "run.csv"
+    assert main(["train", "--steps", "1", "--out", str(path), "--out", str(tmp_path / "." / "run.csv")]) == 0
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_exit_codes_and_messages_reach_the_shell() -> None:
     done = run("train", "alpha=1")
     assert (done.returncode, done.stdout) == (2, "")
@@ -296,7 +312,7 @@ def test_ctrl_c_during_drawing_leaves_only_complete_figures(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     def keep(path: Path, content: bytes) -> None:
-        if not list(tmp_path.iterdir()):
+        if not list(tmp_path.glob("*.png")):
             ctrl_c(0.05)
         write_whole(path, content)
 

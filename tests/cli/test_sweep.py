@@ -171,6 +171,17 @@ def test_ctrl_c_stops_a_real_sweep_and_its_workers(tmp_path: Path) -> None:
     assert len(read_table(path)) >= 1
 
 
+def test_two_sweeps_at_once_with_one_file_both_keep_their_rows(tmp_path: Path) -> None:
+    path = tmp_path / "s.csv"
+    words = [*SMALL, "--engine", "serial", "--steps", "60", "--seeds", "4", "--out", str(path)]
+    commands = [[sys.executable, "-m", "moe_sim", "sweep", f"num_experts={number}", *words] for number in (2, 4)]
+    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for command in commands]
+    assert [sweep.wait(60) for sweep in both] == [0, 0]
+    table = read_table(path)
+    assert sorted(zip(table["num_experts"], table["seed"], strict=True)) == [(e, s) for e in (2, 4) for s in range(4)]
+    assert list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import math
+import threading
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from moe_sim import KNOBS
-from moe_sim.history.files import CannotWriteError
+from moe_sim.history.files import CannotWriteError, locked
 from moe_sim.history.from_json import run_from_json
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.store import Histories, Store
@@ -215,3 +216,74 @@ def test_histories_are_files_named_by_the_column_run_that_the_app_opens(tmp_path
     assert histories.has(CELLS[0])
     history, _ = run_from_json((tmp_path / "deep" / "runs" / f"{row['run']}.json").read_text())
     assert history.initial_config.model_dump() == {name: row[name] for name in KNOBS}
+
+
+# Two sweeps with one file
+
+
+def test_two_sweeps_with_one_file_lose_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.csv"
+    one, other = Store(path), Store(path)
+    one.add(run_cell(CELLS[0]))
+    other.add(run_cell(CELLS[1]))
+    one.finish(CELLS[:1])
+    other.add(run_cell(CELLS[2]))
+    other.finish(CELLS[1:3])
+    assert plain(Store(path).rows) == plain(run_cell(cell) for cell in CELLS[:3])
+    assert [file.name for file in tmp_path.iterdir()] == ["sweep.csv"]
+
+
+def test_a_run_that_failed_in_one_of_two_sweeps_keeps_the_row_of_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.csv"
+    one, other = Store(path), Store(path)
+    one.add(run_cell(CELLS[0]))
+    one.finish(CELLS[:1])
+    other.add(failed_row(CELLS[0], "no memory"))
+    other.finish(CELLS[:1])
+    assert plain(Store(path).rows) == plain([run_cell(CELLS[0])])
+
+
+def test_a_row_is_complete_after_one_that_another_sweep_left_incomplete(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.csv"
+    store = Store(path)
+    store.add(run_cell(CELLS[0]))
+    with store.journal.open("ab") as journal:
+        journal.write(b'{"run": "killed wh')
+    store.add(run_cell(CELLS[1]))
+    assert plain(Store(path).rows) == plain(run_cell(cell) for cell in CELLS[:2])
+
+
+def test_a_file_that_was_replaced_during_a_sweep_is_left_unchanged_and_the_rows_stay_in_the_journal(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "sweep.csv"
+    store = Store(path)
+    store.add(run_cell(CELLS[0]))
+    path.write_text("chapter,words\n")
+    with pytest.raises(NotASweepError, match="is not a table"):
+        store.finish(CELLS)
+    assert path.read_text() == "chapter,words\n"
+    assert len(store.journal.read_text().splitlines()) == 1
+
+
+def test_a_sweep_waits_for_another_one_that_writes_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "sweep.csv"
+    store = Store(path)
+    held, released = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locked(path):
+            held.set()
+            released.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    monkeypatch.setattr("moe_sim.sweep.store.LOCK_TIMEOUT", 0.1)
+    with pytest.raises(CannotWriteError, match=r"Another process is writing .*sweep\.csv\."):
+        store.add(run_cell(CELLS[0]))
+    monkeypatch.setattr("moe_sim.sweep.store.LOCK_TIMEOUT", 30.0)
+    threading.Timer(0.2, released.set).start()
+    store.add(run_cell(CELLS[0]))
+    holder.join()
+    assert len(Store(path).rows) == 1

@@ -1,0 +1,57 @@
+"""Locks of output files."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from moe_sim.history.files import CannotWriteError, locked
+from tests.support.installing import ROOT
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from moe_sim.history.files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_lock_is_refused_to_another_process_and_ends_with_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(CannotWriteError, match=r"^Another process is writing .*run\.json\.$"), locked(path):
+            pass
+        holder.send_signal(signal.SIGKILL)
+    with locked(path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_and_its_symlink_have_one_lock(tmp_path: Path) -> None:
+    real, link = tmp_path / "real.csv", tmp_path / "link.csv"
+    link.symlink_to(real)
+    with locked(real), pytest.raises(CannotWriteError), locked(link):
+        pass
+
+
+def test_a_directory_is_locked_from_inside(tmp_path: Path) -> None:
+    directory = tmp_path / "slides"
+    directory.mkdir()
+    with locked(directory):
+        assert [path.name for path in tmp_path.iterdir()] == ["slides"]
+        with pytest.raises(CannotWriteError), locked(directory):
+            pass
+    assert list(directory.iterdir()) == []
+
+
+def test_a_lock_that_cannot_be_created_gets_a_sentence() -> None:
+    with pytest.raises(CannotWriteError, match=r"^Cannot write /sys/run\.json: "), locked(Path("/sys/run.json")):
+        pass
