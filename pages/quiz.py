@@ -55,7 +55,7 @@ drawn: Drawn = state["quiz_drawn"]
 answered: int | None = state["quiz_answer"]
 number = state["quiz_number"]
 
-source = "With numbers computed just now." if drawn.question.is_drawn else ""
+source = "From runs trained just now." if drawn.question.is_drawn else ""
 st.caption(
     f"{score.right} right, {score.wrong} wrong so far. Questions for the level in the sidebar: {level}. {source}"
 )
