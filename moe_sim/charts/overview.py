@@ -98,7 +98,7 @@ def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
     """The task loss (smoothed, over its faint single steps) and the load-balancing loss, each on its own axis."""
     palette, history = PALETTES[theme], scene.history
     figure = blank_figure(
-        palette, "Task and load-balancing loss", f"task smoothed over {SMOOTHING_HORIZON} steps", time=True,
+        palette, "Task and load-balancing loss", f"task: {SMOOTHING_HORIZON}-step mean", time=True,
         yaxis=dict(title="task loss, nats", color=palette.ink),
         yaxis2=dict(title=dict(text="load-balancing loss E·Σ f·P", font_color=palette.accent), overlaying="y",
                     side="right", showgrid=False, tickfont_color=palette.accent, tickmode="auto", nticks=5),
