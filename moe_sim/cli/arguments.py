@@ -5,8 +5,8 @@ from __future__ import annotations
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
-"""Exit codes: failed runs, an error before or outside a run, Ctrl-C."""
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2, 130, 141
+"""Exit codes: failed or diverged runs, an error before or outside a run, Ctrl-C, output that `head` cut short."""
 
 
 def split_assignments(words: list[str]) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from moe_sim.cli.run import add_run_arguments, follow, progress, read_plan, scene_of, summary
+from moe_sim.cli.run import add_run_arguments, follow, progress, read_plan, report_divergence, scene_of, summary
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.extras import require
 from moe_sim.config.settings import read_settings
@@ -22,7 +22,16 @@ def add_figures_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def figures(arguments: argparse.Namespace) -> None:
+def figures(arguments: argparse.Namespace) -> int:
+    """Train a run and draw its figures.
+
+    Returns:
+        The exit code: 0, or 1 if the run diverged; its figures are drawn up to there.
+
+    Raises:
+        UserError: before anything is computed, or if a figure cannot be drawn or written.
+        KeyboardInterrupt: after Ctrl-C; figures that are finished stay.
+    """
     (plan, steps), directory = read_plan(arguments), Path(arguments.out)
     require("plotly", "Drawing")
     require("kaleido", "Drawing")
@@ -36,7 +45,8 @@ def figures(arguments: argparse.Namespace) -> None:
     browser = find_browser(read_settings().browser_path)
     make_directory(directory)
     with locked(directory):
-        follow(plan, trainer, steps)
+        if not follow(plan, trainer, steps):
+            raise KeyboardInterrupt
         scene = scene_of(trainer)
         pictures = {name: PAGE_FIGURES[name](scene, "light") for name in only} if only else shown_figures(scene)
         slides = {name: slide_figure(figure, scene) for name, figure in pictures.items()}
@@ -48,6 +58,7 @@ def figures(arguments: argparse.Namespace) -> None:
 
             draw(slides, formats, browser, keep)
     print(summary(trainer))
+    return report_divergence(trainer, steps) if trainer.diverged else 0
 
 
 def _choose(text: str, offered: tuple[str, ...], noun: str) -> tuple[str, ...]:

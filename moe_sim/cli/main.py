@@ -7,12 +7,13 @@ and exit code 2 before anything is computed.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from moe_sim.cli.arguments import EXIT_INTERRUPTED, EXIT_USAGE
+from moe_sim.cli.arguments import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_USAGE
 from moe_sim.cli.figures import add_figures_arguments, figures
 from moe_sim.cli.sweep import add_sweep_arguments, sweep
 from moe_sim.cli.train import add_train_arguments, train
@@ -39,12 +40,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0, 1 if runs of a sweep failed, 2 after an error message, or 130 after Ctrl-C.
+        The exit code: 0, 1 if a run diverged or runs of a sweep failed, 2 after an error message, 130 after Ctrl-C, or
+        141 if nobody reads the output to its end.
     """
     try:
-        arguments, rest = _parser().parse_known_args(argv)
-        _take_knobs(arguments, rest)
-        return arguments.run(arguments) or 0
+        try:
+            arguments, rest = _parser().parse_known_args(argv)
+            _take_knobs(arguments, rest)
+            return arguments.run(arguments) or 0
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        return EXIT_PIPE_CLOSED
     except (UserError, NotASweepError) as error:
         print(error, file=sys.stderr)
         return EXIT_USAGE

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from threading import Event
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import torch
 from pydantic import ValidationError
 from tqdm import tqdm
 
-from moe_sim.cli.arguments import read_whole_number, split_assignments
+from moe_sim.cli.arguments import EXIT_FAILED, read_whole_number, split_assignments
 from moe_sim.config.codec import events_from_text, events_to_text, parse_value
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import problems
@@ -92,25 +96,50 @@ def configuration(values: Mapping[str, object]) -> RunConfig:
 
 
 def progress(total: int, verb: str, unit: str, done: int = 0) -> Any:
-    """A progress bar on stderr, advanced by its `update()`; without a terminal, a line every few seconds.
+    """A progress bar on stderr, advanced by its `update()`; nothing if stderr is not a terminal.
 
     `done` of the total were finished before.
     """
-    interval = 0.1 if sys.stderr.isatty() else 5
-    return tqdm(total=total, initial=done, desc=verb, unit=f" {unit}", file=sys.stderr, mininterval=interval)
+    return tqdm(total=total, initial=done, desc=verb, unit=f" {unit}", file=sys.stderr, disable=None)
 
 
-def follow(plan: RunPlan, trainer: Trainer, steps: int) -> None:
-    """Train the whole run with a progress bar on stderr; it ends early if it diverges."""
+def follow(plan: RunPlan, trainer: Trainer, steps: int) -> bool:
+    """Train the whole run with a progress bar; it ends early if it diverges.
+
+    Returns:
+        False if Ctrl-C ended it; the step in progress was completed.
+    """
     torch.set_num_threads(1)  # as on the page: the same configuration gives the same numbers
     planned = {event.step: event.changes for event in plan.events}
-    with progress(steps, "training", "steps") as bar:
+    with deferred_interrupt() as interrupted, progress(steps, "training", "steps") as bar:
         for step in range(steps):
+            if interrupted.is_set():
+                return False
             if step in planned:
                 trainer.update(**planned[step])
             if trainer.step() is None:
                 break
             bar.update()
+    return True
+
+
+@contextmanager
+def deferred_interrupt() -> Iterator[Event]:
+    """Ctrl-C sets the event instead of raising KeyboardInterrupt; pressed again, it raises."""
+    pressed = Event()
+
+    def press(signal_number: int, frame: FrameType | None) -> None:
+        pressed.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # background jobs ignore Ctrl-C
+    if raises:
+        signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        if raises:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def scene_of(trainer: Trainer) -> Scene:
@@ -135,3 +164,9 @@ def summary(trainer: Trainer) -> str:
             f"dropped {percent(means['dropped_fraction'])}",
         ]
     return f"{state.state}. {state.evidence} ({', '.join(numbers)})".replace("\u00a0", " ")
+
+
+def report_divergence(trainer: Trainer, steps: int) -> int:
+    """Say on stderr that a run diverged. Returns the exit code."""
+    print(f"The run diverged after step {trainer.steps_done:,} of {steps:,}.", file=sys.stderr)
+    return EXIT_FAILED

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from moe_sim.cli.run import add_run_arguments, follow, read_plan, scene_of, summary
+from moe_sim.cli.arguments import EXIT_INTERRUPTED
+from moe_sim.cli.run import add_run_arguments, follow, read_plan, report_divergence, scene_of, summary
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.extras import require
 from moe_sim.history.files import check_writable, locked, write_whole
@@ -37,16 +38,34 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f"write the run to this file ({', '.join(WRITERS)}); repeatable")  # fmt: skip
 
 
-def train(arguments: argparse.Namespace) -> None:
+def train(arguments: argparse.Namespace) -> int:
+    """Train a run and write it to the files; after Ctrl-C, the steps so far.
+
+    Returns:
+        The exit code: 0, 1 if the run diverged, 130 after Ctrl-C.
+
+    Raises:
+        UserError: before anything is computed, or if a file cannot be written.
+        KeyboardInterrupt: after Ctrl-C before the first step; nothing is written.
+    """
     plan, steps = read_plan(arguments)
     paths = _read_paths(arguments.out)
     with ExitStack() as locks:
         for path in paths:
             locks.enter_context(locked(path))
         trainer = Trainer(plan.config)
-        follow(plan, trainer, steps)
+        finished = follow(plan, trainer, steps)
+        if not finished and not trainer.steps_done:
+            raise KeyboardInterrupt
         _write(trainer, paths)
     print(summary(trainer))
+    if trainer.diverged:
+        return report_divergence(trainer, steps)
+    if not finished:
+        kept = "The files hold the steps so far." if paths else "Without --out, they are lost."
+        print(f"Interrupted after step {trainer.steps_done:,} of {steps:,}. {kept}", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    return 0
 
 
 def _read_paths(names: list[str]) -> list[Path]:

@@ -20,7 +20,7 @@ SHOWN = (
 
 
 def summary_text(rows: Sequence[Row], axes: Sequence[str]) -> str:
-    """Mean ± standard deviation over the runs that did not fail, by combination.
+    """Mean ± standard deviation over the runs that did not fail, by combination; the value alone if there is one run.
 
     Args:
         rows: the sweep's rows.
@@ -42,4 +42,7 @@ def summary_text(rows: Sequence[Row], axes: Sequence[str]) -> str:
 
 def _spread(values: Sequence[float | None], digits: int) -> str:
     known = np.array([value for value in values if value is not None and not math.isnan(value)])
-    return f"{known.mean():.{digits}f} ± {known.std():.{digits}f}" if len(known) else "–"
+    if not len(known):
+        return "–"
+    spread = f" ± {known.std():.{digits}f}" if len(known) > 1 else ""
+    return f"{known.mean():.{digits}f}{spread}"

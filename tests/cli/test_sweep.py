@@ -45,8 +45,7 @@ def test_a_grid_is_trained_saved_and_summarized(tmp_path: Path, capsys: pytest.C
     words = ["sweep", "aux_loss_coef=0,0.1", *SMALL, "num_experts=2,4", "--seeds", "2", *SERIAL]
     assert main([*words, *(word for file in files for word in ("--out", str(file)))]) == 0
     out, err = capsys.readouterr()
-    assert "Traceback" not in err
-    assert "8/8" in err
+    assert err == ""
     head, *lines = (line.split("  ") for line in out.splitlines())
     assert [word.strip() for word in head if word][:3] == ["aux_loss_coef", "num_experts", "runs"]
     assert len(lines) == 4
