@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.suggestions import unknown_knob
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2, 130, 141
 """Exit codes: failed or diverged runs, an error before or outside a run, Ctrl-C, output that `head` cut short."""
@@ -21,7 +22,7 @@ def split_assignments(words: list[str]) -> dict[str, str]:
         if not equals:
             raise InvalidInput(f"{word[:40]!r} is not of the form name=value.")
         if name not in KNOBS:
-            raise InvalidInput(f"There is no knob named {name[:40]!r}; `python -m moe_sim knobs` lists them.")
+            raise InvalidInput(unknown_knob(name, KNOBS, "; `python -m moe_sim knobs` lists them."))
         texts[name] = text
     return texts
 

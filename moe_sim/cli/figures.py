@@ -9,6 +9,7 @@ from moe_sim.cli.run import add_run_arguments, follow, progress, read_plan, repo
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.extras import require
 from moe_sim.config.settings import read_settings
+from moe_sim.config.suggestions import unknown
 from moe_sim.history.files import locked, make_directory, write_whole
 from moe_sim.trainer.trainer import Trainer
 
@@ -65,5 +66,5 @@ def _choose(text: str, offered: tuple[str, ...], noun: str) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(word.strip() for word in text.split(",")))
     for word in chosen:
         if word not in offered:
-            raise InvalidInput(f"There is no {noun} {word[:40]!r}; choose from {', '.join(offered)}.")
+            raise InvalidInput(unknown(noun, word, offered, f"; choose from {', '.join(offered)}."))
     return chosen

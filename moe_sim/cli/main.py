@@ -22,6 +22,7 @@ from moe_sim.config.errors import InvalidInput, UserError
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.presets import PRESETS
 from moe_sim.config.settings import settings_table
+from moe_sim.config.suggestions import did_you_mean
 from moe_sim.sweep.untrusted_files import NotASweepError
 
 
@@ -80,7 +81,10 @@ def _parser() -> argparse.ArgumentParser:
 def _take_knobs(arguments: argparse.Namespace, rest: list[str]) -> None:
     """Accept name=value after options too, where argparse does not parse it."""
     for word in rest:
-        if word.startswith("-") or "knobs" not in arguments:
+        if word.startswith("-"):
+            end = did_you_mean(word.partition("=")[0], [f"--{name}" for name in vars(arguments)])
+            raise InvalidInput(f"{arguments.command} does not accept {word[:40]!r}{end}")
+        if "knobs" not in arguments:
             raise InvalidInput(f"{arguments.command} does not accept {word[:40]!r}.")
         arguments.knobs.append(word)
 

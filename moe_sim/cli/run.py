@@ -23,6 +23,7 @@ from moe_sim.config.limits import MOST_STEPS
 from moe_sim.config.presets import PRESETS, Preset
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.run_plan import RunPlan
+from moe_sim.config.suggestions import unknown
 from moe_sim.config.words import percent
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.series import recent_mean
@@ -79,7 +80,7 @@ def read_preset(name: str | None) -> Preset | None:
         InvalidInput: if there is no such preset.
     """
     if name is not None and name not in PRESETS:
-        raise InvalidInput(f"There is no preset {name[:40]!r}; choose from {', '.join(PRESETS)}.")
+        raise InvalidInput(unknown("preset", name, PRESETS, f"; choose from {', '.join(PRESETS)}."))
     return None if name is None else PRESETS[name]
 
 

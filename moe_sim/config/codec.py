@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from moe_sim.config.events import Event
-from moe_sim.config.knobs import KNOBS, THRESHOLDS, Knob, problems
+from moe_sim.config.knob import Knob
+from moe_sim.config.knobs import KNOBS, THRESHOLDS, problems
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.suggestions import unknown_knob
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.config.versions import VERSION, completed
 
@@ -149,6 +151,8 @@ def changes_from_text(
         can_change = name in KNOBS and (KNOBS[name].live or (structural_at_start and number.strip("0") == ""))
         if is_step and equals and can_change:
             changes.setdefault(int(number), {})[name] = parse_value(name, value)
+        elif is_step and equals and name not in KNOBS:
+            notices.append(f"Event at step {int(number)}: {unknown_knob(name, KNOBS)}")
         else:
             notices.append(f"The event {part[:40]!r} is not of the form step:knob=value with a live knob.")
     return tuple(Event(step, changes[step]) for step in sorted(changes)), notices

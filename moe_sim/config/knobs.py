@@ -3,84 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from types import NoneType
-from typing import Any, get_args
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from moe_sim.config.knob import Knob, read_knobs
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.suggestions import unknown_knob
 from moe_sim.config.thresholds import Thresholds
 
-
-@dataclass(frozen=True)
-class Knob:
-    """One field of a model: its label, help, bounds and choices."""
-
-    name: str
-    label: str
-    help: str
-    group: str
-    live: bool
-    default: Any
-    kind: type
-    choices: tuple[str, ...] = ()
-    minimum: float | None = None
-    maximum: float | None = None
-    stops: tuple[Any, ...] = ()
-    step: float | None = None
-    task: str | None = None
-    """The only task that uses the knob; None if every task does."""
-    optional: bool = False
-
-    @property
-    def allowed(self) -> str:
-        """The allowed values, worded to follow “must be”."""
-        if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.kind is bool:
-            return "on or off"
-        if self.kind is str:
-            return "two different experts such as 1-3, or off"
-        number = "a whole number" if self.kind is int else "a number"
-        return f"{number} from {self.minimum:g} to {self.maximum:.10g}" + (", or off" if self.optional else "")
-
-
-def _read_knobs(model: type[BaseModel]) -> dict[str, Knob]:
-    knobs = {}
-    for name, field in model.model_fields.items():
-        types = get_args(field.annotation) or (field.annotation,)
-        limits = {key: getattr(item, key) for item in field.metadata for key in ("ge", "le") if hasattr(item, key)}
-        literal = all(isinstance(item, str) for item in types)
-        extra: Any = field.json_schema_extra
-        knobs[name] = Knob(
-            name=name, help=field.description or "", default=field.default,
-            kind=str if literal else types[0], choices=types if literal else (),
-            minimum=limits.get("ge"), maximum=limits.get("le"), optional=NoneType in types, **extra,
-        )  # fmt: skip
-    return knobs
-
-
-KNOBS: dict[str, Knob] = _read_knobs(RunConfig)
+KNOBS: dict[str, Knob] = read_knobs(RunConfig)
 """Every knob by name, in the order of `RunConfig`."""
 
-THRESHOLDS: dict[str, Knob] = _read_knobs(Thresholds)
+THRESHOLDS: dict[str, Knob] = read_knobs(Thresholds)
 """Every diagnosis threshold by name."""
 
 
 def problems(error: ValidationError) -> dict[str, str]:
     """Returns one sentence per invalid value of a failed `RunConfig(...)` or `Thresholds(...)`, by field name."""
-    sentences = {}
-    for item in error.errors(include_url=False):
-        name = str(item["loc"][0]) if item["loc"] else item.get("ctx", {}).get("knob", "configuration")
-        knob = KNOBS.get(name) or THRESHOLDS.get(name)
-        if item["type"] == "knobs":
-            sentences[name] = item["msg"]
-        elif knob is None:
-            sentences[name] = f"There is no knob named {name[:40]!r}."
-        else:
-            sentences[name] = f"{knob.label} ({name}) must be {knob.allowed}, not {str(item['input'])[:40]!r}."
-    return sentences
+    return {item["ctx"]["knob"]: item["msg"] for item in error.errors(include_url=False)}
 
 
 def live_changes(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,7 +32,7 @@ def live_changes(config: RunConfig, changes: Mapping[str, Any]) -> dict[str, Any
     """
     for name in changes:
         if name not in KNOBS:
-            raise ValueError(f"there is no knob named {name!r}")
+            raise ValueError(unknown_knob(name, KNOBS))
         if not KNOBS[name].live:
             raise ValueError(f"{name} is structural: it cannot change during a run")
     after = config.replace(**changes)

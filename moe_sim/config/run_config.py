@@ -9,8 +9,10 @@ from __future__ import annotations
 import re
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import field_validator, model_validator
 from pydantic_core import PydanticCustomError
+
+from moe_sim.config.knob import KnobModel, knob
 
 MAIN = "Main"
 BALANCING = "Balancing"
@@ -33,27 +35,14 @@ def expert_pair(text: str | None) -> tuple[int, int] | None:
     return int(first) - 1, int(second) - 1
 
 
-def knob(default: Any, label: str, help: str, *, group: str, live: bool, **extra: Any) -> Any:
-    """A pydantic field with the data of `moe_sim.config.knobs.Knob`; `ge`, `le` and `pattern` are its bounds."""
-    bounds = {key: extra.pop(key) for key in ("ge", "le", "pattern") if key in extra}
-    return Field(
-        default,
-        **bounds,
-        description=help,
-        json_schema_extra=dict(label=label, group=group, live=live, **extra),
-    )
-
-
-class RunConfig(BaseModel):
+class RunConfig(KnobModel):
     """Everything that determines a run. The defaults collapse.
 
     Raises:
         ValueError: (pydantic's ValidationError) for an unknown knob, a value out of bounds, `top_k` above
             `num_experts`, a swap of experts that are not two of `num_experts`, or `renormalize` with `top_k=1`
-            or expert choice. `moe_sim.config.knobs.problems` turns it into sentences.
+            or expert choice. It says so in sentences; `moe_sim.config.knobs.problems` returns them.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     aux_loss_coef: float = knob(
         0.0,

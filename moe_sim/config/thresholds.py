@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
-from moe_sim.config.run_config import knob
+from moe_sim.config.knob import KnobModel, knob
 
 GROUP = "Diagnosis thresholds"
 
 
-class Thresholds(BaseModel):
+class Thresholds(KnobModel):
     """The thresholds of `diagnosis.diagnose`. The defaults are the definitions most texts agree on.
 
     Raises:
         ValueError: (pydantic's ValidationError) for an unknown threshold or a value out of bounds.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     collapse_share: float = knob(
         0.5,

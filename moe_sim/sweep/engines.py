@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from moe_sim.config.suggestions import unknown
 from moe_sim.sweep.dask_engine import Dask
 from moe_sim.sweep.engine import Engine, EngineError, InProcess, SerialExecutor
 from moe_sim.sweep.loky_engine import Loky
@@ -32,7 +33,7 @@ def engine_named(name: str, workers: int | None = None, dask: str | None = None)
         if not dask:
             raise EngineError("The engine dask needs the scheduler's address in the variable MOE_SIM_DASK.")
         return Dask(dask)
-    raise EngineError(f"There is no engine {name[:40]!r}; choose from {', '.join(ENGINES)}.")
+    raise EngineError(unknown("engine", name, ENGINES, f"; choose from {', '.join(ENGINES)}."))
 
 
 def default_engine(dask: str | None) -> Engine:

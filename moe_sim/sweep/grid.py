@@ -17,6 +17,7 @@ from moe_sim.config.codec import parse_value, to_query
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.suggestions import unknown_knob
 
 MOST_RUNS = 100_000
 MOST_IN_RANGE = 1000
@@ -102,7 +103,7 @@ def parse_values(name: str, text: str) -> tuple[Any, ...]:
         InvalidInput: naming the knob and what is allowed.
     """
     if name not in KNOBS:
-        raise InvalidInput(f"There is no knob named {name[:40]!r}.")
+        raise InvalidInput(unknown_knob(name, KNOBS))
     values: list[Any] = []
     for part in text.split(","):
         values += _parse_part(name, part.strip())

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from moe_sim.config.codec import format_value
-from moe_sim.config.knobs import Knob
+from moe_sim.config.knob import Knob
 from moe_sim.config.run_config import RunConfig
 from moe_sim.router.balancing import METHODS
 

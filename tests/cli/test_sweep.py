@@ -186,6 +186,8 @@ def test_two_sweeps_at_once_with_one_file_both_keep_their_rows(tmp_path: Path) -
     [
         (["num_experts=1"], "Experts (num_experts) must be a whole number from 2 to 64, not '1'."),
         (["nonsense=1"], "There is no knob named 'nonsense'; `python -m moe_sim knobs` lists them."),
+        (["num_expert=4"], "There is no knob named 'num_expert'; did you mean num_experts?"),
+        (["--engine", "locky"], "There is no engine 'locky'; did you mean loky?"),
         (["num_experts"], "'num_experts' is not of the form name=value."),
         (["num_experts=2", "top_k=4"], "Top-k (top_k) must be from 1 to 2, the number of experts"),
         (["--steps", "0"], "--steps must be a whole number from 1 to 100,000, not '0'."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from pydantic import ValidationError
 
@@ -188,7 +190,27 @@ def test_renormalizing_under_expert_choice_is_rejected() -> None:
 def test_unknown_knobs_are_rejected_by_name() -> None:
     with pytest.raises(ValidationError) as caught:
         RunConfig(alpha=0.1)
-    assert "'alpha'" in problems(caught.value)["alpha"]
+    assert problems(caught.value) == {"alpha": "There is no knob named 'alpha'; did you mean aux_loss_coef?"}
+
+
+def test_the_error_in_python_says_what_was_probably_meant() -> None:
+    with pytest.raises(ValueError, match="no knob named 'aux_los_coef'; did you mean aux_loss_coef\\?") as caught:
+        RunConfig(aux_los_coef=1)
+    assert "Extra inputs" not in str(caught.value)
+
+
+def test_the_error_in_python_names_the_knob_and_what_is_allowed() -> None:
+    sentence = r"Experts \(num_experts\) must be a whole number from 2 to 64, not '1'\."
+    with pytest.raises(ValueError, match=sentence) as caught:
+        RunConfig(num_experts=1, seed=-1)
+    assert list(problems(caught.value)) == ["num_experts", "seed"]
+    with pytest.raises(ValueError, match=sentence):
+        RunConfig().replace(num_experts=1)
+
+
+def test_a_value_with_braces_is_repeated_as_it_is() -> None:
+    with pytest.raises(ValueError, match=re.escape("not '{knob}'.")):
+        RunConfig(top_k="{knob}")
 
 
 @pytest.mark.parametrize("name", KNOBS)

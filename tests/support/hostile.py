@@ -138,6 +138,6 @@ def spoiled(content: bytes, random: np.random.Generator) -> bytes:
 
 def assert_sentence(sentence: str) -> None:
     """Assert that a text is a printable sentence of reasonable length."""
-    assert sentence.endswith(".")
+    assert sentence.endswith((".", "?"))
     assert sentence.isprintable()
     assert len(sentence) < 600

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from moe_sim import KNOBS, Event, RunConfig
-from moe_sim.config.knobs import Knob
+from moe_sim.config.knob import Knob
 from moe_sim.config.run_plan import RunPlan
 
 LIVE = tuple(name for name, knob in KNOBS.items() if knob.live)
