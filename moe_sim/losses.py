@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 Convention = Literal["per_choice", "first_choice", "huggingface"]
+CONVENTIONS = get_args(Convention)
 
 SMALLEST_STD = 1e-10
 """Noise with a smaller σ counts as noise with this one. It is far below any gap between two logits, and what is divided
@@ -23,7 +24,9 @@ SUM_TOLERANCE = 0.01
 """How far the probabilities of a token may be from a sum of 1: bfloat16 rounds each by up to 0.4 %."""
 
 
-def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, convention: Convention = "per_choice") -> Tensor:
+def load_balancing_loss(
+    *, router_probs: Tensor, expert_index: Tensor, convention: Convention = "per_choice", check_values: bool = True
+) -> Tensor:
     """E · Σ f_i P_i (Fedus et al. 2021, Switch Transformer, eq. 4). Only P carries gradient.
 
     Args:
@@ -32,6 +35,7 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
         convention: what f counts. `per_choice`: all choices / (T·K), 1 at balance (Megatron-LM, OLMo-core).
             `first_choice`: first choices / T, 1 at balance (GShard, DeepSpeed for K ≤ 2, ST-MoE).
             `huggingface`: all choices / T, K at balance (transformers, Mixtral).
+        check_values: False checks shapes and types only; for what a router has just made, in every step.
 
     Returns:
         A differentiable scalar.
@@ -40,11 +44,14 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
         ValueError: for an unknown convention, rows of `router_probs` that are no probabilities, or an `expert_index`
             that does not name experts of these tokens.
     """
-    if convention not in get_args(Convention):
+    if convention not in CONVENTIONS:
         raise ValueError(f"convention must be per_choice, first_choice or huggingface, not {convention!r}")
-    probs = _probabilities(router_probs)
+    probs = _matrix(router_probs, "router_probs")
     tokens, num_experts = probs.shape
-    _check_choices(expert_index, tokens, num_experts)
+    _check_choices(expert_index, tokens)
+    if check_values:
+        _check_probabilities(probs)
+        _check_experts(expert_index, num_experts)
     if convention == "first_choice":
         expert_index = expert_index[:, :1]
     pairs = tokens if convention == "huggingface" else expert_index.numel()
@@ -53,11 +60,12 @@ def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, conventio
     return num_experts * (load @ probs.mean(0))
 
 
-def importance_loss(*, router_probs: Tensor) -> Tensor:
+def importance_loss(*, router_probs: Tensor, check_values: bool = True) -> Tensor:
     """CV² of the importance Σ_tokens p_i, population variance (Shazeer et al. 2017, eq. 6-7). 0 at balance.
 
     Args:
         router_probs: (T, E) probabilities.
+        check_values: False checks their shape and type only.
 
     Returns:
         A differentiable scalar.
@@ -65,7 +73,10 @@ def importance_loss(*, router_probs: Tensor) -> Tensor:
     Raises:
         ValueError: if the rows of `router_probs` are no probabilities.
     """
-    return _squared_coefficient_of_variation(_probabilities(router_probs).sum(0))
+    probs = _matrix(router_probs, "router_probs")
+    if check_values:
+        _check_probabilities(probs)
+    return _squared_coefficient_of_variation(probs.sum(0))
 
 
 def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float | Tensor, top_k: int) -> Tensor:
@@ -130,31 +141,30 @@ def _matrix(values: Tensor, name: str) -> Tensor:
         raise ValueError(f"{name} must be (T, E) with at least one token and one expert, not {tuple(values.shape)}")
     if not values.is_floating_point():
         raise ValueError(f"{name} must be floating-point numbers, not {values.dtype}")
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values if values.dtype == torch.float32 else values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def _probabilities(router_probs: Tensor) -> Tensor:
-    """The (T, E) probabilities in float32 or wider."""
-    probs = _matrix(router_probs, "router_probs")
+def _check_probabilities(probs: Tensor) -> None:
     values = probs.detach()
     # NaN compares as False, so it passes.
-    if (values.sum(1) - 1).abs().max() > SUM_TOLERANCE or values.min() < 0:
+    lowest, highest = (total.item() for total in torch.aminmax(values.sum(1)))
+    if lowest < 1 - SUM_TOLERANCE or highest > 1 + SUM_TOLERANCE or values.min().item() < 0:
         raise ValueError("each row of router_probs must be probabilities, not negative and of sum 1; are these logits?")
-    return probs
 
 
-def _check_choices(expert_index: Tensor, tokens: int, num_experts: int) -> None:
+def _check_choices(expert_index: Tensor, tokens: int) -> None:
     if expert_index.ndim != 2 or len(expert_index) != tokens or not expert_index.numel():
         raise ValueError(
             f"expert_index must be (T, K) for the same {tokens} tokens as router_probs, not {tuple(expert_index.shape)}"
         )
     if expert_index.is_floating_point() or expert_index.dtype == torch.bool:
         raise ValueError(f"expert_index must be integers, not {expert_index.dtype}")
-    lowest, highest = torch.aminmax(expert_index)
+
+
+def _check_experts(expert_index: Tensor, num_experts: int) -> None:
+    lowest, highest = (index.item() for index in torch.aminmax(expert_index))
     if lowest < 0 or highest >= num_experts:
-        raise ValueError(
-            f"expert_index must be from 0 to {num_experts - 1}, not from {lowest.item()} to {highest.item()}"
-        )
+        raise ValueError(f"expert_index must be from 0 to {num_experts - 1}, not from {lowest} to {highest}")
 
 
 def _positive_std(noise_std: float | Tensor, logits: Tensor) -> float | Tensor:
@@ -165,7 +175,7 @@ def _positive_std(noise_std: float | Tensor, logits: Tensor) -> float | Tensor:
         return max(noise_std, SMALLEST_STD)
     if noise_std.ndim and noise_std.shape != logits.shape:
         raise ValueError(f"noise_std must be one number or {tuple(logits.shape)}, not {tuple(noise_std.shape)}")
-    lowest = noise_std.detach().min()
+    lowest = noise_std.detach().min().item()
     if lowest <= 0:
-        raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {lowest.item()}")
+        raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {lowest}")
     return noise_std.to(logits.dtype).clamp_min(SMALLEST_STD)
