@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -158,3 +159,66 @@ def test_specialization_keeps_leading_axes() -> None:
     joints = np.random.default_rng(1).integers(1, 9, size=(6, 3, 4))
     values = metrics.normalized_mutual_information(joints)
     np.testing.assert_allclose(values, [oracles.specialization(joint) for joint in joints])
+
+
+# Invalid and unusual input
+
+
+@pytest.mark.parametrize("metric", SCALARS, ids=lambda metric: metric.__name__)
+@pytest.mark.parametrize(
+    "load",
+    [[100, 100, 0, 1], [0.5, 0.7, -0.2, 0], [0, 0, 0, 0], [[0.5, 0.5], [0.9, 0.9]], [[math.nan, 0.5], [3, 4]]],
+    ids=["counts", "negative", "nothing", "one row of two", "beside NaN"],
+)
+def test_what_is_no_load_is_rejected(metric: Callable, load: list[float]) -> None:
+    with pytest.raises(ValueError, match="shares of sum 1"):
+        metric(load)
+
+
+@pytest.mark.parametrize("metric", SCALARS, ids=lambda metric: metric.__name__)
+@pytest.mark.parametrize("load", [1.0, [], np.zeros((3, 0))], ids=["a number", "nothing", "no experts"])
+def test_a_load_without_experts_is_rejected(metric: Callable, load: object) -> None:
+    with pytest.raises(ValueError, match="at least one expert"):
+        metric(load)
+
+
+@pytest.mark.parametrize("metric", SCALARS, ids=lambda metric: metric.__name__)
+def test_a_load_with_nan_has_the_metric_nan_and_others_keep_theirs(metric: Callable) -> None:
+    load = [[math.nan, 0.5, 0.5, 0.0], SKEWED]
+    if metric is metrics.dead_experts:
+        with pytest.raises(ValueError, match="NaN"):
+            metric(load)
+    else:
+        assert np.isnan(metric(load)).tolist() == [True, False]
+        assert metric(load)[1] == metric(SKEWED)
+
+
+@pytest.mark.parametrize("metric", SCALARS, ids=lambda metric: metric.__name__)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16], ids=str)
+def test_a_tensor_of_any_type_and_with_a_gradient_is_a_load(metric: Callable, dtype: torch.dtype) -> None:
+    # These shares are exact in every type.
+    load = [0.5, 0.25, 0.125, 0.125]
+    assert metric(torch.tensor(load, dtype=dtype, requires_grad=True)) == metric(load)
+
+
+def test_shares_that_bfloat16_rounds_are_a_load() -> None:
+    # 1/3 becomes 0.333984, three of them 1.001953.
+    assert metrics.normalized_entropy(torch.full((3,), 1 / 3, dtype=torch.bfloat16)) == pytest.approx(1, abs=0.01)
+
+
+def test_the_metrics_of_no_loads_are_empty() -> None:
+    assert [metric(np.zeros((0, 4))).shape for metric in SCALARS] == [(0,)] * len(SCALARS)
+    assert metrics.normalized_mutual_information(np.zeros((0, 3, 4))).shape == (0,)
+
+
+def test_the_entropy_of_one_expert_is_rejected() -> None:
+    with pytest.raises(ValueError, match="at least two experts"):
+        metrics.normalized_entropy([1.0])
+
+
+@pytest.mark.parametrize(
+    "joint", [[[0, 0], [0, 0]], [[3, -1], [1, 1]], [1, 2], 3], ids=["nothing", "negative", "one axis", "a number"]
+)
+def test_what_is_no_joint_distribution_is_rejected(joint: object) -> None:
+    with pytest.raises(ValueError, match="joint must be"):
+        metrics.normalized_mutual_information(joint)
