@@ -27,9 +27,12 @@ PerChoice = Annotated[np.ndarray, "(8,)"]
 """The two shapes of an array in a record; everything else in it is a number."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepRecord:
-    """One training step, in plain numbers and NumPy arrays. Shares are of the T·K (token, choice) pairs."""
+    """One training step, in plain numbers and read-only NumPy arrays. Shares are of the T·K (token, choice) pairs.
+
+    Two records are equal if all their numbers are; NaN equals NaN.
+    """
 
     step: int
     """1 for the first step."""
@@ -91,6 +94,26 @@ class StepRecord:
     """Load of held-out tokens in inference, after the step's update; NaN except every 10th step."""
     dropped_by_choice: PerChoice
     """(8,) share of tokens whose first, second … choice capacity drops; 0 beyond K, except under expert choice."""
+
+    def __post_init__(self) -> None:
+        for name in PER_EXPERT + PER_CHOICE:
+            object.__setattr__(self, name, _read_only(getattr(self, name)))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, StepRecord):
+            return NotImplemented
+        names = SCALARS + PER_EXPERT + PER_CHOICE
+        return all(np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True) for name in names)
+
+    def __hash__(self) -> int:
+        return hash(self.step)
+
+
+def _read_only(values: np.ndarray) -> np.ndarray:
+    """A view through which nothing can be changed."""
+    view = values.view()
+    view.flags.writeable = False
+    return view
 
 
 _SHAPES = get_type_hints(StepRecord, include_extras=True)
@@ -169,16 +192,19 @@ class History:
 
     def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows `start` to `stop` of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
-        quantity. A view, not a copy."""
+        quantity. A read-only view, not a copy."""
         length = self._length
         position = _column_positions(self.initial_config.num_experts)[name]
-        return self._table[start : length if stop is None else min(stop, length), position]
+        return _read_only(self._table[start : length if stop is None else min(stop, length), position])
 
     def last(self, name: str) -> np.ndarray:
-        """The newest value of a column, a scalar or (E,). NaN before the first step."""
+        """The newest value of a column, a scalar or (E,), read-only. NaN before the first step."""
         length = self._length
         position = _column_positions(self.initial_config.num_experts)[name]
-        return self._table[length - 1, position] if length else np.full(self._table[0, position].shape, np.nan)[()]
+        if not length:
+            return np.full(self._table[0, position].shape, np.nan)[()]
+        newest = self._table[length - 1, position]
+        return _read_only(newest) if newest.ndim else newest
 
     def config_at(self, step: int) -> RunConfig:
         """The configuration in force at step `step`, 1 for the first."""

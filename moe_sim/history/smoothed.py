@@ -16,8 +16,9 @@ class Smoothed:
         self._weight = 0.0
 
     def update(self, value: np.ndarray) -> np.ndarray:
-        """Adds a value and returns the new average, a new array."""
+        """Adds a value and returns the new average, a new read-only array."""
         keep = 1 - 1 / metrics.SMOOTHING_HORIZON
         self._weight = keep * self._weight + 1
         self.value = self.value + (value - self.value) / self._weight
+        self.value.flags.writeable = False
         return self.value

@@ -22,7 +22,7 @@ Select = Callable[[Tensor, Tensor, int], Selection]
 """(T, E) logits with noise, their softmax, K → the experts of each token."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Routing:
     """Where the tokens of a batch go, and why."""
 

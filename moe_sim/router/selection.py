@@ -18,7 +18,7 @@ LARGEST_GAP = 300.0
 """Nats. Logits further than this below a token's best one are clamped: e^−300 keeps every sum above 0."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Selection:
     """The experts chosen for each token, before capacity."""
 

@@ -15,7 +15,7 @@ STREAMS = ("task", "weights", "data", "noise", "held_out", "evaluation", "start"
 """The independent random streams of a run."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """A batch of T tokens."""
 
@@ -27,7 +27,7 @@ class Batch:
     """(T,) int64, the topic or text domain of each token."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class HeldOut:
     """Tokens that are never trained on, with what the page needs to show their routing."""
 

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from moe_sim import metrics
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Anatomy:
     """The parts of E·Σ f·P. Arrays are (E,)."""
 

@@ -22,7 +22,7 @@ from moe_sim.router.selection import top_choices
 from moe_sim.trainer.network import Experts
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StepLosses:
     """The losses of a step, as scalars."""
 
@@ -33,7 +33,7 @@ class StepLosses:
     total: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RouterGradients:
     """Gradients on the router's weights, (D, E); None where there is none."""
 
@@ -42,7 +42,7 @@ class RouterGradients:
     """Of the balancing loss, before weighting."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Evaluation:
     """Task loss and load of held-out tokens in inference."""
 
@@ -125,7 +125,7 @@ class Recorder:
             importance=importance,
             processed=processed,
             preferred_load=_preferred_load(routing, load, config.top_k, balancing),
-            selection_bias=balancing.bias.numpy(),
+            selection_bias=balancing.bias.numpy().copy(),
             grad_norm=_norms(_flat_per_expert(expert_gradients)) if expert_gradients else np.zeros(num_experts),
             weight_change=_norms(weights - before) / norms_before,
             weight_distance=_norms(weights - self._initial) / self._initial_norms,

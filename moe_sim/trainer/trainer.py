@@ -35,6 +35,9 @@ START_TOKENS = 4096
 EVALUATION_TOKENS = 512
 """Held-out tokens that are evaluated as in inference, once every 10 steps."""
 
+_trains = torch.inference_mode(mode=False)
+"""For methods that make tensors for training, even if called under `torch.inference_mode()`."""
+
 
 class Trainer:
     """Trains one small MoE network.
@@ -47,6 +50,7 @@ class Trainer:
     The initial weights do not depend on live knobs; of these, only the ones that shift the data affect the tokens.
     """
 
+    @_trains
     def __init__(self, config: RunConfig, history: History | None = None) -> None:
         """
         Args:
@@ -84,6 +88,7 @@ class Trainer:
         """The tokens of the routing map."""
         return self.task.held_out
 
+    @_trains
     def update(self, **changes: Any) -> None:
         """Changes live knobs from the next step on.
 
@@ -103,19 +108,27 @@ class Trainer:
             self._set_data_shares()
         self._intervene(before)
 
+    @_trains
     def copy(self, history: History) -> Trainer:
         """Returns an independent copy that records into another history. Takes about as long as a step."""
         shared = {id(self.task): self.task, id(self.history): history}
         return copy.deepcopy(self, shared)
 
     def run(self, steps: int) -> History:
-        """Trains for `steps` steps, fewer if the run diverges. Returns the trainer's history."""
+        """Trains for `steps` steps, fewer if the run diverges. Returns the trainer's history.
+
+        Raises:
+            ValueError: for a negative number of steps.
+        """
+        if steps < 0:
+            raise ValueError(f"steps must be 0 or more, not {steps}")
         for _ in range(steps):
             if self.diverged:
                 break
             self.step()
         return self.history
 
+    @_trains
     def step(self) -> StepRecord | None:
         """Takes one optimizer step on a fresh batch; a frozen run only routes it.
 
@@ -145,6 +158,7 @@ class Trainer:
         self.history.append(record)
         return record
 
+    @_trains
     def probe(self) -> Probe:
         """Routes the held-out tokens of the routing map with the current weights."""
         moe, inputs = self.network.moe, self.held_out.batch.inputs

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.diagnosis.deaths import DeathRecord, deaths, in_words
+from moe_sim.history.history import PER_EXPERT, SCALARS
 from moe_sim.metrics import SMOOTHING_HORIZON
 
 UNJUDGED = SMOOTHING_HORIZON - 1
@@ -22,8 +23,11 @@ class LoadsOnly(History):
 
     def __init__(self, load: np.ndarray, config: RunConfig, events: Sequence[Event] = ()) -> None:
         super().__init__(config)
-        self.extend(np.zeros((len(load), self.rows().shape[1])))
-        self.column("smoothed_load")[:] = load
+        left = len(SCALARS) + PER_EXPERT.index("smoothed_load") * config.num_experts
+        rows = np.zeros((len(load), self.rows().shape[1]))
+        rows[:, left : left + config.num_experts] = load
+        self.extend(rows)
+        np.testing.assert_array_equal(self.column("smoothed_load"), load)
         self.events = tuple(events)
 
 

@@ -40,6 +40,25 @@ def test_every_field_of_a_record_is_a_column(make_record: Callable[..., StepReco
         assert history.column(name).shape == (2, *np.shape(value)), name
 
 
+def test_records_are_equal_if_all_their_numbers_are(make_record: Callable[..., StepRecord]) -> None:
+    one, same = make_record(1, FOUR, router_gradient_cosine=np.nan), make_record(1, FOUR, router_gradient_cosine=np.nan)
+    assert one == same
+    assert len({one, same}) == 1
+    assert one != make_record(2, FOUR, router_gradient_cosine=np.nan)
+    assert one != make_record(1, FOUR[::-1], router_gradient_cosine=np.nan)
+    assert one != make_record(1, [0.5, 0.5])
+    assert one != "a record"
+
+
+def test_the_arrays_of_a_record_are_read_only_and_those_given_are_not(make_record: Callable[..., StepRecord]) -> None:
+    load = np.array(FOUR)
+    record = make_record(1, load)
+    for name in PER_EXPERT + PER_CHOICE:
+        with pytest.raises(ValueError, match="read-only"):
+            getattr(record, name)[0] = 7
+    load[0] = 0.5
+
+
 def test_unknown_values_stay_nan(make_history: Callable[..., History]) -> None:
     history = make_history(RunConfig(num_experts=4), FOUR, steps=20, router_gradient_cosine=np.nan)
     assert np.isnan(history.column("router_gradient_cosine")).all()
@@ -68,6 +87,15 @@ def test_a_column_is_a_view_that_stays_valid_when_the_history_grows(make_record:
     for step in range(101, 1001):
         history.append(make_record(step, FOUR))
     np.testing.assert_array_equal(view, np.arange(1, 101))
+
+
+@pytest.mark.parametrize("name", ["load", "task_loss"])
+def test_a_history_cannot_be_changed_through_what_it_returns(make_history: Callable[..., History], name: str) -> None:
+    history = make_history(RunConfig(num_experts=4), FOUR, steps=3)
+    with pytest.raises(ValueError, match="read-only"):
+        history.column(name)[0] = 7
+    with pytest.raises((ValueError, TypeError), match=r"read-only|item assignment"):
+        history.last(name)[0] = 7
 
 
 def test_a_slice_of_a_column_ends_where_the_history_ends(make_history: Callable[..., History]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -140,6 +141,46 @@ def test_a_live_run_cannot_combine_renormalizing_and_expert_choice() -> None:
         with pytest.raises(ValueError, match="does not go with expert choice"):
             trainer.update(**move)
         assert trainer.config == small_config(top_k=2, **knobs)
+
+
+def test_a_negative_number_of_steps_is_rejected() -> None:
+    trainer = Trainer(small_config())
+    with pytest.raises(ValueError, match="steps must be 0 or more, not -1"):
+        trainer.run(steps=-1)
+    assert len(trainer.run(steps=0)) == 0
+
+
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad])
+def test_a_run_trains_under_inference_mode(mode: Any) -> None:
+    def rows(around: Any, inside: bool) -> np.ndarray:
+        with around():
+            trainer = Trainer(small_config(balancing="bias", router_noise="learned"))
+            trainer.run(6)
+            trainer.update(router_blind=True, swap_columns="1-2")
+            trainer.probe()
+            twin = trainer.copy(trainer.history.until(6))
+        with around() if inside else nullcontext():
+            return np.concatenate([trainer.run(6).rows(), twin.run(6).rows(6)])
+
+    expected = rows(nullcontext, False)
+    for inside in (True, False):
+        np.testing.assert_array_equal(rows(mode, inside), expected)
+
+
+def test_nothing_that_a_run_returns_can_change_it() -> None:
+    trainer = Trainer(small_config(balancing="bias", bias_rate=0.1))
+    trainer.run(2)
+    record, probe = step(trainer), trainer.probe()
+    for values in (record.smoothed_load, record.selection_bias, probe.joint, probe.together):
+        with pytest.raises(ValueError, match="read-only"):
+            values[:] = 7
+    # An intervention in the trainer's bias leaves records of earlier steps alone.
+    trainer.update(frozen=True)
+    record = step(trainer)
+    before = record.selection_bias.copy()
+    assert before.min() < before.max()
+    trainer.update(swap_columns=f"{before.argmin() + 1}-{before.argmax() + 1}")
+    np.testing.assert_array_equal(record.selection_bias, before)
 
 
 def test_setting_a_knob_to_its_current_value_is_no_event() -> None:
