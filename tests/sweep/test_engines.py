@@ -190,7 +190,7 @@ def test_a_scheduler_that_does_not_answer_gets_a_sentence_without_its_address(mo
 
 
 def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moe_sim.sweep.dask_engine.TIMEOUT", 0.5)
+    monkeypatch.setattr("moe_sim.sweep.dask_engine.TIMEOUT", 3)
     with (
         LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=":0", silence_logs=50) as empty,
         pytest.raises(EngineError, match="no workers"),
