@@ -15,7 +15,6 @@ if str(ROOT) not in sys.path:
 from moe_sim.server import warm_up  # noqa: E402
 from pages.sidebar import run_controls  # noqa: E402
 from pages.visitor import course, session  # noqa: E402
-from pages.visitor.course import PREDICTION  # noqa: E402
 
 st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(HERE / "icon.svg"), layout="wide")
 st.html(Path(__file__).with_name("frame.css"))
@@ -29,7 +28,7 @@ PAGES = (
     st.Page(HERE / "quiz.py", title="Quiz"),
     st.Page(HERE / "glossary.py", title="Glossary"),
 )
-for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_", PREDICTION))]:
+for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_", course.PREDICTION))]:
     st.session_state[key] = st.session_state[key]  # or Streamlit drops the state of widgets on other pages
 page = st.navigation(list(PAGES), position="hidden")
 visitor = session.current()
@@ -37,7 +36,7 @@ visitor.settle()
 visitor.follow_address()
 visitor.follow_lecture()
 with st.sidebar:
-    trains_live_run = page.title in ("Live", "Learn") and not (page.title == "Learn" and course.compares())
+    trains_live_run = page.title == "Live" or (page.title == "Learn" and not course.compares())
     run_controls.draw(visitor, PAGES, page, trains_live_run=trains_live_run)
 visitor.write_address(comparing=page.title == "Compare")
 visitor.notices.show()

@@ -89,6 +89,11 @@ def _plans(lesson: ComparisonLesson, comparison: ComparisonSession) -> tuple[Run
     return COMPARISONS[lesson.comparison].plans(comparison.run.plans[0].config.seed)
 
 
+def _is_on_screen(lesson: ComparisonLesson, comparison: ComparisonSession) -> bool:
+    """Whether the comparison holds the lesson's runs, and nobody has changed them."""
+    return comparison.run.plans == _plans(lesson, comparison)
+
+
 def _predictions(lesson: ComparisonLesson) -> list[bool | None]:
     words = (st.session_state.get(course.prediction_key(lesson, n)) for n in range(len(lesson.experiments)))
     return [None if one is None else one == COLLAPSES for one in words]
@@ -110,8 +115,8 @@ def _begin_again(lesson: ComparisonLesson, comparison: ComparisonSession) -> Non
 def _verdict(session: Session, lesson: ComparisonLesson, comparison: ComparisonSession) -> None:
     """Shows the criteria, and once they are met, how each prediction fared and what follows."""
     runs = comparison.run
-    begun = runs.plans == _plans(lesson, comparison)
-    histories, predictions = [run.history for run in runs.members if begun], _predictions(lesson)
+    histories = [run.history for run in runs.members] if _is_on_screen(lesson, comparison) else []
+    predictions = _predictions(lesson)
     criteria = lesson.criteria(histories, predictions)
     st.markdown(f"**Goal.** {lesson.goal}")
     prose.checklist(criteria, session.view.level)
@@ -138,7 +143,7 @@ def _ask(lesson: ComparisonLesson, comparison: ComparisonSession, predicted: boo
 def _draw_comparison_lesson(session: Session, lesson: ComparisonLesson) -> None:
     comparison = session.comparison()
     predicted = None not in _predictions(lesson)
-    begun = predicted and comparison.run.steps_done > 0 and comparison.run.plans == _plans(lesson, comparison)
+    begun = predicted and comparison.run.steps_done > 0 and _is_on_screen(lesson, comparison)
     if begun:
         look, goal = st.columns([1, 1.6])
         with look:
