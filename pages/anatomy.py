@@ -11,7 +11,7 @@ from moe_sim.charts import anatomy as charts
 from moe_sim.charts.palette import Theme
 from moe_sim.history.series import recent_mean
 from moe_sim.router.capacity import expert_capacity
-from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, dissect
+from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, dissect, resized
 from pages.text import prose
 from pages.visitor import hosting
 from pages.visitor.session import Session, current
@@ -40,12 +40,21 @@ def _from_run(session: Session) -> None:
     _set(load, importance, session.run.config.top_k, lesson)
 
 
+def _resize() -> None:
+    """Gives the sliders shares for the chosen number of experts."""
+    for name in "fP":
+        before = [state[f"anatomy_{name}_{expert}"] for expert in range(state["anatomy_shown"])]
+        if any(before):
+            for expert, share in enumerate(resized(before, state["anatomy_experts"])):
+                state[f"anatomy_{name}_{expert}"] = round(100 * float(share), 2)
+
+
 def _sliders(name: str, experts: int, words: str) -> np.ndarray:
     st.markdown(f"**{name}**, {words}")
     values = []
     for expert, column in enumerate(st.columns(experts)):
         key = f"anatomy_{name}_{expert}"
-        state.setdefault(key, 100 / experts)
+        state.setdefault(key, round(100 / experts, 2))
         values.append(column.slider(f"{name} of {expert + 1}, %", 0.0, 100.0, step=0.01, key=key))
     shares = np.array(values)
     return shares / shares.sum() if shares.sum() > 0 else np.full(experts, 1 / experts)
@@ -85,8 +94,9 @@ with st.container(horizontal=True):
 left, right = st.columns(2)
 state.setdefault("anatomy_experts", 4)
 state.setdefault("anatomy_top_k", 1)
-experts = left.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts")
+experts = left.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts", on_change=_resize)
 top_k = right.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k")
+state["anatomy_shown"] = experts
 load = _sliders("f", experts, "the load: the share of token choices sent to each expert")
 importance = _sliders("P", experts, "the importance: each expert's mean router probability")
 if state.get("anatomy_lesson"):

@@ -14,6 +14,7 @@ from moe_sim.charts.figure import (
     expert_axis,
     expert_names,
     share_scale,
+    signal_line,
     steps_of,
 )
 from moe_sim.charts.palette import PALETTES, Palette, Theme
@@ -95,10 +96,12 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """The task loss (smoothed, over its faint single steps) and the load-balancing loss, each on its own axis."""
+    """The task loss (smoothed, over its faint single steps) and the load-balancing loss, each on its own axis; dotted,
+    the loss that α weighs, where it is another one."""
     palette, history = PALETTES[theme], scene.history
     figure = blank_figure(
-        palette, "Task and load-balancing loss", f"task: {SMOOTHING_HORIZON}-step mean", time=True,
+        palette, "Task and load-balancing loss", time=True,
+        caption=f"task: {SMOOTHING_HORIZON}-step mean · dotted: what α weighs, if another",
         yaxis=dict(title="task loss, nats", color=palette.ink),
         yaxis2=dict(title=dict(text="load-balancing loss E·Σ f·P", font_color=palette.accent), overlaying="y",
                     side="right", showgrid=False, tickfont_color=palette.accent, tickmode="auto", nticks=5),
@@ -118,6 +121,7 @@ def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
             meta={"kind": kind, "column": column},
             hovertemplate=f"step %{{x}}: {words} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
+    signal_line(figure, scene, "other_loss", "loss that α weighs", palette.accent, dash="dot", yaxis="y2")
     return figure
 
 

@@ -43,7 +43,14 @@ from moe_sim.charts.experts import (
 )
 from moe_sim.charts.overview import imbalance, routing_map, task_and_balance_loss, utilization, utilization_over_time
 from moe_sim.charts.palette import Theme
-from moe_sim.charts.router import gradient_cosine, preference, router_gradients, router_logits, selection_bias
+from moe_sim.charts.router import (
+    gradient_cosine,
+    loss_share,
+    preference,
+    router_gradients,
+    router_logits,
+    selection_bias,
+)
 from moe_sim.charts.scene import Scene
 from moe_sim.charts.system import (
     coactivation,
@@ -63,6 +70,7 @@ PAGE_FIGURES: dict[str, Callable[[Scene, Theme], go.Figure]] = {
     "load_and_importance": load_and_importance,
     "preference": preference,
     "selection_bias": selection_bias,
+    "loss_share": loss_share,
     "specialization": specialization,
     "router_gradients": router_gradients,
     "gradient_cosine": gradient_cosine,

@@ -37,6 +37,17 @@ def selection_bias(scene: Scene, theme: Theme = "light") -> go.Figure:
     return figure
 
 
+def loss_share(scene: Scene, theme: Theme = "light") -> go.Figure:
+    """What α times its loss adds to the total loss, in percent of it."""
+    palette = PALETTES[theme]
+    figure = blank_figure(
+        palette, "Weight of the balancing loss", "α × loss, as a share of the total loss", time=True,
+        yaxis=dict(title="share, %", rangemode="tozero"),
+    )  # fmt: skip
+    signal_line(figure, scene, "loss_share", "share of the total loss, %", palette.accent, factor=100)
+    return figure
+
+
 def router_gradients(scene: Scene, theme: Theme = "light") -> go.Figure:
     """Norms of the two gradients on the router's weights: the task's, and α times the balancing loss's."""
     palette = PALETTES[theme]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from moe_sim.config.knob import KnobModel, knob
 
 GROUP = "Diagnosis thresholds"
@@ -90,3 +92,10 @@ class Thresholds(KnobModel):
     def healthy_ratio(self) -> float:
         """The largest max/min of a load that lies within the healthy band."""
         return self.healthy_high / max(self.healthy_low, 0.01)
+
+
+def high_balance_loss(num_experts: int, top_k: int) -> float | None:
+    """The load-balancing loss E·Σ f P above which it is alarming: twice its value at balance, or less where it cannot
+    rise that far. At full collapse it is E/K; the threshold is at most the geometric mean of that and 1. None where
+    every token goes to every expert: nothing can collapse."""
+    return min(2.0, math.sqrt(num_experts / top_k)) if top_k < num_experts else None

@@ -31,7 +31,8 @@ def coarse_mean(history: History, name: str, start: int = 0, stop: int | None = 
 
 SIGNALS = (
     "router_task_gradient", "router_balance_push", "router_gradient_cosine", "router_logit_rms", "router_logit_max",
-    "router_noise_std", "z_loss", "routing_std", "step_time", "eval_task_loss", "eval_max_load",
+    "router_noise_std", "z_loss", "other_loss", "loss_share", "routing_std", "step_time",
+    "eval_task_loss", "eval_max_load",
 )  # fmt: skip
 """Router quantities with one value per block of 10 steps."""
 
@@ -40,9 +41,11 @@ def signals(history: History, start: int = 0, stop: int | None = None) -> dict[s
     """All `SIGNALS` for each complete block of 10 steps from `start` to `stop`, (n,) each: means over the block unless
     stated otherwise.
 
-    `router_balance_push` is α times the balancing loss's gradient norm on the router; `routing_std` the standard
-    deviation of each expert's load over the last 20 batches, mean over experts; `step_time` the modelled time of a step
-    with one expert per device, in units of a balanced step; `eval_…` the evaluation after the block.
+    `other_loss` is the loss that α weighs, NaN where that is E·Σ f P itself or where the mechanism has none;
+    `loss_share` what α times this loss adds to the total loss, as a share of it; `router_balance_push` α times its
+    gradient norm on the router; `routing_std` the standard deviation of each expert's load over the last 20 batches,
+    mean over experts; `step_time` the modelled time of a step with one expert per device, in units of a balanced step;
+    `eval_…` the evaluation after the block.
     """
     length = len(history) if stop is None else stop
     first, last = start // COARSE * COARSE, length // COARSE * COARSE
@@ -52,10 +55,17 @@ def signals(history: History, start: int = 0, stop: int | None = None) -> dict[s
         return values.reshape(-1, COARSE).mean(1)
 
     table = {name: mean(history.column(name, first, last)) for name in SIGNALS if name in SCALARS}
-    push = history.knob("aux_loss_coef")[first:last] * history.column("router_balance_gradient", first, last)
+    alpha, z_coef = (history.knob(name)[first:last] for name in ("aux_loss_coef", "z_loss_coef"))
+    task, balance, auxiliary, z = (
+        history.column(name, first, last) for name in ("task_loss", "balance_loss", "auxiliary_loss", "z_loss")
+    )
+    push = alpha * history.column("router_balance_gradient", first, last)
+    differs = (auxiliary != 0) & ~np.isclose(auxiliary, balance, rtol=1e-4)
     load = history.column("load", 0, last)
     return table | {
         "router_balance_push": mean(push),
+        "other_loss": np.where(mean(differs) > 0, mean(auxiliary), np.nan),
+        "loss_share": mean(alpha * auxiliary / (task + alpha * auxiliary + z_coef * z)),
         "routing_std": np.array([load[max(0, end - SMOOTHING_HORIZON) : end].std(0).mean() for end in ends]),
         "step_time": mean(step_time(history.column("processed", first, last))),
         "eval_task_loss": evaluations(history, "eval_task_loss", first, last),

@@ -94,8 +94,8 @@ def _playback(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
         "state": run.state,
         "budget": run.budget,
         "extendable": run.can_extend,
-        "rate": run.rate if math.isfinite(run.rate) else 0,
-        "speed": round(run.measured_rate, 1),
+        "rate": _brief(run.rate) if math.isfinite(run.rate) else 0,
+        "speed": _brief(round(run.measured_rate, 1)),
     }
     return playback | waiting(run, lectures)
 
@@ -119,7 +119,7 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
     message = _playback(run, lectures) | {
         "from": start,
         "to": stop,
-        "live": {name: getattr(config, name) for name in LIVE} | {"capacity": capacity(config)},
+        "live": {name: _brief(getattr(config, name)) for name in LIVE} | {"capacity": capacity(config)},
         "diagnosis": vars(verdict),
         "planned_changes": sum(event.step < stop for event in run.plan),
         "tiles": _tiles(run, stop),
@@ -187,6 +187,7 @@ def _views(run: LiveRun, stop: int) -> dict[str, Any]:
     load = recent_mean(history, "load")
     columns = ("load", "first_load", "importance", "processed", "preferred_load", "dropped_by_choice")
     shares = {name: recent_mean(history, name) for name in columns}
+    shares["dropped_by_choice"] = shares["dropped_by_choice"][: config.top_k]
     shares["eval_load"] = evaluated[-1] if len(evaluated) else np.zeros(len(load))
     now = {name: _letter_pairs(values) for name, values in shares.items()} | {
         "selection_bias": _numbers(history.last("selection_bias"), 3) if config.balancing == "bias" and stop else [],
@@ -217,8 +218,13 @@ def _numbers(values: np.ndarray, digits: int = 4) -> list[float | None]:
 def _number(value: float, digits: int) -> float | None:
     if not math.isfinite(value):
         return None
-    rounded = float(f"{value:.{digits}g}")
-    return int(rounded) if rounded.is_integer() else rounded
+    number: float = _brief(float(f"{value:.{digits}g}"))
+    return number
+
+
+def _brief(value: Any) -> Any:
+    """3 instead of 3.0; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _letter_pairs(shares: np.ndarray) -> str:

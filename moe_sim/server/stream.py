@@ -58,9 +58,15 @@ class LiveStream:
         """The newest messages of each run."""
 
     async def endpoint(self, request: Request) -> Response:
-        """Handles `GET /live/{run_id}`. `Last-Event-ID` or `?from=` resumes after that step."""
+        """Handles `GET /live/{run_id}`. `Last-Event-ID` or `?from=` resumes after that step.
+
+        If there is no such run, an event stream says `gone`, because a run may be replaced while a page opens its
+        stream; other clients get a 404.
+        """
         run = self._find(request.path_params["run_id"])
         if not isinstance(run, Watched):
+            if request.method == "GET" and "text/event-stream" in request.headers.get("accept", ""):
+                return _Response(_gone())
             return JSONResponse({"error": "This run does not exist or has ended."}, status_code=404)
         last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
         start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
@@ -86,7 +92,8 @@ class LiveStream:
                     count += 1
                     yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
                 await asyncio.sleep(TICK)
-        yield ServerSentEvent(event="gone", data="{}")  # else the client would keep reconnecting
+        async for event in _gone():
+            yield event
 
     def _version(self, run: Watched) -> tuple[Any, ...]:
         """A value that changes whenever something must be sent at once."""
@@ -117,6 +124,11 @@ class LiveStream:
         if isinstance(run, Comparison):
             return encode_comparison(run, start, self._lectures)
         return encode(run, start, parts, self._lectures)
+
+
+async def _gone() -> AsyncIterator[ServerSentEvent]:
+    """Says that the run does not exist, or not any more; else the client would keep reconnecting."""
+    yield ServerSentEvent(event="gone", data="{}")
 
 
 def _members(run: Watched) -> tuple[LiveRun, ...]:

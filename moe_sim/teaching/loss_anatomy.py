@@ -64,6 +64,21 @@ def _shares(values: ArrayLike) -> NDArray[np.float64]:
     return array / array.sum()
 
 
+def resized(shares: ArrayLike, num_experts: int) -> NDArray[np.float64]:
+    """Shares of another number of experts, with the total 1: a new expert starts with an even share, the others keep
+    their proportions; without those that are left out, all are even if nothing else remains.
+
+    Raises:
+        ValueError: as `dissect` for one of f and P.
+    """
+    before = _shares(shares)
+    kept = before[:num_experts]
+    if not kept.sum():
+        return np.full(num_experts, 1 / num_experts)
+    room = len(kept) / num_experts
+    return np.concatenate([room * kept / kept.sum(), np.full(num_experts - len(kept), 1 / num_experts)])
+
+
 def contribution(*, task_loss: float, balance_loss: float, alpha: float) -> float:
     """The share of α·L_balance in the total loss L_task + α·L_balance; 0 where both are 0."""
     weighted = alpha * balance_loss

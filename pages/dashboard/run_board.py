@@ -7,6 +7,8 @@ from typing import Any
 from moe_sim.charts.blank import blank_figures
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.thresholds import high_balance_loss
+from moe_sim.history.history import MOST_CHOICES
 from moe_sim.live.live_run import LiveRun
 from moe_sim.router.balancing import METHODS
 from moe_sim.teaching.level import Level
@@ -22,7 +24,7 @@ from pages.visitor.view import LOG_AXES
 
 VIEWS: dict[str, tuple[str, list[str]]] = {
     "why": ("Why f and P", ["load_and_importance"]),
-    "mechanism": ("Mechanism", ["preference", "selection_bias"]),
+    "mechanism": ("Mechanism", ["preference", "selection_bias", "loss_share"]),
     "specialization": ("Specialization", ["specialization"]),
     "feedback": (
         "Feedback loop",
@@ -57,10 +59,10 @@ def show(session: Session) -> None:
 def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:
     """The component's data about a run, apart from its stream: figures without data, colours, texts."""
     common = common_payload(run, run.thresholds, theme)
-    task = run.task
+    task, num_experts = run.task, run.config.num_experts
     return common | {
         "figures": blank_figures(run.history.initial_config, task, theme, run.thresholds),
-        "num_experts": run.config.num_experts,
+        "num_experts": num_experts,
         "batch_tokens": run.config.batch_tokens,
         "groups": task.group_names,
         "group_noun": task.group_noun,
@@ -81,5 +83,9 @@ def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, 
         "log_axes": LOG_AXES,
         "evaluation_tokens": EVALUATION_TOKENS,
         "shift": ", ".join(KNOBS[name].label for name in task.shift_knobs),
-        "context": common["context"] | {"colours": PALETTES[theme].expert_colours(run.config.num_experts)},
+        "context": common["context"]
+        | {
+            "colours": PALETTES[theme].expert_colours(num_experts),
+            "high_balance_losses": [high_balance_loss(num_experts, k + 1) for k in range(MOST_CHOICES)],
+        },
     }

@@ -111,9 +111,8 @@ def new_page(
 def watch_for_trouble(page: Page, server: str) -> list[str]:
     """A list that fills with console errors, script errors and requests that leave this machine."""
     troubles: list[str] = []
-    # Streamlit, opened at a subpage, first looks for its server below that page, then above it. A run may be replaced
-    # while its stream opens; the page then follows the new one.
-    expected = re.compile(rf"{re.escape(server)}/(\w+/_stcore/(health|host-config)|live/[\w-]+\?from=\d+)")
+    # Streamlit, opened at a subpage, first looks for its server below that page, then above it.
+    expected = re.compile(rf"{re.escape(server)}/\w+/_stcore/(health|host-config)")
 
     def note(message: ConsoleMessage) -> None:
         if message.type == "error" and not expected.fullmatch(message.location["url"]):

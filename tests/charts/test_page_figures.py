@@ -24,7 +24,14 @@ from moe_sim.charts.overview import (
 )
 from moe_sim.charts.page import PAGE_FIGURES, page_figures
 from moe_sim.charts.palette import PALETTES
-from moe_sim.charts.router import gradient_cosine, preference, router_gradients, router_logits, selection_bias
+from moe_sim.charts.router import (
+    gradient_cosine,
+    loss_share,
+    preference,
+    router_gradients,
+    router_logits,
+    selection_bias,
+)
 from moe_sim.charts.scene import Scene
 from moe_sim.charts.system import (
     coactivation,
@@ -42,6 +49,7 @@ from moe_sim.history.series import SIGNALS, sampling_std, signals
 from moe_sim.router.balancing import METHODS
 from moe_sim.tasks.topics import HELD_OUT_TOKENS
 
+OTHER_LOSSES = ("importance", "load", "importance_and_load")
 SHARES = ("load", "first_load", "importance", "processed", "preferred_load", "eval_load")
 KINDS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "rows": (set(), ("task_loss", "balance_loss")), "smoothed": (set(), ("task_loss", "balance_loss")),
@@ -157,13 +165,17 @@ def may_be_empty(meta: dict[str, Any], history: History) -> bool:
     config = history.initial_config
     if meta["kind"] == "limit":
         return config.capacity_factor is None
+    if meta.get("signal") == "other_loss":
+        return config.convention == "per_choice" and config.balancing not in OTHER_LOSSES
     if meta.get("signal") in ("router_gradient_cosine", "router_balance_push"):
         return "aux_loss_coef" not in METHODS[config.balancing].knobs
     return meta["kind"] == "coarse" and not history.column(meta["column"])[:20, meta["expert"]].any()
 
 
 def test_what_may_be_missing_is_there_where_the_run_has_it() -> None:
-    trainer = Trainer(RunConfig(num_experts=2, top_k=2, capacity_factor=1.0, aux_loss_coef=0.1))
+    trainer = Trainer(
+        RunConfig(num_experts=2, top_k=2, capacity_factor=1.0, aux_loss_coef=0.1, convention="huggingface")
+    )
     trainer.run(25)
     for figure in page_figures(scene_of(trainer), "light").values():
         assert all(shows_something(item) for item in figure.data)
@@ -283,10 +295,12 @@ def test_stacked_shares_sum_to_a_hundred_and_many_experts_become_a_heatmap(scene
 
 
 def test_losses_are_the_recorded_ones_and_the_bold_task_line_is_their_moving_average(scene: Scene) -> None:
-    faint, bold, balance = task_and_balance_loss(scene).data
+    faint, bold, balance, weighed = task_and_balance_loss(scene).data
     losses = scene.history.column("task_loss")
     np.testing.assert_allclose(faint.y, losses)
     np.testing.assert_allclose(balance.y, scene.history.column("balance_loss"))
+    np.testing.assert_allclose(weighed.y, signals(scene.history)["other_loss"])
+    assert (balance.yaxis, weighed.yaxis) == ("y2", "y2")
     # By the definition: weights 0.95^age, normalized.
     weights = 0.95 ** np.arange(len(losses))[::-1]
     assert bold.y[-1] == pytest.approx((weights * losses).sum() / weights.sum())
@@ -368,6 +382,7 @@ def test_lines_of_signals_stand_at_the_end_of_their_blocks(weighed: Scene) -> No
         (gradient_cosine(weighed), {"router_gradient_cosine": 1}),
         (router_logits(weighed), {"router_logit_max": 1, "router_logit_rms": 1, "router_noise_std": 1}),
         (step_time(weighed), {"step_time": 1}),
+        (loss_share(weighed), {"loss_share": 100}),
         (routing_std(weighed), {"routing_std": 100}),
         (inference_loss(weighed), {"eval_task_loss": 1, "eval_max_load": 100}),
     ):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from pydantic import ValidationError
 
 from moe_sim import KNOBS, RunConfig
 from moe_sim.config.knobs import THRESHOLDS, problems
-from moe_sim.config.thresholds import GROUP, Thresholds
+from moe_sim.config.thresholds import GROUP, Thresholds, high_balance_loss
+from moe_sim.losses import load_balancing_loss
 
 
 def test_the_thresholds_are_the_fields_of_the_model() -> None:
@@ -83,3 +85,25 @@ def test_thresholds_are_immutable_and_hashable() -> None:
 
 def test_the_healthy_band_always_contains_the_uniform_share() -> None:
     assert THRESHOLDS["healthy_low"].maximum <= 1 <= THRESHOLDS["healthy_high"].minimum
+
+
+@pytest.mark.parametrize("num_experts", [2, 3, 4, 5, 8, 16, 64])
+@pytest.mark.parametrize("top_k", range(1, 9))
+def test_a_full_collapse_is_alarming_and_balance_is_not_whatever_the_number_of_experts(
+    num_experts: int, top_k: int
+) -> None:
+    high = high_balance_loss(num_experts, top_k)
+    if top_k >= num_experts:
+        assert high is None, "every token goes to every expert"
+        return
+    tokens = 32
+    chosen = torch.arange(top_k).repeat(tokens, 1)
+    sure = torch.zeros(tokens, num_experts)
+    sure[:, :top_k] = 1 / top_k
+    leaning = 0.9 * sure + 0.1 / num_experts
+    for probs in (sure, leaning):
+        loss = load_balancing_loss(router_probs=probs, expert_index=chosen, convention="per_choice")
+        assert loss > high
+    assert high > 1.05
+    if num_experts >= 4 * top_k:
+        assert high == 2

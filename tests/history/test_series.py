@@ -154,6 +154,10 @@ def test_signals_are_means_over_blocks_of_ten_rows_of_the_frame(moved: History) 
     expected["router_balance_push"] = push.groupby(np.arange(60) // 10).mean()
     slowest = 8 * columns_of(frame, "processed").max(axis=1)
     expected["step_time"] = slowest.groupby(np.arange(60) // 10).mean()
+    added = frame["aux_loss_coef"] * frame["auxiliary_loss"]
+    total = frame["task_loss"] + added + frame["z_loss_coef"] * frame["z_loss"]
+    expected["loss_share"] = (added / total).groupby(np.arange(60) // 10).mean()
+    expected["other_loss"] = np.full(6, np.nan)  # α weighs the load-balancing loss itself
     std = columns_of(frame, "load").rolling(20, min_periods=1).std(ddof=0).mean(axis=1)
     expected["routing_std"] = std.iloc[9::10]
     expected["eval_task_loss"] = frame["eval_task_loss"].iloc[9::10]
@@ -269,3 +273,24 @@ def test_a_knob_has_no_values_before_the_first_step(make_history: Callable[..., 
     trainer.update(aux_loss_coef=0.1)
     assert trainer.history.knob("aux_loss_coef").shape == (0,)
     assert make_history(RunConfig(), [0.125] * 8, 3).knob("aux_loss_coef").tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "differs"),
+    [
+        ({}, False),
+        ({"top_k": 2}, False),
+        ({"top_k": 2, "convention": "huggingface"}, True),
+        ({"balancing": "importance"}, True),
+        ({"balancing": "load"}, True),
+        ({"balancing": "bias"}, False),
+        ({"balancing": "none"}, False),
+    ],
+)
+def test_the_loss_that_alpha_weighs_is_a_signal_where_it_is_not_the_load_balancing_loss(
+    changes: dict, differs: bool
+) -> None:
+    history = trained({}, 20, small_config(aux_loss_coef=0.1, **changes)).history
+    weighed = history.column("auxiliary_loss").reshape(2, 10).mean(1)
+    np.testing.assert_allclose(signals(history)["other_loss"], weighed if differs else [np.nan] * 2)
+    assert (signals(history)["loss_share"] > 0).all() == weighed.any()

@@ -21,7 +21,9 @@ export function message(from, to, more = {}) {
   const numbered = Array.from({ length: blocks }, (_, i) => first + i + 1);
   return {
     from, to, state: "training", budget: 2000, rate: 0, speed: 90,
-    live: { top_k: 1, capacity_factor: null, capacity: null, balancing: "switch", aux_loss_coef: 0, frozen: false },
+    live: {
+      top_k: 1, capacity_factor: null, capacity: null, balancing: "switch", aux_loss_coef: 0, frozen: false,
+    },
     diagnosis: { state: "Healthy", level: "good", evidence: "", advice: "" },
     planned_changes: 0,
     tiles: { dead: 1, dropped: 125, unserved: 0 },

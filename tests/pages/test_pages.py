@@ -530,6 +530,16 @@ def assert_example(app: AppTest, name: str, example: Example) -> None:
     assert app.info[0].value == example.lesson
 
 
+def test_more_and_fewer_experts_on_the_anatomy_page_keep_an_even_load_even() -> None:
+    app = turned_to(opened(), "anatomy")
+    for count in (8, 3, 7, 2):
+        app.slider(key="anatomy_experts").set_value(count)
+        settled(app)
+        shown = [slider.value for slider in app.slider if str(slider.key).startswith("anatomy_f_")]
+        assert shown == pytest.approx([100 / count] * count, abs=0.01)
+        assert app.metric[0].value == "1.000"
+
+
 def test_the_anatomy_page_can_copy_f_and_p_from_the_live_run() -> None:
     app = turned_to(opened(num_experts="5", top_k="2", batch_tokens="64"), "anatomy")
     (take,) = (one for one in app.button if one.label == "From your run")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from moe_sim.charts import anatomy as charts
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.losses import importance_loss, load_balancing_loss
-from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, dissect
+from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, dissect, resized
 
 
 def example(name: str) -> Anatomy:
@@ -163,3 +163,18 @@ def test_the_figures_show_the_numbers_in_both_themes(name: str, theme: Theme) ->
     assert (both.layout.shapes[0].y0, push.layout.shapes[0].y0) == (100 / len(load), 1)
     assert [bar.marker.color for bar in (*both.data, *push.data)] == [palette.ink, palette.accent, palette.danger]
     assert all(figure.to_json() for figure in (both, parts, push))
+
+
+@pytest.mark.parametrize(
+    ("before", "count", "after"),
+    [
+        ([25, 25, 25, 25], 8, [0.125] * 8),
+        ([0.125] * 8, 4, [0.25] * 4),
+        ([70, 10, 20], 3, [0.7, 0.1, 0.2]),
+        ([70, 10, 20], 4, [0.525, 0.075, 0.15, 0.25]),
+        ([60, 20, 20], 2, [0.75, 0.25]),
+        ([0, 0, 5, 5], 2, [0.5, 0.5]),
+    ],
+)
+def test_shares_follow_the_number_of_experts(before: list, count: int, after: list) -> None:
+    np.testing.assert_allclose(resized(before, count), after)

@@ -124,9 +124,8 @@ function bindSignal({ signal, factor, log }, { signals, encoding }) {
 
 /** @type {Bind<"limit">} */
 function bindLimit({ batch_tokens }, store, trace) {
-  const { capacity, top_k } = store.message.live;
-  const limit = capacity === null ? null : (100 * capacity) / (batch_tokens * top_k);
-  return { y: (trace.x ?? []).map(() => limit) };
+  const share = store.capacityShare(batch_tokens);
+  return { y: (trace.x ?? []).map(() => (share === null ? null : 100 * share)) };
 }
 
 /**

@@ -60,6 +60,8 @@ function mechanism(store, { mechanisms }) {
   const favourite = indexOfLargest(preferred);
   const lines = [`${label[0].toUpperCase()}${label.slice(1)}. ${explanation}`];
   if (weighsLoss && alpha === 0) lines.push("With α = 0 this loss has no effect. Raise α to see it work.");
+  const share = store.lastSignal("loss_share");
+  if (weighsLoss && share) lines.push(`Now α times this loss is ${percent(share)} of the total loss.`);
   if (store.steps)
     lines.push(
       `Left to itself, the router would now send ${percent(preferred[favourite])} of the choices to expert ` +

@@ -32,7 +32,8 @@ export function capacity(store, { batch_tokens: tokens }) {
 }
 
 /** @type {Explain} */
-export function devices(store) {
+export function devices(store, { batch_tokens: tokens }) {
+  const share = store.capacityShare(tokens);
   const processed = store.now("processed");
   const busiest = Math.max(...processed) * store.numExperts;
   return {
@@ -43,7 +44,11 @@ export function devices(store) {
         ? `Now a step takes ${busiest.toFixed(2)} times as long as a balanced one. The devices work ` +
           `${percent(sum(processed) / busiest)} of the time and are idle otherwise.`
         : "Train to see how long they wait.",
-      "A capacity limit caps the step at factor times a balanced step, at the price of dropped tokens.",
+      share === null
+        ? "A capacity limit would cap the step, at the price of dropped tokens."
+        : `The capacity of ${store.message.live.capacity} caps the step at ` +
+          `${(share * store.numExperts).toFixed(2)} times a balanced one, ` +
+          "at the price of dropped tokens.",
     ],
   };
 }

@@ -8,7 +8,6 @@ import { Toolbar } from "./toolbar.js";
 /** @import { Store } from "./store.js" */
 
 export const ICONS = { neutral: "○", good: "●", recovering: "◐", warning: "◆", bad: "▲" };
-const HIGH_BALANCE_LOSS = 2; // twice its value at balance
 const TILES = /** @type {const} */ ([
   ["imbalance", "Imbalance max/min"],
   ["task_loss", "Task loss"],
@@ -91,7 +90,7 @@ export class StatusBar {
    * @param {Store} store
    * @param {Context} context
    */
-  drawTiles(store, { uneven_ratio, many_dropped }) {
+  drawTiles(store, { uneven_ratio, many_dropped, high_balance_losses }) {
     if (!store.steps) {
       for (const [name] of TILES) this.setTile(name, "–");
       return;
@@ -99,6 +98,7 @@ export class StatusBar {
     const { live, state, speed, tiles } = store.message;
     const imbalance = store.rows.imbalance[store.steps - 1];
     const taskLoss = store.smoothed.task_loss[store.steps - 1];
+    const high = high_balance_losses[live.top_k - 1];
     const balanceLoss = store.smoothed.balance_loss[store.steps - 1];
     // Where experts choose, tokens are left out even if nothing is over capacity.
     const choosing = live.balancing === "expert_choice";
@@ -106,7 +106,7 @@ export class StatusBar {
     setText(this.tiles.dropped.label, choosing ? "Unserved tokens" : "Dropped tokens");
     this.setTile("imbalance", ratio(imbalance), imbalance === null || imbalance > uneven_ratio);
     this.setTile("task_loss", taskLoss.toFixed(2), state === "diverged");
-    this.setTile("balance_loss", balanceLoss.toFixed(2), balanceLoss > HIGH_BALANCE_LOSS);
+    this.setTile("balance_loss", balanceLoss.toFixed(2), high !== null && balanceLoss > high);
     this.setTile("dropped", percent(dropped), dropped > many_dropped);
     this.setTile("dead", `${tiles.dead} of ${store.numExperts}`, tiles.dead > 0);
     this.setTile("speed", String(Math.round(speed)));

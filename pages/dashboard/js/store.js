@@ -42,6 +42,15 @@ export class Store {
     return this.peers[meta?.run ?? 0];
   }
 
+  /**
+   * The capacity of an expert as a share of a step's token choices; null without a limit.
+   * @param {number} tokens of a batch
+   */
+  capacityShare(tokens) {
+    const { capacity, top_k } = this.message.live;
+    return capacity === null ? null : capacity / (tokens * top_k);
+  }
+
   /** The newest message. Nothing is drawn before the first one. */
   get message() {
     if (!this.latest) throw new Error("no message has arrived yet");

@@ -98,6 +98,7 @@ export interface Context {
   dead_share: number;
   settling_steps: number;
   many_dropped: number;
+  high_balance_losses: (number | null)[];
   uneven_ratio: number;
   run: string;
   reduced_motion: boolean;
