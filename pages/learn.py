@@ -45,7 +45,7 @@ def _next(lesson: Chapter) -> None:
 
 
 def _celebrate(session: Session, lesson: Chapter, step: int, debrief: Paragraphs) -> None:
-    st.success(f"Done: lesson “{lesson.title}” passed at step {step}.")
+    st.success(f"Done: lesson “{lesson.title}” passed at step {step:,}.")
     prose.show(debrief, session.view.level)
     done = course.passed_lessons()
     if lesson.slug not in done:

@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 from moe_sim.charts.figure import mark_events
 from moe_sim.charts.palette import PALETTES
 from moe_sim.charts.scene import Scene
-from moe_sim.charts.slides import shown_figures, small_print
+from moe_sim.charts.slides import name_map_colours, shown_figures, small_print
 from moe_sim.config.codec import format_value
 from moe_sim.config.knobs import KNOBS
 from moe_sim.diagnosis.verdict import Diagnosis, diagnose
@@ -39,8 +39,8 @@ tr.changed td { font-weight: 600; }
 
 
 def run_to_html(scene: Scene, link: str = "", *, diverged: bool = False) -> str:
-    """One interactive page in light colours: the diagnosis, every figure with its small print, changed knobs and the
-    whole configuration. About 5 MB, most of it Plotly.js.
+    """One interactive page in light colours: the diagnosis, the small print, every figure, changed knobs and the whole
+    configuration. About 5 MB, most of it Plotly.js.
 
     Args:
         scene: the run.
@@ -48,7 +48,6 @@ def run_to_html(scene: Scene, link: str = "", *, diverged: bool = False) -> str:
         diverged: whether a loss or gradient became infinite or NaN.
     """
     state = diagnose(scene.history, scene.config, scene.thresholds, diverged=diverged)
-    print_ = small_print(scene, link)
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
@@ -60,8 +59,9 @@ def run_to_html(scene: Scene, link: str = "", *, diverged: bool = False) -> str:
             f"<h1>{html.escape(_title(scene, state))}</h1>",
             _state_line(state),
             f"<p>{_link(link)}</p>" if link else "",
+            f"<p><small>{html.escape(small_print(scene, link))}</small></p>",
             "<main>",
-            *(_figure(name, figure, scene, print_) for name, figure in shown_figures(scene).items()),
+            *(_figure(name, figure, scene) for name, figure in shown_figures(scene).items()),
             "</main>",
             _events(scene),
             _configuration(scene),
@@ -71,7 +71,7 @@ def run_to_html(scene: Scene, link: str = "", *, diverged: bool = False) -> str:
 
 
 def _title(scene: Scene, state: Diagnosis) -> str:
-    return f"Expert Collapse Lab: {state.state.lower()} at step {len(scene.history)}"
+    return f"Expert Collapse Lab: {state.state.lower()} at step {len(scene.history):,}"
 
 
 def _state_line(state: Diagnosis) -> str:
@@ -86,10 +86,12 @@ def _link(link: str) -> str:
     return f'<a href="{words}" rel="noreferrer">Open this run live</a>'
 
 
-def _figure(name: str, figure: go.Figure, scene: Scene, print_: str) -> str:
+def _figure(name: str, figure: go.Figure, scene: Scene) -> str:
     meta = figure.layout.meta or {}
     if meta.get("time"):
         mark_events(figure, scene)
+    if name == "routing_map":
+        name_map_colours(figure, scene)
     title = html.escape(figure.layout.title.text)
     figure.update_layout(title_text=None, autosize=True)
     plot = figure.to_html(
@@ -99,13 +101,13 @@ def _figure(name: str, figure: go.Figure, scene: Scene, print_: str) -> str:
     caption = html.escape(meta.get("caption") or "")
     return (
         f'<figure id="{name}"><figcaption><strong>{title}</strong> <span>{caption}</span></figcaption>'
-        f'<div class="plot">{plot}</div><small>{html.escape(print_)}</small></figure>'
+        f'<div class="plot">{plot}</div></figure>'
     )
 
 
 def _events(scene: Scene) -> str:
     rows = [
-        f"<tr><td>{event.step}</td><td>{html.escape(KNOBS[name].label)}</td><td>{name}={_value(value)}</td></tr>"
+        f"<tr><td>{event.step:,}</td><td>{html.escape(KNOBS[name].label)}</td><td>{name}={_value(value)}</td></tr>"
         for event in scene.history.events
         for name, value in event.changes.items()
     ]

@@ -101,7 +101,7 @@ def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
     palette, history = PALETTES[theme], scene.history
     figure = blank_figure(
         palette, "Task and load-balancing loss", time=True,
-        caption=f"task: {SMOOTHING_HORIZON}-step mean · dotted: what α weighs, if another",
+        caption=f"task: {SMOOTHING_HORIZON}-step mean",
         yaxis=dict(title="task loss, nats", color=palette.ink),
         yaxis2=dict(title=dict(text="load-balancing loss E·Σ f·P", font_color=palette.accent), overlaying="y",
                     side="right", showgrid=False, tickfont_color=palette.accent, tickmode="auto", nticks=5),

@@ -7,16 +7,18 @@ import textwrap
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 from moe_sim.charts.compare import comparison_drawings
 from moe_sim.charts.figure import mark_events
 from moe_sim.charts.page import PAGE_FIGURES, figure_names
-from moe_sim.charts.palette import PALETTES
+from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.codec import events_to_text, format_value
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
+from moe_sim.config.words import percent
 
 WIDTH, HEIGHT = 1600, 900
 TITLE, TEXT, SMALL = 44, 24, 16
@@ -25,8 +27,14 @@ LINE = 170
 """Characters per line of small print."""
 MOST_LINES = 5
 MARK_LINES = 4
-"""The labels of changed knobs are spread over this many lines, so that neighbours do not overlap."""
+"""The labels of changed knobs stand above the chart, on at most this many lines, so that neighbours do not overlap."""
+MARK_LINE = TEXT + 12
+"""The height of such a line in pixels."""
+TITLE_HEIGHT = 150
 MOVES_IN_WORDS = 6
+MOST_NAMED = 16
+"""The most experts in a legend."""
+LEGEND_AT_THE_SIDE = dict(orientation="v", x=1.01, xanchor="left", y=1, yanchor="top")
 SLIDE_SCALE = 2.0
 """The factor by which lines and dots are thicker than on the page."""
 
@@ -90,16 +98,21 @@ def comparison_slide(name: str, scenes: Sequence[Scene], difference: str, link: 
 def _slide(figure: go.Figure, scenes: Sequence[Scene], words: str) -> go.Figure:
     slide, palette = go.Figure(figure), PALETTES["light"]
     meta = figure.layout.meta or {}
-    marked = len(slide.layout.annotations)
+    notes, shapes = len(slide.layout.annotations), len(slide.layout.shapes)
     if meta.get("time"):
         for scene in scenes:
             mark_events(slide, scene)
+    is_map = any((trace.meta or {}).get("kind") == "map" for trace in slide.data)
+    if is_map:
+        name_map_colours(slide, scenes[0])
     _enlarge(slide)
-    _spread_marks(slide, slide.layout.annotations[marked:], steps=max(len(scene.history) for scene in scenes))
+    marks = list(zip(slide.layout.annotations[notes:], slide.layout.shapes[shapes:], strict=True))
     margin = figure.layout.margin
     lines = textwrap.wrap(words, LINE)[:MOST_LINES]
-    below = 120 + 22 * len(lines)
-    wide = dict(l=max(120, 2 * (margin.l or 0)), r=max(60, 2 * (margin.r or 0)), t=150, b=below)
+    above = TITLE_HEIGHT + MARK_LINE * min(len(marks), MARK_LINES)
+    below = (30 if is_map else 120) + 22 * len(lines)
+    wide = dict(l=max(120, 2 * (margin.l or 0)), r=max(60, 2 * (margin.r or 0)), t=above, b=below)
+    _raise_marks(marks, max(len(scene.history) for scene in scenes), plot_height=HEIGHT - above - below)
     slide.update_layout(
         width=WIDTH, height=HEIGHT, margin=wide, autosize=False,
         paper_bgcolor=palette.background, plot_bgcolor=palette.background, font=dict(size=TEXT, color=palette.ink),
@@ -145,19 +158,43 @@ def _thicken(line: Any) -> None:
         line.width = SLIDE_SCALE * line.width
 
 
-def _spread_marks(slide: go.Figure, marks: tuple[go.layout.Annotation, ...], steps: int) -> None:
-    """Put neighbouring labels on different lines, and late ones to the left of their line."""
-    for number, mark in enumerate(marks):
-        mark.yshift = -(TEXT + 12) * (number % MARK_LINES)
-        if mark.x > 0.6 * steps:
-            mark.update(xanchor="right", xshift=-6)
+def _raise_marks(
+    marks: list[tuple[go.layout.Annotation, go.layout.Shape]], steps: int, plot_height: int
+) -> None:  # fmt: skip
+    """Let labels stand above the chart like flags at the ends of their lines, where they cover no curve. Early flags
+    point to the right and stand the higher the earlier they are, late ones to the left and the higher the later: so no
+    line crosses the label of another."""
+    late = [mark for mark in marks if mark[0].x > 0.6 * steps]
+    early = [mark for mark in marks if mark[0].x <= 0.6 * steps]
+    for level, (label, line) in enumerate([*reversed(early), *late]):
+        shift = 4 + MARK_LINE * (level % MARK_LINES)
+        label.update(yanchor="bottom", yshift=shift, xshift=8)
+        if label.x > 0.6 * steps:
+            label.update(xanchor="right", xshift=-8)
+        line.y1 = 1 + (shift + MARK_LINE / 2) / plot_height
+
+
+def name_map_colours(figure: go.Figure, scene: Scene, theme: Theme = "light") -> None:
+    """Give a routing map equal scales and a legend of its experts with their shares of the tokens; of more than
+    `MOST_NAMED`, only the busiest."""
+    palette, probe, num_experts = PALETTES[theme], scene.probe, scene.config.num_experts
+    tokens = np.bincount(probe.expert, minlength=num_experts)
+    colours = palette.expert_colours(num_experts)
+    for expert in sorted(np.argsort(-tokens, kind="stable")[:MOST_NAMED]):
+        share = percent(tokens[expert] / len(probe.expert)) if tokens[expert] else "none"
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=dict(size=9, color=colours[expert]),
+                           name=f"expert {expert + 1}: {share}")  # fmt: skip
+    if probe.dropped.any():
+        hollow = dict(size=9, color=palette.background, line=dict(width=1.6, color=palette.ink))
+        figure.add_scatter(x=[None], y=[None], mode="markers", marker=hollow, name="dropped")
+    figure.data[0].showlegend = False
+    figure.update_xaxes(constrain="domain")
+    figure.update_yaxes(scaleanchor="x", constrain="domain")
+    figure.update_layout(showlegend=True, legend=LEGEND_AT_THE_SIDE, margin_r=180)
 
 
 def _show_experts(slide: go.Figure, margin: dict[str, int]) -> None:
     """Add a legend to a figure with a line per expert; the page names the experts elsewhere."""
     names = [trace.name or "" for trace in slide.data]
-    if 1 < len(names) <= 16 and all(name.startswith("expert ") for name in names):
-        slide.update_layout(
-            showlegend=True, legend=dict(orientation="v", x=1.01, xanchor="left", y=1, yanchor="top"),
-            margin=margin | {"r": 200},
-        )  # fmt: skip
+    if 1 < len(names) <= MOST_NAMED and all(name.startswith("expert ") for name in names):
+        slide.update_layout(showlegend=True, legend=LEGEND_AT_THE_SIDE, margin=margin | {"r": 200})

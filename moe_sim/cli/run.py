@@ -58,7 +58,9 @@ def read_plan(arguments: argparse.Namespace) -> tuple[RunPlan, int]:
     events, notices = events_from_text(";".join(filter(None, [events_to_text(planned), *arguments.events])), config)
     late = {event.step for event in events if event.step >= steps} - {event.step for event in planned}
     if late:
-        notices.append(f"The change planned at step {min(late)} would never happen: the run ends after step {steps}.")
+        notices.append(
+            f"The change planned at step {min(late):,} would never happen: the run ends after step {steps:,}."
+        )
     if notices:
         raise InvalidInput(notices[0])
     return RunPlan(config, events), steps

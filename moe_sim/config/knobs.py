@@ -49,5 +49,6 @@ SHORT_NAMES = {
 
 
 def short_name(name: str) -> str:
-    """A knob's name for tight spaces: the short one if there is one, else its label."""
-    return SHORT_NAMES.get(name, KNOBS[name].label)
+    """A knob's name for tight spaces: the short one if there is one, else its label, as it stands inside a sentence."""
+    label = KNOBS[name].label
+    return SHORT_NAMES.get(name, label[0].lower() + label[1:])

@@ -113,7 +113,7 @@ def differing_knobs(plans: Sequence[RunPlan]) -> tuple[str, ...]:
 def course_in_words(course: tuple[tuple[int, Any], ...]) -> str:
     """The course of a knob, such as `0` or `0, then 0.1 from step 100`."""
     first, *later = [(step, value_in_words(value)) for step, value in course]
-    return ", ".join([first[1], *(f"then {value} from step {step}" for step, value in later)])
+    return ", ".join([first[1], *(f"then {value} from step {step:,}" for step, value in later)])
 
 
 def difference_in_words(plans: Sequence[RunPlan]) -> str:

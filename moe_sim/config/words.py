@@ -9,7 +9,9 @@ from moe_sim.config.codec import format_value
 
 
 def value_in_words(value: Any) -> str:
-    """A knob's value as it is shown: `expert choice`, not `expert_choice`."""
+    """A knob's value as it is shown: `expert choice`, not `expert_choice`; 1,024, not 1024."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
     return format_value(value).replace("_", " ")
 
 

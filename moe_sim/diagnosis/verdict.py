@@ -257,7 +257,7 @@ def _task_loss_since(history: History, change: Change) -> str:
         return ""
     before, now = recent_mean(history, "task_loss", change.step), recent_mean(history, "task_loss")
     changed = "the mechanism was changed" if change.knob == "balancing" else "α was raised"
-    return f"Task loss {before:.2f} → {now:.2f} since {changed} at step {change.step}."
+    return f"Task loss {before:.2f} → {now:.2f} since {changed} at step {change.step:,}."
 
 
 def _below_the_band(load: _Load, thresholds: Thresholds) -> str:

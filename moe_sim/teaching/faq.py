@@ -63,7 +63,7 @@ FAQ: tuple[Entry, ...] = (
             "leaves 1.1 of 8 experts dead on average, 0.03 leaves 0.2, 0.1 none.",
             "α sets a ratio of gradients on the router, so the right value depends on the scale of your task loss and "
             "on the convention: at top-2, 0.01 in the huggingface convention is 0.02 in per_choice. Turn it on from "
-            "the start: at step 1000 the task loss is 1.892 with α = 0.1 from step 0, 2.212 from step 400, and 2.354 "
+            "the start: at step 1,000 the task loss is 1.892 with α = 0.1 from step 0, 2.212 from step 400, and 2.354 "
             "without.",
         ),
         ("α", "convention", "load-balancing loss"),
@@ -163,7 +163,7 @@ FAQ: tuple[Entry, ...] = (
         by_level(
             "Yes. Set α to 0.1, and the dead experts come back within about 40 steps. The time they lost stays lost.",
             "With α = 0.1 none is dead after 19 to 36 steps, early or late (ten seeds). α = 0.03 takes 21 to 32 steps "
-            "from step 100 and 36 to 140 from step 400. The task loss never catches up: at step 1000 it is 1.892 "
+            "from step 100 and 36 to 140 from step 400. The task loss never catches up: at step 1,000 it is 1.892 "
             "with α = 0.1 from the start, 2.107 from step 200 and 2.212 from step 400.",
             "Not if the router is saturated: beyond a gap of about 15 between logits hardly any gradient passes "
             "through the softmax, and α has no effect. Then only a restart helps, with a router z-loss or a lower "

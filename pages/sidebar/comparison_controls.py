@@ -91,9 +91,9 @@ def _branch(session: Session, comparison: ComparisonSession) -> None:
         st.caption("Train a run on the Live page first. Then branch off at any of its steps with one knob changed.")
         return
     changes = (
-        ", ".join(f"{marker.label} at step {marker.step}" for marker in markers(run.history)) or "no knob was changed"
+        ", ".join(f"{marker.label} at step {marker.step:,}" for marker in markers(run.history)) or "no knob was changed"
     )
-    st.caption(f"The Live run has {steps} steps; {changes}. What if you had done something else?")
+    st.caption(f"The Live run has {steps:,} steps; {changes}. What if you had done something else?")
     step = st.slider("Branch at step", 0, steps, min(100, steps), key="branch-step")
     then = run.history.config_at(step + 1)
     suggested = then if then.aux_loss_coef else then.replace(aux_loss_coef=RESCUE)  # something other than no change

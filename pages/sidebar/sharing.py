@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 from typing import Literal
+from zlib import crc32
 
 import segno
 import streamlit as st
@@ -75,7 +76,7 @@ def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
 
 
 def _link_and_qr_code(link: str) -> None:
-    """A link to copy, and its QR code."""
+    """A link to copy, and its QR code, which fills the screen when it is clicked."""
     left, right = st.columns([3, 1])
     left.code(link, language=None, wrap_lines=True)
     try:
@@ -83,14 +84,19 @@ def _link_and_qr_code(link: str) -> None:
     except segno.DataOverflowError:
         right.caption("Too long for a QR code.")
     else:
-        right.image(code.svg_data_uri(scale=4, border=4, light="#ffffff"), width=170)
+        image = f'<img src="{escape(code.svg_data_uri(scale=4, border=4, light="#ffffff"))}" alt="QR code of the link">'
+        name = f"qr-{crc32(link.encode()):x}"
+        right.html(
+            f'<button class="qr" popovertarget="{name}" aria-label="Show the QR code full screen">{image}</button>'
+            f'<button class="qr" popover id="{name}" popovertarget="{name}" aria-label="Close">{image}</button>'
+        )
 
 
 @st.dialog("Export")
 def _export(session: Session) -> None:
     run = session.run
     steps = len(run.history)
-    st.markdown(f"Step {steps} of the run. For a single figure, use the SVG and PNG buttons of its chart.")
+    st.markdown(f"Step {steps:,} of the run. For a single figure, use the SVG and PNG buttons of its chart.")
     link = address("", session.link(run.history.initial_config, run.history.events))
     name = f"expert-collapse-seed-{run.config.seed}-step-{steps}"
 

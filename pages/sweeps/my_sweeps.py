@@ -98,7 +98,7 @@ class MySweeps:
         if self.opened is not None and self.chosen == self.opened[0]:
             return Table(self.opened[1], axes_of(self.opened[1]), f"{len(self.opened[1]):,} rows of {self.chosen}.")
         frame = _gallery()
-        about = f"An example sweep: α × experts × k, {GRID.seeds} seeds, {GRID.steps} steps each."
+        about = f"An example sweep: α × experts × k, {GRID.seeds} seeds, {GRID.steps:,} steps each."
         return Table(frame, axes_of(frame), about, command_of(GRID, "moe_sim/sweep/gallery.parquet"))
 
 

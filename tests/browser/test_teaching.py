@@ -150,6 +150,11 @@ def test_a_shared_link_opens_the_run_with_its_changes_on_another_page(page: Page
     code = opened.locator("img").first
     expect(code).to_be_visible(timeout=TIMEOUT)
     page.wait_for_function("image => image.naturalWidth > 100", arg=code.element_handle(), timeout=TIMEOUT)
+    code.click()
+    whole = opened.get_by_role("button", name="Close").filter(has=page.get_by_alt_text("QR code of the link"))
+    assert whole.bounding_box() == {"x": 0, "y": 0, **page.viewport_size}, "a QR code for the back row"
+    whole.click()
+    expect(whole).to_be_hidden()
     frame = opened.locator("code").filter(has_text="<iframe").inner_text()
     assert "embed=true" in frame
     assert "events=" in frame

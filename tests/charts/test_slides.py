@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.charts.overview import routing_map
 from moe_sim.charts.page import PAGE_FIGURES
+from moe_sim.charts.palette import PALETTES
 from moe_sim.charts.scene import Scene
 from moe_sim.charts.slides import shown_figure, shown_figures, slide_figure, small_print
 from moe_sim.cli.run import scene_of
@@ -55,8 +57,32 @@ def test_marks_on_a_slide_take_turns_and_stay_inside() -> None:
     scene = scene_of(train({}, 40, moves))
     slide = slide_figure(shown_figures(scene)["imbalance"], scene)
     marks = [note for note in slide.layout.annotations if "→" in note.text]
-    assert len({mark.yshift for mark in marks}) == 3
     assert [mark.xanchor for mark in marks] == ["left", "left", "right"]
+    assert all((mark.y, mark.yref, mark.yanchor) == (1, "paper", "bottom") for mark in marks), "above the curves"
+    assert marks[0].yshift > marks[1].yshift, "the second line ends below the first label"
+    assert len({mark.yshift for mark in marks}) == 3
+    top = slide.layout.margin.t - max(mark.yshift for mark in marks) - slide.layout.title.font.size
+    assert top > 100, "below title and caption"
+    plot_height = 900 - slide.layout.margin.t - slide.layout.margin.b
+    lines = [shape for shape in slide.layout.shapes if shape.x0 in moves]
+    for mark, line in zip(marks, lines, strict=True):
+        assert mark.yshift < (line.y1 - 1) * plot_height < mark.yshift + mark.font.size, "a line reaches its label"
+
+
+@pytest.mark.parametrize(("experts", "named"), [(4, 4), (40, 16)])
+def test_a_map_on_a_slide_has_equal_scales_and_a_legend_of_its_experts(experts: int, named: int) -> None:
+    scene = scene_of(train({"num_experts": experts, "capacity_factor": 0.5}, 20, {}))
+    slide = slide_figure(routing_map(scene), scene)
+    assert (slide.layout.yaxis.scaleanchor, slide.layout.showlegend) == ("x", True)
+    *experts_named, dropped = [trace for trace in slide.data if trace.showlegend is not False]
+    assert len(experts_named) == named
+    tokens = np.bincount(scene.probe.expert, minlength=experts)
+    for trace in experts_named:
+        number = int(trace.name.split()[1].rstrip(":")) - 1
+        assert trace.marker.color == PALETTES["light"].expert_colours(experts)[number]
+        share = 100 * tokens[number] / tokens.sum()
+        assert trace.name.endswith(f": {share:.0f}\u00a0%" if share else ": none")
+    assert (dropped.name, scene.probe.dropped.any()) == ("dropped", True)
 
 
 def test_lines_of_experts_are_named_on_a_slide_and_the_map_is_not_crowded(moved: Scene) -> None:

@@ -162,7 +162,7 @@ def test_ctrl_c_stops_a_real_sweep_and_its_workers(tmp_path: Path) -> None:
     start = time.monotonic()
     os.killpg(driver.pid, signal.SIGINT)
     _, err = driver.communicate(timeout=30)
-    assert time.monotonic() - start < 4
+    assert time.monotonic() - start < 15, "the sweep would take minutes"
     assert driver.returncode == 130
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("Interrupted: ")

@@ -263,13 +263,17 @@ SAME = "They have the same data and the same initial weights."
          "B: balancing = load balancing; k = 2. C: balancing = load balancing; k = 1. D: balancing = bias; k = 1. "
          f"{SAME}"),
         ([{0: {"num_experts": 4}}],
-         "A and B differ only in Experts. A: Experts = 8. B: Experts = 4. They have the same data and different "
+         "A and B differ only in experts. A: experts = 8. B: experts = 4. They have the same data and different "
          "initial weights."),
         ([{0: {"batch_tokens": 64}}],
-         "A and B differ only in Tokens per step. A: Tokens per step = 256. B: Tokens per step = 64. They have "
+         "A and B differ only in tokens per step. A: tokens per step = 256. B: tokens per step = 64. They have "
          "different data and the same initial weights."),
+        ([{0: {"batch_tokens": 1024}, 1500: {"top_k": 2}}],
+         "A and B differ only in k and tokens per step. A: k = 1; tokens per step = 256. "
+         "B: k = 1, then 2 from step 1,500; tokens per step = 1,024. They have different data and the same initial "
+         "weights."),
         ([{0: {"seed": 3}}],
-         "A and B differ only in Seed. A: Seed = 0. B: Seed = 3. They have different data and different initial "
+         "A and B differ only in seed. A: seed = 0. B: seed = 3. They have different data and different initial "
          "weights."),
         ([{}], "A and B are identical. Change something in B."),
         ([{}, {}], "A, B and C are identical. Change something in B or C."),

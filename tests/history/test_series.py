@@ -91,7 +91,7 @@ def test_no_marker_has_an_underscore_whatever_knob_changed(name: str) -> None:
         assert marker.step == 7
         assert "_" not in marker.label
         assert " → " in marker.label
-        assert marker.label.startswith(SHORT_NAMES.get(name, knob.label))
+        assert marker.label.startswith(SHORT_NAMES.get(name, knob.label[0].lower() + knob.label[1:]))
 
 
 def test_every_short_name_belongs_to_a_live_knob() -> None:

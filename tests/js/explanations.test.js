@@ -22,3 +22,18 @@ test("devices: a capacity that was rounded up caps a step at its own multiple of
   assert.match(words.text.at(-1), /The capacity of 1 caps the step at 2\.00 times a balanced one/);
   assert.match(EXPLANATIONS.devices(storeOf(2, { now }), { batch_tokens: 32 }).text.at(-1), /would cap/);
 });
+
+test("why: in plain words for beginners, with formulas above, with the gradient for experts", () => {
+  const terms = [0.5, 0.5, 0.375]; // Σ f·P, and expert 2's f·P
+  const store = storeOf(2, { now: { ...now, load: pairs(0.25, 0.75), terms } });
+  const [beginner, practitioner, expert] = ["beginner", "practitioner", "expert"].map((level) =>
+    EXPLANATIONS.why(store, { level }),
+  );
+  assert.match(beginner.text[1], /expert 2 .* has 75\u00a0% of the tokens and adds 0\.75 to a loss of 1\.00/);
+  assert.doesNotMatch(beginner.text.join(" "), /E·Σ|argmax|gradient/);
+  assert.equal(beginner.tables, undefined);
+  assert.match(practitioner.text[1], /E·Σ f·P = 2 × 0\.5000 = 1\.00/);
+  assert.equal(practitioner.tables[0].rows.length, 3);
+  assert.deepEqual(expert.text.slice(0, -1), practitioner.text);
+  assert.match(expert.text.at(-1), /gradient on the logits/);
+});

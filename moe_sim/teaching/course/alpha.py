@@ -114,7 +114,7 @@ def _too_late_conclusion(history: History, config: RunConfig) -> Paragraphs:
     late_loss = reference(history.initial_config.seed, LATE_JUDGED_AT, 0.1, LATE)
     loss = mean(history, "task_loss", LATE_JUDGED_AT)
     return (
-        f"You raised α at step {0 if rescue is None else rescue.step}. At step {LATE_JUDGED_AT} task loss is "
+        f"You raised α at step {0 if rescue is None else rescue.step:,}. At step {LATE_JUDGED_AT:,} task loss is "
         f"{number(loss)}, {percent(1 - loss / late_loss)} below the {number(late_loss)} of the same run rescued at "
         f"step {LATE}.",
         f"Your max/min at that step is {number(ratio(history, LATE_JUDGED_AT))}, and a late rescue evens out the load "
@@ -126,8 +126,8 @@ def _too_late_conclusion(history: History, config: RunConfig) -> Paragraphs:
 TOO_LATE = Lesson(
     slug="too-late",
     title="Too late",
-    goal="Let the router collapse for at least 30 steps, then rescue it early enough that task loss at step 1000 is at "
-    "least 5\u00a0% below that of a rescue at step 400.",
+    goal="Let the router collapse for at least 30 steps, then rescue it early enough that task loss at step 1,000 is "
+    "at least 5\u00a0% below that of a rescue at step 400.",
     tab="feedback",
     knobs=("aux_loss_coef",),
     plan=(Event(LATE, {"aux_loss_coef": 0.1}),),
@@ -156,7 +156,7 @@ TOO_LATE = Lesson(
             "and GShard (Lepikhin et al. 2020) keep their coefficient constant throughout.",
         ),
     },
-    hint="Reset, train to about step 100, set α to 0.1, and train on to step 1000.",
+    hint="Reset, train to about step 100, set α to 0.1, and train on to step 1,000.",
     criteria=_too_late_criteria,
     conclude=_too_late_conclusion,
     intended=(Event(100, {"aux_loss_coef": 0.1}),),

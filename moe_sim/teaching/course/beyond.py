@@ -99,7 +99,7 @@ def _mechanisms_criteria(history: History, config: RunConfig) -> list[Criterion]
         Criterion(
             "A mechanism without a loss is active for 200 steps: bias, expert choice or Sinkhorn.",
             config.balancing in WITHOUT_LOSS and active_steps >= 200,
-            f"{METHODS[config.balancing].label}, {active_steps} steps",
+            f"{METHODS[config.balancing].label}, {active_steps:,} steps",
         ),
         Criterion("In training no expert has more than 22\u00a0%.", training <= EVEN, percent(training)),
         Criterion("Nor in inference, on held-out tokens.", inference <= EVEN, percent(inference)),

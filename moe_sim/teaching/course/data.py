@@ -96,7 +96,7 @@ def _shift_criteria(history: History, config: RunConfig) -> list[Criterion]:
         Criterion(
             "Train for 300 steps or more, then freeze.",
             freeze is not None and freeze.step >= 300,
-            "not frozen yet" if freeze is None else f"frozen at step {freeze.step}",
+            "not frozen yet" if freeze is None else f"frozen at step {freeze.step:,}",
         ),
         Criterion(
             "While frozen and with the topics shifted for 50 steps, the busiest expert's load in inference rises by a "

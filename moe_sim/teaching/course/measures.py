@@ -92,7 +92,7 @@ def steps_since(history: History, *names: str) -> int:
 
 def enough_steps(history: History, steps: int) -> Criterion:
     """The criterion of a minimum number of steps."""
-    return Criterion(f"Train for at least {steps} steps.", len(history) >= steps, f"{len(history)} steps")
+    return Criterion(f"Train for at least {steps:,} steps.", len(history) >= steps, f"{len(history):,} steps")
 
 
 def number(value: float, digits: int = 2) -> str:

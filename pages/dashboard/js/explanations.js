@@ -11,13 +11,49 @@ import { fixed, percent, significant } from "./format.js";
 /** @param {number[]} values */
 const indexOfLargest = (values) => values.indexOf(Math.max(...values));
 
+const GRADIENT =
+  "The gradient on the logits z of a token with probabilities p is E/T · pᵢ (fᵢ − Σⱼ fⱼ pⱼ): it vanishes for an " +
+  "expert that the router never considers (pᵢ ≈ 0) and where all f are equal. Only p depends on the token.";
+
 /** @type {Record<string, Explain>} */
 export const EXPLANATIONS = {
   why, mechanism, specialization, feedback, router, capacity, devices, variance, coactivation, inference, names, text,
 };
 
 /** @type {Explain} */
-function why(store) {
+function why(store, { level }) {
+  return level === "beginner" ? whyInPlainWords(store) : whyInFormulas(store, level === "expert");
+}
+
+/**
+ * @param {Store} store
+ * @returns {Explanation}
+ */
+function whyInPlainWords(store) {
+  const { numExperts: count, message, steps } = store;
+  const load = store.now("load");
+  const busiest = indexOfLargest(load);
+  const [total, , alone] = message.now.terms;
+  return {
+    text: [
+      "f is each expert's share of the tokens. P is how much the router likes each expert, on average. The " +
+        "load-balancing loss multiplies the two for every expert and adds up: it is large where experts are both " +
+        "busy and liked. Training lowers it by making the busiest experts less liked, and α says how hard.",
+      steps
+        ? `Now expert ${busiest + 1} is the busiest: it has ${percent(load[busiest])} of the tokens and adds ` +
+          `${(count * alone).toFixed(2)} to a loss of ${(count * total).toFixed(2)}. An even load has a loss of 1.`
+        : "Train to see the run's own numbers here.",
+      "A loss near 1 does not prove that the load is even: a router without preferences has it too. Look at the bars.",
+    ],
+  };
+}
+
+/**
+ * @param {Store} store
+ * @param {boolean} withGradient
+ * @returns {Explanation}
+ */
+function whyInFormulas(store, withGradient) {
   const { numExperts: count, message, steps, encoding } = store;
   const load = store.now("load");
   const k = message.live.top_k;
@@ -40,6 +76,7 @@ function why(store) {
         : "Train to see the run's own numbers in the formula.",
       "A value near 1 does not prove balance: while P is nearly uniform, the loss is about 1 however uneven f is. " +
         "Look at f.",
+      ...(withGradient ? [GRADIENT] : []),
     ],
     tables: [{
       head: ["convention", "f counts", "this routing, now", "balanced", "used by"],
@@ -61,7 +98,10 @@ function mechanism(store, { mechanisms }) {
   const lines = [`${label[0].toUpperCase()}${label.slice(1)}. ${explanation}`];
   if (weighsLoss && alpha === 0) lines.push("With α = 0 this loss has no effect. Raise α to see it work.");
   const share = store.lastSignal("loss_share");
-  if (weighsLoss && share) lines.push(`Now α times this loss is ${percent(share)} of the total loss.`);
+  if (weighsLoss && share) {
+    const dotted = store.lastSignal("other_loss") === null ? "" : ", the dotted line in the chart of the losses,";
+    lines.push(`Now α times this loss${dotted} is ${significant(100 * share)}\u00a0% of the total loss.`);
+  }
   if (store.steps)
     lines.push(
       `Left to itself, the router would now send ${percent(preferred[favourite])} of the choices to expert ` +

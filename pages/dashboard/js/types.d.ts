@@ -138,6 +138,7 @@ export interface RunData extends BoardData {
   batch_tokens: number;
   groups: string[];
   group_noun: string;
+  level: "beginner" | "practitioner" | "expert";
   passages: string[];
   mechanisms: Record<string, Mechanism>;
   metrics: [name: string, formula: string, balanced: string, elsewhere: string][];
