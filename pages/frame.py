@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import streamlit as st
 
@@ -30,14 +31,15 @@ PAGES = (
 )
 for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_", course.PREDICTION))]:
     st.session_state[key] = st.session_state[key]  # or Streamlit drops the state of widgets on other pages
-page = st.navigation(list(PAGES), position="hidden")
 visitor = session.current()
+position: Literal["hidden", "sidebar"] = "hidden" if "pages" in visitor.view.hide else "sidebar"
+page = st.navigation(list(PAGES), position=position, expanded=True)
 visitor.settle()
 visitor.follow_address()
 visitor.follow_lecture()
 with st.sidebar:
     trains_live_run = page.title == "Live" or (page.title == "Learn" and not course.compares())
-    run_controls.draw(visitor, PAGES, page, trains_live_run=trains_live_run)
+    run_controls.draw(visitor, PAGES, trains_live_run=trains_live_run)
 visitor.write_address(comparing=page.title == "Compare")
 visitor.notices.show()
 warm_up.load()

@@ -20,19 +20,12 @@ from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.session import Session
 
 
-def draw(
-    session: Session, pages: Sequence[StreamlitPage], page: StreamlitPage, *, trains_live_run: bool
-) -> None:  # fmt: skip
-    """Draws the links to all pages and, where the page trains the live run, its controls. Leaves out what the link
-    hides."""
+def draw(session: Session, pages: Sequence[StreamlitPage], *, trains_live_run: bool) -> None:
+    """Draws the title and, where the page trains the live run, its controls. Leaves out what the link hides."""
     hidden = session.view.hide
     with st.container(key="title", gap=None):
         st.title("Expert Collapse Lab", anchor=False)
         st.markdown("A small Mixture-of-Experts model, training live. Can you keep its experts alive?")
-    if "pages" not in hidden:
-        with st.container(horizontal=True, key="pages"):
-            for one in pages:
-                st.page_link(one, label=f"**{one.title}**" if one is page else one.title)
     if session.following is not None:
         _watching(session)
     elif trains_live_run:

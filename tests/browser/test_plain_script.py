@@ -64,8 +64,9 @@ def test_a_host_that_runs_the_app_as_a_plain_script_serves_the_whole_page_withou
 
     # The first request to this server is not for its main page.
     page.goto(f"{plain}/glossary?num_experts=4")
-    expect(page.get_by_test_id("stPageLink")).to_have_count(7, timeout=TIMEOUT)
-    page.get_by_test_id("stPageLink").filter(has_text="Live").click()
+    links = page.get_by_role("navigation").get_by_role("link")
+    expect(links).to_have_count(7, timeout=TIMEOUT)
+    links.filter(has_text="Live").click()
     chart = region(page, "Expert utilization").locator(".main-svg").first
     expect(chart).to_be_visible(timeout=TIMEOUT)
     assert "num_experts=4" in page.url
