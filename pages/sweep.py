@@ -57,6 +57,6 @@ with st.container(horizontal=True, vertical_alignment="center"):
 if sweeps.chosen == MINE or sweeps.under_way:
     progress.draw(sweeps)
 if table.command:
-    st.code(table.command, language=None)
+    st.code(table.command, language=None, wrap_lines=True)
 redraw = REDRAW if sweeps.chosen == MINE and sweeps.under_way else None
 st.fragment(_views, run_every=redraw)(sweeps)

@@ -66,7 +66,7 @@ def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
     st.markdown("**Embed in a web page**")
     embedded = address(page.url_path, query | {"embed": "true"})
     st.code(f'<iframe src="{escape(embedded)}" title="Expert Collapse Lab" width="100%" height="900" style="border:0" '
-            'loading="lazy" allow="clipboard-write; fullscreen"></iframe>', language="html",
+            'loading="lazy" allow="clipboard-write; fullscreen"></iframe>', language=None,
             wrap_lines=True)  # fmt: skip
     st.markdown("**Follow me**: anyone who opens this link watches your run live and can branch off at any step.")
     if session.lecture is None:

@@ -1,5 +1,4 @@
-"""What lecturers and students do besides training: lessons, links, files, lectures, slides, embeds; and accessibility,
-by keyboard and by the rules of axe."""
+"""What lecturers and students do besides training: lessons, links, files, lectures, slides and embeds."""
 
 from __future__ import annotations
 
@@ -8,18 +7,16 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, Page, expect
+from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.cli.run import scene_of
 from moe_sim.history.to_json import FORMAT
 from moe_sim.teaching.course.catalogue import LESSONS
-from tests.browser.conftest import Scheme, new_page, new_visitor, watch_for_trouble
+from tests.browser.conftest import new_visitor, watch_for_trouble
 from tests.browser.driver import (
     TIMEOUT,
     drawn_as_computed,
@@ -41,15 +38,6 @@ from tests.browser.driver import (
 
 ALPHA = "Load-balancing coefficient α"
 LOSSES = "Task and load-balancing loss"
-OWN = ".ecl, .reading, .glossary"
-"""Elements that the project draws itself; the rest of a page is Streamlit's widgets."""
-GRAVE = ("serious", "critical")
-SIGNS = {
-    "Learn": "button:has-text('Start this lesson')", "Compare": ".ecl.compare .main-svg",
-    "Sweep": ".st-key-sweep-u-curve .main-svg", "Anatomy": "h1:has-text('Anatomy')", "Quiz": "h1:has-text('Quiz')",
-    "Glossary": "h1:has-text('Glossary')",
-}  # fmt: skip
-"""Every page except Live, and an element that shows once it is open."""
 
 
 @pytest.fixture
@@ -298,40 +286,6 @@ def test_a_link_hides_the_controls_that_it_names(page: Page, server: str) -> Non
     expect(page.locator(".st-key-presets-scenario")).to_have_count(0)
     wait_for_hide = "new URLSearchParams(location.search).get('hide') === 'num_experts,presets,speed,step'"
     page.wait_for_function(wait_for_hide, timeout=TIMEOUT)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_no_page_has_a_serious_violation_of_axe_rules(home: BrowserContext, server: str, theme: Scheme) -> None:
-    broken = []
-    with new_page(home, server, scheme=theme) as page:
-        visit(page, server)
-        expect(page.locator(f".ecl[data-theme={theme}]")).to_be_visible(timeout=TIMEOUT)
-        broken += violations(page, f"Live {theme}")
-        trained(page, 60)
-        broken += violations(page, f"Live at step 60 {theme}")
-        for name, sign in SIGNS.items():
-            page.get_by_test_id("stSidebar").get_by_role("link", name=name, exact=True).click()
-            expect(page.locator(sign).first).to_be_visible(timeout=TIMEOUT)
-            if name not in ("Learn", "Compare"):
-                expect(page.locator(".ecl")).to_have_count(0, timeout=TIMEOUT)
-            expect(page.get_by_test_id("stStatusWidget")).to_be_hidden(timeout=TIMEOUT)
-            broken += violations(page, f"{name} {theme}")
-    assert not [one for one in broken if one["own"] and one["impact"] in GRAVE]
-
-
-def violations(page: Page, where: str) -> list[dict[str, Any]]:
-    """Every node that violates an axe rule, and whether the project drew it."""
-    found = []
-    for violation in Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]:
-        for node in violation["nodes"]:
-            own = page.evaluate(
-                "([target, own]) => Boolean(document.querySelector(target)?.closest(own))", [node["target"][0], OWN]
-            )
-            found.append(
-                {"where": where, "rule": violation["id"], "impact": violation["impact"], "own": own}
-                | {"html": node["html"][:300], "target": node["target"], "why": node["failureSummary"]}
-            )
-    return found
 
 
 def test_the_page_works_by_keyboard_alone(page: Page, server: str) -> None:

@@ -41,7 +41,7 @@ export function table(head, rows) {
   /** @type {(cells: string[], tag: "th" | "td") => HTMLElement} */
   const line = (cells, tag) => {
     const row = element("tr");
-    row.append(...cells.map((cell) => element(tag, {}, cell)));
+    row.append(...cells.map((cell) => element(cell ? tag : "td", {}, cell)));
     return row;
   };
   node.append(line(head, "th"), ...rows.map((cells) => line(cells, "td")));

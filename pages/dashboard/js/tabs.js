@@ -31,7 +31,8 @@ export class Tabs {
       const panel = find(root, ".panels").appendChild(element("div", { class: `panel ${name}`, id: panelId, ...role }));
       panel.append(element("div", { class: "lesson" }));
       for (const chart of charts) addPlot(panel, chart);
-      panel.append(element("div", { class: "card" }));
+      // Scrolls on a narrow screen, so the keyboard must reach it.
+      panel.append(element("div", { class: "card", role: "group", "aria-label": `${title}, table`, tabindex: "0" }));
       this.buttons[name] = button;
       this.panels[name] = panel;
     }
