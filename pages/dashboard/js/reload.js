@@ -27,7 +27,7 @@ export function progressOf(kept, store) {
 export function keepForReload(read) {
   const keep = () => {
     const progress = read();
-    if (progress) sessionStorage.setItem(KEY, JSON.stringify({ address: location.href, progress }));
+    if (progress) storage()?.setItem(KEY, JSON.stringify({ address: location.href, progress }));
   };
   addEventListener("pagehide", keep);
   return () => removeEventListener("pagehide", keep);
@@ -38,10 +38,19 @@ export function keepForReload(read) {
  * @returns {Progress | null}
  */
 export function findAfterReload() {
-  const text = sessionStorage.getItem(KEY);
-  sessionStorage.removeItem(KEY);
+  const text = storage()?.getItem(KEY);
+  storage()?.removeItem(KEY);
   const [navigation] = performance.getEntriesByType("navigation");
   if (!text || /** @type {PerformanceNavigationTiming} */ (navigation)?.type !== "reload") return null;
   const { address, progress } = JSON.parse(text);
   return address === location.href ? progress : null;
+}
+
+/** Null where the browser denies it, as it may in a frame of another site. */
+function storage() {
+  try {
+    return sessionStorage;
+  } catch {
+    return null;
+  }
 }
