@@ -32,8 +32,8 @@ PAGES = (
 for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_", course.PREDICTION))]:
     st.session_state[key] = st.session_state[key]  # or Streamlit drops the state of widgets on other pages
 visitor = session.current()
-position: Literal["hidden", "sidebar"] = "hidden" if "pages" in visitor.view.hide else "sidebar"
-page = st.navigation(list(PAGES), position=position, expanded=True)
+position: Literal["hidden", "top"] = "hidden" if "pages" in visitor.view.hide else "top"
+page = st.navigation(list(PAGES), position=position)
 visitor.settle()
 visitor.follow_address()
 visitor.follow_lecture()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import groupby
+from functools import partial
 from typing import Any
 
 import streamlit as st
@@ -18,6 +18,12 @@ from moe_sim.teaching.level import LEVELS
 from pages.sidebar import sharing
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.session import Session
+
+FIRST_SCENARIOS = 3
+"""Scenarios that are always in sight."""
+GROUP_KEY = "group of knobs: "
+"""What the keys of the groups begin with; their titles follow."""
+MORE_SCENARIOS = "More scenarios"
 
 
 def draw(session: Session, pages: Sequence[StreamlitPage], *, trains_live_run: bool) -> None:
@@ -54,40 +60,71 @@ def _level(session: Session) -> None:
 
 
 def _controls(session: Session) -> None:
-    hidden = session.view.hide
-    if "presets" not in hidden:
-        _presets(session, SCENARIO)
-    if "mechanisms" not in hidden:
-        with st.expander("Other balancing methods"):
-            _presets(session, MECHANISM)
-    config = session.run.config
-    knobs = [knob for knob in KNOBS.values() if knob.task in (None, config.task) and knob.name not in hidden]
-    for group, members in groupby(knobs, key=lambda knob: knob.group):
-        if group == MAIN:
-            for knob in members:
-                _control(session, knob, lambda: session.run.config, session.change)
-        else:
-            with st.expander(group):
-                for knob in members:
-                    if _matters(knob, config):
-                        _control(session, knob, lambda: session.run.config, session.change)
-                    if knob.name == "seed":
-                        st.button("New seed", on_click=session.new_seed, width="stretch")
+    hidden, config = session.view.hide, session.run.config
+    groups: dict[str, list[Knob]] = {}
+    for knob in KNOBS.values():
+        if knob.task in (None, config.task) and knob.name not in hidden:
+            groups.setdefault(knob.group, []).append(knob)
+    for knob in sorted(groups.pop(MAIN, ()), key=lambda knob: bool(knob.choices)):  # the mechanism after the sliders
+        _control(session, knob, lambda: session.run.config, session.change)
+    _scenarios(session)
+    for group, knobs in groups.items():
+        _when_open(group, partial(_knobs, session, knobs))
     if "thresholds" not in hidden:
-        with st.expander(GROUP):
-            st.caption("Tools disagree about these thresholds. They change the verdict, not the run.")
-            for knob in THRESHOLDS.values():
-                _control(session, knob, lambda: session.thresholds, session.move_threshold)
+        _when_open(GROUP, partial(_thresholds, session))
     st.caption("↻ restarts from step 0. Everything else acts on the current run.")
 
 
-def _presets(session: Session, kind: str) -> None:
+def _when_open(title: str, draw: Callable[[], None], note: str = "") -> None:
+    """A group that is drawn when it is open: the page appears sooner without some thirty widgets that nobody sees."""
+    group = st.expander(f"{title}{note}", key=f"{GROUP_KEY}{title}", on_change="rerun")
+    if group.open:
+        with group:
+            draw()
+
+
+def _knobs(session: Session, knobs: Sequence[Knob]) -> None:
+    for knob in knobs:
+        if _matters(knob, session.run.config):
+            _control(session, knob, lambda: session.run.config, session.change)
+        if knob.name == "seed":
+            st.button("New seed", on_click=session.new_seed, width="stretch")
+
+
+def _thresholds(session: Session) -> None:
+    st.caption("Tools disagree about these thresholds. They change the verdict, not the run.")
+    for knob in THRESHOLDS.values():
+        _control(session, knob, lambda: session.thresholds, session.move_threshold)
+
+
+def _scenarios(session: Session) -> None:
+    """The first scenarios; all others, and the presets of mechanisms, in a group that names the active one of them."""
+    hidden = session.view.hide
+    scenarios = [] if "presets" in hidden else [name for name, one in PRESETS.items() if one.kind == SCENARIO]
+    mechanisms = [] if "mechanisms" in hidden else [name for name, one in PRESETS.items() if one.kind == MECHANISM]
+    first, more = scenarios[:FIRST_SCENARIOS], scenarios[FIRST_SCENARIOS:]
+    if first:
+        _presets(session, first, "first")
+    if more or mechanisms:
+        active = session.preset if session.preset in (*more, *mechanisms) else None
+        note = f": {PRESETS[active].label}" if active else ""
+        _when_open(MORE_SCENARIOS, partial(_more_scenarios, session, more, mechanisms), note)
+
+
+def _more_scenarios(session: Session, scenarios: Sequence[str], mechanisms: Sequence[str]) -> None:
+    if scenarios:
+        _presets(session, scenarios, "more")
+    if mechanisms:
+        st.caption("Other balancing methods")
+        _presets(session, mechanisms, "mechanisms")
+
+
+def _presets(session: Session, names: Sequence[str], row: str) -> None:
     # Buttons, not a selection: which preset is active is derived from the run.
     current = session.preset
-    with st.container(horizontal=True, key=f"presets-{kind}"):
-        for name, preset in PRESETS.items():
-            if preset.kind != kind:
-                continue
+    with st.container(horizontal=True, key=f"presets-{row}"):
+        for name in names:
+            preset = PRESETS[name]
             st.button(
                 preset.label,
                 key=f"preset-{name}",

@@ -76,8 +76,7 @@ def test_a_quickly_moved_slider_loses_nothing(page: Page, server: str) -> None:
 @pytest.mark.parametrize("kind", [SCENARIO, MECHANISM])
 def test_every_preset_trains(page: Page, server: str, kind: str) -> None:
     visit(page, server)
-    if kind == MECHANISM:
-        page.get_by_text("Other balancing methods", exact=True).click()
+    page.get_by_text("More scenarios", exact=True).click()
     for name, preset in PRESETS.items():
         if preset.kind != kind:
             continue

@@ -283,7 +283,7 @@ def test_a_link_hides_the_controls_that_it_names(page: Page, server: str) -> Non
         opener.click()
     expect(slider(page, ALPHA)).to_be_visible()
     expect(slider(page, "Experts")).to_have_count(0)
-    expect(page.locator(".st-key-presets-scenario")).to_have_count(0)
+    expect(page.locator("[class*=st-key-preset]")).to_have_count(0)
     wait_for_hide = "new URLSearchParams(location.search).get('hide') === 'num_experts,presets,speed,step'"
     page.wait_for_function(wait_for_hide, timeout=TIMEOUT)
 

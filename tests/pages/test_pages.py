@@ -31,6 +31,7 @@ from moe_sim.teaching.level import LEVELS
 from moe_sim.teaching.loss_anatomy import EXAMPLES, Example, dissect
 from moe_sim.teaching.terms.catalogue import TERMS
 from pages.dashboard import run_board
+from pages.sidebar.run_controls import GROUP_KEY
 from pages.visitor.commands import obey
 from pages.visitor.view import HIDEABLE
 from tests.support.apps import address, button, controls, opened, press, run_of, session_of, settled, turned_to, widget
@@ -50,10 +51,20 @@ def test_the_page_opens_ready_at_step_0_with_the_problem(app: AppTest) -> None:
     assert not app.warning
 
 
-def test_the_mechanism_is_among_the_main_controls(app: AppTest) -> None:
+def test_the_main_controls_come_first(app: AppTest) -> None:
     kinds = ("slider", "select_slider", "selectbox")
     labels = [element.label for element in app.sidebar if element.type in kinds]
-    assert labels[:3] == ["Load-balancing coefficient α", "Balancing mechanism", "Experts"]
+    assert labels[:4] == ["Load-balancing coefficient α", "Experts", "Top-k", "Capacity factor"]
+    assert "Balancing mechanism" in labels
+
+
+def test_groups_are_drawn_when_they_are_open() -> None:
+    app = opened(groups_open=False)
+    main = {"Load-balancing coefficient α", "Experts", "Top-k", "Capacity factor", "Balancing mechanism"}
+    assert set(controls(app)) == main
+    app.session_state[f"{GROUP_KEY}Noise"] = True
+    settled(app)
+    assert set(controls(app)) == main | {knob.label for knob in KNOBS.values() if knob.group == "Noise"}
 
 
 def test_the_four_main_sliders_come_first(app: AppTest) -> None:
@@ -387,7 +398,15 @@ def test_presets_form_two_groups_and_the_active_one_is_marked() -> None:
     order = [key.removeprefix("preset-") for key in buttons if key.startswith("preset-")]
     kinds = [PRESETS[name].kind for name in order]
     assert kinds == sorted(kinds, key=(SCENARIO, MECHANISM).index)
-    assert any("Other balancing methods" in expander.label for expander in app.expander)
+    assert "Other balancing methods" in [caption.value for caption in app.caption]
+
+
+def test_three_scenarios_are_in_sight_and_the_group_of_the_others_names_the_active_one() -> None:
+    for active, label in (("collapse", "More scenarios"), ("bias", f"More scenarios: {PRESETS['bias'].label}")):
+        app = opened(groups_open=False, **to_query(PRESETS[active].config()))
+        shown = [button.key for button in app.button if str(button.key).startswith("preset-")]
+        assert shown == [f"preset-{name}" for name in list(PRESETS)[:3]]
+        assert label in [expander.label for expander in app.expander]
 
 
 def test_the_payload_has_what_the_dashboard_texts_need() -> None:

@@ -11,16 +11,20 @@ from moe_sim.config.knobs import THRESHOLDS
 from moe_sim.config.settings import Settings
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.server import Server
+from pages.sidebar.run_controls import GROUP_KEY, MORE_SCENARIOS
 from pages.visitor import hosting
 from pages.visitor.session import Session
 
 FRAME = Path(__file__).resolve().parents[2] / "pages" / "frame.py"
 
 
-def opened(*, server: Server | None = None, **query: str) -> AppTest:
-    """The app as a visitor with that link sees it, on a server of its own unless one is given."""
+def opened(*, server: Server | None = None, groups_open: bool = True, **query: str) -> AppTest:
+    """The app as a visitor with that link sees it, on a server of its own unless one is given. All groups of the
+    sidebar are open unless said otherwise."""
     hosting.install(server or Server(Settings(workers=0, slow_start=False)))
     app = AppTest.from_file(str(FRAME), default_timeout=60)
+    for title in {knob.group for knob in (KNOBS | THRESHOLDS).values()} | {MORE_SCENARIOS}:
+        app.session_state[f"{GROUP_KEY}{title}"] = groups_open
     for name, value in query.items():
         app.query_params[name] = value
     return settled(app)
