@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -11,7 +12,8 @@ import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
 
-from moe_sim.config.settings import read_settings
+from moe_sim.config.errors import InvalidInput
+from moe_sim.config.settings import Settings, read_settings
 from moe_sim.logs import ProcessLog
 from moe_sim.server import http
 from moe_sim.server.monitoring import Census, metrics_endpoint
@@ -22,6 +24,14 @@ from moe_sim.server.warm_up import warm_up
 from pages.visitor import hosting
 
 log = logging.getLogger("moe_sim.app")
+
+
+def settings_or_exit() -> Settings:
+    """Reads the settings. An invalid one ends the process with a sentence."""
+    try:
+        return read_settings()
+    except InvalidInput as error:
+        sys.exit(str(error))
 
 
 @asynccontextmanager
@@ -55,7 +65,7 @@ def routes() -> list[Route]:
 if st.runtime.exists():
     hosting.run_frame()  # a host executes this file as a script
 else:
-    settings = read_settings()
+    settings = settings_or_exit()
     process_log = ProcessLog(settings.log)
     process_log.install()
     server = Server(settings)

@@ -28,10 +28,9 @@ def find_browser(named: str | None) -> str:
     """
     found = shutil.which(named) if named else next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
-        where = f"BROWSER_PATH names {named}, which is not a program" if named else "none is on the PATH"
         raise CannotDrawError(
-            f"Figures are drawn by Chromium or Chrome, and {where}: install one (apt-get install chromium) or set "
-            "BROWSER_PATH to it."
+            "Figures are drawn by Chromium or Chrome, and none is on the PATH: install one (apt-get install chromium) "
+            "or set BROWSER_PATH to it."
         )
     return found
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
+from annotated_types import Ge, Le
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -22,7 +25,22 @@ def _source_list(text: str) -> str:
     return text
 
 
-def _none_if_empty(text: str | None) -> str | None:
+def _scheduler_address(text: str | None) -> str | None:
+    if not text:
+        return None
+    parts = urlsplit(text if "://" in text else f"tcp://{text}")
+    try:
+        valid = parts.hostname and parts.port != 0 and not parts.path.strip("/") and not re.search(r"[\s@?#]", text)
+    except ValueError:  # the port is no number, or too large
+        valid = False
+    if not valid:
+        raise PydanticCustomError("scheduler_address", "an address such as tcp://scheduler:8786")
+    return text
+
+
+def _program(text: str | None) -> str | None:
+    if text and shutil.which(text) is None:
+        raise PydanticCustomError("program", "the path or the name of a program")
     return text or None
 
 
@@ -43,12 +61,14 @@ class Settings(BaseSettings):
     workers: int = Field(
         default_factory=lambda: min(os.cpu_count() or 1, MOST_WORKERS),
         ge=0,
+        le=64,
         description="worker processes that train, about 170 MB each. 0: the server process trains",
         json_schema_extra={"default": f"one per core, at most {MOST_WORKERS}"},
     )
     runs: int = Field(
         default=60,
         ge=1,
+        le=10_000,
         description="different runs that train at once; later visitors wait in a queue",
     )
     slow_start: bool = Field(
@@ -57,14 +77,16 @@ class Settings(BaseSettings):
         "rate",
         json_schema_extra={"default": "on"},
     )
-    sweep_runs: int = Field(default=1_000, ge=1, description="largest number of runs in a visitor's sweep")
-    sweep_steps: int = Field(default=600_000, ge=1, description="largest number of steps of all its runs together")
-    dask: Annotated[str | None, AfterValidator(_none_if_empty)] = Field(
+    sweep_runs: int = Field(default=1_000, ge=1, le=100_000, description="largest number of runs in a visitor's sweep")
+    sweep_steps: int = Field(
+        default=600_000, ge=1, le=1_000_000_000, description="largest number of steps of all its runs together"
+    )
+    dask: Annotated[str | None, AfterValidator(_scheduler_address)] = Field(
         default=None,
         description="address of a Dask scheduler that computes the sweeps",
         json_schema_extra={"default": "this machine"},
     )
-    browser_path: str | None = Field(
+    browser_path: Annotated[str | None, AfterValidator(_program)] = Field(
         default=None,
         validation_alias="BROWSER_PATH",
         description="the Chromium that `python -m moe_sim figures` uses",
@@ -76,7 +98,7 @@ def read_settings() -> Settings:
     """Reads the settings of this process from the environment.
 
     Raises:
-        InvalidInput: with a sentence that names the variable and what it must be.
+        InvalidInput: with a sentence that names the variable, its value and what it must be.
     """
     try:
         return Settings()
@@ -89,14 +111,16 @@ def read_settings() -> Settings:
 def _allowed(problem: ErrorDetails) -> str:
     """The allowed values, worded to follow “must be”."""
     match problem["type"]:
-        case "source_list":
+        case "source_list" | "scheduler_address" | "program":
             return problem["msg"]
         case "literal_error":
             return str(problem["ctx"]["expected"]).replace("'", "")
         case "bool_parsing":
             return "on or off"
-    least = Settings.model_fields[str(problem["loc"][0])].metadata[0].ge
-    return f"a whole number of {least} or more"
+    metadata = Settings.model_fields[str(problem["loc"][0])].metadata
+    least = next(bound.ge for bound in metadata if isinstance(bound, Ge))
+    most = next(bound.le for bound in metadata if isinstance(bound, Le))
+    return f"a whole number from {least} to {most:,}"
 
 
 def variable_of(name: str) -> str:

@@ -7,6 +7,7 @@ and the charts work without the routes.
 
 from __future__ import annotations
 
+import logging
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
@@ -14,12 +15,15 @@ from pathlib import Path
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.settings import read_settings
 from moe_sim.server.server import Server
 
 FRAME = Path(__file__).resolve().parents[1] / "frame.py"
 APOLOGY = "Something went wrong on this page. Reload it. If that does not help, remove everything after the “?” from "\
           "its address."  # fmt: skip
+
+log = logging.getLogger(__name__)
 
 _installed: Server | None = None
 """A global, set by app.py, because Streamlit runs page scripts itself and passes them no arguments."""
@@ -32,8 +36,14 @@ def install(server: Server) -> None:
 
 
 def server() -> Server:
-    """Returns the server that app.py installed. On a plain-script host, the first page creates it."""
-    return _installed or _server_of_a_plain_host()
+    """Returns the server that app.py installed. On a plain-script host, the first page creates it; with an invalid
+    setting, every page apologises and the log says which setting it is."""
+    try:
+        return _installed or _server_of_a_plain_host()
+    except InvalidInput as error:
+        log.critical("%s", error)
+        apologise(error)
+        st.stop()
 
 
 @st.cache_resource(show_spinner=False)

@@ -498,7 +498,9 @@ def test_figures_without_a_browser_give_a_sentence_before_any_training(
     words = ["figures", "--steps", "100000", "--out", str(tmp_path / "pictures")]
     assert "none is on the PATH: install one" in rejection(capsys, *words)
     monkeypatch.setenv("BROWSER_PATH", "/no/such/browser")
-    assert "BROWSER_PATH names /no/such/browser" in rejection(capsys, *words)
+    assert "BROWSER_PATH must be the path or the name of a program, not '/no/such/browser'." in rejection(
+        capsys, *words
+    )
     assert list(tmp_path.iterdir()) == []
 
 

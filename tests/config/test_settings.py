@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.settings import Settings, read_settings, settings_table, variable_of
+from tests.support.serving import ROOT
 
 VARIABLES = [variable_of(name) for name in Settings.model_fields]
 
@@ -45,7 +48,9 @@ def test_without_variables_the_defaults_apply() -> None:
         ("MOE_SIM_SWEEP_RUNS", "5", "sweep_runs", 5),
         ("MOE_SIM_SWEEP_STEPS", "5000000", "sweep_steps", 5_000_000),
         ("MOE_SIM_DASK", "tls://scheduler:8786", "dask", None),
-        ("BROWSER_PATH", "/usr/bin/chromium", "browser_path", None),
+        ("MOE_SIM_DASK", "[::1]:8786", "dask", None),
+        ("MOE_SIM_DASK", "scheduler", "dask", None),
+        ("BROWSER_PATH", sys.executable, "browser_path", None),
     ],
 )
 def test_a_variable_sets_its_field(
@@ -55,21 +60,28 @@ def test_a_variable_sets_its_field(
     assert getattr(read_settings(), field) == (text if value is None else value)
 
 
-def test_an_empty_dask_address_means_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_empty_address_or_path_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOE_SIM_DASK", "")
-    assert read_settings().dask is None
+    monkeypatch.setenv("BROWSER_PATH", "")
+    settings = read_settings()
+    assert settings.dask is settings.browser_path is None
 
 
 @pytest.mark.parametrize(
     ("variable", "text", "allowed"),
     [
         ("MOE_SIM_LOG", "xml", "text or json"),
-        ("MOE_SIM_WORKERS", "-1", "a whole number of 0 or more"),
-        ("MOE_SIM_WORKERS", "two", "a whole number of 0 or more"),
-        ("MOE_SIM_RUNS", "0", "a whole number of 1 or more"),
-        ("MOE_SIM_RUNS", "1.5", "a whole number of 1 or more"),
-        ("MOE_SIM_SWEEP_RUNS", "many", "a whole number of 1 or more"),
-        ("MOE_SIM_SWEEP_STEPS", "", "a whole number of 1 or more"),
+        ("MOE_SIM_WORKERS", "-1", "a whole number from 0 to 64"),
+        ("MOE_SIM_WORKERS", "two", "a whole number from 0 to 64"),
+        ("MOE_SIM_WORKERS", "65", "a whole number from 0 to 64"),
+        ("MOE_SIM_RUNS", "0", "a whole number from 1 to 10,000"),
+        ("MOE_SIM_RUNS", "1.5", "a whole number from 1 to 10,000"),
+        ("MOE_SIM_SLOW_START", "maybe", "on or off"),
+        ("MOE_SIM_SWEEP_RUNS", "many", "a whole number from 1 to 100,000"),
+        ("MOE_SIM_SWEEP_STEPS", "", "a whole number from 1 to 1,000,000,000"),
+        ("BROWSER_PATH", "/no/such/browser", "the path or the name of a program"),
+        *(("MOE_SIM_DASK", text, "an address such as tcp://scheduler:8786")
+          for text in ("a b", "tcp://", "tcp://host:port", "host:99999", "host:0", "a:8786:1", "host/path", " ")),
         *(("MOE_SIM_FRAME_ANCESTORS", text, "addresses separated by spaces")
           for text in ("", " ", "*; script-src x", "a, b", "a\nSet-Cookie: b", "höhle")),
     ],
@@ -83,9 +95,32 @@ def test_an_invalid_value_is_rejected_with_a_sentence(
     assert str(error.value) == f"{variable} must be {allowed}, not {text!r}."
 
 
+INVALID = "; \n"
+"""Invalid for every variable, and so must it be for one that is added."""
+
+
+@pytest.mark.parametrize("variable", VARIABLES)
+def test_every_variable_is_checked(variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(variable, INVALID)
+    with pytest.raises(InvalidInput, match=f"^{variable} must be .+, not '; \\\\n'.$"):
+        read_settings()
+
+
+@pytest.mark.parametrize("variable", ["MOE_SIM_WORKERS", "BROWSER_PATH"])
+def test_a_server_with_an_invalid_value_prints_one_sentence_and_exits(variable: str) -> None:
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless", "true", "--server.port", "0",
+               "--server.address", "127.0.0.1", "--logger.hideWelcomeMessage", "true"]  # fmt: skip
+    environment = os.environ | {variable: INVALID}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stdout.strip() == ""
+    (sentence,) = done.stderr.splitlines()
+    assert sentence.startswith(f"{variable} must be ")
+
+
 def test_a_long_value_is_truncated_in_the_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOE_SIM_RUNS", "x" * 1000)
-    with pytest.raises(InvalidInput, match=r"must be a whole number of 1 or more, not 'x{40}'"):
+    with pytest.raises(InvalidInput, match=r"must be a whole number from 1 to 10,000, not 'x{40}'"):
         read_settings()
 
 

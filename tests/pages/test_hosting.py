@@ -74,6 +74,19 @@ def test_a_page_opened_without_its_frame_gets_it() -> None:
     assert {"Share", "Export"} <= {button.label for button in app.button}
 
 
+def test_on_a_plain_script_host_with_an_invalid_setting_the_log_names_it_without_a_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(hosting, "_installed", None)
+    hosting._server_of_a_plain_host.clear()  # type: ignore[attr-defined]
+    monkeypatch.setenv("MOE_SIM_WORKERS", "many")
+    app = AppTest.from_file(SCRIPT, default_timeout=60).run()
+    assert [error.value for error in app.error] == [hosting.APOLOGY]
+    assert not app.exception
+    assert "MOE_SIM_WORKERS must be a whole number from 0 to 64, not 'many'." in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 def test_on_a_plain_script_host_every_page_opens() -> None:
     app = settled(AppTest.from_file(SCRIPT, default_timeout=60))
     for page in ("compare", "sweep", "learn", "anatomy", "quiz", "glossary", "live"):

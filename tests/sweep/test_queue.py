@@ -177,7 +177,7 @@ def test_the_operator_sets_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     server.stop()
     assert server.sweeps.limits == Limits(runs=1_000, steps=5_000_000)
     monkeypatch.setenv("MOE_SIM_SWEEP_RUNS", "many")
-    with pytest.raises(InvalidInput, match="MOE_SIM_SWEEP_RUNS must be a whole number of 1 or more, not 'many'"):
+    with pytest.raises(InvalidInput, match="MOE_SIM_SWEEP_RUNS must be a whole number from 1 to 100,000, not 'many'"):
         read_settings()
 
 
