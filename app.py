@@ -20,8 +20,10 @@ from moe_sim.server.monitoring import Census, metrics_endpoint
 from moe_sim.server.server import Server
 from moe_sim.server.slides import slide_endpoint
 from moe_sim.server.stream import LiveStream
+from moe_sim.server.uploads import UploadLimits
 from moe_sim.server.warm_up import warm_up
 from pages.visitor import hosting
+from pages.visitor.uploads import Uploads, upload_path
 
 log = logging.getLogger("moe_sim.app")
 
@@ -39,11 +41,13 @@ async def lifespan(_: st.App) -> AsyncIterator[None]:
     """Starts the worker processes with the server and stops all training with it."""
     process_log.install()  # again: Streamlit has configured its own logging since
     server.use_workers()
+    freeing = asyncio.create_task(uploads.keep_freeing())
     warming_up = asyncio.create_task(asyncio.to_thread(warm_up))
     log.info("The server is up")
     try:
         yield
     finally:
+        freeing.cancel()
         await warming_up
         await asyncio.to_thread(server.stop)
         log.info("Training has stopped")
@@ -70,12 +74,16 @@ else:
     process_log.install()
     server = Server(settings)
     hosting.install(server)
+    uploads = Uploads()
     headers = http.security_headers(settings.frame_ancestors)
     app = st.App(  # Streamlit finds this call by parsing the source
         "pages/frame.py",
         lifespan=lifespan,
         routes=routes(),
-        middleware=[Middleware(http.SecurityHeaders, headers=headers)],
+        middleware=[
+            Middleware(http.SecurityHeaders, headers=headers),
+            Middleware(UploadLimits, path=upload_path(), held=uploads.held),
+        ],
         exception_handlers={Exception: http.internal_error(headers)},
         on_script_error=hosting.apologise,
     )

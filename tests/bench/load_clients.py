@@ -61,6 +61,8 @@ class Visitor:
 
     query: str = ""
     """The query string in its address bar."""
+    session: str = ""
+    """The id of its session, once the script has run."""
     viewer: Viewer = field(default_factory=Viewer)
     first_paint: float = float("nan")
     """Seconds from opening the websocket until the page has its charts."""
@@ -108,6 +110,8 @@ class Visitor:
             kind = answer.WhichOneof("type")
             if kind == "delta" and answer.delta.new_element.WhichOneof("type") == "exception":
                 self.errors += 1
+            if kind == "new_session":
+                self.session = answer.new_session.initialize.session_id
             if kind == "page_info_changed":
                 self.query = answer.page_info_changed.query_string
             if kind == "script_finished":
