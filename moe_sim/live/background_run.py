@@ -82,6 +82,12 @@ class BackgroundRun(ABC):
         return 0
 
     @property
+    def recomputed(self) -> int | None:
+        """While it is computed again up to the step it had reached, after the loss of its worker process: the number of
+        steps computed again. Otherwise None."""
+        return None
+
+    @property
     def computed_runs(self) -> frozenset[int]:
         """The ids of the computations it needs; equal runs have the same."""
         return frozenset({id(self)})
@@ -136,8 +142,9 @@ class BackgroundRun(ABC):
 
     @property
     def target_rate(self) -> float:
-        """Target steps/s: `rate`, unlimited while catching up, less in a slow start, where it grows geometrically."""
-        if self.catching_up:
+        """Target steps/s: `rate`, unlimited while catching up or computed again, less in a slow start, where it grows
+        geometrically."""
+        if self.catching_up or self.recomputed is not None:
             return math.inf
         if self.slow_start and self.steps_done < SLOW_STEPS:
             return min(self.rate, SLOW_RATE * (DEFAULT_RATE / SLOW_RATE) ** (self.steps_done / SLOW_STEPS))

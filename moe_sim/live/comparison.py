@@ -109,6 +109,10 @@ class Comparison(BackgroundRun):
         return self.members[0].worker
 
     @property
+    def recomputed(self) -> int | None:
+        return min((member.recomputed for member in self.members if member.recomputed is not None), default=None)
+
+    @property
     def computed_runs(self) -> frozenset[int]:
         return frozenset().union(*(member.computed_runs for member in self.members))
 

@@ -44,6 +44,8 @@ class ComputedRun:
         """Whether the computation raised an error."""
         self.is_shared = shared
         """Whether others may follow it too. A shared run changes only as planned."""
+        self.recomputed: int | None = None
+        """After the loss of its worker process, the number of known steps that have been computed again; else None."""
         self.followers: WeakSet[Any] = WeakSet()
         """The live runs that read it."""
         self._pool, self._runner = pool, runner
@@ -129,6 +131,7 @@ class ComputedRun:
                 try:
                     twin._runner = self._runner.copy(step, twin._course())
                 except WorkerLost:
+                    twin.recomputed = 0
                     twin._runner = self._pool.begin(history.initial_config, twin._course())
             return twin
 
@@ -161,10 +164,12 @@ class ComputedRun:
             except WorkerLost:
                 self._losses += 1
                 if self._losses > MOST_LOSSES:
+                    self.recomputed = None
                     raise
+                self.recomputed = 0
                 self._restart()
             except Exception:
-                self.failed = True
+                self.failed, self.recomputed = True, None
                 raise
             else:
                 return self._store(progress)
@@ -174,6 +179,8 @@ class ComputedRun:
 
     def _store(self, progress: Progress) -> None:
         known = len(self.history)
+        if self.recomputed is not None:
+            self.recomputed = progress.steps_done if progress.steps_done < known else None
         for event in progress.events:
             if event.step >= known:
                 self.history.record_event(event)

@@ -73,6 +73,11 @@ class LiveRun(BackgroundRun):
         return self._computed.worker
 
     @property
+    def recomputed(self) -> int | None:
+        computed = self._computed
+        return computed.recomputed if self.steps_done == len(computed.history) else None
+
+    @property
     def computed_runs(self) -> frozenset[int]:
         return frozenset({id(self._computed)})
 

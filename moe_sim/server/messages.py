@@ -97,7 +97,8 @@ def _playback(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
         "rate": _brief(run.rate) if math.isfinite(run.rate) else 0,
         "speed": _brief(round(run.measured_rate, 1)),
     }
-    return playback | waiting(run, lectures)
+    recomputed = run.recomputed if run.wants_step else None
+    return playback | waiting(run, lectures) | ({} if recomputed is None else {"recomputed": recomputed})
 
 
 def waiting(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:

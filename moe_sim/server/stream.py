@@ -85,7 +85,7 @@ class LiveStream:
             sent, sent_at, count = None, 0.0, 0
             while not run.forgotten:
                 now = time.monotonic()
-                news = [(member.steps_done, member.probe.step) for member in _members(run)]
+                news = [(member.steps_done, member.probe.step, member.recomputed) for member in _members(run)]
                 if version != self._version(run) or (news != sent and now - sent_at >= INTERVAL * 0.9):
                     version, sent, sent_at = self._version(run), news, now
                     start, text = await self._shared_encoding(run, start, _parts(run, count), (*version, *news))

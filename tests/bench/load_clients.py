@@ -63,6 +63,8 @@ class Visitor:
     """The query string in its address bar."""
     session: str = ""
     """The id of its session, once the script has run."""
+    page: str = ""
+    """The page it opens, such as `compare`; the main page by default."""
     viewer: Viewer = field(default_factory=Viewer)
     first_paint: float = float("nan")
     """Seconds from opening the websocket until the page has its charts."""
@@ -98,6 +100,7 @@ class Visitor:
         """Run the script. Returns the id of the run on the page, or None."""
         message = BackMsg()
         message.rerun_script.query_string = self.query
+        message.rerun_script.page_name = self.page
         await socket.send(message.SerializeToString())
         found = None
         while True:

@@ -11,6 +11,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.cli.run import scene_of
+from tests.bench.load import WARM
+from tests.bench.load_clients import Visitor
 from tests.browser.driver import (
     TIMEOUT,
     drawn_as_computed,
@@ -26,8 +28,9 @@ from tests.browser.driver import (
     wait_for_points,
     wait_for_step,
 )
+from tests.support.asynchronous import run_to_end
 from tests.support.proxy import Fate, Proxy, standing_before
-from tests.support.serving import free_port, launch, wait_until_healthy
+from tests.support.serving import free_port, launch, wait_until_healthy, workers_of
 
 OVER_TIME = ("Imbalance ratio", "Task and load-balancing loss", "Utilization over time")
 NOTE_STEPS = """() => {
@@ -100,6 +103,25 @@ def test_after_a_server_restart_the_run_continues_from_the_same_step_with_the_sa
         assert drawn(pair, ("Task loss",), pair_steps) == pair_before
         context.close()
     assert "Traceback" not in (tmp_path / "second.txt").read_text(encoding="utf-8")
+
+
+def test_a_page_whose_worker_process_is_killed_says_that_the_run_is_computed_again(
+    context: BrowserContext, tmp_path: Path
+) -> None:
+    with launch(tmp_path / "log.txt") as (address, server):
+        wait_until_healthy(address, server)
+        run_to_end(lambda: Visitor("autoplay=1&seed=1").visit(address, WARM, 2 * WARM))
+        page = context.new_page()
+        visit(page, f"{address}?seed=3")
+        press(page, "Train")
+        wait_for_step(page, 200)
+        for worker in workers_of(server.pid):
+            worker.kill()
+        notice = page.locator(".ecl .notice")
+        expect(notice).to_contain_text("A worker process of the server was lost. The run is being computed again: step")
+        expect(notice).to_be_hidden(timeout=TIMEOUT)
+        wait_for_step(page, step_shown(page) + 20)
+        context.close()
 
 
 @pytest.fixture

@@ -50,7 +50,11 @@ test("what a message leaves out stays as the messages before had it", () => {
   const store = storeWith(message(0, 2, { map: "AB", events: [{ step: 1, label: "α 0 → 0.1" }] }), message(2, 3));
   assert.equal(store.message.map, "AB");
   assert.equal(store.message.events.length, 1);
-  assert.equal(storeWith(message(0, 2, { queue_position: 3 }), message(2, 3)).message.queue_position, 0);
+});
+
+test("a run no longer waits or is computed again once a message says nothing of it", () => {
+  const { message: newest } = storeWith(message(0, 2, { queue_position: 3, recomputed: 1 }), message(2, 3));
+  assert.deepEqual([newest.queue_position, newest.recomputed], [0, null]);
 });
 
 test("without a message there is nothing to read", () => {

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,6 +83,11 @@ def wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
             pass
         select.select([], [], [], 0.05)
     raise RuntimeError("the server did not start")
+
+
+def workers_of(server: int) -> list[psutil.Process]:
+    """The worker processes of a server, by its process id."""
+    return [child for child in psutil.Process(server).children() if "runners.worker" in " ".join(child.cmdline())]
 
 
 def read_stream(response: httpx.Response) -> Iterator[tuple[int, dict[str, Any], int]]:

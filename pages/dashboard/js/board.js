@@ -151,6 +151,7 @@ export class Board {
     const complete = Boolean(this.target?.apply(message));
     if (complete) {
       this.switchWhenCaughtUp();
+      this.drawNotice();
       this.schedule();
     }
     return complete;
@@ -164,7 +165,6 @@ export class Board {
       this.store = this.catchingUp;
       this.catchingUp = null;
     }
-    this.drawNotice();
   }
 
   /** @param {boolean} failing */
@@ -176,9 +176,10 @@ export class Board {
 
   drawNotice() {
     const words = [];
-    if (this.catchingUp) {
-      const progress = `step ${this.catchingUp.steps} of ${this.store?.steps ?? 0}`;
-      words.push(`The connection was lost. The run is being computed again: ${progress} so far.`);
+    const again = this.catchingUp?.steps ?? this.store?.latest?.recomputed ?? null;
+    if (again !== null) {
+      const lost = this.catchingUp ? "The connection was lost." : "A worker process of the server was lost.";
+      words.push(`${lost} The run is being computed again: step ${again} of ${this.store?.steps ?? 0} so far.`);
     } else if (this.fed && this.stream) words.push("Live stream not reachable: updates come through the page instead.");
     if (this.chartsFailing) words.push("The charts could not be loaded; trying again …");
     const notice = find(this.root, ".notice");

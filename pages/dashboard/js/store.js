@@ -71,7 +71,8 @@ export class Store {
     this.extendRows(message);
     this.extendCoarse(message);
     this.steps = message.to;
-    this.latest = /** @type {Latest} */ ({ events: [], ...this.latest, queue_position: 0, ...message });
+    const gone = { queue_position: 0, recomputed: null }; // unless the message says otherwise
+    this.latest = /** @type {Latest} */ ({ events: [], ...this.latest, ...gone, ...message });
     if (message.now) this.viewsVersion += 1;
     return true;
   }

@@ -12,6 +12,8 @@ export interface Playback {
   rate: number;
   speed: number;
   queue_position?: number;
+  /** The steps computed again so far, after a worker process was lost. */
+  recomputed?: number | null;
   lectures?: string[];
 }
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import signal
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners import pool
 from moe_sim.live.runners.pool import Pool, RemoteRunner
 from moe_sim.live.shared_runs import SharedRuns
+from moe_sim.server.messages import encode
 from tests.live.test_computed_run import alone, assert_same_numbers
 from tests.support.inspecting import eventually, small_config
 
@@ -100,6 +103,27 @@ def test_runs_survive_a_killed_process_and_a_new_one_starts(workers: Pool, share
     assert_same_numbers(changed.history, alone(small_config(seed=2), both, 40))
     LiveRun(small_config(seed=5), runs=shared)
     assert eventually(lambda: len(workers.processes) == 2, seconds=60)
+
+
+def test_a_run_of_a_killed_process_says_how_far_it_has_been_computed_again(workers: Pool, shared: SharedRuns) -> None:
+    run, other = LiveRun(small_config(), runs=shared), LiveRun(small_config(seed=2), runs=shared)
+    run.rate = other.rate = 1.0
+    for one in (run, other):
+        one.advance_by(60)
+    (lost,) = (worker for worker in workers.processes if worker.number == run.worker)
+    os.kill(lost.pid, signal.SIGKILL)
+    seen = []
+    run.train()
+    while run.steps_done == 60:
+        run.advance_by(1, 0.001)
+        seen.append(run.recomputed)
+        assert run.target_rate == (1.0 if run.recomputed is None else math.inf)
+        assert ("recomputed" in json.loads(encode(run, 60)[1])) == (run.recomputed is not None)
+    known = [steps for steps in seen if steps is not None]
+    assert known == sorted(known)
+    assert len(set(known)) > 3
+    assert seen[-1] is None
+    assert other.recomputed is None
 
 
 def test_an_error_in_a_process_ends_that_run_only(workers: Pool, shared: SharedRuns) -> None:
