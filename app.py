@@ -70,7 +70,7 @@ if st.runtime.exists():
     hosting.run_frame()  # a host executes this file as a script
 else:
     settings = settings_or_exit()
-    process_log = ProcessLog(settings.log)
+    process_log = ProcessLog(settings.log, hosting.session_id)
     process_log.install()
     server = Server(settings)
     hosting.install(server)

@@ -15,8 +15,10 @@ from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, disse
 from pages.text import prose
 from pages.visitor import hosting
 from pages.visitor.session import Session, current
+from pages.visitor.widgets import number_in, one_of, whole_number_in
 
 MOST_EXPERTS = 8
+COEFFICIENTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 hosting.stand_in_frame()
 session = current()
@@ -42,10 +44,12 @@ def _from_run(session: Session) -> None:
 
 def _resize() -> None:
     """Gives the sliders shares for the chosen number of experts."""
+    count = whole_number_in(state["anatomy_experts"], 2, MOST_EXPERTS, 4)
     for name in "fP":
-        before = [state[f"anatomy_{name}_{expert}"] for expert in range(state["anatomy_shown"])]
+        shown = [state[f"anatomy_{name}_{expert}"] for expert in range(state["anatomy_shown"])]
+        before = [number_in(value, 0.0, 100.0, 0.0) for value in shown]
         if any(before):
-            for expert, share in enumerate(resized(before, state["anatomy_experts"])):
+            for expert, share in enumerate(resized(before, count)):
                 state[f"anatomy_{name}_{expert}"] = round(100 * float(share), 2)
 
 
@@ -55,7 +59,8 @@ def _sliders(name: str, experts: int, words: str) -> np.ndarray:
     for expert, column in enumerate(st.columns(experts)):
         key = f"anatomy_{name}_{expert}"
         state.setdefault(key, round(100 / experts, 2))
-        values.append(column.slider(f"{name} of {expert + 1}, %", 0.0, 100.0, step=0.01, key=key))
+        value = column.slider(f"{name} of {expert + 1}, %", 0.0, 100.0, step=0.01, key=key)
+        values.append(number_in(value, 0.0, 100.0, 0.0))
     shares = np.array(values)
     return shares / shares.sum() if shares.sum() > 0 else np.full(experts, 1 / experts)
 
@@ -94,8 +99,9 @@ with st.container(horizontal=True):
 left, right = st.columns(2)
 state.setdefault("anatomy_experts", 4)
 state.setdefault("anatomy_top_k", 1)
-experts = left.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts", on_change=_resize)
-top_k = right.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k")
+count_shown = left.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts", on_change=_resize)
+experts = whole_number_in(count_shown, 2, MOST_EXPERTS, 4)
+top_k = whole_number_in(right.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k"), 1, MOST_EXPERTS, 1)
 state["anatomy_shown"] = experts
 load = _sliders("f", experts, "the load: the share of token choices sent to each expert")
 importance = _sliders("P", experts, "the importance: each expert's mean router probability")
@@ -116,9 +122,9 @@ for column, title, figure in zip(
 
 st.subheader("How large is its share of the total loss?", anchor=False)
 task, balance, alpha = st.columns(3)
-task_loss = task.slider("Task loss", 0.1, 10.0, 2.0, 0.1)
-balance_loss = balance.slider("Load-balancing loss", 0.0, 8.0, 1.0, 0.1)
-coefficient = alpha.select_slider("α", (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), 0.01)
+task_loss = number_in(task.slider("Task loss", 0.1, 10.0, 2.0, 0.1), 0.1, 10.0, 2.0)
+balance_loss = number_in(balance.slider("Load-balancing loss", 0.0, 8.0, 1.0, 0.1), 0.0, 8.0, 1.0)
+coefficient = one_of(alpha.select_slider("α", COEFFICIENTS, 0.01), COEFFICIENTS, 0.01)
 share = contribution(task_loss=task_loss, balance_loss=balance_loss, alpha=coefficient)
 prose.show(
     [f"α·L_balance = {coefficient:g} × {balance_loss:g} is {100 * share:.2g}\u00a0% of the total loss. What matters "
@@ -127,10 +133,10 @@ prose.show(
 
 st.subheader("Capacity", anchor=False)
 columns = st.columns(4)
-tokens = columns[0].number_input("Tokens T", 1, 100_000, 256)
-count = columns[1].number_input("Experts E", 1, 1024, 8)
-choices = columns[2].number_input("Choices K", 1, 64, 1)
-factor = columns[3].number_input("Capacity factor", 0.05, 64.0, 1.0, 0.05)
+tokens = whole_number_in(columns[0].number_input("Tokens T", 1, 100_000, 256), 1, 100_000, 256)
+count = whole_number_in(columns[1].number_input("Experts E", 1, 1024, 8), 1, 1024, 8)
+choices = whole_number_in(columns[2].number_input("Choices K", 1, 64, 1), 1, 64, 1)
+factor = number_in(columns[3].number_input("Capacity factor", 0.05, 64.0, 1.0, 0.05), 0.05, 64.0, 1.0)
 capacity = expert_capacity(tokens=tokens, num_experts=count, top_k=choices, capacity_factor=round(factor, 4))
 busiest = min(float(load.max()) * tokens * choices, tokens)
 prose.show(

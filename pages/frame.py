@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -29,8 +30,9 @@ PAGES = (
     st.Page(HERE / "quiz.py", title="Quiz"),
     st.Page(HERE / "glossary.py", title="Glossary"),
 )
-for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_", course.PREDICTION))]:
-    st.session_state[key] = st.session_state[key]  # or Streamlit drops the state of widgets on other pages
+with suppress(KeyError):  # a client has reported a widget that does not exist
+    for key in [key for key in st.session_state if str(key).startswith(("anatomy_", "sweep_form_", course.PREDICTION))]:
+        st.session_state[key] = st.session_state[key]  # or Streamlit drops the state of widgets on other pages
 visitor = session.current()
 position: Literal["hidden", "top"] = "hidden" if "pages" in visitor.view.hide else "top"
 page = st.navigation(list(PAGES), position=position)

@@ -12,11 +12,12 @@ from moe_sim.teaching.terms.term import Term
 from pages.text import prose
 from pages.visitor import hosting
 from pages.visitor.session import current
+from pages.visitor.widgets import text_of
 
 hosting.stand_in_frame()
 level = current().view.level
 st.title("Glossary", anchor=False)
-wanted = st.text_input("Find a term", placeholder="load, capacity, MaxVio …").strip().lower()
+wanted = text_of(st.text_input("Find a term", placeholder="load, capacity, MaxVio …")).strip().lower()
 
 
 def _entry(term: Term) -> str:

@@ -15,6 +15,7 @@ from pages.visitor import course, hosting
 from pages.visitor.commands import obey_beside
 from pages.visitor.comparison import ComparisonSession
 from pages.visitor.session import Session, current
+from pages.visitor.widgets import one_of
 
 CHECK_INTERVAL = 1.0
 """Seconds between checks of the goal."""
@@ -95,7 +96,8 @@ def _is_on_screen(lesson: ComparisonLesson, comparison: ComparisonSession) -> bo
 
 
 def _predictions(lesson: ComparisonLesson) -> list[bool | None]:
-    words = (st.session_state.get(course.prediction_key(lesson, n)) for n in range(len(lesson.experiments)))
+    keys = (course.prediction_key(lesson, number) for number in range(len(lesson.experiments)))
+    words = (one_of(st.session_state.get(key), (COLLAPSES, STAYS), None) for key in keys)
     return [None if one is None else one == COLLAPSES for one in words]
 
 

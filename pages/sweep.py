@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from moe_sim.charts.palette import Theme
 from moe_sim.config.errors import InvalidInput
@@ -11,6 +12,7 @@ from pages.sweeps.my_sweeps import MINE, MySweeps, my_sweeps
 from pages.sweeps.upload import LARGEST_UPLOAD
 from pages.text.markdown import escape_markdown
 from pages.visitor import hosting, session
+from pages.visitor.widgets import one_of
 
 REDRAW = 2.0
 """Seconds between redraws of the views while rows arrive."""
@@ -26,8 +28,8 @@ def _views(sweeps: MySweeps) -> None:
 
 
 def _open() -> None:
-    upload = st.session_state["sweep-upload"]
-    if upload is not None:
+    upload = st.session_state.get("sweep-upload")
+    if isinstance(upload, UploadedFile):  # not one that has been removed meanwhile
         try:
             sweeps.open(upload.name, upload.getvalue())
         except InvalidInput as error:
@@ -35,7 +37,7 @@ def _open() -> None:
 
 
 def _choose() -> None:
-    sweeps.chosen = st.session_state["sweep-chosen"]
+    sweeps.chosen = one_of(st.session_state.get("sweep-chosen"), sweeps.choices, sweeps.chosen)
 
 
 with st.sidebar:

@@ -24,6 +24,7 @@ from moe_sim.server.messages import LETTERS, SHARE_SCALE
 from pages.dashboard.inbox import Inbox
 from pages.dashboard.modules import join_modules
 from pages.visitor import hosting
+from pages.visitor.widgets import entry_of
 
 FALLBACK_INTERVAL = 0.5
 """Seconds between two updates through the page while the stream is not reachable."""
@@ -60,11 +61,11 @@ def mount(
     inbox: Inbox = st.session_state.setdefault(f"inbox of {name}", Inbox(data["session"]))
 
     def obey() -> None:
-        for one in inbox.fresh(st.session_state[name].get("commands")):
+        for one in inbox.fresh(entry_of(st.session_state.get(name), "commands")):
             command(one)
 
     def is_fed() -> bool:
-        return not hosting.routes_served() or st.session_state.get(name, {}).get("transport") == "component"
+        return not hosting.routes_served() or entry_of(st.session_state.get(name), "transport") == "component"
 
     def draw(message: str | None = None) -> None:
         draw_board(

@@ -17,6 +17,7 @@ from moe_sim.live.live_run import LiveRun
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.comparison import RESCUE, ComparisonSession, plan_of
 from pages.visitor.session import Session
+from pages.visitor.widgets import one_of, whole_number_in
 
 LATEST = 100_000
 
@@ -75,13 +76,15 @@ def _other(comparison: ComparisonSession, which: int) -> None:
 
 
 def _restart_with_change(comparison: ComparisonSession, which: int) -> None:
-    knob, value = _picked(NAMES[which], comparison.run.members[which].config)
-    step = st.session_state[f"step-{NAMES[which]}"] if KNOBS[knob].live else 0
-    comparison.restart_with_change(which, step, knob, value)
+    if which < len(comparison.run.members):  # else it was removed in the same moment
+        knob, value = _picked(NAMES[which], comparison.run.members[which].config)
+        step = whole_number_in(st.session_state.get(f"step-{NAMES[which]}"), 0, LATEST, 0) if KNOBS[knob].live else 0
+        comparison.restart_with_change(which, step, knob, value)
 
 
 def _change_now(comparison: ComparisonSession, which: int) -> None:
-    comparison.change_now(which, *_picked(NAMES[which], comparison.run.members[which].config))
+    if which < len(comparison.run.members):
+        comparison.change_now(which, *_picked(NAMES[which], comparison.run.members[which].config))
 
 
 def _branch(session: Session, comparison: ComparisonSession) -> None:
@@ -94,18 +97,23 @@ def _branch(session: Session, comparison: ComparisonSession) -> None:
         ", ".join(f"{marker.label} at step {marker.step:,}" for marker in markers(run.history)) or "no knob was changed"
     )
     st.caption(f"The Live run has {steps:,} steps; {changes}. What if you had done something else?")
-    step = st.slider("Branch at step", 0, steps, min(100, steps), key="branch-step")
+    step = _branch_step(run, st.slider("Branch at step", 0, steps, min(100, steps), key="branch-step"))
     then = run.history.config_at(step + 1)
     suggested = then if then.aux_loss_coef else then.replace(aux_loss_coef=RESCUE)  # something other than no change
     knob = _pick("branch", suggested, lambda knob: KNOBS[knob].live)
-    value = st.session_state[_value_key("branch", knob)]
+    value = st.session_state.get(_value_key("branch", knob), getattr(suggested, knob))
     st.button("Branch", type="primary", width="stretch", on_click=_branch_as_picked, args=(comparison, run),
               help=f"A is the run as it was. B is the same with {short_name(knob)} {format_value(value)} from that "
               "step on. Both restart and catch up to it at full speed.")  # fmt: skip
 
 
+def _branch_step(run: LiveRun, value: Any) -> int:
+    steps = len(run.history)
+    return whole_number_in(value, 0, steps, min(100, steps))
+
+
 def _branch_as_picked(comparison: ComparisonSession, run: LiveRun) -> None:
-    step = st.session_state["branch-step"]
+    step = _branch_step(run, st.session_state.get("branch-step"))
     comparison.branch(run, step, *_picked("branch", run.history.config_at(step + 1)))
 
 
@@ -113,7 +121,8 @@ def _pick(place: str, config: RunConfig, usable: Callable[[str], bool]) -> str:
     """Draws a choice of knobs and the widget of the chosen one, whose name it returns. `config` holds the value shown
     at first."""
     options = [name for name, knob in KNOBS.items() if knob.task in (None, config.task) and usable(name)]
-    name = st.selectbox("Knob", options, key=f"knob-{place}", format_func=lambda name: KNOBS[name].label)
+    chosen = st.selectbox("Knob", options, key=f"knob-{place}", format_func=lambda name: KNOBS[name].label)
+    name = one_of(chosen, options, options[0])
     knob = KNOBS[name]
     knob_widget(knob, getattr(config, name), config, key=_value_key(place, name), help=knob.help)
     return name
@@ -122,7 +131,7 @@ def _pick(place: str, config: RunConfig, usable: Callable[[str], bool]) -> str:
 def _picked(place: str, config: RunConfig) -> tuple[str, Any]:
     """The knob and the value picked in a form, read when its button is pressed: a script run that drew the form
     earlier may not have seen the last move of a slider."""
-    knob = st.session_state[f"knob-{place}"]
+    knob = one_of(st.session_state.get(f"knob-{place}"), KNOBS, next(iter(KNOBS)))
     return knob, st.session_state.get(_value_key(place, knob), getattr(config, knob))
 
 

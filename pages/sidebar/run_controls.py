@@ -18,6 +18,7 @@ from moe_sim.teaching.level import LEVELS
 from pages.sidebar import sharing
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.session import Session
+from pages.visitor.widgets import one_of
 
 FIRST_SCENARIOS = 3
 """Scenarios that are always in sight."""
@@ -54,7 +55,7 @@ def _level(session: Session) -> None:
     """The level of the explanations on every page."""
     st.segmented_control(
         "Explain for", LEVELS, default=session.view.level, key="level", required=True,
-        on_change=lambda: session.look(level=st.session_state["level"]),
+        on_change=lambda: session.look(level=one_of(st.session_state.get("level"), LEVELS, session.view.level)),
         help="Sets how deep explanations go and how many terms are underlined, on every page.",
     )  # fmt: skip
 

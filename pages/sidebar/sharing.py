@@ -22,6 +22,7 @@ from moe_sim.server.slides import scene_of
 from pages.visitor.address import address
 from pages.visitor.session import Session
 from pages.visitor.view import HIDEABLE
+from pages.visitor.widgets import one_of
 
 LARGEST_UPLOAD = 40
 """MB."""
@@ -53,10 +54,12 @@ def _share(session: Session, pages: Sequence[StreamlitPage]) -> None:
     )  # fmt: skip
     autoplay = left.toggle("Start training when opened")
     embed = left.toggle("Embedded", help="Hides Streamlit's own header and menu, for use inside another page.")
-    page = right.selectbox("Page", pages, format_func=lambda one: one.title)
+    page = one_of(right.selectbox("Page", pages, format_func=lambda one: one.title), pages, pages[0])
     hide = right.multiselect("Hide", HIDEABLE, format_func=HIDEABLE.__getitem__, help="Parts of the page to leave out.")
 
-    view = replace(session.view, autoplay=autoplay, hide=session.view.hide | frozenset(hide))
+    view = replace(
+        session.view, autoplay=autoplay, hide=session.view.hide | frozenset(part for part in HIDEABLE if part in hide)
+    )
     config, events = (
         (history.initial_config, history.events) if include else (session.run.start_config, session.run.plan)
     )

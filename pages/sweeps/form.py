@@ -17,12 +17,14 @@ from moe_sim.sweep.wording import duration, suggested_values
 from pages.sweeps.my_sweeps import MySweeps
 from pages.text.markdown import escape_markdown
 from pages.visitor.session import Session
+from pages.visitor.widgets import one_of, text_of, whole_number_in
 
 NUMBERS = ("First", "Second", "Third")
 NONE = "none"
 FIRST_KNOBS = ("aux_loss_coef", "num_experts", NONE)
 """The initial selection."""
-MOST_SEEDS, MOST_STEPS = 20, 5_000
+SEEDS, MOST_SEEDS = 3, 20
+STEPS, LEAST_STEPS, MOST_STEPS = 300, 10, 5_000
 
 
 def draw(session: Session, sweeps: MySweeps) -> None:
@@ -31,10 +33,10 @@ def draw(session: Session, sweeps: MySweeps) -> None:
     base = session.run.config
     _draw_axes(base)
     left, right = st.columns(2)
-    left.number_input("Seeds", 1, MOST_SEEDS, key=_form_key("seeds", 3), help=(
+    left.number_input("Seeds", 1, MOST_SEEDS, key=_form_key("seeds", SEEDS), help=(
         f"Runs per combination, with the seeds {base.seed}, {base.seed + 1}, … starting from that of the Live run."
     ))  # fmt: skip
-    right.number_input("Steps", 10, MOST_STEPS, step=50, key=_form_key("steps", 300))
+    right.number_input("Steps", LEAST_STEPS, MOST_STEPS, step=50, key=_form_key("steps", STEPS))
     try:
         _offer(session, sweeps, _filled_in(session))
     except InvalidInput as error:
@@ -50,11 +52,12 @@ def _draw_axes(base: RunConfig) -> None:
     for number, first in zip(NUMBERS, FIRST_KNOBS, strict=True):
         options = [name for name in usable if name not in (*taken, "seed", "frozen")]
         options = [NONE, *options] if taken else options
-        name = st.selectbox(
+        chosen = st.selectbox(
             f"{number} knob", options, key=_form_key(number, first, options),
             format_func=lambda name: NONE if name == NONE else KNOBS[name].label,
             label_visibility="collapsed",
         )  # fmt: skip
+        name = one_of(chosen, options, options[0])
         if name == NONE:
             continue
         taken.append(name)
@@ -68,8 +71,8 @@ def _draw_axes(base: RunConfig) -> None:
 
 def _axes() -> dict[str, str]:
     """The chosen knobs with their values as text, as the form shows them now."""
-    names = dict.fromkeys(_field(number) for number in NUMBERS)
-    return {name: _field(f"values_{name}", suggested_values(KNOBS[name])) for name in names if name != NONE}
+    names = dict.fromkeys(one_of(_field(number), KNOBS, NONE) for number in NUMBERS)
+    return {name: text_of(_field(f"values_{name}", suggested_values(KNOBS[name]))) for name in names if name != NONE}
 
 
 def _filled_in(session: Session) -> Grid:
@@ -78,7 +81,8 @@ def _filled_in(session: Session) -> Grid:
     Raises:
         InvalidInput: for values that are not understood, and for a sweep beyond the limits.
     """
-    base, seeds, steps = session.run.config, _field("seeds"), _field("steps")
+    base, seeds = session.run.config, whole_number_in(_field("seeds"), 1, MOST_SEEDS, SEEDS)
+    steps = whole_number_in(_field("steps"), LEAST_STEPS, MOST_STEPS, STEPS)
     grid = Grid(base, {name: parse_values(name, text) for name, text in _axes().items()}, seeds, steps)
     session.server.sweeps.limits.check(runs=_most_runs(grid), steps=_most_runs(grid) * steps)
     return grid

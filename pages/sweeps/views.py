@@ -16,6 +16,7 @@ from moe_sim.config.words import value_in_words
 from moe_sim.sweep.measures import MEASURES, restricted
 from pages.sweeps import table as table_view
 from pages.sweeps.my_sweeps import Table
+from pages.visitor.widgets import one_of
 
 HEIGHT = 410
 NONE = "none"
@@ -27,7 +28,7 @@ def draw(table: Table, theme: Theme) -> None:
     """Shows the view that the visitor chooses."""
     name = st.segmented_control("View", VIEWS, default="U-curve", key="sweep-view", label_visibility="collapsed",
                                 required=True)  # fmt: skip
-    VIEWS[name](table, theme)
+    VIEWS[one_of(name, VIEWS, "U-curve")](table, theme)
 
 
 def _u_curve(table: Table, theme: Theme) -> None:
@@ -84,7 +85,7 @@ class _Choices:
 
     def one(self, label: str, options: Sequence[Any], words: Callable[[Any], str]) -> Any:
         """Returns the choice in a select box."""
-        return self._row.selectbox(label, options, format_func=words, width=220)
+        return one_of(self._row.selectbox(label, options, format_func=words, width=220), options, options[0])
 
     def fixed(self, table: Table, *shown: str) -> dict[str, Any]:
         """Returns a value for each axis that the chart does not show."""

@@ -35,7 +35,8 @@ def plan_of(run: LiveRun) -> RunPlan:
 
 
 class ComparisonSession:
-    """Holds the comparison. Run A is the baseline for the others."""
+    """Holds the comparison. Run A is the baseline for the others. An action on a run that does not exist does nothing:
+    a visitor may remove it and press another of its buttons before the page is drawn again."""
 
     def __init__(self, plans: Sequence[RunPlan], thresholds: Thresholds, server: Server) -> None:
         self._server = server
@@ -89,15 +90,19 @@ class ComparisonSession:
     def restart_with_change(self, which: int, step: int, name: str, value: Any) -> None:
         """Changes a knob of run `which` (1 is B) from a step on. All runs restart."""
         base, *others = self.run.plans
-        self._change(which, [*changes_between(base, others[which - 1]), Event(step, {name: value})])
+        if which <= len(others):
+            self._change(which, [*changes_between(base, others[which - 1]), Event(step, {name: value})])
 
     def change_now(self, which: int | None, name: str, value: Any) -> None:
         """Changes a live knob now, in run `which` or, if that is None, in all."""
-        self._try(lambda: self.run.update(which, **{name: value}))
+        if which is None or which < len(self.run.members):
+            self._try(lambda: self.run.update(which, **{name: value}))
 
     def reset_difference(self, which: int, name: str) -> None:
         """Removes a knob from a run's differences from A. All runs restart."""
         base, *others = self.run.plans
+        if which > len(others):
+            return
         changes = [
             Event(event.step, rest)
             for event in changes_between(base, others[which - 1])

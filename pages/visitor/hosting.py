@@ -62,6 +62,12 @@ def routes_served() -> bool:
     return context is None or Path(context.main_script_path).resolve() == FRAME
 
 
+def session_id() -> str | None:
+    """Returns the id of the session whose script runs in this thread, or None."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return context.session_id if context is not None else None
+
+
 def run_frame() -> None:
     """Executes frame.py as part of the current script."""
     spec = spec_from_loader("frame", SourceFileLoader("frame", str(FRAME)))

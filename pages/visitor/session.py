@@ -220,8 +220,9 @@ class Session:
         the browser reports its sliders as they were to the new session, which would take that for a change."""
         if self.following is not None or self.run.catching_up:
             return
-        if "num_experts" in changes and changes["num_experts"] < self.run.config.top_k:
-            changes["top_k"] = changes["num_experts"]
+        experts = changes.get("num_experts")
+        if isinstance(experts, int) and experts < self.run.config.top_k:
+            changes["top_k"] = experts
             self.notices.append(f"Top-k was lowered to {changes['top_k']}, the number of experts.")
         try:
             if all(KNOBS[name].live for name in changes):

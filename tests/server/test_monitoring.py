@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import subprocess
 import sys
 import threading
@@ -19,9 +20,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from moe_sim import logs
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import Scheduler
-from moe_sim.logs import ErrorCount, JsonLines
+from moe_sim.logs import ErrorCount, ErrorLimit, JsonLines
 from moe_sim.server.monitoring import Census, metrics_endpoint
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.grid import Cell, Grid
@@ -210,3 +212,57 @@ def test_errors_are_counted_from_several_threads() -> None:
         thread.join()
     logger.warning("not one")
     assert count.count == 800
+
+
+def raised(message: str = "failed") -> logging.LogRecord:
+    """The record of an error that is always raised at the same place."""
+    try:
+        raise KeyError("x")
+    except KeyError:
+        return record(message, exc_info=sys.exc_info())
+
+
+def test_a_session_logs_a_few_errors_and_the_last_one_says_so() -> None:
+    here: list[str | None] = ["a"]
+    limit = ErrorLimit(lambda: here[0])
+    records = [raised() for _ in range(5)]
+    assert [limit.filter(one) for one in records] == [True, True, True, False, False]
+    assert [one.getMessage() for one in records[:3]] == [
+        "failed", "failed", "failed (further errors of this session are not logged)"
+    ]  # fmt: skip
+    assert limit.filter(records[0]), "asked again by another handler, it gives the same answer"
+    assert not limit.filter(records[4])
+    here[0] = "b"
+    assert limit.filter(raised())
+    here[0] = None
+    assert all(limit.filter(raised()) for _ in range(20)), "an error of the server is always logged"
+    warning = logging.LogRecord("moe_sim.x", logging.WARNING, "x.py", 1, "a warning", (), None)
+    here[0] = "a"
+    assert limit.filter(warning)
+
+
+def test_the_same_traceback_is_logged_a_few_times_an_hour_and_then_in_one_line() -> None:
+    now = [0.0]
+    limit = ErrorLimit(lambda: None, lambda: now[0])
+    records = [raised() for _ in range(logs.MOST_TRACEBACKS + 2)]
+    assert all(limit.filter(one) for one in records)
+    assert [one.exc_info is not None for one in records] == [True] * logs.MOST_TRACEBACKS + [False] * 2
+    assert re.fullmatch(r"failed: KeyError, raised at .*test_monitoring\.py:\d+", records[-1].getMessage())
+    try:
+        raise ValueError("elsewhere")
+    except ValueError:
+        other = record("failed", exc_info=sys.exc_info())
+    assert limit.filter(other)
+    assert other.exc_info
+    now[0] += logs.PERIOD + 1
+    later = raised()
+    assert limit.filter(later)
+    assert later.exc_info
+
+
+def test_the_sessions_remembered_are_limited(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "MOST_SESSIONS", 10)
+    sessions = iter(str(number) for number in range(100))
+    limit = ErrorLimit(lambda: next(sessions))
+    assert all(limit.filter(raised()) for _ in range(100))
+    assert len(limit._errors) == 10
