@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -11,48 +10,81 @@ import plotly.graph_objects as go
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from moe_sim.charts.compare import comparison_drawings
+from moe_sim.charts.page import figure_names
 from moe_sim.charts.scene import Scene
 from moe_sim.charts.slides import comparison_slide, shown_figure, slide_figure
 from moe_sim.config.run_plan import difference_in_words
 from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
+from moe_sim.server.turns import Turns
 
 LONGEST_LINK = 2_000
 MOST_WAITING = 8
 """Limit of pending chart requests per run."""
+MOST_IN_ALL = 500
+"""Limit of all pending chart requests."""
 NO_CHART = "There is no such chart (any more)."
+CLIENT_GONE = 499
+"""The status, as in nginx' log, of a request whose client has disconnected; nobody receives it."""
 
 
 def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Request], Any]:
     """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up.
 
-    Drawing takes a few tenths of a second of CPU time that training needs too, so one chart is drawn at a time. To keep
-    one run from filling the queue, more than `MOST_WAITING` requests for it are rejected with 503 and `Retry-After`.
+    Drawing takes a few tenths of a second of CPU time that training needs too, so one chart is drawn at a time, for one
+    run after the other. Requests that need no drawing do not wait: an unknown name gives 404, and more than
+    `MOST_WAITING` requests for one run, or `MOST_IN_ALL`, 503 and `Retry-After`. A request whose client disconnects
+    leaves the queue.
     """
-    drawing = asyncio.Lock()
-    waiting: Counter[str] = Counter()
+    turns = Turns()
 
     async def endpoint(request: Request) -> Response:
-        run = find(request.path_params["run_id"])
-        if run is None:
+        run, name = find(request.path_params["run_id"]), request.path_params["name"]
+        if run is None or not has_slide(run, name):
             return JSONResponse({"error": NO_CHART}, status_code=404)
-        if waiting[run.id] >= MOST_WAITING:
+        if turns.waiting(run.id) >= MOST_WAITING or turns.all_waiting >= MOST_IN_ALL:
             return JSONResponse({"error": "Too many charts at once."}, status_code=503, headers={"Retry-After": "2"})
-        waiting[run.id] += 1
-        try:
-            async with drawing:
-                name, link = request.path_params["name"], request.query_params.get("link", "")
-                text = await asyncio.to_thread(_slide, run, name, link)
-        finally:
-            waiting[run.id] -= 1
-            if not waiting[run.id]:
-                del waiting[run.id]
+        if not await _turn_has_come(turns, run.id, request):
+            return Response(status_code=CLIENT_GONE)
+        drawing = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, request.query_params.get("link", "")))
+        drawing.add_done_callback(lambda _: turns.end())  # not sooner, even if this request is cancelled
+        text = await asyncio.shield(drawing)
         if text is None:
             return JSONResponse({"error": NO_CHART}, status_code=404)
         return Response(text, media_type="application/json", headers={"X-Content-Type-Options": "nosniff"})
 
     return endpoint
+
+
+async def _turn_has_come(turns: Turns, key: str, request: Request) -> bool:
+    """Waits for a turn. False if the client disconnects first; the turn is then given up."""
+    turn, gone = turns.ask(key), asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait([turn, gone], return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        turns.withdraw(key, turn)
+        raise
+    finally:
+        gone.cancel()
+    if not turn.done() or gone.done():
+        turns.withdraw(key, turn)
+        return False
+    return True
+
+
+async def _disconnected(request: Request) -> None:
+    """Returns once the client has disconnected."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def has_slide(run: BackgroundRun, name: str) -> bool:
+    """Whether a run's page has a figure of this name. Draws nothing."""
+    if isinstance(run, Comparison):
+        return name in comparison_drawings([scene_of(member) for member in run.members], "light")
+    return isinstance(run, LiveRun) and name in figure_names(scene_of(run))
 
 
 def scene_of(run: LiveRun) -> Scene:
