@@ -151,6 +151,11 @@ class History:
     def __len__(self) -> int:
         return self._length
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory of the columns, with the room they have to grow."""
+        return self._table.nbytes
+
     def append(self, record: StepRecord) -> None:
         """Appends the next step."""
         row = self._reserve(1)

@@ -30,7 +30,9 @@ MOST_STEPS_PER_TURN = 8
 TURN = 0.025
 """Seconds after which a turn starts no further step."""
 LEASE_GRACE = 10.0
-"""Seconds that training continues after the last viewer has left."""
+"""Seconds that training continues after the last viewer, or the last session with the run on its page, has left."""
+FORGET_SESSION = 180.0
+"""Seconds after which a session cannot return: Streamlit keeps one for 120 s after its connection is lost."""
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +56,9 @@ class BackgroundRun(ABC):
         """Its position in the queue for admission; 0 if it does not wait."""
         self.last_watched = time.monotonic()
         self._viewers = 0
+        self._sessions: dict[Callable[[], bool], float] = {}
+        """Sessions that have it on their page, and when each was connected last."""
+        self._sessions_lock = threading.Lock()
         self._training = False
         self._single_steps = 0
         self._catch_up = 0
@@ -120,10 +125,22 @@ class BackgroundRun(ABC):
         return self._viewers
 
     @property
+    def sessions(self) -> int:
+        """Number of connected sessions that have it on their page."""
+        return sum(session() for session in self._sessions)
+
+    @property
+    def seconds_deserted(self) -> float:
+        """Seconds since the last of its sessions was connected; 0 if one is, or if it never had any."""
+        sessions = self._sessions  # a new dictionary replaces it
+        return time.monotonic() - max(sessions.values()) if sessions else 0.0
+
+    @property
     def wants_step(self) -> bool:
         """Whether the scheduler should give it a turn when one is due."""
         requested = self._single_steps > 0 or self.catching_up
-        return self.watched and (self.state == "training" or (requested and self.state in ("ready", "paused")))
+        wanted = self.state == "training" or (requested and self.state in ("ready", "paused"))
+        return wanted and self.watched and self.seconds_deserted < LEASE_GRACE
 
     @property
     def catching_up(self) -> bool:
@@ -203,6 +220,28 @@ class BackgroundRun(ABC):
             with self._lock:
                 self._viewers -= 1
             self.touch()
+
+    def keep_for(self, session: Callable[[], bool]) -> None:
+        """Records that a session has the run on its page. From now on it trains only while one of its sessions is
+        connected: an open stream alone, whose run nobody can control any more, is not enough.
+
+        Args:
+            session: says whether the session is connected. Equal ones count once.
+        """
+        with self._sessions_lock:
+            self._sessions = {**self._sessions, session: time.monotonic()}
+
+    def check_sessions(self) -> None:
+        """Notes which sessions are connected; called by the scheduler, often."""
+        if not self._sessions:
+            return
+        now, was_deserted = time.monotonic(), self.seconds_deserted >= LEASE_GRACE
+        with self._sessions_lock:
+            seen = {session: now if session() else at for session, at in self._sessions.items()}
+            newest = max(seen.values())  # is kept, however old: it says since when the run is deserted
+            self._sessions = {session: at for session, at in seen.items() if at == newest or now - at < FORGET_SESSION}
+        if was_deserted and newest == now:
+            self._wake()
 
     def touch(self) -> None:
         """Records that someone is watching now."""

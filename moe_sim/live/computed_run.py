@@ -23,6 +23,7 @@ SOON = 300
 """A run of at most this many steps moves to a worker process that has become ready; a longer one stays in place."""
 MOST_LOSSES = 3
 """Worker processes that a run may lose in a row without progress."""
+FLOAT_BYTES = 4
 
 
 class ComputedRun:
@@ -67,6 +68,13 @@ class ComputedRun:
         """Wraps a finished run. Without a probe, the routing map shows step 0."""
         probes = (probe,) if probe else LocalRunner(history.initial_config).look().probes
         return cls(history, history.events, Pool(), None, probes)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its history and, where it is trained, of the experts' weights with their gradients and moments."""
+        config, copies = self.history.initial_config, 0 if self.is_recorded else 4
+        weights = 2 * config.num_experts * config.expert_hidden_size * self.task.width
+        return self.history.nbytes + copies * weights * FLOAT_BYTES
 
     @property
     def is_recorded(self) -> bool:

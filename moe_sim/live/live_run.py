@@ -116,6 +116,11 @@ class LiveRun(BackgroundRun):
         return computed.diverged and self.steps_done == len(computed.history)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of memory that it holds, about; runs that share them each count all."""
+        return self._computed.nbytes
+
+    @property
     def is_recorded(self) -> bool:
         """Whether it is a recording, to view only."""
         return self._computed.is_recorded

@@ -12,7 +12,8 @@ from weakref import WeakValueDictionary
 import torch
 
 from moe_sim.live.admission import Admission
-from moe_sim.live.background_run import BackgroundRun
+from moe_sim.live.background_run import FORGET_SESSION, BackgroundRun
+from moe_sim.live.lectures import Lectures
 
 Kind = TypeVar("Kind", bound=BackgroundRun)
 
@@ -58,10 +59,15 @@ class Scheduler:
 
     Each run has a target rate. If the rates add up to more than a worker can compute, its runs advance equally fast.
     A worker is a worker process or this process. Each has one or two threads here, which mostly wait.
+
+    Args:
+        admission: limits how many runs train at once.
+        lectures: those that nobody needs end from time to time.
     """
 
-    def __init__(self, admission: Admission | None = None) -> None:
+    def __init__(self, admission: Admission | None = None, lectures: Lectures | None = None) -> None:
         self.admission = admission or Admission(DEFAULT_SLOTS)
+        self._lectures = lectures or Lectures()
         self._runs: WeakValueDictionary[str, BackgroundRun] = WeakValueDictionary()
         # Weak: sessions, viewers and lectures own a run; it ends with the last of them.
         self._lock = threading.RLock()
@@ -162,17 +168,22 @@ class Scheduler:
         return None
 
     def _sweep(self, now: float) -> None:
+        for run in list(self._runs.values()):
+            run.check_sessions()
         for run in self.admission.sweep():
             self.enqueue(run)
         if now - self._idle_swept_at > IDLE_SWEEP_INTERVAL:
             self._forget_idle(now)
+            self._lectures.expire()
 
     def _forget_idle(self, now: float) -> None:
-        """Drops runs that nobody watches. Time for which the machine was asleep does not count."""
+        """Drops runs that nobody watches, or whose sessions are gone for good. Time for which the machine was asleep
+        does not count."""
         asleep, self._idle_swept_at = now - self._idle_swept_at - IDLE_SWEEP_INTERVAL, now
         for run in list(self._runs.values()):
             if asleep > IDLE_SWEEP_INTERVAL:
                 run.last_watched += asleep
-            if run.last_watched < now - FORGET_AFTER and not run.watched:
+            unwatched = run.last_watched < now - FORGET_AFTER and not run.watched
+            if unwatched or run.seconds_deserted > FORGET_SESSION:
                 del self._runs[run.id]
                 run.forgotten = True

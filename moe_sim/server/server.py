@@ -26,8 +26,8 @@ class Server:
         self.settings = settings
         self.pool = Pool()
         self.runs = SharedRuns(self.pool)
-        self.scheduler = Scheduler(Admission(settings.runs))
         self.lectures = Lectures()
+        self.scheduler = Scheduler(Admission(settings.runs), self.lectures)
         self.sweeps = SweepQueue(
             lambda cells: Sweep(cells, default_engine(settings.dask)), Limits(settings.sweep_runs, settings.sweep_steps)
         )

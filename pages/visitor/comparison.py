@@ -19,6 +19,7 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import encode_comparison
 from moe_sim.server.server import Server
 from pages.text.notices import Notices
+from pages.visitor import hosting
 from pages.visitor.feed import Feed
 from pages.visitor.memory import or_notice_out_of_memory
 from pages.visitor.playback import play
@@ -39,11 +40,11 @@ class ComparisonSession:
     a visitor may remove it and press another of its buttons before the page is drawn again."""
 
     def __init__(self, plans: Sequence[RunPlan], thresholds: Thresholds, server: Server) -> None:
-        self._server = server
+        self._server, self._presence = server, hosting.presence()
         self.notices = Notices()
         self._feed = Feed()
         made = self._launch(plans, thresholds, DEFAULT_RATE, slow_start=server.settings.slow_start)
-        self.run = made or self._server.scheduler.add(Comparison([RunPlan(RunConfig())] * 2, runs=server.runs))
+        self.run = made or self._add(Comparison([RunPlan(RunConfig())] * 2, runs=server.runs))
         self._opened_with = self.run.id
 
     @classmethod
@@ -172,6 +173,10 @@ class ComparisonSession:
         if run is None:
             return None
         run.thresholds, run.slow_start = thresholds, slow_start
+        return self._add(run)
+
+    def _add(self, run: Comparison) -> Comparison:
+        run.keep_for(self._presence)
         return self._server.scheduler.add(run)
 
     def _change(self, which: int, changes: Sequence[Event]) -> None:

@@ -8,11 +8,13 @@ and the charts work without the routes.
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import streamlit as st
+from streamlit.runtime import Runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from moe_sim.config.errors import InvalidInput
@@ -49,6 +51,22 @@ def server() -> Server:
 @st.cache_resource(show_spinner=False)
 def _server_of_a_plain_host() -> Server:
     return Server(read_settings())
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Says whether a session is connected. Callable from any thread."""
+
+    session_id: str
+
+    def __call__(self) -> bool:
+        return not Runtime.exists() or bool(Runtime.instance().is_active_session(self.session_id))
+
+
+def presence() -> Presence:
+    """Returns the presence of the visitor whose script is running."""
+    context = get_script_run_ctx(suppress_warning=True)
+    return Presence(context.session_id if context is not None else "")
 
 
 def base_path() -> str:

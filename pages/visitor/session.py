@@ -25,6 +25,7 @@ from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.presets import PRESETS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
+from moe_sim.live.lectures import NoRoom
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import encode
 from moe_sim.server.server import Server
@@ -47,6 +48,7 @@ class Session:
 
     def __init__(self, server: Server) -> None:
         self.server = server
+        self.presence = hosting.presence()
         self.acting = threading.RLock()
         self.notices = Notices()
         self._address = AddressBar()
@@ -56,8 +58,7 @@ class Session:
         """How often Python has set the view. The browser follows only a new number, since its own view may be newer."""
         self.following: str | None = None
         """The id of the lecture that the visitor watches and cannot control."""
-        self.lecture: str | None = None
-        """The id of the visitor's own lecture."""
+        self._lecture: str | None = None
         self._comparison: ComparisonSession | None = None
         self.run = self._start_from(dict(st.query_params))
         self.opened_with = self.run.id
@@ -74,11 +75,13 @@ class Session:
         if self.following is not None:
             lecture = self.server.lectures.get(self.following)
             if lecture is not None:
+                lecture.keep_for(self.presence)
                 return lecture
             self.following = None
             self.notices.append("That lecture has ended or does not exist. This is your own run.")
         made = or_notice_out_of_memory(lambda: LiveRun(config, plan, runs=self.server.runs), self.notices)
         run = self.server.scheduler.add(made or LiveRun(RunConfig(), runs=self.server.runs))
+        run.keep_for(self.presence)
         run.thresholds, run.slow_start = self.thresholds, self.server.settings.slow_start
         self._comparison = ComparisonSession.from_query(query, run, self.thresholds, self.server)
         if self.view.autoplay:
@@ -111,16 +114,27 @@ class Session:
             self.notices.append("The lecture has ended. You continue with your own run.")
         else:
             self.run = shown
+            self.run.keep_for(self.presence)
 
     @synchronized
     def branch_off(self) -> None:
         """Stops watching a lecture and continues with a copy of its run from the current step."""
         self._replace_run(self.run.branch)
 
+    @property
+    def lecture(self) -> str | None:
+        """The id of the visitor's own lecture, unless it has ended."""
+        going = self._lecture is not None and self.server.lectures.get(self._lecture) is not None
+        return self._lecture if going else None
+
     @synchronized
-    def begin_lecture(self) -> str:
-        """Lets others watch. Returns the lecture's id, which stays the same."""
-        self.lecture = self.lecture or self.server.lectures.begin(self.run)
+    def begin_lecture(self) -> str | None:
+        """Lets others watch. Returns the lecture's id, which stays the same. If there is no room, adds a notice."""
+        if self.lecture is None:
+            try:
+                self._lecture = self.server.lectures.begin(self.run, self.presence)
+            except NoRoom as error:
+                self.notices.append(str(error))
         return self.lecture
 
     def _show_in_lecture(self) -> None:
@@ -192,6 +206,7 @@ class Session:
         self.feed.restart()
         run.thresholds, run.slow_start = self.thresholds, old.slow_start
         self.run = self.server.scheduler.add(run)
+        self.run.keep_for(self.presence)
         self._show_in_lecture()
         if self.following is None:
             self.server.scheduler.remove(old)

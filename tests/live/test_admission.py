@@ -1,13 +1,16 @@
-"""A limited number of different runs train at once; the rest wait in a queue, in order, and none is evicted."""
+"""A limited number of different runs train at once; the rest wait in a queue, in order, and all take turns."""
 
 from __future__ import annotations
+
+import time
 
 import pytest
 
 from moe_sim.config.run_plan import RunPlan
 from moe_sim.live import admission as admission_module
 from moe_sim.live import background_run
-from moe_sim.live.admission import Admission
+from moe_sim.live.admission import TIME_LIMIT, Admission
+from moe_sim.live.background_run import LEASE_GRACE
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import Scheduler
@@ -115,6 +118,79 @@ def test_a_run_paused_while_waiting_leaves_the_queue() -> None:
     runs[1].pause()
     assert admission.sweep() == []
     assert [run.queue_position for run in runs] == [0, 0, 1]
+
+
+def over_time(admission: Admission, seconds: float) -> None:
+    """Lets a time pass for all that hold a slot."""
+    for run, slot in admission._holders.items():
+        admission._holders[run] = slot._replace(since=slot.since - seconds)
+
+
+def test_a_run_beyond_its_time_goes_to_the_end_of_the_queue_for_those_who_wait() -> None:
+    admission, (slow, other, *waiting) = Admission(slots=2), [training(seed) for seed in range(5)]
+    admission.admit(slow)
+    over_time(admission, 1)
+    for run in (other, *waiting[:1]):
+        admission.admit(run)
+    assert admission.sweep() == []
+    over_time(admission, TIME_LIMIT)
+    assert admission.sweep() == [waiting[0]], "one waits, so one makes room: the one that has had its slot longest"
+    assert [admission.admit(run) for run in (waiting[0], slow, other)] == [True, False, True]
+    assert slow.queue_position == 1
+    over_time(admission, TIME_LIMIT)
+    assert admission.sweep() == [slow]
+
+
+def test_nobody_loses_a_place_that_nobody_waits_for() -> None:
+    admission, run = Admission(slots=1), training(1)
+    admission.admit(run)
+    over_time(admission, 1e6)
+    assert admission.sweep() == []
+    assert admission.admit(run)
+
+
+def test_whoever_shares_a_place_leaves_it_together() -> None:
+    admission, shared = Admission(slots=1), SharedRuns()
+    same = [training(7, shared) for _ in range(3)]
+    other = training(8, shared)
+    for run in (*same, other):
+        admission.admit(run)
+    over_time(admission, 4 * TIME_LIMIT)
+    assert admission.sweep() == [other]
+    assert admission.admit(other)
+    assert [admission.admit(run) for run in same] == [False] * 3
+    assert [run.queue_position for run in same] == [1, 2, 3]
+
+
+def test_a_class_that_follows_a_lecture_keeps_its_place_as_long_as_if_each_student_trained() -> None:
+    admission, lecture, alone, newcomer = Admission(slots=2), training(1), training(2), training(3)
+    for number in range(30):
+        lecture.keep_for(lambda number=number: True)  # type: ignore[misc]
+    for run in (lecture, alone, newcomer):
+        admission.admit(run)
+    over_time(admission, 20 * TIME_LIMIT)
+    assert admission.sweep() == [newcomer]
+    assert admission.admit(lecture)
+    assert not admission.admit(alone)
+
+
+def test_a_run_whose_sessions_are_gone_loses_its_place_though_its_stream_is_open() -> None:
+    admission, first, second = Admission(slots=1), training(1), training(2)
+    connected = [True]
+    first.keep_for(lambda: connected[0])
+    with first.lease():
+        for run in (first, second):
+            admission.admit(run)
+        first.check_sessions()
+        assert admission.sweep() == []
+        connected[0] = False
+        first._sessions = dict.fromkeys(first._sessions, time.monotonic() - LEASE_GRACE)
+        first.check_sessions()
+        assert not first.wants_step
+        assert admission.sweep() == [second]
+        connected[0] = True
+        first.check_sessions()
+        assert first.wants_step, "the session has come back"
 
 
 def test_under_a_scheduler_every_run_finishes_and_shows_its_place_while_it_waits(
