@@ -1,0 +1,135 @@
+"""One visitor who takes all they can get, from outside, against a real server with small limits; and others beside."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.bench.load_clients import Viewer
+from tests.support.asynchronous import run_to_end
+from tests.support.raw_session import RawSession, raw_session
+from tests.support.serving import launch, wait_until_healthy
+
+SLOTS, LECTURES, GRACE, TURN = 4, 4, 2.0, 6.0
+SMALL_LIMITS = f"""
+import os
+os.environ |= {{"MOE_SIM_RUNS": "{SLOTS}", "MOE_SIM_WORKERS": "1"}}
+from moe_sim.live import admission, background_run, lectures
+lectures.MOST_LECTURES, background_run.LEASE_GRACE, admission.TIME_LIMIT = {LECTURES}, {GRACE}, {TURN}
+from streamlit.web.cli import main
+main()
+"""
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    with launch(log, starter=("-c", SMALL_LIMITS)) as (address, server):
+        wait_until_healthy(address, server)
+        yield address
+        assert "Traceback" not in Path(log).read_text(encoding="utf-8")
+
+
+def watching(address: str, run_id: str, seconds: float = 60) -> tuple[Viewer, asyncio.Task[None]]:
+    """A stream of a run that stays open."""
+    viewer, parts = Viewer(), urlsplit(address)
+    return viewer, asyncio.create_task(viewer.watch(str(parts.hostname), int(parts.port or 80), run_id, seconds))
+
+
+async def steps_within(viewer: Viewer, steps: int, seconds: float) -> bool:
+    """Whether a viewer has seen so many steps within the time."""
+    for _ in range(int(20 * seconds)):
+        if viewer.arrivals and viewer.arrivals[-1][1] >= steps:
+            return True
+        await asyncio.sleep(0.05)
+    return False
+
+
+async def lecture_of(session: RawSession) -> str:
+    """Starts a lecture as the Share dialog does, and returns the query of its link; empty if there is none."""
+    for label in ("Share", "Start a lecture", "Share"):
+        await session.run(press=label)
+    found = re.search(r"follow=[\w-]+", " ".join(session.texts))
+    return found.group() if found else ""
+
+
+def test_a_lecture_that_a_class_watches_outlasts_those_of_a_visitor_who_begins_many(address: str) -> None:
+    async def story() -> None:
+        async with raw_session(address) as teacher:
+            link = await lecture_of(teacher)
+            async with raw_session(address, link) as student:
+                assert student.run_id == teacher.run_id
+                _, stream = watching(address, student.run_id)
+                begun = 0
+                for seed in range(2 * LECTURES):
+                    async with raw_session(address, f"seed={seed}") as spoiler:
+                        begun += bool(await lecture_of(spoiler))
+                assert begun == 2 * LECTURES, "the ones that nobody watches make room for one another"
+                await student.run()
+                assert student.run_id == teacher.run_id
+                assert not [text for text in student.texts if "lecture has ended" in text]
+                async with raw_session(address, link) as late:
+                    assert late.run_id == teacher.run_id
+                stream.cancel()
+
+    run_to_end(story)
+
+
+def test_when_all_lectures_are_watched_the_next_lecturer_reads_a_sentence(address: str) -> None:
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            streams = []
+            for seed in range(LECTURES):
+                lecturer = await stack.enter_async_context(raw_session(address, f"seed={seed}"))
+                streams.append(watching(address, lecturer.run_id)[1])
+                assert await lecture_of(lecturer)
+            async with raw_session(address) as another:
+                assert await lecture_of(another) == ""
+                assert [text for text in another.texts if text.startswith("There is no room for another lecture")]
+            for stream in streams:
+                stream.cancel()
+
+    run_to_end(story)
+
+
+def test_streams_whose_sessions_are_closed_keep_nobody_from_training(address: str) -> None:
+    async def story() -> None:
+        streams = []
+        for seed in range(3 * SLOTS):
+            async with raw_session(address, f"autoplay=1&seed={seed}") as spoiler:
+                streams.append(watching(address, spoiler.run_id)[1])
+        async with raw_session(address, "autoplay=1&seed=99") as newcomer:
+            viewer, stream = watching(address, newcomer.run_id)
+            assert await steps_within(viewer, 5, GRACE + 2)
+            for one in (*streams, stream):
+                one.cancel()
+
+    run_to_end(story)
+
+
+def test_a_newcomer_trains_in_turn_while_others_hold_every_place(address: str) -> None:
+    async def story() -> None:
+        async with AsyncExitStack() as stack:
+            viewers, streams = [], []
+            for seed in range(SLOTS + 1):
+                session = await stack.enter_async_context(raw_session(address, f"autoplay=1&seed={100 + seed}"))
+                viewer, stream = watching(address, session.run_id)
+                viewers.append(viewer)
+                streams.append(stream)
+            newcomer = viewers[-1]
+            assert not await steps_within(newcomer, 1, TURN / 3), "all places are taken"
+            assert await steps_within(newcomer, 5, TURN + 2)
+            before = [viewer.arrivals[-1][1] for viewer in viewers]
+            await asyncio.sleep(2 * TURN)
+            after = [viewer.arrivals[-1][1] for viewer in viewers]
+            assert all(now > then for now, then in zip(after, before, strict=True)), "and they have theirs again"
+            for one in streams:
+                one.cancel()
+
+    run_to_end(story)
