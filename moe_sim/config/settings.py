@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     sweep_steps: int = Field(
         default=600_000, ge=1, le=1_000_000_000, description="largest number of steps of all its runs together"
     )
+    sweep_seconds: int = Field(
+        default=1_800, ge=1, le=1_000_000, description="longest that it may take here, as estimated"
+    )
     dask: Annotated[str | None, AfterValidator(_scheduler_address)] = Field(
         default=None,
         description="address of a Dask scheduler that computes the sweeps",

@@ -7,16 +7,19 @@ import atexit
 from moe_sim.config.settings import Settings
 from moe_sim.live.admission import Admission
 from moe_sim.live.lectures import Lectures
+from moe_sim.live.runners.pace import seconds_per_step
 from moe_sim.live.runners.pool import Pool
 from moe_sim.live.scheduler import Scheduler
 from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import default_engine
-from moe_sim.sweep.queue import Limits, SweepQueue
+from moe_sim.sweep.estimate import Estimates
+from moe_sim.sweep.limits import Limits
+from moe_sim.sweep.queue import SweepQueue
 
 
 class Server:
-    """Owns the worker processes, the scheduler, the sweep queue and the lectures.
+    """Owns the worker processes, the scheduler, the sweep queue with its estimates, and the lectures.
 
     Args:
         settings: the host's settings.
@@ -29,8 +32,10 @@ class Server:
         self.lectures = Lectures()
         self.scheduler = Scheduler(Admission(settings.runs), self.lectures)
         self.sweeps = SweepQueue(
-            lambda cells: Sweep(cells, default_engine(settings.dask)), Limits(settings.sweep_runs, settings.sweep_steps)
+            lambda cells: Sweep(cells, default_engine(settings.dask)),
+            Limits(settings.sweep_runs, settings.sweep_steps, settings.sweep_seconds),
         )
+        self.estimates = Estimates(lambda config: seconds_per_step(self.pool, config, lambda: self.estimates.closed))
         self.scheduler.start()
         atexit.register(self.stop)  # a thread inside torch must not be running when the interpreter exits
 
@@ -42,5 +47,6 @@ class Server:
         """Cancel sweeps, stop training and end the worker processes. Blocks until that is done."""
         atexit.unregister(self.stop)
         self.sweeps.stop()
+        self.estimates.stop()
         self.scheduler.stop()
         self.pool.stop()

@@ -49,7 +49,7 @@ class Sweep:
         self._rows = self._kept_rows()
         self._resumed = len(self._rows)
         self._lock = threading.Lock()
-        self._cancelled = threading.Event()
+        self._cancelled, self._drained = threading.Event(), threading.Event()
         self._started: float | None = None
         self.state: Literal["ready", "running", "finished", "cancelled"] = "ready"
 
@@ -86,6 +86,10 @@ class Sweep:
         """Stop the workers and make `run` return. Finished rows stay; runs in flight are lost."""
         self._cancelled.set()
 
+    def drain(self) -> None:
+        """Start no more runs and make `run` return once those in flight have ended. Nothing is lost."""
+        self._drained.set()
+
     def run(self, on_row: OnRow | None = None) -> list[Row]:
         """Compute the missing runs. Can be called once.
 
@@ -93,7 +97,7 @@ class Sweep:
             on_row: called with each new row, in this thread.
 
         Returns:
-            The rows in the order of the cells: all of them, unless the sweep was cancelled.
+            The rows in the order of the cells: all of them, unless the sweep was cancelled or drained.
 
         Raises:
             EngineError: if the engine fails.
@@ -124,13 +128,17 @@ class Sweep:
     def _run_missing(self, on_row: OnRow) -> None:
         queue = deque(cell for key, cell in self._cells.items() if key not in self._rows)
         suspects: deque[Cell] = deque()
-        while (suspects or queue) and not self._cancelled.is_set():
+        while (suspects or queue) and not self._ends_early:
             ended, alone = self._run_session(suspects, queue, on_row)
             if alone:
                 for culprit in ended:
                     self._take(culprit, failed_row(culprit, ENDED_ITS_WORKER), on_row)
             else:
                 suspects.extend(ended)
+
+    @property
+    def _ends_early(self) -> bool:
+        return self._cancelled.is_set() or self._drained.is_set()
 
     def _run_session(self, suspects: deque[Cell], queue: deque[Cell], on_row: OnRow) -> tuple[list[Cell], bool]:
         """Run the suspects one at a time, then the queue, until both are empty or a worker dies.
@@ -143,7 +151,9 @@ class Sweep:
         given, in_flight, ended = len(suspects) + len(queue), dict[Future[Row], Cell](), list[Cell]()
         healthy, alone = True, False
         try:
-            while (in_flight or ((suspects or queue) and healthy)) and not self._cancelled.is_set():
+            while (
+                in_flight or ((suspects or queue) and healthy and not self._ends_early)
+            ) and not self._cancelled.is_set():
                 alone = bool(suspects) if not in_flight else alone
                 source, most = (suspects, 1) if alone else (queue, session.window)
                 healthy = healthy and self._hand_out(session, source, in_flight, most)
@@ -171,7 +181,7 @@ class Sweep:
     ) -> bool:
         """Submit runs until `most` are in flight. False if the executor is broken; only here does the death of an idle
         worker show."""
-        while source and len(in_flight) < most:
+        while source and len(in_flight) < most and not self._ends_early:
             try:
                 future = session.executor.submit(self._work, source[0], session.stopped, self._histories is not None)
             except BrokenExecutor:

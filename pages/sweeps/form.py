@@ -11,7 +11,7 @@ from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.words import value_in_words
-from moe_sim.sweep.estimate import estimated_seconds
+from moe_sim.sweep.estimate import Estimate
 from moe_sim.sweep.grid import Cell, Grid, parse_values
 from moe_sim.sweep.wording import duration, suggested_values
 from pages.sweeps.my_sweeps import MySweeps
@@ -25,6 +25,10 @@ FIRST_KNOBS = ("aux_loss_coef", "num_experts", NONE)
 """The initial selection."""
 SEEDS, MOST_SEEDS = 3, 20
 STEPS, LEAST_STEPS, MOST_STEPS = 300, 10, 5_000
+REFRESH = 1.0
+"""Seconds between looks whether the duration has been measured."""
+PATIENCE = 10.0
+"""Seconds for which Start waits for that."""
 
 
 def draw(session: Session, sweeps: MySweeps) -> None:
@@ -121,11 +125,16 @@ def _most_runs(grid: Grid) -> int:
 
 
 def _offer(session: Session, sweeps: MySweeps, grid: Grid) -> None:
-    cells, workers = grid.cells(), os.cpu_count() or 1
-    missing = [cell for cell in cells if cell.run not in sweeps.kept]
+    cells = grid.cells()
+    missing = sweeps.missing(grid)
     known = f", {len(cells) - len(missing):,} of them already done" if len(missing) < len(cells) else ""
-    takes = f", {duration(_seconds(session, missing, workers))}" if missing else ""
-    st.markdown(f"**{len(cells):,} run{'s' * (len(cells) != 1)}**{known}{takes}")
+    size = f"**{len(cells):,} run{'s' * (len(cells) != 1)}**{known}"
+    estimate = _estimate(session, missing)
+    if estimate is None:
+        st.fragment(_measuring, run_every=REFRESH)(session, missing, size)
+    else:
+        session.server.sweeps.limits.check_time(estimate)
+        st.markdown(size + (f", {duration(estimate.seconds)}" if missing else ""))
     usable = bool(cells) and not sweeps.under_way
     st.button(
         "Start", type="primary" if usable else "secondary", width="stretch", disabled=not usable, key="sweep-start",
@@ -136,15 +145,26 @@ def _offer(session: Session, sweeps: MySweeps, grid: Grid) -> None:
         st.caption(escape_markdown(f"{count:,} run{'s' * (count != 1)} with invalid combinations skipped. {reason}"))
 
 
-def _seconds(session: Session, cells: list[Cell], workers: int) -> float:
-    """The estimated duration, cached because estimating trains for a moment."""
-    key = (len(cells), cells[0].key, cells[-1].key) if cells else ()
-    return session.remembered("sweep_seconds", key, lambda: estimated_seconds(cells, workers))
+def _estimate(session: Session, cells: list[Cell], patience: float = 0.0) -> Estimate | None:
+    """How long some runs take; None while that is being measured."""
+    return session.server.estimates.of(cells, os.cpu_count() or 1, patience)
+
+
+def _measuring(session: Session, cells: list[Cell], size: str) -> None:
+    """Says so until the duration is known, then draws the page again."""
+    if _estimate(session, cells) is None:
+        st.markdown(f"{size}, measuring how long they take …")
+    else:
+        st.rerun()
 
 
 def _start(session: Session, sweeps: MySweeps) -> None:
     """Starts what the form shows when Start is pressed, which may be newer than what the last script run drew."""
     try:
-        sweeps.start(_filled_in(session))
+        grid = _filled_in(session)
+        estimate = _estimate(session, sweeps.missing(grid), PATIENCE)
+        if estimate is None:
+            raise InvalidInput("How long this sweep takes is still being measured. Press Start again in a moment.")
+        sweeps.start(grid, estimate)
     except InvalidInput as error:
         session.notices.append(str(error))

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
+from moe_sim.config.errors import InvalidInput
+from moe_sim.sweep.estimate import Estimate
 from moe_sim.sweep.gallery import GRID, gallery
-from moe_sim.sweep.grid import Grid
+from moe_sim.sweep.grid import Cell, Grid
 from moe_sim.sweep.measures import axes_of
 from moe_sim.sweep.queue import QueuedSweep, SweepQueue
 from moe_sim.sweep.table import rows_to_frame
@@ -65,14 +67,24 @@ class MySweeps:
         mine = [MINE] if self.sweep is not None else []
         return [GALLERY, *mine, *([self.opened[0]] if self.opened else [])]
 
-    def start(self, grid: Grid) -> None:
+    def missing(self, grid: Grid) -> list[Cell]:
+        """The runs of a sweep whose rows are not kept."""
+        return [cell for cell in grid.cells() if cell.run not in self.kept]
+
+    def start(self, grid: Grid, estimate: Estimate | None = None) -> None:
         """Queues a sweep. Runs whose rows are kept are not computed again.
 
+        Args:
+            grid: the sweep.
+            estimate: how long its missing runs take.
+
         Raises:
-            InvalidInput: if it is too large.
+            InvalidInput: if it is too large or too long, or another one is under way.
         """
+        if self.under_way:
+            raise InvalidInput("One sweep at a time: cancel the current one first.")
         self.keep()
-        self.sweep = self.queue.book(grid.cells(), self.kept)
+        self.sweep = self.queue.book(grid.cells(), self.kept, estimate)
         self.grid, self.chosen = grid, MINE
 
     def keep(self) -> None:

@@ -44,7 +44,9 @@ def _state_in_words(sweep: QueuedSweep, queue: SweepQueue) -> str:
     count = f"{sweep.done:,} of {sweep.total:,} runs"
     if sweep.state == "waiting":
         ahead = queue.ahead_of(sweep)
-        return f"Queued: {ahead} sweep{'s' * (ahead != 1)} ahead of yours."
+        wait = f", {duration(queue.seconds_before(sweep))}" if ahead else ""
+        so_far = f" {count} so far." if sweep.done else ""
+        return f"Queued: {ahead} sweep{'s' * (ahead != 1)} ahead of yours{wait}.{so_far}"
     if sweep.state == "running":
         left = sweep.seconds_left
         return f"{count}, {duration(left)} left" if left is not None else f"{count}, starting the workers …"

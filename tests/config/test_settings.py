@@ -26,7 +26,7 @@ def test_the_variables_keep_their_names() -> None:
     assert VARIABLES == [
         "MOE_SIM_LOG", "MOE_SIM_FRAME_ANCESTORS", "MOE_SIM_WORKERS", "MOE_SIM_RUNS",
         "MOE_SIM_SLOW_START", "MOE_SIM_SWEEP_RUNS",
-        "MOE_SIM_SWEEP_STEPS", "MOE_SIM_DASK", "BROWSER_PATH",
+        "MOE_SIM_SWEEP_STEPS", "MOE_SIM_SWEEP_SECONDS", "MOE_SIM_DASK", "BROWSER_PATH",
     ]  # fmt: skip
 
 

@@ -16,12 +16,15 @@ from tests.support.asynchronous import run_to_end
 from tests.support.raw_session import RawSession, raw_session
 from tests.support.serving import launch, wait_until_healthy
 
-SLOTS, LECTURES, GRACE, TURN = 4, 4, 2.0, 6.0
+SLOTS, LECTURES, GRACE, TURN, SWEEP_TURN = 4, 4, 2.0, 6.0, 3.0
+LARGEST_RUN = "num_experts=64&top_k=8&batch_tokens=2048&expert_hidden_size=256"
 SMALL_LIMITS = f"""
 import os
-os.environ |= {{"MOE_SIM_RUNS": "{SLOTS}", "MOE_SIM_WORKERS": "1"}}
+os.environ |= {{"MOE_SIM_RUNS": "{SLOTS}", "MOE_SIM_WORKERS": "1", "MOE_SIM_SWEEP_SECONDS": "240"}}
 from moe_sim.live import admission, background_run, lectures
+from moe_sim.sweep import queue
 lectures.MOST_LECTURES, background_run.LEASE_GRACE, admission.TIME_LIMIT = {LECTURES}, {GRACE}, {TURN}
+queue.TURN = {SWEEP_TURN}
 from streamlit.web.cli import main
 main()
 """
@@ -131,5 +134,51 @@ def test_a_newcomer_trains_in_turn_while_others_hold_every_place(address: str) -
             assert all(now > then for now, then in zip(after, before, strict=True)), "and they have theirs again"
             for one in streams:
                 one.cancel()
+
+    run_to_end(story)
+
+
+async def until_it_says(session: RawSession, words: str, seconds: float) -> bool:
+    """Runs the script of the page until it has written some words."""
+    for _ in range(max(1, int(4 * seconds))):
+        if any(words in text for text in session.texts):
+            return True
+        await asyncio.sleep(0.25)
+        await session.run()
+    return False
+
+
+def test_the_sweep_page_of_the_largest_configuration_comes_at_once_and_says_what_it_measures(address: str) -> None:
+    async def story() -> None:
+        async with raw_session(address, f"{LARGEST_RUN}&seed=1") as first, raw_session(address) as second:
+            await first.run(page="sweep", seconds=4)
+            assert await until_it_says(first, "measuring how long they take …", 0.1)
+            await second.run(seconds=2)
+            assert await until_it_says(first, "would take", 30)
+        async with raw_session(address, f"{LARGEST_RUN}&seed=2") as third:
+            await third.run(page="sweep", seconds=4)
+            assert await until_it_says(third, "would take", 0.1), "measured already, for another seed"
+
+    run_to_end(story)
+
+
+def test_nobody_waits_for_the_whole_sweep_of_another_and_one_that_is_too_long_is_refused(address: str) -> None:
+    async def story() -> None:
+        async with raw_session(address, f"{LARGEST_RUN}&seed=1") as spoiler, raw_session(address) as busy, \
+                raw_session(address, "num_experts=4&batch_tokens=64") as other:  # fmt: skip
+            await spoiler.run(page="sweep")
+            await spoiler.run(press="Start")
+            assert await until_it_says(spoiler, "would take", 1)
+            for session in (busy, other):
+                await session.run(page="sweep")
+                await session.run(press="Start")
+            assert await until_it_says(busy, "of 84 runs", 5)
+            assert await until_it_says(other, "Queued: 1 sweep ahead of yours, ", 1)
+            assert await until_it_says(other, "of 84 runs, ", SWEEP_TURN + 15), "it has its turn"
+            await busy.run()
+            assert await until_it_says(busy, "Queued: 1 sweep ahead of yours, ", 1)
+            assert await until_it_says(busy, "of 84 runs so far.", 1)
+            await busy.run(press="Cancel")
+            await other.run(press="Cancel")
 
     run_to_end(story)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from io import BytesIO
@@ -19,10 +20,12 @@ from moe_sim.config.settings import Settings
 from moe_sim.server.server import Server
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import engine_named
+from moe_sim.sweep.estimate import Estimate, Estimates
 from moe_sim.sweep.gallery import GRID, gallery
-from moe_sim.sweep.grid import Cell
+from moe_sim.sweep.grid import Cell, Grid
+from moe_sim.sweep.limits import Limits
 from moe_sim.sweep.measures import axes_of
-from moe_sim.sweep.queue import Limits, SweepQueue
+from moe_sim.sweep.queue import SweepQueue
 from moe_sim.sweep.table import frame_to_rows, rows_to_frame, table_bytes
 from moe_sim.sweep.wording import command_of
 from pages.sweeps.my_sweeps import MySweeps
@@ -92,6 +95,15 @@ def control(kind, label: str):
     return next(one for one in kind if one.label == label)
 
 
+def measured(app: AppTest) -> AppTest:
+    """Waits until the page says how long the sweep takes."""
+    deadline = time.monotonic() + 30
+    while "measuring how long" in words(app):
+        assert time.monotonic() < deadline
+        settled(app)
+    return app
+
+
 def start(app: AppTest) -> AppTest:
     control(app.button, "Start").click()
     return settled(app)
@@ -145,7 +157,7 @@ def test_a_view_follows_its_choices() -> None:
 
 def test_the_form_shows_the_number_of_runs_and_their_base_configuration() -> None:
     app = small(opened(router_noise="gaussian", seed="5"))
-    assert "**4 runs**, a few seconds" in words(app)
+    assert "**4 runs**, a few seconds" in words(measured(app))
     assert (
         "Everything else is as in your run on the Live page: Router noise gaussian, the rest at the defaults."
         in words(app)
@@ -322,3 +334,50 @@ def test_the_link_of_a_row_opens_exactly_its_run() -> None:
         assert from_query(query) == (config, [])
         assert query["autoplay"] == "1"
         assert set(query) == {"v", "aux_loss_coef", "top_k", "seed", "balancing", "autoplay"}
+
+
+def test_the_page_says_that_it_measures_and_start_is_there_meanwhile(server: Server) -> None:
+    permit = threading.Event()
+    server.estimates = Estimates(lambda config: 0.001 * permit.wait(20))
+    app = small(opened())
+    assert "**4 runs**, measuring how long they take …" in words(app)
+    assert not control(app.button, "Start").disabled
+    permit.set()
+    assert "**4 runs**, a few seconds" in words(measured(app))
+
+
+@pytest.mark.parametrize("seconds", [10.0, 0.9])
+def test_a_sweep_that_would_take_too_long_cannot_be_started(server: Server, seconds: float) -> None:
+    server.sweeps.limits = Limits(seconds=30, run_seconds=8 if seconds < 1 else 1e9)
+    server.estimates = Estimates(lambda config: seconds)
+    app = measured(small(opened()))
+    sentence = "This sweep would take" if seconds > 1 else "A single run would take"
+    assert sentence in words(app)
+    assert control(app.button, "Start").disabled
+
+
+def test_start_waits_for_the_measurement_and_refuses_what_would_take_too_long(server: Server) -> None:
+    permit = threading.Event()
+    server.estimates = Estimates(lambda config: 1e6 * permit.wait(20))
+    app = small(opened())
+    threading.Timer(0.3, permit.set).start()
+    control(app.button, "Start").click()
+    app.run()
+    assert sweeps_of(app).sweep is None
+    assert "This sweep would take" in words(app)
+
+
+def test_a_visitor_has_one_sweep_at_a_time_whatever_the_browser_sends(queue: SweepQueue) -> None:
+    mine, cells = MySweeps(queue), Grid(RunConfig(num_experts=2, batch_tokens=32), {}, 2, 2_000)
+    mine.start(cells)
+    with pytest.raises(InvalidInput, match="One sweep at a time"):
+        mine.start(cells)
+    assert queue.waiting == 0
+
+
+def test_the_waiting_line_tells_how_long_it_is(server: Server) -> None:
+    running = server.sweeps.book([Cell(RunConfig(), 5_000)], estimate=Estimate(45.0, 45.0))
+    app = start(small(opened()))
+    assert [bar.proto.text for bar in app.get("progress")] == ["Queued: 1 sweep ahead of yours, about 45 s."]
+    running.cancel()
+    assert finished(app)

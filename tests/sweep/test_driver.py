@@ -76,6 +76,16 @@ def test_a_sweep_runs_only_once() -> None:
         sweep.run()
 
 
+@pytest.mark.parametrize(("engine", "most"), [(SERIAL, 3), (THREADS, 7)], ids=("serial", "threads"))
+def test_a_drained_sweep_ends_with_the_runs_in_flight_and_loses_none(engine: InProcess, most: int) -> None:
+    sweep, cells = Sweep(small_grid(seeds=12).cells(), engine), small_grid(seeds=12).cells()
+    rows = sweep.run(lambda row: sweep.drain() if sweep.done == 2 else None)
+    assert 2 <= len(rows) <= most + 1
+    assert (sweep.state, sweep.done) == ("cancelled", len(rows))
+    rest = Sweep([cell for cell in cells if cell.run not in {row["run"] for row in rows}], engine).run()
+    assert sorted(plain([*rows, *rest])) == sorted(plain(run_cell(cell) for cell in cells))
+
+
 def test_finished_runs_are_not_repeated(tmp_path: Path) -> None:
     path = tmp_path / "sweep.parquet"
     Sweep(CELLS[:4], SERIAL, Store(path)).run()

@@ -1,7 +1,8 @@
-"""Visitors' sweeps run one at a time, in order of arrival; their owner cancels them, or a timeout does."""
+"""Visitors' sweeps run one at a time, in turn while others wait; their owner cancels them, or a timeout does."""
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,11 +13,13 @@ from moe_sim import RunConfig
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.settings import read_settings
 from moe_sim.server.server import Server
+from moe_sim.sweep import queue as queue_module
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engines import engine_named
-from moe_sim.sweep.estimate import estimated_seconds
+from moe_sim.sweep.estimate import Estimate
 from moe_sim.sweep.grid import Cell, Grid
-from moe_sim.sweep.queue import Limits, QueuedSweep, SweepQueue
+from moe_sim.sweep.limits import Limits
+from moe_sim.sweep.queue import LONGEST_QUEUE, TURN, QueuedSweep, SweepQueue
 from moe_sim.sweep.worker import Row
 from tests.support.inspecting import small_config
 from tests.support.sweep_rows import row_of
@@ -30,6 +33,7 @@ class GatedSweep:
     def __init__(self, cells: Sequence[Cell]) -> None:
         self.cells, self.rows, self.seconds_left = list(cells), list[Row](), 7.0
         self.running, self._permits, self._cancelled = threading.Event(), threading.Semaphore(0), threading.Event()
+        self._drained = threading.Event()
         type(self).made.append(self)
 
     @property
@@ -43,11 +47,15 @@ class GatedSweep:
         self._cancelled.set()
         self._permits.release()
 
+    def drain(self) -> None:
+        self._drained.set()
+        self._permits.release()
+
     def run(self) -> list[Row]:
         self.running.set()
         for cell in self.cells:
             self._permits.acquire()
-            if self._cancelled.is_set():
+            if self._cancelled.is_set() or self._drained.is_set():
                 break
             self.rows.append(row_of(cell))
         return self.rows
@@ -163,11 +171,77 @@ def test_a_sweep_that_is_too_large_is_rejected_with_a_sentence() -> None:
         queue.book(cells_of(1, steps=51))
 
 
+@pytest.mark.parametrize(
+    ("estimate", "sentence"),
+    [
+        (Estimate(9_000, 60), "This sweep would take about 2.5 h here; on this page, 30 min is the limit."),
+        (Estimate(1_700, 300), "A single run would take about 5 min here; on this page, 2 min is the limit."),
+        (Estimate(math.inf, math.inf), "The largest of these runs cannot be computed here."),
+    ],
+)
+def test_a_sweep_that_takes_too_long_is_rejected_with_a_sentence(
+    queue: SweepQueue, estimate: Estimate, sentence: str
+) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        queue.book(cells_of(1), estimate=estimate)
+    assert queue.waiting == 0
+    assert queue.book(cells_of(1), estimate=Estimate(1_700, 60)).state != "cancelled"
+
+
+def test_sweeps_take_turns_while_others_wait_and_lose_nothing(
+    queue: SweepQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "TURN", 0.2)
+    long, short = queue.book(cells_of(3)), queue.book(cells_of(1))
+    running(1).permit(2)
+    assert running(2).cells == list(cells_of(1))
+    assert (long.state, long.done, short.state) == ("waiting", 2, "running")
+    assert [queue.ahead_of(sweep) for sweep in (short, long)] == [0, 1]
+    GatedSweep.made[-1].permit(2)
+    until(lambda: short.over)
+    again = running(3)
+    assert again.cells == list(cells_of(3)[2:])
+    again.permit(4)
+    until(lambda: long.over)
+    assert (long.state, long.done) == ("finished", 6)
+    assert [row["run"] for row in long.rows] == [cell.run for cell in cells_of(3)]
+
+
+def test_a_sweep_alone_keeps_its_turn(queue: SweepQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(queue_module, "TURN", 0.0)
+    sweep = queue.book(cells_of(2))
+    running(1).permit(1)
+    until(lambda: sweep.done == 1)
+    threading.Event().wait(2.2 * queue_module.CHECK_INTERVAL)
+    assert (sweep.state, len(GatedSweep.made)) == ("running", 1)
+
+
+def test_a_run_that_does_not_end_is_stopped_so_that_the_next_sweep_has_its_turn(
+    queue: SweepQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue_module, "TURN", 0.1)
+    monkeypatch.setattr(queue_module, "DRAIN", 0.2)
+    monkeypatch.setattr(GatedSweep, "drain", lambda self: None)
+    first, second = queue.book(cells_of(2)), queue.book(cells_of(1))
+    running(2)
+    assert (first.state, second.state) == ("waiting", "running")
+
+
+def test_the_queue_tells_how_long_it_takes_until_a_sweep_starts(queue: SweepQueue) -> None:
+    estimates = [Estimate(seconds, 1) for seconds in (900, 20, 900)]
+    sweeps = [queue.book(cells_of(1), estimate=estimate) for estimate in estimates]
+    running(1)
+    GatedSweep.made[0].seconds_left = 900.0
+    assert [queue.seconds_before(sweep) for sweep in sweeps] == [0, TURN, TURN + 20]
+    GatedSweep.made[0].seconds_left = 5.0
+    assert [queue.seconds_before(sweep) for sweep in sweeps] == [0, 5, 25]
+
+
 def test_the_queue_has_a_limit(queue: SweepQueue) -> None:
-    sweeps = [queue.book(cells_of(1)) for _ in range(20)]
+    sweeps = [queue.book(cells_of(1)) for _ in range(LONGEST_QUEUE)]
     with pytest.raises(InvalidInput, match=r"Too many sweeps are waiting in the queue\. Try again later\."):
         queue.book(cells_of(1))
-    assert len(sweeps) == 20
+    assert len(sweeps) == 100
 
 
 def test_the_operator_sets_the_limits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,11 +308,3 @@ def test_a_queued_sweep_can_be_cancelled_before_it_is_created() -> None:
     sweep.cancel()
     sweep.work(GatedSweep)
     assert (sweep.state, GatedSweep.made[0].running.is_set()) == ("cancelled", False)
-
-
-def test_the_estimate_grows_with_the_work_and_shrinks_with_the_workers() -> None:
-    config = small_config()
-    few, many = [Cell(config, 10)] * 4, [Cell(config, 1_000)] * 4
-    assert estimated_seconds([], 1) == 0
-    assert 10 * estimated_seconds(few, 1) < estimated_seconds(many, 1)
-    assert estimated_seconds(many, 100) < estimated_seconds(many, 1) / 10

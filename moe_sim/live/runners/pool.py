@@ -210,6 +210,13 @@ class Pool:
         """The processes that are ready."""
         return tuple(worker for worker in self._workers if worker.ready)
 
+    @property
+    def starting(self) -> bool:
+        """Whether processes are to compute the runs, but none is ready yet."""
+        if self._count and not self.processes:
+            self._start_missing()
+        return self._count > 0 and not self.processes
+
     def begin(self, config: RunConfig, plan: tuple[Event, ...]) -> Runner:
         """Starts a run in the process with the lowest load, or in this process if none is ready."""
         self._start_missing()

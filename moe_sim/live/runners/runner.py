@@ -39,6 +39,8 @@ class Progress:
     events: tuple[Event, ...]
     probes: tuple[Probe, ...]
     """Probes of the routing, the newest last."""
+    seconds: float = 0.0
+    """CPU time of the steps."""
 
 
 class Runner(Protocol):
@@ -96,6 +98,7 @@ class LocalRunner:
         self._config, self._plan = config, plan
         self._error: Exception | None = None
         self._probes: list[Probe] = []
+        self._seconds = 0.0
         self._snapshots: dict[int, Trainer] = {}
 
     @property
@@ -105,7 +108,7 @@ class LocalRunner:
     def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
         if self._error is not None:
             raise self._error
-        trainer, end = self.trainer, time.monotonic() + seconds
+        trainer, end, begun = self.trainer, time.monotonic() + seconds, time.thread_time()
         target = trainer.steps_done + steps
         while trainer.steps_done < target and not trainer.diverged and time.monotonic() < end:
             self._follow_plan()
@@ -120,6 +123,7 @@ class LocalRunner:
                 self._probes.append(trainer.probe())
             if keep and trainer.steps_done % SNAPSHOT_EVERY == 0:
                 self._keep_snapshot()
+        self._seconds = time.thread_time() - begun
         return self._progress()
 
     def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> Progress:
@@ -159,4 +163,5 @@ class LocalRunner:
         assert isinstance(outbox, Outbox)
         (rows, events), probes = outbox.take(), tuple(self._probes)
         self._probes.clear()
-        return Progress(self.trainer.steps_done, self.trainer.diverged, rows, events, probes)
+        seconds, self._seconds = self._seconds, 0.0
+        return Progress(self.trainer.steps_done, self.trainer.diverged, rows, events, probes, seconds)

@@ -37,6 +37,7 @@ def progress_to_message(progress: Progress) -> tuple[dict[str, Any], list[np.nda
         "diverged": progress.diverged,
         "events": events_to_json(progress.events),
         "probed": [probe.step for probe in progress.probes],
+        "seconds": progress.seconds,
     }
     arrays = [progress.rows]
     for probe in progress.probes:
@@ -48,7 +49,8 @@ def progress_from_message(header: dict[str, Any], arrays: list[np.ndarray]) -> P
     """Decodes the result of `progress_to_message`."""
     rows, *fields = arrays
     probes = tuple(Probe(step, *fields[4 * i : 4 * i + 4]) for i, step in enumerate(header["probed"]))
-    return Progress(header["steps_done"], header["diverged"], rows, events_from_json(header["events"]), probes)
+    events = events_from_json(header["events"])
+    return Progress(header["steps_done"], header["diverged"], rows, events, probes, header["seconds"])
 
 
 class Worker:
