@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +26,8 @@ MOST_WAITING = 8
 """Limit of pending chart requests per run."""
 MOST_IN_ALL = 500
 """Limit of all pending chart requests."""
+REST = 1.0
+"""Rest between two charts, as a multiple of the time that drawing the first one took."""
 NO_CHART = "There is no such chart (any more)."
 CLIENT_GONE = 499
 """The status, as in nginx' log, of a request whose client has disconnected; nobody receives it."""
@@ -33,10 +36,10 @@ CLIENT_GONE = 499
 def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Request], Any]:
     """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up.
 
-    Drawing takes a few tenths of a second of CPU time that training needs too, so one chart is drawn at a time, for one
-    run after the other. Requests that need no drawing do not wait: an unknown name gives 404, and more than
-    `MOST_WAITING` requests for one run, or `MOST_IN_ALL`, 503 and `Retry-After`. A request whose client disconnects
-    leaves the queue.
+    Drawing takes a few tenths of a second of CPU time that pages and training need too, so one chart is drawn at a
+    time, for one run after the other, and at most half of the time. Requests that need no drawing do not wait: an
+    unknown name gives 404, and more than `MOST_WAITING` requests for one run, or `MOST_IN_ALL`, 503 and `Retry-After`.
+    A request whose client disconnects leaves the queue.
     """
     turns = Turns()
 
@@ -48,8 +51,10 @@ def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Req
             return JSONResponse({"error": "Too many charts at once."}, status_code=503, headers={"Retry-After": "2"})
         if not await _turn_has_come(turns, run.id, request):
             return Response(status_code=CLIENT_GONE)
+        begun, loop = time.monotonic(), asyncio.get_running_loop()
         drawing = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, request.query_params.get("link", "")))
-        drawing.add_done_callback(lambda _: turns.end())  # not sooner, even if this request is cancelled
+        # Even if this request is cancelled, the turn lasts that long, and then others have the interpreter for a while.
+        drawing.add_done_callback(lambda _: loop.call_later(REST * (time.monotonic() - begun), turns.end))
         text = await asyncio.shield(drawing)
         if text is None:
             return JSONResponse({"error": NO_CHART}, status_code=404)

@@ -18,6 +18,8 @@ MOST_KNOWN = 1_000
 """Limit of the configurations whose times are kept."""
 MOST_WANTED = 100
 """Limit of the configurations that wait to be timed."""
+REST = 3.0
+"""Rest after timing a configuration, as a multiple of the time that it took: others compute there too."""
 STILL_WANTED = 10.0
 """Seconds after which a configuration that nobody asks about any more is not timed."""
 
@@ -84,6 +86,7 @@ class Estimates:
         with self._changed:
             self._closed = True
             self._wanted.clear()
+            self._changed.notify_all()
             thread = self._thread
         if thread is not None:
             thread.join()
@@ -91,6 +94,7 @@ class Estimates:
     def _work(self) -> None:
         """Times what is wanted until nothing is."""
         while (config := self._next()) is not None:
+            begun = time.monotonic()
             try:
                 pace = self._time_step(config)
             except Exception:
@@ -102,6 +106,7 @@ class Estimates:
                 if len(self._known) > MOST_KNOWN:
                     del self._known[next(iter(self._known))]
                 self._changed.notify_all()
+                self._changed.wait_for(lambda: self._closed, REST * (time.monotonic() - begun))
 
     def _next(self) -> RunConfig | None:
         """The next configuration to time; None, and the thread ends, if there is none."""

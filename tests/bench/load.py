@@ -10,7 +10,10 @@ import argparse
 import asyncio
 import math
 import multiprocessing
+import re
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Coroutine, Iterator, Sequence
@@ -28,11 +31,16 @@ from websockets.asyncio.client import connect
 
 from moe_sim import RunConfig, Trainer
 from tests.bench.load_clients import LARGEST, Viewer, Visitor
-from tests.support.serving import launch, wait_until_healthy
+from tests.support.raw_session import raw_session
+from tests.support.serving import ROOT, launch, wait_until_healthy
 
 WARM = 8.0
 """Warm-up in seconds: a first visitor trains until the worker processes have loaded torch."""
 BARE_SECONDS = 6.0
+HEAD_START = 8.0
+"""Seconds that a spoiler has the server for itself."""
+STUDENTS = 5
+"""Viewers of the lecture beside a spoiler."""
 
 
 @dataclass
@@ -196,6 +204,73 @@ def soak(count: int, minutes: float) -> None:
     print(f"memory at minute 5 {early:.0f} MB, at minute {minutes:.0f} {late:.0f} MB: {late / early - 1:+.1%}")
 
 
+@dataclass
+class Class:
+    """Honest visitors with a run each, and a lecture with students."""
+
+    visitors: list[Visitor]
+    students: list[Visitor]
+    seconds: float
+
+    async def meet(self, address: str, head_start: float) -> None:
+        """Arrive within ten seconds and stay for `seconds`; the lecture begins first."""
+        async with raw_session(address, "autoplay=1&seed=999") as teacher:
+            for label in ("Share", "Start a lecture", "Share"):
+                await teacher.run(press=label)
+            link = re.search(r"follow=[\w-]+", " ".join(teacher.texts))
+            assert link is not None, "the lecture is refused"
+            for student in self.students:
+                student.query = link.group()
+            await asyncio.sleep(head_start)
+            await asyncio.gather(*(self._come(address, student, 0) for student in self.students), *(
+                self._come(address, visitor, 10 * number / len(self.visitors))
+                for number, visitor in enumerate(self.visitors)
+            ))  # fmt: skip
+
+    async def _come(self, address: str, visitor: Visitor, after: float) -> None:
+        await asyncio.sleep(after)
+        await visitor.visit(address, self.seconds - after, 3)
+
+    @property
+    def rate(self) -> float:
+        """Steps/s of all visitors' runs together."""
+        return sum(_speed(visitor.viewer) for visitor in self.visitors)
+
+    @property
+    def lecture_rate(self) -> float:
+        """Steps/s that the students see, the slowest of them; 0 if one has lost the lecture."""
+        return min(0.0 if student.errors or student.viewer.errors else _speed(student.viewer)
+                   for student in self.students)  # fmt: skip
+
+
+def beside_a_spoiler(count: int, seconds: float) -> None:
+    """Measure a class without a client that takes all it can get, and with it."""
+    alone = _class_of("visitors and a lecture", count, seconds, spoiled=False)
+    beside = _class_of("the same beside a spoiler", count, seconds, spoiled=True)
+    print(f"steps/s beside the spoiler: {beside.rate / alone.rate:.0%} of those without", flush=True)
+
+
+def _class_of(scene: str, count: int, seconds: float, *, spoiled: bool) -> Class:
+    with server_under_load() as (address, watch):
+        visitors = [Visitor(f"autoplay=1&seed={number}") for number in range(count)]
+        together = Class(visitors, [Visitor() for _ in range(STUDENTS)], seconds)
+        spoiler = None
+        if spoiled:
+            command = [sys.executable, "-m", "tests.bench.spoiler", address, str(HEAD_START + seconds)]
+            spoiler = subprocess.Popen(command, cwd=ROOT)
+        under_watch(address, watch, [together.meet(address, HEAD_START if spoiled else 0.0)], 1)
+        if spoiler is not None:
+            spoiler.wait(60)
+        reruns = [1000 * wait for visitor in visitors for wait in visitor.reruns]
+        row(
+            f"{count} {scene}", watch, [*visitors, *together.students],
+            first_paint=f"p95 {np.nanpercentile([visitor.first_paint for visitor in visitors], 95):.2f} s",
+            rerun=f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms",
+            training=f"{together.rate:.0f} steps/s in total", lecture=f"{together.lecture_rate:.0f} steps/s",
+        )  # fmt: skip
+        return together
+
+
 def bare_rate() -> float:
     """Steps/s in total of default runs in plain loops, one process per core, in parallel."""
     context = multiprocessing.get_context("spawn")
@@ -228,7 +303,7 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=25)
     parser.add_argument("--minutes", type=float, default=30, help="of the scene `long`")
-    parser.add_argument("--only", choices=("viewers", "sessions", "arrivals", "identical", "tabs", "long"))
+    parser.add_argument("--only", choices=("viewers", "sessions", "arrivals", "identical", "tabs", "spoiler", "long"))
     options = parser.parse_args()
 
     def wanted(scene: str) -> bool:
@@ -248,6 +323,8 @@ def main() -> None:
         sessions(
             "tabs with 64 experts", 100, options.seconds, "autoplay=1&seed={}&num_experts=64&top_k=2", rerun_every=60
         )
+    if wanted("spoiler"):
+        beside_a_spoiler(20, options.seconds)
     if wanted("long"):
         soak(options.sessions, options.minutes)
 

@@ -19,6 +19,7 @@ class RawSession:
 
     def __init__(self, socket: ClientConnection, query: str) -> None:
         self._socket, self._query = socket, query
+        self.session_id = ""
         self.run_id = ""
         """The id of the newest run on its pages."""
         self.buttons: dict[str, str] = {}
@@ -56,7 +57,9 @@ class RawSession:
         answer = ForwardMsg()
         answer.ParseFromString(raw)
         kind = answer.WhichOneof("type")
-        if kind == "navigation":
+        if kind == "new_session":
+            self.session_id = answer.new_session.initialize.session_id
+        elif kind == "navigation":
             self._pages = {page.url_pathname: page.page_script_hash for page in answer.navigation.app_pages}
         elif kind == "page_info_changed":
             self._query = answer.page_info_changed.query_string

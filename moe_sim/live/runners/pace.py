@@ -12,8 +12,8 @@ from moe_sim.live.runners.runner import Runner
 
 WARM_UP, TIMED = 2, 6
 """Steps: untimed, then timed."""
-LONGEST = 0.5
-"""Seconds of computing after which no further step is timed; one always is."""
+LONGEST = 0.15
+"""Seconds of computing after which no further step is taken. A first step of that length is the only one."""
 PATIENCE = 60.0
 """Seconds to wait for a worker process that is starting."""
 ATTEMPTS = 2
