@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager
 import streamlit as st
 from starlette.middleware import Middleware
 from starlette.routing import Route
+from streamlit.web.server.server_util import is_url_from_allowed_origins
 
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.settings import Settings, read_settings
@@ -22,6 +23,7 @@ from moe_sim.server.slides import slide_endpoint
 from moe_sim.server.stream import LiveStream
 from moe_sim.server.uploads import UploadLimits
 from moe_sim.server.warm_up import warm_up
+from moe_sim.server.websockets import WebsocketGuard
 from pages.visitor import hosting
 from pages.visitor.uploads import Uploads, upload_path
 
@@ -82,6 +84,7 @@ else:
         routes=routes(),
         middleware=[
             Middleware(http.SecurityHeaders, headers=headers),
+            Middleware(WebsocketGuard, allows=is_url_from_allowed_origins),
             Middleware(UploadLimits, path=upload_path(), held=uploads.held),
         ],
         exception_handlers={Exception: http.internal_error(headers)},
