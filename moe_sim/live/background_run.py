@@ -136,11 +136,16 @@ class BackgroundRun(ABC):
         return time.monotonic() - max(sessions.values()) if sessions else 0.0
 
     @property
+    def deserted(self) -> bool:
+        """Whether all its sessions are gone, and were a moment ago."""
+        return self.seconds_deserted >= LEASE_GRACE
+
+    @property
     def wants_step(self) -> bool:
         """Whether the scheduler should give it a turn when one is due."""
         requested = self._single_steps > 0 or self.catching_up
         wanted = self.state == "training" or (requested and self.state in ("ready", "paused"))
-        return wanted and self.watched and self.seconds_deserted < LEASE_GRACE
+        return wanted and self.watched and not self.deserted
 
     @property
     def catching_up(self) -> bool:
@@ -235,7 +240,7 @@ class BackgroundRun(ABC):
         """Notes which sessions are connected; called by the scheduler, often."""
         if not self._sessions:
             return
-        now, was_deserted = time.monotonic(), self.seconds_deserted >= LEASE_GRACE
+        now, was_deserted = time.monotonic(), self.deserted
         with self._sessions_lock:
             seen = {session: now if session() else at for session, at in self._sessions.items()}
             newest = max(seen.values())  # is kept, however old: it says since when the run is deserted

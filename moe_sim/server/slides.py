@@ -26,7 +26,7 @@ MOST_WAITING = 8
 """Limit of pending chart requests per run."""
 MOST_IN_ALL = 500
 """Limit of all pending chart requests."""
-REST = 1.0
+REST = 3.0
 """Rest between two charts, as a multiple of the time that drawing the first one took."""
 NO_CHART = "There is no such chart (any more)."
 CLIENT_GONE = 499
@@ -37,7 +37,7 @@ def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Req
     """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up.
 
     Drawing takes a few tenths of a second of CPU time that pages and training need too, so one chart is drawn at a
-    time, for one run after the other, and at most half of the time. Requests that need no drawing do not wait: an
+    time, for one run after the other, and at most a quarter of the time. Requests that need no drawing do not wait: an
     unknown name gives 404, and more than `MOST_WAITING` requests for one run, or `MOST_IN_ALL`, 503 and `Retry-After`.
     A request whose client disconnects leaves the queue.
     """

@@ -25,6 +25,8 @@ from moe_sim.server.messages import ALL_PARTS, encode, encode_comparison, waitin
 
 TICK = 0.05
 """Seconds between checks of a run for updates."""
+DESERTED_TICK = 1.0
+"""The same for a run whose sessions are gone, so that it does not train."""
 INTERVAL = 0.2
 """Seconds between messages during training; a changed knob or state is sent at the next tick."""
 RETRY = 500
@@ -91,7 +93,7 @@ class LiveStream:
                     start, text = await self._shared_encoding(run, start, _parts(run, count), (*version, *news))
                     count += 1
                     yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
-                await asyncio.sleep(TICK)
+                await asyncio.sleep(DESERTED_TICK if run.deserted else TICK)
         async for event in _gone():
             yield event
 
