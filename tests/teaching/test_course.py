@@ -8,11 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
 
-from moe_sim import RunConfig, Trainer
+from moe_sim import History, RunConfig, Trainer
 from moe_sim.config.codec import events_from_text, events_to_text, from_query, to_query
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
@@ -116,6 +117,21 @@ def test_a_passed_lesson_is_explained_with_the_numbers_of_the_run(slug: str) -> 
     for paragraph in (*debriefs[0], *debriefs[1]):
         assert paragraph.strip().endswith(".")
         assert not {"nan", "None", "–", "inf"} & set(re.findall(r"[\w–]+", paragraph))
+
+
+@pytest.mark.parametrize("slug", SLUGS)
+def test_a_run_is_checked_while_it_trains_on(slug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = intended(slug, 0)
+    monkeypatch.setattr(run.history, "_length", len(run.history) - 40)
+    read = History.column
+
+    def read_and_train(history: History, *args: Any, **options: Any) -> np.ndarray:
+        values = read(history, *args, **options)
+        history._length += 1
+        return values
+
+    monkeypatch.setattr(History, "column", read_and_train)
+    assert checked(slug, run)
 
 
 UNUSUAL = (

@@ -77,7 +77,9 @@ def first_move(history: History, name: str, after: int = 0) -> Event | None:
 def first_even_stretch(history: History, after: int, highest: float = np.inf) -> int | None:
     """The end of the first 20 consecutive steps after step `after` in which no expert is dead and none has a larger
     share of the choices than `highest`; None if there is no such stretch."""
-    is_even = (history.column("dead_experts", after) == 0) & (history.column("smoothed_load", after).max(1) <= highest)
+    end = len(history)  # the run may train on between two reads
+    dead_experts, share = history.column("dead_experts", after, end), history.column("smoothed_load", after, end).max(1)
+    is_even = (dead_experts == 0) & (share <= highest)
     if len(is_even) < WINDOW:
         return None
     stretches = np.lib.stride_tricks.sliding_window_view(is_even, WINDOW).all(1)
