@@ -76,9 +76,9 @@ def _controls(session: Session) -> None:
     st.caption("↻ restarts from step 0. Everything else acts on the current run.")
 
 
-def _when_open(title: str, draw: Callable[[], None], note: str = "") -> None:
+def _when_open(title: str, draw: Callable[[], None]) -> None:
     """A group that is drawn when it is open: the page appears sooner without some thirty widgets that nobody sees."""
-    group = st.expander(f"{title}{note}", key=f"{GROUP_KEY}{title}", on_change="rerun")
+    group = st.expander(title, key=f"{GROUP_KEY}{title}", on_change="rerun")
     if group.open:
         with group:
             draw()
@@ -99,17 +99,18 @@ def _thresholds(session: Session) -> None:
 
 
 def _scenarios(session: Session) -> None:
-    """The first scenarios; all others, and the presets of mechanisms, in a group that names the active one of them."""
+    """The first scenarios and the active one; all others, and the presets of mechanisms, in a group."""
     hidden = session.view.hide
     scenarios = [] if "presets" in hidden else [name for name, one in PRESETS.items() if one.kind == SCENARIO]
     mechanisms = [] if "mechanisms" in hidden else [name for name, one in PRESETS.items() if one.kind == MECHANISM]
-    first, more = scenarios[:FIRST_SCENARIOS], scenarios[FIRST_SCENARIOS:]
+    first = scenarios[:FIRST_SCENARIOS]
+    if session.preset in (*scenarios, *mechanisms) and session.preset not in first:
+        first.append(session.preset)
+    more, others = ([name for name in names if name not in first] for names in (scenarios, mechanisms))
     if first:
         _presets(session, first, "first")
-    if more or mechanisms:
-        active = session.preset if session.preset in (*more, *mechanisms) else None
-        note = f": {PRESETS[active].label}" if active else ""
-        _when_open(MORE_SCENARIOS, partial(_more_scenarios, session, more, mechanisms), note)
+    if more or others:
+        _when_open(MORE_SCENARIOS, partial(_more_scenarios, session, more, others))
 
 
 def _more_scenarios(session: Session, scenarios: Sequence[str], mechanisms: Sequence[str]) -> None:

@@ -42,16 +42,19 @@ NOTE_STEPS = """() => {
 
 
 def drawn(page: Page, charts: tuple[str, ...], steps: int) -> dict[str, list[list[float | None]]]:
-    """The first `steps` points of each line of charts over time, which show every step up to 400."""
+    """Each line of charts over time, which show every step up to 400, as far as step `steps`."""
     page.bring_to_front()
     for chart in charts:
         wait_for_points(page, chart, step_shown(page))
     lines = page.evaluate(
         "charts => charts.map(chart => document.querySelector(`[aria-label='${chart}'] .graph`).data"
-        ".map(({ y }) => [...(y ?? [])]))",
+        ".map(({ x, y }) => [...(x ?? [])].map((step, i) => [step, y[i]])))",
         charts,
     )
-    return {chart: [line[:steps] for line in data] for chart, data in zip(charts, lines, strict=True)}
+    return {
+        chart: [[value for step, value in line if step <= steps] for line in data]
+        for chart, data in zip(charts, lines, strict=True)
+    }
 
 
 def never_went_back(page: Page, step: int) -> bool:
