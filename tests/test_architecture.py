@@ -223,7 +223,7 @@ def test_no_script_of_a_page_makes_markup_or_a_program_of_a_text() -> None:
 def test_html_that_is_shown_as_it_is_comes_from_us() -> None:
     calls = {(file.name, ast.unparse(call)) for file in SHIPPED for call in calls_in(file)
              if ast.unparse(call.func).rpartition(".")[2] in ("html", "iframe")}  # fmt: skip
-    assert {name for name, _ in calls} == {"frame.py", "glossary.py", "prose.py"}
+    assert {name for name, _ in calls} == {"frame.py", "glossary.py", "prose.py", "sharing.py"}
 
 
 @pytest.mark.parametrize("file", SHIPPED, ids=lambda file: file.relative_to(ROOT).as_posix())

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
 
 from moe_sim.config.codec import format_value
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.config.words import percent
+from moe_sim.diagnosis.deaths import deaths
+from moe_sim.diagnosis.remedies import EXCESSIVE_ALPHA, Remedy, balances, has_loss, more_balancing
 from moe_sim.history.history import History
 from moe_sim.history.markers import Change, changes_of
 from moe_sim.history.series import recent_mean
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
-from moe_sim.router.balancing import METHODS
 
 Level = Literal["neutral", "good", "recovering", "warning", "bad"]
 
@@ -24,8 +25,6 @@ WAY_TO_COLLAPSE = 3 / 7
 is one half; for two experts, where twice the uniform share is everything, it is 5/7."""
 TREND_STEPS = 40
 """A run recovers if its load was less even this many steps ago."""
-EXCESSIVE_ALPHA = 1.0
-"""Ten times the upper end of the range that works here, 0.01 to 0.1."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,8 @@ class Diagnosis:
     level: Level
     evidence: str
     advice: str = ""
+    remedy: dict[str, Any] = field(default_factory=dict)
+    """Changes of live knobs that follow the advice; empty if it names none."""
 
 
 def diagnose(
@@ -71,7 +72,7 @@ def diagnose(
         return Diagnosis("Starting", "neutral", "The router has only just started.")
     diagnosis = _judge(history, config, thresholds or Thresholds())
     if config.frozen:
-        return replace(diagnosis, advice="Weights are frozen. Data and routing continue.")
+        return replace(diagnosis, advice="Weights are frozen. Data and routing continue.", remedy={})
     return diagnosis
 
 
@@ -126,13 +127,12 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
         return _collapsed(history, config, load)
     dropped = float(recent_mean(history, "dropped_fraction"))
     if dropped > thresholds.many_dropped:
-        return Diagnosis(
-            "Dropping tokens", "warning",
-            f"Capacity drops {percent(dropped)} of the token choices; {load.dead_in_words()}.",
-            "Raise the capacity factor to 1: then every expert keeps all tokens that it chooses."
-            if config.balancing == "expert_choice"
-            else _advise_more_balancing(config, " so that the load evens out before capacity drops tokens"),
-        )  # fmt: skip
+        remedy = more_balancing(config, " so that the load evens out before capacity drops tokens")
+        if config.balancing == "expert_choice":
+            advice = "Raise the capacity factor to 1: then every expert keeps all tokens that it chooses."
+            remedy = Remedy(advice, {"capacity_factor": 1.0})
+        evidence = f"Capacity drops {percent(dropped)} of the token choices; {load.dead_in_words()}."
+        return Diagnosis("Dropping tokens", "warning", evidence, *remedy)
     unserved = float(recent_mean(history, "unserved_fraction"))
     if config.balancing == "expert_choice" and unserved > thresholds.many_dropped:
         return Diagnosis(
@@ -141,7 +141,7 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
             "A larger top-k lets every expert take more tokens.",
         )  # fmt: skip
     entropy = float(recent_mean(history, "router_entropy"))
-    if _has_loss(config) and config.aux_loss_coef >= EXCESSIVE_ALPHA and entropy > thresholds.undecided_entropy:
+    if has_loss(config) and config.aux_loss_coef >= EXCESSIVE_ALPHA and entropy > thresholds.undecided_entropy:
         return Diagnosis(
             "Over-balanced", "warning",
             f"Even, but the router no longer chooses: router entropy {entropy:.2f} out of 1, specialization "
@@ -152,7 +152,7 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
     task_loss = _task_loss_since(history, change) if change else ""
     if load.dead or load.outlier or load.idle > load.num_experts / 4:
         return _uneven(history, config, thresholds, load, task_loss)
-    evidence = f"Every expert is in use: {load.shares}."
+    evidence = f"{_all_in_use(history, thresholds, change)}: {load.shares}."
     if load.idle:
         return Diagnosis("Nearly balanced", "good", evidence, task_loss or _below_the_band(load, thresholds))
     preferred = recent_mean(history, "preferred_load")
@@ -170,11 +170,11 @@ def _uneven(
     history: History, config: RunConfig, thresholds: Thresholds, load: _Load, task_loss: str
 ) -> Diagnosis:  # fmt: skip
     evidence = f"{load.dead_in_words().capitalize()}; {load.shares}."
-    if _balances(config) and _is_recovering(history, thresholds):
+    if balances(config) and _is_recovering(history, thresholds):
         return Diagnosis("Recovering", "recovering", evidence, task_loss)
     if load.dead:
-        advice = _advise_more_balancing(config)
-    elif load.outlier:
+        return Diagnosis("Uneven", "warning", evidence, *more_balancing(config))
+    if load.outlier:
         advice = f"Expert {load.busiest + 1} is above the healthy band, which ends at {thresholds.healthy_high:g}/E."
     else:
         advice = _below_the_band(load, thresholds)
@@ -188,7 +188,7 @@ def highest_healthy_load(num_experts: int, top_k: int, healthy_high: float = 2.0
 
 
 def _outlook(config: RunConfig) -> str:
-    if config.task == "topics" and not _balances(config) and config.capacity_factor is None:
+    if config.task == "topics" and not balances(config) and config.capacity_factor is None:
         return "Nothing balances this router. Press Train and watch who gets the tokens."
     return "Press Train and watch who gets the tokens."
 
@@ -207,7 +207,7 @@ def _collapsed(history: History, config: RunConfig, load: _Load) -> Diagnosis:
     if change is not None and len(history) - change.last_step < 3 * SETTLING_STEPS:
         changed = "changed the mechanism" if change.knob == "balancing" else "raised α"
         return Diagnosis("Collapsed", "bad", evidence, f"You just {changed}. Give it about 50 steps.")
-    return Diagnosis("Collapsed", "bad", evidence, _advise_more_balancing(config))
+    return Diagnosis("Collapsed", "bad", evidence, *more_balancing(config))
 
 
 def _is_recovering(history: History, thresholds: Thresholds) -> bool:
@@ -218,30 +218,6 @@ def _is_recovering(history: History, thresholds: Thresholds) -> bool:
     return dead_now < dead_before or (dead_now == dead_before and now.max() < 0.9 * before.max())
 
 
-def _balances(config: RunConfig) -> bool:
-    return config.balancing != "none" and (config.aux_loss_coef > 0 or not _has_loss(config))
-
-
-def _has_loss(config: RunConfig) -> bool:
-    return "aux_loss_coef" in METHODS[config.balancing].knobs
-
-
-def _advise_more_balancing(config: RunConfig, purpose: str = "") -> str:
-    """Advice for stronger balancing that fits the mechanism."""
-    if config.balancing == "bias" and config.bias_rate >= 1:
-        return "The bias rate is at its maximum. Choose another mechanism."
-    if config.balancing == "bias":
-        usual = "; 0.01 works here" if config.bias_rate < 0.01 else ""
-        return f"Raise the bias rate, now {format_value(config.bias_rate)}{usual}."
-    if config.balancing == "none" or not _has_loss(config):
-        return "Choose the load-balancing loss with α between 0.03 and 0.1."
-    if config.aux_loss_coef < 0.01:
-        return f"Try α between 0.03 and 0.1{purpose}."
-    if config.aux_loss_coef >= EXCESSIVE_ALPHA:
-        return ""
-    return f"Raise α two- to threefold, to about {2.5 * config.aux_loss_coef:.2g}."
-
-
 def _last_rescue(history: History) -> Change | None:
     """The newest change that raised α or chose another mechanism."""
     rescues = (
@@ -249,6 +225,14 @@ def _last_rescue(history: History) -> Change | None:
         if (one.knob == "aux_loss_coef" and one.after > one.before) or (one.knob == "balancing" and one.after != "none")
     )  # fmt: skip
     return max(rescues, key=lambda one: one.last_step, default=None)
+
+
+def _all_in_use(history: History, thresholds: Thresholds, rescue: Change | None) -> str:
+    """That every expert is in use; after a rescue, how long it took until all were back."""
+    back = deaths(history, thresholds.dead_share).recovered_at if rescue else None
+    if rescue is None or back is None or back <= rescue.step:
+        return "Every expert is in use"
+    return f"All {history.initial_config.num_experts} experts back after {back - rescue.step:,} steps"
 
 
 def _task_loss_since(history: History, change: Change) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from moe_sim import metrics
 from moe_sim.charts.figure import capacity
 from moe_sim.diagnosis.deaths import deaths, in_words
-from moe_sim.diagnosis.verdict import diagnose
+from moe_sim.diagnosis.verdict import Diagnosis, diagnose
 from moe_sim.history.history import COARSE
 from moe_sim.history.markers import SAME_CHANGE, markers
 from moe_sim.history.series import (
@@ -121,8 +121,7 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
         "from": start,
         "to": stop,
         "live": {name: _brief(getattr(config, name)) for name in LIVE} | {"capacity": capacity(config)},
-        "diagnosis": vars(verdict),
-        "planned_changes": sum(event.step < stop for event in run.plan),
+        "diagnosis": _diagnosis(verdict, changeable=not run.is_recorded),
         "tiles": _tiles(run, stop),
         "rows": {
             "smoothed_load": _letter_pairs(history.column("smoothed_load", start, stop)),
@@ -132,6 +131,8 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
         },
         "coarse": _coarse(run, start, stop),
     }  # fmt: skip
+    if planned := sum(event.step < stop for event in run.plan):
+        message["planned_changes"] = planned
     if not stop:
         message["start_load"] = _letter_pairs(run.probe.first_choices())
     newest = history.events[-1].step if history.events else -1
@@ -142,6 +143,12 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
     if "views" in parts:
         message |= _views(run, stop)
     return stop, message
+
+
+def _diagnosis(verdict: Diagnosis, *, changeable: bool) -> dict[str, Any]:
+    """The verdict in words, and whether a button can follow the advice."""
+    words = {"state": verdict.state, "level": verdict.level, "evidence": verdict.evidence, "advice": verdict.advice}
+    return words | ({"rescue": True} if verdict.remedy and changeable else {})
 
 
 def _tiles(run: LiveRun, stop: int) -> dict[str, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from moe_sim.diagnosis.verdict import diagnose
 from pages.visitor.comparison import ComparisonSession
 from pages.visitor.playback import play
 from pages.visitor.replay import REFUSED, Replay, replay_from
@@ -39,6 +40,8 @@ def _act(session: Session, command: dict[str, Any]) -> None:
     match command:
         case {"name": "freeze"}:
             session.change(frozen=not run.config.frozen)
+        case {"name": "rescue"}:
+            session.change(**diagnose(run.history, run.config, run.thresholds).remedy)
         case {"name": "resume"}:
             _resume(session, replay_from(command))
         case {"name": "reset"}:

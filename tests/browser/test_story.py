@@ -8,6 +8,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.driver import (
     CHARTS,
     TIMEOUT,
+    halt,
     marks,
     move,
     pause,
@@ -197,3 +198,17 @@ def test_a_reload_finds_its_run_at_its_step_and_goes_on(page: Page, server: str)
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_visible()
     page.goto(page.url)  # opened anew, it is a link like any other
     expect(state(page)).to_have_text("Ready", timeout=TIMEOUT)
+
+
+def test_the_verdict_offers_a_rescue_and_says_when_all_experts_are_back(page: Page, server: str) -> None:
+    visit(page, server)
+    rescue = page.get_by_role("button", name="Rescue", exact=True)
+    expect(rescue).to_be_hidden()
+    press(page, "Train")
+    expect(state(page)).to_have_text("Collapsed", timeout=TIMEOUT)
+    rescue.click()
+    expect(slider(page, "Load-balancing coefficient α")).to_have_attribute("aria-valuetext", "0.1", timeout=TIMEOUT)
+    expect(page.locator(".ecl .evidence")).to_contain_text("All 8 experts back after", timeout=TIMEOUT)
+    expect(page.locator(".ecl .state")).to_have_attribute("data-level", "good", timeout=TIMEOUT)
+    expect(rescue).to_be_hidden()
+    halt(page)

@@ -409,15 +409,43 @@ def test_no_thresholds_mean_the_defaults(make_history: Build) -> None:
 def test_advice_fits_the_mechanism(make_history: Build, balancing: str, load: list[float]) -> None:
     config = RunConfig(balancing=balancing, aux_loss_coef=0.02)
     advice = judged(make_history, config, load).advice
+    remedy = judged(make_history, config, load).remedy
     if balancing in LOSSES:
         assert "Raise α" in advice
         assert "0.05" in advice
+        assert remedy == {"aux_loss_coef": 0.05}
     elif balancing == "bias":
         assert "bias rate" in advice
         assert "0.01" in advice
         assert "α" not in advice
+        assert remedy == {"bias_rate": 0.025}, "0.01 is in force"
     else:
         assert "Choose the load-balancing loss" in advice
+        assert remedy == {"balancing": "load_balancing", "aux_loss_coef": 0.1}
+    config.replace(**remedy)
+
+
+def test_there_is_a_remedy_only_where_the_advice_names_one(make_history: Build) -> None:
+    assert judged(make_history, RunConfig(), COLLAPSED).remedy == {"aux_loss_coef": 0.1}
+    assert judged(make_history, RunConfig(), EVEN).remedy == {}
+    assert judged(make_history, RunConfig(frozen=True), COLLAPSED).remedy == {}
+    assert judged(make_history, RunConfig(aux_loss_coef=3.0), COLLAPSED).remedy == {}
+    for rate, larger in ((0.001, 0.01), (0.3, 0.75), (0.9, 1.0)):
+        config = RunConfig(balancing="bias", bias_rate=rate)
+        assert judged(make_history, config, COLLAPSED).remedy == {"bias_rate": larger}
+
+
+def test_a_rescued_run_says_after_how_many_steps_all_experts_were_back(
+    make_history: Build, make_record: Callable
+) -> None:
+    history = make_history(RunConfig(), COLLAPSED, 100)
+    history.record_event(Event(100, {"aux_loss_coef": 0.1}))
+    for step in range(101, 200):
+        history.append(make_record(step, COLLAPSED if step < 146 else EVEN))
+    evidence = diagnose(history, RunConfig(aux_loss_coef=0.1)).evidence
+    assert evidence.startswith("All 8 experts back after 46 steps: shares from")
+    untouched = make_history(RunConfig(aux_loss_coef=0.1), EVEN, 100)
+    assert diagnose(untouched, RunConfig(aux_loss_coef=0.1)).evidence.startswith("Every expert is in use: shares")
 
 
 @pytest.mark.parametrize("alpha", [1.0, 3.0, 10.0])

@@ -821,3 +821,15 @@ def test_reduced_motion_ends_a_slow_start() -> None:
     obey(session_of(app), {"name": "train", "reduced_motion": True})
     assert not run_of(app).slow_start
     run_of(app).pause()
+
+
+def test_rescue_does_what_the_verdict_advises_and_the_slider_follows() -> None:
+    app = opened()
+    run = run_of(app)
+    run.advance_by(150)
+    obey(session_of(app), {"name": "rescue"})
+    settled(app)
+    assert widget(app, "aux_loss_coef").value == run.config.aux_loss_coef == 0.1
+    run.advance_by(100)
+    obey(session_of(app), {"name": "rescue"})  # nothing is advised any more
+    assert [event.changes for event in run.history.events] == [{"aux_loss_coef": 0.1}]

@@ -33,7 +33,7 @@ from tests.support.inspecting import small_config
 PICTURE, VIEWS = frozenset({"picture"}), frozenset({"views"})
 PART_KEYS = {"picture": {"map", "dropped"}, "views": {"now", "joint", "together"}}
 EXPECTED_ALWAYS = {
-    "from", "to", "state", "budget", "extendable", "rate", "speed", "live", "diagnosis", "planned_changes", "tiles",
+    "from", "to", "state", "budget", "extendable", "rate", "speed", "live", "diagnosis", "tiles",
     "rows", "coarse",
 }  # fmt: skip
 PAIR = 0.5 / 4095 + 1e-9

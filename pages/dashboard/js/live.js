@@ -40,7 +40,7 @@ class Dashboard extends Board {
     const store = this.target;
     if (!store || !super.apply(message)) return false;
     // A planned change has happened: let the sidebar follow.
-    const moves = message.planned_changes;
+    const moves = message.planned_changes ?? 0;
     if (moves > (this.plannedChanges.get(store) ?? moves)) this.send({ name: "sync" });
     this.plannedChanges.set(store, moves);
     return true;

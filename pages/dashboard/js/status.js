@@ -27,6 +27,8 @@ export class StatusBar {
   constructor(root, send) {
     this.root = root;
     this.toolbar = new Toolbar(root, send);
+    this.rescue = /** @type {HTMLButtonElement} */ (find(root, ".rescue"));
+    this.rescue.onclick = () => send({ name: "rescue" });
     const tiles = find(root, ".tiles");
     const built = TILES.map(([name, title]) => {
       const tile = tiles.appendChild(element("div", { class: "tile" }));
@@ -50,13 +52,14 @@ export class StatusBar {
 
   /** @param {RunMessage} message */
   drawState({ diagnosis }) {
-    const { state, level, evidence, advice } = diagnosis;
+    const { state, level, evidence, advice, rescue = false } = diagnosis;
     const line = find(this.root, ".state");
     line.dataset.level = level;
     setText(find(line, ".icon"), ICONS[level]);
     setText(find(line, ".word"), state);
     setText(find(line, ".evidence"), evidence);
     setText(find(line, ".advice"), advice);
+    this.rescue.hidden = !rescue || this.toolbar.watching;
     // Spoken only when the state itself changes, not with every number in it.
     const announcer = find(this.root, ".announcer");
     if (announcer.dataset.state === state) return;

@@ -55,8 +55,8 @@ export interface RunMessage extends Playback {
     frozen: boolean;
   };
   start_load?: string;
-  diagnosis: { state: string; level: Level; evidence: string; advice: string };
-  planned_changes: number;
+  diagnosis: { state: string; level: Level; evidence: string; advice: string; rescue?: boolean };
+  planned_changes?: number;
   tiles: { dead: number; dropped: number; unserved: number };
   rows: Rows;
   coarse: Partial<Record<CoarseName, Column>>;
