@@ -7,6 +7,7 @@ import time
 import pytest
 
 from moe_sim.config.run_plan import RunPlan
+from moe_sim.config.settings import Settings
 from moe_sim.live import admission as admission_module
 from moe_sim.live import background_run
 from moe_sim.live.admission import TIME_LIMIT, Admission
@@ -16,6 +17,7 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import Scheduler
 from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.server.messages import encode
+from moe_sim.server.server import Server
 from tests.support.inspecting import eventually, small_config
 
 
@@ -211,3 +213,17 @@ def test_under_a_scheduler_every_run_finishes_and_shows_its_place_while_it_waits
     finally:
         scheduler.stop()
     assert [run.queue_position for run in runs] == [0, 0, 0]
+
+
+def test_a_lecture_hall_behind_one_address_is_refused_nothing() -> None:
+    server = Server(Settings(workers=0))
+    server.stop()  # only its limits count here
+    admission = server.scheduler.admission
+    lecture, *own = [training(seed) for seed in range(51)]
+    for number, run in enumerate([lecture] * 150 + own):
+        run.keep_for(lambda number=number: True)  # type: ignore[misc]
+    assert all(admission.admit(run) for run in (lecture, *own))
+    over_time(admission, 2 * 3600.0)
+    assert admission.sweep() == []
+    assert all(admission.admit(run) for run in (lecture, *own))
+    assert server.lectures.get(server.lectures.begin(lecture)) is lecture
