@@ -1,6 +1,7 @@
 """One client that takes all it can get: uploads, lectures, training, sweeps, estimates and slides, all at once.
 
-`python -m tests.bench.spoiler ADDRESS SECONDS` runs it in a process of its own and prints what it was answered.
+`python -m tests.bench.spoiler ADDRESS SECONDS` runs it in a process of its own and prints what it was answered. With
+names from `DEEDS` after that, it does only these.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from uuid import uuid4
 
@@ -19,6 +20,8 @@ from websockets.exceptions import WebSocketException
 from tests.bench.load_clients import Viewer
 from tests.support.raw_session import RawSession, raw_session
 
+DEEDS = ("upload", "begin_lectures", "hold_places", "sweep", "estimate", "ask_slides")
+"""What it does, in the order of rows 1 to 6."""
 LARGEST_RUN = "num_experts=64&top_k=8&batch_tokens=2048&expert_hidden_size=256"
 UPLOADS, MEGABYTES = 25, 39
 STREAMS, SLIDE_RUNS, SLIDES, SWEEPS = 60, 10, 8, 3
@@ -43,12 +46,11 @@ class Spoiler:
         self.answers: Counter[str] = Counter()
         """How often each thing was done or refused."""
 
-    async def spoil(self) -> None:
-        """Does everything at once."""
-        deeds = (self._upload, self._begin_lectures, self._hold_places, self._sweep, self._estimate, self._ask_slides)
+    async def spoil(self, deeds: Sequence[str]) -> None:
+        """Does all this at once."""
         async with asyncio.TaskGroup() as tasks:
             for deed in deeds:
-                tasks.create_task(self._again_and_again(deed))
+                tasks.create_task(self._again_and_again(getattr(self, f"_{deed}")))
 
     async def _again_and_again(self, deed: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -151,14 +153,14 @@ class Spoiler:
             writer.close()
 
 
-async def _spoil_for(address: str, seconds: float) -> None:
+async def _spoil_for(address: str, seconds: float, deeds: Sequence[str]) -> None:
     spoiler = Spoiler(address)
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):
-            await spoiler.spoil()
+            await spoiler.spoil(deeds)
     words = ", ".join(f"{what} {count}" for what, count in sorted(spoiler.answers.items()))
     print(f"the spoiler, which took {time.process_time() / seconds:.1f} cores itself: {words}")
 
 
 if __name__ == "__main__":
-    asyncio.run(_spoil_for(sys.argv[1], float(sys.argv[2])))
+    asyncio.run(_spoil_for(sys.argv[1], float(sys.argv[2]), sys.argv[3:] or DEEDS))
