@@ -20,6 +20,8 @@ MOST_WANTED = 100
 """Limit of the configurations that wait to be timed."""
 REST = 3.0
 """Rest after timing a configuration, as a multiple of the time that it took: others compute there too."""
+LONGEST_REST = 1.5
+"""Seconds. The first time includes the start of a worker process, which takes no turn from anybody."""
 STILL_WANTED = 10.0
 """Seconds after which a configuration that nobody asks about any more is not timed."""
 
@@ -106,7 +108,8 @@ class Estimates:
                 if len(self._known) > MOST_KNOWN:
                     del self._known[next(iter(self._known))]
                 self._changed.notify_all()
-                self._changed.wait_for(lambda: self._closed, REST * (time.monotonic() - begun))
+                rest = min(REST * (time.monotonic() - begun), LONGEST_REST)
+                self._changed.wait_for(lambda: self._closed, rest)
 
     def _next(self) -> RunConfig | None:
         """The next configuration to time; None, and the thread ends, if there is none."""
