@@ -88,7 +88,7 @@ def trained(page: Page, steps: int) -> int:
 def test_a_lesson_is_started_trained_passed_and_followed_by_the_next_one(page: Page, server: str) -> None:
     first, second = LESSONS[:2]
     visit(page, server)
-    page.get_by_test_id("stSidebar").get_by_role("link", name="Learn", exact=True).click()
+    page.get_by_role("navigation").get_by_role("link", name="Learn", exact=True).click()
     expect(page.get_by_role("heading", name=f"1. {first.title}", exact=True)).to_be_visible(timeout=TIMEOUT)
     press(page, "Start this lesson")
     expect(page.get_by_role("tab", name="Specialization", exact=True)).to_have_attribute("aria-selected", "true")

@@ -50,8 +50,7 @@ class Uploader:
     async def put(self, megabytes: float, *, chunked: bool = False) -> int:
         """Uploads a file, with or without its length. Returns the status."""
         self._files.append(f"/_stcore/upload_file/{self._session}/{uuid4()}")
-        headers = {"X-Xsrftoken": self._client.cookies["_streamlit_xsrf"]}
-        headers["Content-Type"] = "multipart/form-data; boundary=x"
+        headers = {"Content-Type": "multipart/form-data; boundary=x"}
         body = HEAD + bytes(int(megabytes * MEGABYTE)) + TAIL
 
         async def pieces() -> AsyncIterator[bytes]:
@@ -65,10 +64,9 @@ class Uploader:
         """Sends half a file and then nothing. Closes the connection, or else returns what the server answers."""
         url = self._client.base_url
         reader, writer = await asyncio.open_connection(url.host, url.port)
-        token = self._client.cookies["_streamlit_xsrf"]
         writer.write(f"PUT /_stcore/upload_file/{self._session}/{uuid4()} HTTP/1.1\r\nHost: {url.host}\r\n"
                      f"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: {2 * MEGABYTE}\r\n"
-                     f"X-Xsrftoken: {token}\r\nCookie: _streamlit_xsrf={token}\r\n\r\n".encode())  # fmt: skip
+                     "\r\n".encode())  # fmt: skip
         writer.write(HEAD + bytes(MEGABYTE))
         await writer.drain()
         answer = await reader.readline() if stay else b""
@@ -77,8 +75,7 @@ class Uploader:
 
     async def delete_first(self) -> None:
         """Removes the first file."""
-        headers = {"X-Xsrftoken": self._client.cookies["_streamlit_xsrf"]}
-        assert (await self._client.delete(self._files[0], headers=headers)).status_code == 204
+        assert (await self._client.delete(self._files[0])).status_code == 204
 
 
 @asynccontextmanager
@@ -178,5 +175,5 @@ def test_an_upload_that_stops_ends_and_one_that_is_broken_off_is_no_error(server
 
 def test_other_requests_reach_streamlit(server: tuple[str, psutil.Process]) -> None:
     path = "/_stcore/upload_file/nobody/nothing"
-    assert httpx.put(f"{server[0]}{path}", content=b"x").status_code == 403  # without the XSRF token
+    assert httpx.put(f"{server[0]}{path}", content=b"x").status_code == 400  # no such session
     assert httpx.options(f"{server[0]}{path}").status_code == 204

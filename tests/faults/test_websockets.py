@@ -63,7 +63,7 @@ def test_foreign_origins_are_refused_without_keeping_others_waiting(origin: str,
         wait_until_healthy(address, server)
         codes, slowest = run_to_end(attack)
     assert codes == [403] * 3
-    assert slowest < 0.8
+    assert slowest < 2, "three lookups without an answer took 6 s"
 
 
 def test_text_frames_close_the_websocket_and_are_no_error_of_the_server(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ from tests.support.serving import launch, read_stream, wait_until_healthy, worke
 
 BEFORE = 150
 """Steps before the processes are killed."""
+LOADED = 120 << 20
+"""Bytes of a process that has loaded torch, at least; 10 MB before."""
 
 
 def watched_while_killed(address: str, server: int, run_id: str) -> list[dict[str, Any]]:
@@ -37,6 +39,15 @@ def watched_while_killed(address: str, server: int, run_id: str) -> list[dict[st
     raise AssertionError("the stream ended")
 
 
+def wait_until_loaded(server: int) -> None:
+    """Waits until the worker processes have loaded torch: before that, the server itself computes the runs."""
+    deadline = time.monotonic() + 60
+    while not (workers := workers_of(server)) or min(one.memory_info().rss for one in workers) < LOADED:
+        assert time.monotonic() < deadline, "no worker process has loaded torch"
+        time.sleep(0.1)
+    time.sleep(1)  # until it has said so
+
+
 @pytest.mark.parametrize("page", ["", "/compare"])
 def test_runs_of_a_killed_process_say_within_a_second_that_they_are_computed_again(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -54,6 +65,7 @@ def test_runs_of_a_killed_process_say_within_a_second_that_they_are_computed_aga
     with launch(tmp_path / "log.txt") as (address, server):
         wait_until_healthy(address, server)
         run_to_end(lambda: Visitor("autoplay=1&seed=1").visit(address, WARM, 2 * WARM))
+        wait_until_loaded(server.pid)
         killed, *later = run_to_end(visit)
     said = [message for message in later if "recomputed" in message]
     assert said, "it stood still without a word"
