@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import numpy as np
+
 from moe_sim.config.codec import format_value
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.config.words import percent
-from moe_sim.diagnosis.deaths import deaths
 from moe_sim.diagnosis.remedies import EXCESSIVE_ALPHA, Remedy, balances, has_loss, more_balancing
 from moe_sim.history.history import History
 from moe_sim.history.markers import Change, changes_of
@@ -228,11 +229,11 @@ def _last_rescue(history: History) -> Change | None:
 
 
 def _all_in_use(history: History, thresholds: Thresholds, rescue: Change | None) -> str:
-    """That every expert is in use; after a rescue, how long it took until all were back."""
-    back = deaths(history, thresholds.dead_share).recovered_at if rescue else None
-    if rescue is None or back is None or back <= rescue.step:
+    """That every expert is in use; after a rescue, how many steps it took until none was dead."""
+    dead = dead_experts(history.column("smoothed_load", rescue.step), thresholds.dead_share) if rescue else np.zeros(1)
+    if not dead[0]:
         return "Every expert is in use"
-    return f"All {history.initial_config.num_experts} experts back after {back - rescue.step:,} steps"
+    return f"All {history.initial_config.num_experts} experts back after {int((dead == 0).argmax()) + 1:,} steps"
 
 
 def _task_loss_since(history: History, change: Change) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import uuid4
 
 import httpx
@@ -71,6 +71,8 @@ class Uploader:
         await writer.drain()
         answer = await reader.readline() if stay else b""
         writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
         return answer
 
     async def delete_first(self) -> None:

@@ -32,6 +32,7 @@ def rescue(page: Page, address: str) -> None:
 def text(page: Page, address: str) -> None:
     """The text task with its specialists, dark."""
     visit(page, address)
+    page.get_by_text("More scenarios", exact=True).click()
     press(page, "Text")
     press(page, "Train")
     wait_for_step(page, 700)
