@@ -100,8 +100,7 @@ def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
     the loss that α weighs, where it is another one."""
     palette, history = PALETTES[theme], scene.history
     figure = blank_figure(
-        palette, "Task and load-balancing loss", time=True,
-        caption=f"task: {SMOOTHING_HORIZON}-step mean",
+        palette, "Task and load-balancing loss", f"task: {SMOOTHING_HORIZON}-step mean", time=True,
         yaxis=dict(title="task loss, nats", color=palette.ink),
         yaxis2=dict(title=dict(text="load-balancing loss E·Σ f·P", font_color=palette.accent), overlaying="y",
                     side="right", showgrid=False, tickfont_color=palette.accent, tickmode="auto", nticks=5),

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from moe_sim.charts.compare import comparison_drawings
 from moe_sim.charts.figure import mark_events
 from moe_sim.charts.page import PAGE_FIGURES, figure_names
-from moe_sim.charts.palette import PALETTES, Theme
+from moe_sim.charts.palette import PALETTES
 from moe_sim.charts.scene import Scene
 from moe_sim.config.codec import events_to_text, format_value
 from moe_sim.config.events import Event
@@ -174,10 +174,10 @@ def _raise_marks(
         line.y1 = 1 + (shift + MARK_LINE / 2) / plot_height
 
 
-def name_map_colours(figure: go.Figure, scene: Scene, theme: Theme = "light") -> None:
-    """Give a routing map equal scales and a legend of its experts with their shares of the tokens; of more than
-    `MOST_NAMED`, only the busiest."""
-    palette, probe, num_experts = PALETTES[theme], scene.probe, scene.config.num_experts
+def name_map_colours(figure: go.Figure, scene: Scene) -> None:
+    """Give a routing map in light colours equal scales and a legend of its experts with their shares of the tokens; of
+    more than `MOST_NAMED`, only the busiest."""
+    palette, probe, num_experts = PALETTES["light"], scene.probe, scene.config.num_experts
     tokens = np.bincount(probe.expert, minlength=num_experts)
     colours = palette.expert_colours(num_experts)
     for expert in sorted(np.argsort(-tokens, kind="stable")[:MOST_NAMED]):

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
-
 from moe_sim.config.codec import format_value
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
@@ -230,10 +228,12 @@ def _last_rescue(history: History) -> Change | None:
 
 def _all_in_use(history: History, thresholds: Thresholds, rescue: Change | None) -> str:
     """That every expert is in use; after a rescue, how many steps it took until none was dead."""
-    dead = dead_experts(history.column("smoothed_load", rescue.step), thresholds.dead_share) if rescue else np.zeros(1)
-    if not dead[0]:
-        return "Every expert is in use"
-    return f"All {history.initial_config.num_experts} experts back after {int((dead == 0).argmax()) + 1:,} steps"
+    if rescue is not None:
+        dead = dead_experts(history.column("smoothed_load", rescue.step), thresholds.dead_share)
+        if dead[0]:
+            steps = int((dead == 0).argmax()) + 1
+            return f"All {history.initial_config.num_experts} experts back after {steps:,} steps"
+    return "Every expert is in use"
 
 
 def _task_loss_since(history: History, change: Change) -> str:
