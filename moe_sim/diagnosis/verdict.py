@@ -230,9 +230,9 @@ def _all_in_use(history: History, thresholds: Thresholds, rescue: Change | None)
     """That every expert is in use; after a rescue, how many steps it took until none was dead."""
     if rescue is not None:
         dead = dead_experts(history.column("smoothed_load", rescue.step), thresholds.dead_share)
-        if dead[0]:
+        if dead[:1].any():  # without a step since the rescue, there is none
             steps = int((dead == 0).argmax()) + 1
-            return f"All {history.initial_config.num_experts} experts back after {steps:,} steps"
+            return f"All {history.initial_config.num_experts} experts back after {steps:,} step{'s' * (steps != 1)}"
     return "Every expert is in use"
 
 

@@ -181,8 +181,10 @@ def do_lesson(keyboard: Keyboard, lesson: Lesson) -> None:
 def predict_and_run(keyboard: Keyboard, lesson: ComparisonLesson) -> None:
     """Choose the first answer to every question and run the experiments."""
     page = keyboard.page
-    for group in page.get_by_test_id("stMain").get_by_role("radiogroup").all():
-        keyboard.use(group.get_by_role("radio").first, "Space")
+    questions = page.get_by_test_id("stMain").get_by_role("radiogroup")
+    expect(questions).to_have_count(len(lesson.experiments), timeout=TIMEOUT)
+    for question in questions.all():
+        keyboard.use(question.get_by_role("radio").first, "Space")
     keyboard.button("Run the four experiments")
 
 

@@ -551,3 +551,30 @@ def test_switching_a_mechanism_off_is_not_a_rescue(make_history: Build, make_rec
 )
 def test_only_an_unbalanced_router_is_announced_as_such(config: RunConfig, unbalanced: bool) -> None:
     assert ("Nothing balances" in diagnose(History(config), config).evidence) == unbalanced
+
+
+@given(
+    loads=st.lists(st.sampled_from([EVEN, COLLAPSED, UNEVEN]), min_size=1, max_size=4),
+    spans=st.lists(st.integers(1, 60), min_size=4, max_size=4),
+    changes=st.lists(st.sampled_from([{"aux_loss_coef": 0.1}, {"aux_loss_coef": 0.0}, {"balancing": "bias"}]), max_size=4),
+)
+def test_any_change_at_any_step_the_newest_included_gets_a_verdict(
+    make_record: Callable, loads: list[list[float]], spans: list[int], changes: list[dict[str, Any]]
+) -> None:
+    history, config = History(RunConfig()), RunConfig()
+    for load, span in zip(loads, spans, strict=False):
+        for step in range(len(history) + 1, len(history) + span + 1):
+            history.append(make_record(step, load))
+        if changes:
+            change = changes.pop()
+            config = config.replace(**change)
+            history.record_event(Event(len(history), change))
+        assert diagnose(history, config).state in LEVELS
+
+
+def test_alpha_raised_in_a_paused_balanced_run_leaves_it_balanced(make_history: Build) -> None:
+    history = make_history(RunConfig(aux_loss_coef=0.03), EVEN, 100)
+    history.record_event(Event(100, {"aux_loss_coef": 0.1}))
+    verdict = diagnose(history, RunConfig(aux_loss_coef=0.1))
+    assert verdict.state == "Balanced"
+    assert verdict.evidence.startswith("Every expert is in use: shares from")
