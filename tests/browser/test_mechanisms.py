@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,8 @@ TOLERANCE = {
     "devices": (0, 0.0026), "plain": (0.006, 1e-9), "limit": (1e-9, 0), "joint": (0, 0.85), "together": (0, 0.85),
 }  # fmt: skip
 """Largest relative and absolute rounding errors of messages (the latter in percent), by kind of binding."""
+DRAWN = 10
+"""Seconds within which every chart in sight is drawn."""
 
 
 def labels(page: Page, chart: str) -> list[str]:
@@ -122,7 +125,20 @@ def test_each_tab_draws_what_the_python_figures_show(page: Page, server: str, kn
             expect(chart.locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
             title = chart.get_attribute("aria-label") or ""
             for index, expected in enumerate(figures[title].data):
-                compare(trace(page, title, index), expected, f"{name}: {title} {index}")
+                drawn_as_expected(page, title, index, expected, f"{name}: {title} {index}")
+
+
+def drawn_as_expected(page: Page, title: str, index: int, expected: Any, where: str) -> None:
+    """Assert that a trace of a paused run comes to equal the Python figure's: a chart is redrawn some time after the
+    last step has arrived."""
+    deadline = time.monotonic() + DRAWN
+    while True:
+        try:
+            return compare(trace(page, title, index), expected, where)
+        except AssertionError:
+            if time.monotonic() > deadline:
+                raise
+        page.wait_for_timeout(100)
 
 
 def compare(drawn: dict[str, Any], expected: Any, where: str) -> None:

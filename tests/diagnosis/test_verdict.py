@@ -556,7 +556,9 @@ def test_only_an_unbalanced_router_is_announced_as_such(config: RunConfig, unbal
 @given(
     loads=st.lists(st.sampled_from([EVEN, COLLAPSED, UNEVEN]), min_size=1, max_size=4),
     spans=st.lists(st.integers(1, 60), min_size=4, max_size=4),
-    changes=st.lists(st.sampled_from([{"aux_loss_coef": 0.1}, {"aux_loss_coef": 0.0}, {"balancing": "bias"}]), max_size=4),
+    changes=st.lists(
+        st.sampled_from([{"aux_loss_coef": 0.1}, {"aux_loss_coef": 0.0}, {"balancing": "bias"}]), max_size=4
+    ),
 )
 def test_any_change_at_any_step_the_newest_included_gets_a_verdict(
     make_record: Callable, loads: list[list[float]], spans: list[int], changes: list[dict[str, Any]]

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import httpx
-import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -52,18 +51,18 @@ async def slowest_answer(address: str, work: asyncio.Future[list[int]]) -> float
     return slowest
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null"])
-def test_foreign_origins_are_refused_without_keeping_others_waiting(origin: str, tmp_path: Path) -> None:
-    async def attack() -> tuple[list[int], float]:
+def test_foreign_origins_are_refused_without_keeping_others_waiting(tmp_path: Path) -> None:
+    async def attack(origin: str) -> tuple[list[int], float]:
         work = asyncio.gather(*(opened_and_sent(address, origin, b"") for _ in range(3)))
         slowest = await slowest_answer(address, work)
         return await work, slowest
 
     with launch(tmp_path / "log.txt", starter=("-c", OFFLINE)) as (address, server):
         wait_until_healthy(address, server)
-        codes, slowest = run_to_end(attack)
-    assert codes == [403] * 3
-    assert slowest < 2, "three lookups without an answer took 6 s"
+        for origin in ("https://evil.example", "null"):
+            codes, slowest = run_to_end(lambda origin=origin: attack(origin))
+            assert codes == [403] * 3
+            assert slowest < 2, "three lookups without an answer took 6 s"
 
 
 def test_text_frames_close_the_websocket_and_are_no_error_of_the_server(tmp_path: Path) -> None:

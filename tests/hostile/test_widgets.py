@@ -69,7 +69,7 @@ def test_no_forged_value_raises_an_error_in_our_code(tmp_path: Path) -> None:
 
 def test_one_session_adds_three_errors_and_a_few_kilobytes_to_the_log(tmp_path: Path) -> None:
     async def forge_often(forger: Forger, page: str) -> None:
-        for _ in range(25):
+        for _ in range(10):
             await forger.forge_some(page)
 
     log = tmp_path / "log.txt"
