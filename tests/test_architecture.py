@@ -15,7 +15,7 @@ from moe_sim import RunConfig, Trainer
 
 ROOT = Path(moe_sim.__file__).parents[1]
 LEVELS = (
-    {"losses", "metrics", "logs", "version", "config"},
+    {"losses", "metrics", "logs", "version", "config", "processes"},
     {"router", "tasks"},
     {"history"},
     {"trainer", "diagnosis"},

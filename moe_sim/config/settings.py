@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from moe_sim.config.errors import InvalidInput
 
 MOST_WORKERS = 4
-"""Default limit of worker processes: each takes about 170 MB."""
+"""Default limit of worker processes: each takes about 35 MB of its own."""
 
 
 def _source_list(text: str) -> str:
@@ -62,7 +62,7 @@ class Settings(BaseSettings):
         default_factory=lambda: min(os.cpu_count() or 1, MOST_WORKERS),
         ge=0,
         le=64,
-        description="worker processes that train, about 170 MB each. 0: the server process trains",
+        description="worker processes that train: 200 MB that all share, and 35 MB each. 0: the server process trains",
         json_schema_extra={"default": f"one per core, at most {MOST_WORKERS}"},
     )
     runs: int = Field(

@@ -30,7 +30,10 @@ MOST_STEPS_PER_TURN = 8
 TURN = 0.025
 """Seconds after which a turn starts no further step."""
 LEASE_GRACE = 10.0
-"""Seconds that training continues after the last viewer, or the last session with the run on its page, has left."""
+"""Seconds that training continues after the last viewer has left."""
+DESERTED_AFTER = 2.0
+"""Seconds that training continues after the last session with the run on its page has left. A page that is loaded again
+takes less; after a longer break the run goes on where it stood."""
 FORGET_SESSION = 180.0
 """Seconds after which a session cannot return: Streamlit keeps one for 120 s after its connection is lost."""
 
@@ -138,7 +141,7 @@ class BackgroundRun(ABC):
     @property
     def deserted(self) -> bool:
         """Whether all its sessions are gone, and were a moment ago."""
-        return self.seconds_deserted >= LEASE_GRACE
+        return self.seconds_deserted >= DESERTED_AFTER
 
     @property
     def wants_step(self) -> bool:

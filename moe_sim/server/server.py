@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import atexit
+import os
 
 from moe_sim.config.settings import Settings
 from moe_sim.live.admission import Admission
 from moe_sim.live.lectures import Lectures
-from moe_sim.live.runners.pace import seconds_per_step
 from moe_sim.live.runners.pool import Pool
 from moe_sim.live.scheduler import Scheduler
 from moe_sim.live.shared_runs import SharedRuns
+from moe_sim.processes.nursery import Nursery
+from moe_sim.sweep.dask_engine import Dask
 from moe_sim.sweep.driver import Sweep
-from moe_sim.sweep.engines import default_engine
 from moe_sim.sweep.estimate import Estimates
+from moe_sim.sweep.forked_engine import Forked
 from moe_sim.sweep.limits import Limits
+from moe_sim.sweep.pace import seconds_per_step
 from moe_sim.sweep.queue import SweepQueue
+
+START_DELAY = 2.0
+"""Seconds before a process loads torch, so that the first visitor's page loads first."""
 
 
 class Server:
@@ -27,15 +33,17 @@ class Server:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.pool = Pool()
+        self.nursery = Nursery(START_DELAY)
+        self.pool = Pool(self.nursery)
         self.runs = SharedRuns(self.pool)
         self.lectures = Lectures()
         self.scheduler = Scheduler(Admission(settings.runs), self.lectures)
+        engine = Dask(settings.dask) if settings.dask else Forked(self.nursery, os.cpu_count() or 1)
         self.sweeps = SweepQueue(
-            lambda cells: Sweep(cells, default_engine(settings.dask)),
+            lambda cells: Sweep(cells, engine),
             Limits(settings.sweep_runs, settings.sweep_steps, settings.sweep_seconds),
         )
-        self.estimates = Estimates(lambda config: seconds_per_step(self.pool, config, lambda: self.estimates.closed))
+        self.estimates = Estimates(lambda config: seconds_per_step(self.nursery, config))
         self.scheduler.start()
         atexit.register(self.stop)  # a thread inside torch must not be running when the interpreter exits
 
@@ -50,3 +58,4 @@ class Server:
         self.estimates.stop()
         self.scheduler.stop()
         self.pool.stop()
+        self.nursery.stop()

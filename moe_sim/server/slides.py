@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import plotly.graph_objects as go
@@ -26,7 +27,7 @@ MOST_WAITING = 8
 """Limit of pending chart requests per run."""
 MOST_IN_ALL = 500
 """Limit of all pending chart requests."""
-REST = 3.0
+REST = 6.0
 """Rest between two charts, as a multiple of the time that drawing the first one took."""
 NO_CHART = "There is no such chart (any more)."
 CLIENT_GONE = 499
@@ -37,25 +38,26 @@ def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Req
     """The handler of `GET /slide/{run_id}/{name}?link=…`: a Plotly figure as JSON. `find` looks runs up.
 
     Drawing takes a few tenths of a second of CPU time that pages and training need too, so one chart is drawn at a
-    time, for one run after the other, and at most a quarter of the time. Requests that need no drawing do not wait: an
-    unknown name gives 404, and more than `MOST_WAITING` requests for one run, or `MOST_IN_ALL`, 503 and `Retry-After`.
-    A request whose client disconnects leaves the queue.
+    time, for one run after the other, and at most a seventh of the time. A class that asks for the same chart at once
+    gets one drawing. Requests that need none do not wait: an unknown name gives 404, and more than `MOST_WAITING`
+    charts of one run, or `MOST_IN_ALL`, 503 and `Retry-After`. What no client waits for any more leaves the queue.
     """
-    turns = Turns()
+    drawings = _Drawings()
 
     async def endpoint(request: Request) -> Response:
         run, name = find(request.path_params["run_id"]), request.path_params["name"]
         if run is None or not has_slide(run, name):
             return JSONResponse({"error": NO_CHART}, status_code=404)
-        if turns.waiting(run.id) >= MOST_WAITING or turns.all_waiting >= MOST_IN_ALL:
+        drawing = drawings.of(run, name, request.query_params.get("link", ""))
+        if drawing is None:
             return JSONResponse({"error": "Too many charts at once."}, status_code=503, headers={"Retry-After": "2"})
-        if not await _turn_has_come(turns, run.id, request):
-            return Response(status_code=CLIENT_GONE)
-        begun, loop = time.monotonic(), asyncio.get_running_loop()
-        drawing = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, request.query_params.get("link", "")))
-        # Even if this request is cancelled, the turn lasts that long, and then others have the interpreter for a while.
-        drawing.add_done_callback(lambda _: loop.call_later(REST * (time.monotonic() - begun), turns.end))
-        text = await asyncio.shield(drawing)
+        with drawing.wanted():
+            gone = asyncio.ensure_future(_disconnected(request))
+            await asyncio.wait([drawing.task, gone], return_when=asyncio.FIRST_COMPLETED)
+            gone.cancel()
+            if not drawing.task.done():
+                return Response(status_code=CLIENT_GONE)
+            text = await drawing.task
         if text is None:
             return JSONResponse({"error": NO_CHART}, status_code=404)
         return Response(text, media_type="application/json", headers={"X-Content-Type-Options": "nosniff"})
@@ -63,20 +65,56 @@ def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Req
     return endpoint
 
 
-async def _turn_has_come(turns: Turns, key: str, request: Request) -> bool:
-    """Waits for a turn. False if the client disconnects first; the turn is then given up."""
-    turn, gone = turns.ask(key), asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait([turn, gone], return_when=asyncio.FIRST_COMPLETED)
-    except asyncio.CancelledError:
-        turns.withdraw(key, turn)
-        raise
-    finally:
-        gone.cancel()
-    if not turn.done() or gone.done():
-        turns.withdraw(key, turn)
-        return False
-    return True
+class _Drawing:
+    """A chart that is being drawn, or waits for its turn, while some client wants it."""
+
+    def __init__(self, task: asyncio.Task[str | None]) -> None:
+        self.task = task
+        self._clients = 0
+
+    @contextmanager
+    def wanted(self) -> Iterator[None]:
+        """Counts a client until the context ends."""
+        self._clients += 1
+        try:
+            yield
+        finally:
+            self._clients -= 1
+            if not self._clients:
+                self.task.cancel()
+
+
+class _Drawings:
+    """The charts that clients wait for."""
+
+    def __init__(self) -> None:
+        self._turns = Turns()
+        self._known: dict[tuple[str, str, str], _Drawing] = {}
+
+    def of(self, run: BackgroundRun, name: str, link: str) -> _Drawing | None:
+        """A chart of a run, the one that is being drawn already if there is one; None if too many wait."""
+        key = (run.id, name, link)
+        known = self._known.get(key)
+        if known is not None and not known.task.cancelling():
+            return known
+        if self._turns.waiting(run.id) >= MOST_WAITING or self._turns.all_waiting >= MOST_IN_ALL:
+            return None
+        drawing = self._known[key] = _Drawing(asyncio.ensure_future(self._draw(run, name, link)))
+        drawing.task.add_done_callback(lambda _: self._known.get(key) is drawing and self._known.pop(key))
+        return drawing
+
+    async def _draw(self, run: BackgroundRun, name: str, link: str) -> str | None:
+        turn = self._turns.ask(run.id)
+        try:
+            await asyncio.wait([turn])
+        except asyncio.CancelledError:
+            self._turns.withdraw(run.id, turn)
+            raise
+        begun, loop = time.monotonic(), asyncio.get_running_loop()
+        drawing = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, link))
+        # Even if this task is cancelled, the turn lasts that long, and then others have the interpreter for a while.
+        drawing.add_done_callback(lambda _: loop.call_later(REST * (time.monotonic() - begun), self._turns.end))
+        return await asyncio.shield(drawing)
 
 
 async def _disconnected(request: Request) -> None:

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MEGABYTE = 1 << 20
 MOST_OF_A_SESSION = 80 * MEGABYTE
-MOST_OF_ALL = 200 * MEGABYTE
+MOST_OF_ALL = 120 * MEGABYTE
 LONGEST = 300.0
 """Seconds that an upload may take. A client that stops sending holds what it has sent."""
 RETRY_AFTER = 60

@@ -13,7 +13,7 @@ from moe_sim.config.extras import require
 from moe_sim.sweep.engine import Engine, EngineSession
 from moe_sim.sweep.worker import never
 
-NICENESS = 15
+NICENESS = 19
 """Workers yield to everything else on this machine, live runs too, which have 5."""
 WATCH_INTERVAL = 0.5
 """Seconds between checks that the driver is still alive."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -22,13 +22,16 @@ from pages.sweeps.upload import opened_table
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
 
 GALLERY, MINE = "Gallery", "Your sweep"
 MOST_KEPT = 5_000
 """The maximum number of rows of earlier sweeps that a session keeps."""
+MOST_DRAWN = 50
+"""The maximum number of charts that a table keeps."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Table:
     """A sweep to display."""
 
@@ -37,6 +40,17 @@ class Table:
     about: str
     command: str | None = None
     """The command that reproduces it; unknown for a file."""
+    drawn: dict[tuple[Any, ...], go.Figure] = field(default_factory=dict)
+    """Its charts so far, the oldest first. The gallery's are drawn once for all visitors."""
+
+    def figure(self, draw: Callable[..., go.Figure], *choices: Any) -> go.Figure:
+        """Returns a chart: what `draw` makes of this table and some choices."""
+        key = (draw, *choices)
+        if key not in self.drawn:
+            self.drawn[key] = draw(self, *choices)
+            for oldest in list(islice(self.drawn, max(0, len(self.drawn) - MOST_DRAWN))):
+                self.drawn.pop(oldest, None)
+        return self.drawn[key]
 
 
 @dataclass
@@ -109,14 +123,14 @@ class MySweeps:
             return Table(rows_to_frame(self.sweep.rows), self.grid.axes, "", command_of(self.grid))
         if self.opened is not None and self.chosen == self.opened[0]:
             return Table(self.opened[1], axes_of(self.opened[1]), f"{len(self.opened[1]):,} rows of {self.chosen}.")
-        frame = _gallery()
-        about = f"An example sweep: α × experts × k, {GRID.seeds} seeds, {GRID.steps:,} steps each."
-        return Table(frame, axes_of(frame), about, command_of(GRID, "moe_sim/sweep/gallery.parquet"))
+        return _gallery()
 
 
 @st.cache_resource(show_spinner=False)
-def _gallery() -> pd.DataFrame:
-    return gallery()
+def _gallery() -> Table:
+    frame = gallery()
+    about = f"An example sweep: α × experts × k, {GRID.seeds} seeds, {GRID.steps:,} steps each."
+    return Table(frame, axes_of(frame), about, command_of(GRID, "moe_sim/sweep/gallery.parquet"))
 
 
 def my_sweeps(queue: SweepQueue) -> MySweeps:

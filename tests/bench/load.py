@@ -258,6 +258,7 @@ def _class_of(scene: str, count: int, seconds: float, *, spoiled: bool) -> Class
         if spoiled:
             command = [sys.executable, "-m", "tests.bench.spoiler", address, str(HEAD_START + seconds)]
             spoiler = subprocess.Popen(command, cwd=ROOT)
+            psutil.Process(spoiler.pid).nice(5)  # elsewhere it would have a machine of its own
         under_watch(address, watch, [together.meet(address, HEAD_START if spoiled else 0.0)], 1)
         if spoiler is not None:
             spoiler.wait(60)

@@ -24,6 +24,8 @@ DEEDS = ("upload", "begin_lectures", "hold_places", "sweep", "estimate", "ask_sl
 """What it does, in the order of rows 1 to 6."""
 LARGEST_RUN = "num_experts=64&top_k=8&batch_tokens=2048&expert_hidden_size=256"
 UPLOADS, MEGABYTES = 25, 39
+LINE = 120
+"""Megabytes per second that its line carries: 1 Gbit/s."""
 STREAMS, SLIDE_RUNS, SLIDES, SWEEPS = 60, 10, 8, 3
 PAUSE = 0.25
 """Seconds between its rounds of anything."""
@@ -73,7 +75,7 @@ class Spoiler:
                 with suppress(*REFUSALS):  # the server may close the connection before it has read the file
                     answer = await client.put(file, content=body, headers=headers)
                     self.answers[f"upload {answer.status_code}"] += 1
-                await asyncio.sleep(0)
+                await asyncio.sleep(MEGABYTES / LINE)
             await asyncio.sleep(5)
 
     async def _begin_lectures(self) -> None:

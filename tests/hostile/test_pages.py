@@ -99,7 +99,10 @@ def test_slides_are_drawn_one_at_a_time_and_each_runs_queue_is_limited(monkeypat
 
     async def ask() -> tuple[list[int], int]:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client:
-            asked = [asyncio.create_task(client.get(f"/slide/{mine}/utilization")) for _ in range(MOST_WAITING + 20)]
+            asked = [
+                asyncio.create_task(client.get(f"/slide/{mine}/utilization?link={number}"))
+                for number in range(MOST_WAITING + 20)
+            ]
             late = asyncio.create_task(client.get(f"/slide/{other}/utilization"))
             refused, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
             assert {task.result().status_code for task in refused} == {503}

@@ -23,7 +23,7 @@ import os
 os.environ |= {{"MOE_SIM_RUNS": "{SLOTS}", "MOE_SIM_WORKERS": "1", "MOE_SIM_SWEEP_SECONDS": "240"}}
 from moe_sim.live import admission, background_run, lectures
 from moe_sim.sweep import queue
-lectures.MOST_LECTURES, background_run.LEASE_GRACE, admission.TIME_LIMIT = {LECTURES}, {GRACE}, {TURN}
+lectures.MOST_LECTURES, background_run.DESERTED_AFTER, admission.TIME_LIMIT = {LECTURES}, {GRACE}, {TURN}
 queue.TURN = {SWEEP_TURN}
 from streamlit.web.cli import main
 main()

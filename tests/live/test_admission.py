@@ -11,7 +11,7 @@ from moe_sim.config.settings import Settings
 from moe_sim.live import admission as admission_module
 from moe_sim.live import background_run
 from moe_sim.live.admission import TIME_LIMIT, Admission
-from moe_sim.live.background_run import LEASE_GRACE
+from moe_sim.live.background_run import DESERTED_AFTER
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.scheduler import Scheduler
@@ -186,7 +186,7 @@ def test_a_run_whose_sessions_are_gone_loses_its_place_though_its_stream_is_open
         first.check_sessions()
         assert admission.sweep() == []
         connected[0] = False
-        first._sessions = dict.fromkeys(first._sessions, time.monotonic() - LEASE_GRACE)
+        first._sessions = dict.fromkeys(first._sessions, time.monotonic() - DESERTED_AFTER)
         first.check_sessions()
         assert not first.wants_step
         assert admission.sweep() == [second]

@@ -70,10 +70,10 @@ def serving_slides(runs: dict[str, BackgroundRun]) -> Iterator[tuple[str, int]]:
         thread.join()
 
 
-async def ask(host: str, port: int, run_id: str, name: str = "imbalance") -> tuple[asyncio.StreamReader, ...]:
-    """Sends a request over a connection of its own."""
+async def ask(host: str, port: int, run_id: str, link: object = "") -> tuple[asyncio.StreamReader, ...]:
+    """Sends a request over a connection of its own. Equal ones get one drawing."""
     reader, writer = await asyncio.open_connection(host, port)
-    writer.write(f"GET /slide/{run_id}/{name} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    writer.write(f"GET /slide/{run_id}/imbalance?link={link} HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
     await writer.drain()
     return reader, writer  # type: ignore[return-value]
 
@@ -84,7 +84,7 @@ def test_another_visitors_slide_waits_for_at_most_one_of_each_busy_run(
     *busy, other = runs
 
     async def story(host: str, port: int) -> None:
-        many = [await ask(host, port, run_id) for run_id in busy for _ in range(slides.MOST_WAITING)]
+        many = [await ask(host, port, run_id, link) for run_id in busy for link in range(slides.MOST_WAITING)]
         assert await asyncio.to_thread(drawing.begun.wait, 10)
         await asyncio.sleep(0.3)  # all of them wait
         reader, writer = await ask(host, port, other)
@@ -103,7 +103,7 @@ def test_a_request_whose_client_has_left_is_not_drawn(runs: dict[str, Background
     *busy, other = runs
 
     async def story(host: str, port: int) -> None:
-        many = [await ask(host, port, run_id) for run_id in busy for _ in range(slides.MOST_WAITING)]
+        many = [await ask(host, port, run_id, link) for run_id in busy for link in range(slides.MOST_WAITING)]
         assert await asyncio.to_thread(drawing.begun.wait, 10)
         await asyncio.sleep(0.3)
         for _, writer in many:
@@ -117,6 +117,28 @@ def test_a_request_whose_client_has_left_is_not_drawn(runs: dict[str, Background
     with serving_slides(runs) as (host, port):
         run_to_end(lambda: story(host, port))
     assert drawing.drawn[1:] == [other], "the first one was being drawn when its client left"
+
+
+def test_a_class_that_asks_for_one_chart_gets_one_drawing(runs: dict[str, BackgroundRun], drawing: Drawing) -> None:
+    first, second, *_ = runs
+
+    async def story(host: str, port: int) -> None:
+        busy = await ask(host, port, first)
+        assert await asyncio.to_thread(drawing.begun.wait, 10)
+        many = [await ask(host, port, second) for _ in range(40)]
+        await asyncio.sleep(0.3)
+        for _, writer in many[:39:2]:  # half of them leave, also the one that asked first
+            writer.transport.abort()  # type: ignore[attr-defined]
+        await asyncio.sleep(0.3)
+        drawing.permits.release(1000)
+        for reader, _ in (busy, *many[1::2]):
+            assert b" 200 " in await asyncio.wait_for(reader.readline(), 20)
+        for _, writer in (busy, *many):
+            writer.close()  # type: ignore[attr-defined]
+
+    with serving_slides(runs) as (host, port):
+        run_to_end(lambda: story(host, port))
+    assert drawing.drawn == [first, second]
 
 
 def test_an_unknown_name_gives_404_at_once_and_nothing_is_drawn(

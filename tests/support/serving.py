@@ -86,8 +86,8 @@ def wait_until_healthy(address: str, server: subprocess.Popen[bytes]) -> None:
 
 
 def workers_of(server: int) -> list[psutil.Process]:
-    """The worker processes of a server, by its process id."""
-    return [child for child in psutil.Process(server).children() if "runners.worker" in " ".join(child.cmdline())]
+    """The worker processes of a server that compute live runs, by its process id."""
+    return [child for child in psutil.Process(server).children(recursive=True) if child.name() == "moe-live"]
 
 
 def read_stream(response: httpx.Response) -> Iterator[tuple[int, dict[str, Any], int]]:

@@ -53,7 +53,12 @@ def first_two_short() -> list[Cell]:
 def loky_workers(process: psutil.Process | None = None) -> list[psutil.Process]:
     """The worker processes of a driver, by default of this process."""
     children = (process or psutil.Process()).children()
-    return [child for child in children if any("popen_loky" in word for word in child.cmdline())]
+    return [child for child in children if is_alive(child) and any("popen_loky" in word for word in child.cmdline())]
+
+
+def forked_workers() -> list[psutil.Process]:
+    """The worker processes of a sweep in children of a nursery of this process."""
+    return [child for child in psutil.Process().children(recursive=True) if child.name() == "moe-sweep"]
 
 
 def is_alive(process: psutil.Process) -> bool:

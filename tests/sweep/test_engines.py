@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
@@ -17,13 +17,24 @@ import pytest
 from distributed import Client, LocalCluster
 
 from moe_sim.config.errors import MissingPackage
+from moe_sim.processes.nursery import Nursery
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engine import Engine, EngineError
 from moe_sim.sweep.engines import default_engine, engine_named
+from moe_sim.sweep.forked_engine import Forked
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.loky_engine import NICENESS
 from moe_sim.sweep.worker import Row
-from tests.support.sweeping import POISON_SEED, first_two_short, loky_workers, plain, poisoned, small_grid, until
+from tests.support.sweeping import (
+    POISON_SEED,
+    first_two_short,
+    forked_workers,
+    loky_workers,
+    plain,
+    poisoned,
+    small_grid,
+    until,
+)
 
 TWO_HUNDRED = small_grid(seeds=10, steps=2, aux_loss_coef=(0.0, 0.01, 0.1, 1.0), num_experts=(2, 3, 4, 8, 16)).cells()
 SOME = small_grid(seeds=12, steps=40).cells()
@@ -54,22 +65,46 @@ def cluster() -> Iterator[LocalCluster]:
 
 
 @pytest.fixture
-def address(request: pytest.FixtureRequest) -> str | None:
-    """The cluster's address, or None for the loky half of a test."""
-    loky = request.node.name.endswith("[loky]")
-    return None if loky else request.getfixturevalue("cluster").scheduler_address
+def address(cluster: LocalCluster) -> str:
+    """The cluster's address."""
+    return cluster.scheduler_address
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Starts the processes of the engine `Forked`, which visitors' sweeps use."""
+    nursery = Nursery()
+    yield nursery
+    nursery.stop()
+
+
+@pytest.fixture
+def make(request: pytest.FixtureRequest) -> Callable[..., Engine]:
+    """Makes the engine that the name of a test ends with, for a number of workers; the cluster has two."""
+
+    def forked(workers: int = 2) -> Engine:
+        return Forked(request.getfixturevalue("nursery"), workers)
+
+    def loky(workers: int = 2) -> Engine:
+        return engine_named("loky", workers)
+
+    def dask(workers: int = 2) -> Engine:
+        return engine_named("dask", None, request.getfixturevalue("address"))
+
+    return {"forked": forked, "loky": loky, "dask": dask}[request.node.callspec.id]
+
+
+@pytest.fixture
+def workers(request: pytest.FixtureRequest) -> Callable[[], list[psutil.Process]]:
+    """Finds the worker processes of that engine."""
+    finders = {"forked": forked_workers, "loky": loky_workers}
+    return finders.get(request.node.callspec.id, lambda: dask_workers(request.getfixturevalue("cluster")))
 
 
 @cache
 def serial_rows(cells: tuple[Cell, ...]) -> list[str]:
     """The rows of the runs, computed one after another."""
     return plain(Sweep(cells, engine_named("serial")).run())
-
-
-def single_worker(name: str, address: str | None) -> Engine:
-    """An engine with one process where that can be set, since each takes a second or two to start. A second run is in
-    flight all the same and dies with it."""
-    return engine_named(name, 1 if name == "loky" else None, address)
 
 
 def dask_workers(cluster: LocalCluster) -> list[psutil.Process]:
@@ -91,38 +126,44 @@ def is_busy(process: psutil.Process) -> bool:
         return False
 
 
-@pytest.mark.parametrize("name", ["loky", "dask"])
-def test_two_hundred_runs_are_each_computed_once_and_equal_row_for_row(name: str, address: str | None) -> None:
+each_engine = pytest.mark.parametrize("name", ["forked", "loky", "dask"])
+"""For tests with `make` or `workers`."""
+
+
+@each_engine
+def test_two_hundred_runs_are_each_computed_once_and_equal_row_for_row(name: str, make: Callable[..., Engine]) -> None:
     delivered: list[Row] = []
-    sweep = Sweep(TWO_HUNDRED, engine_named(name, 2 if name == "loky" else None, address))
+    sweep = Sweep(TWO_HUNDRED, make())
     rows = sweep.run(delivered.append)
     assert len(TWO_HUNDRED) == 200
     assert plain(rows) == serial_rows(TWO_HUNDRED)
     assert sorted(plain(delivered)) == sorted(plain(rows))
-    assert not loky_workers()
+    assert until(lambda: not loky_workers() and not forked_workers(), 2)
 
 
-@pytest.mark.parametrize("name", ["loky", "dask"])
+# One process where that can be set, since each takes a second or two to start. A second run is in flight all the same
+# and dies with it.
+@each_engine
 def test_killing_a_worker_during_a_sweep_loses_nothing(
-    name: str, address: str | None, request: pytest.FixtureRequest
+    name: str, make: Callable[..., Engine], workers: Callable[[], list[psutil.Process]]
 ) -> None:
     killed: list[int] = []
 
     def kill_one(row: Row) -> None:
         if not killed:
-            victim = loky_workers()[0] if name == "loky" else dask_workers(request.getfixturevalue("cluster"))[0]
+            victim = workers()[0]
             killed.append(victim.pid)
             os.kill(victim.pid, signal.SIGKILL)
 
-    rows = Sweep(SOME, single_worker(name, address)).run(kill_one)
+    rows = Sweep(SOME, make(1)).run(kill_one)
     assert killed
     assert plain(rows) == serial_rows(SOME)
 
 
-@pytest.mark.parametrize("name", ["loky", "dask"])
-def test_only_the_run_that_crashes_its_worker_is_reported(name: str, address: str | None) -> None:
+@each_engine
+def test_only_the_run_that_crashes_its_worker_is_reported(name: str, make: Callable[..., Engine]) -> None:
     delivered: list[Row] = []
-    rows = Sweep(SOME, single_worker(name, address), work=poisoned).run(delivered.append)
+    rows = Sweep(SOME, make(1), work=poisoned).run(delivered.append)
     [failed] = [row for row in rows if row["status"] == "failed"]
     assert (failed["seed"], failed["error"]) == (POISON_SEED, "the run crashed its worker process")
     assert len(delivered) == len(SOME)
@@ -130,21 +171,20 @@ def test_only_the_run_that_crashes_its_worker_is_reported(name: str, address: st
     assert plain(row for row in rows if row["seed"] != POISON_SEED) == others
 
 
-@pytest.mark.parametrize("name", ["loky", "dask"])
+@each_engine
 def test_no_worker_is_busy_two_seconds_after_cancelling(
-    name: str, address: str | None, request: pytest.FixtureRequest
+    name: str, make: Callable[..., Engine], workers: Callable[[], list[psutil.Process]]
 ) -> None:
-    workers = [] if name == "loky" else dask_workers(request.getfixturevalue("cluster"))
-    sweep = Sweep(first_two_short(), engine_named(name, dask=address))
+    sweep = Sweep(first_two_short(), make())
     thread = threading.Thread(target=sweep.run)
     thread.start()
     assert until(lambda: sweep.done == 2, 60)  # before that, loky workers are busy importing
-    workers = workers or loky_workers()
-    assert len(workers) == 2
-    before = {worker: cpu_seconds(worker) for worker in workers}
-    assert until(lambda: all(cpu_seconds(worker) - before[worker] > 0.5 for worker in workers), 60)
+    both = workers()
+    assert len(both) == 2
+    before = {worker: cpu_seconds(worker) for worker in both}
+    assert until(lambda: all(cpu_seconds(worker) - before[worker] > 0.5 for worker in both), 60)
     sweep.cancel()
-    assert until(lambda: not any(is_busy(worker) for worker in workers), 2)
+    assert until(lambda: not any(is_busy(worker) for worker in both), 2)
     thread.join(60)
     assert sweep.state == "cancelled"
     assert sweep.done <= 2

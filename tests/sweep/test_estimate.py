@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
 from moe_sim import RunConfig
-from moe_sim.live.runners.pace import LONGEST, TIMED, WARM_UP, seconds_per_step
-from moe_sim.live.runners.pool import Pool
-from moe_sim.sweep import estimate
+from moe_sim.processes.nursery import Nursery
+from moe_sim.sweep import estimate, pace
 from moe_sim.sweep.estimate import Estimate, Estimates
 from moe_sim.sweep.grid import Cell, Grid
+from moe_sim.sweep.pace import LONGEST, TIMED, WARM_UP, seconds_per_step, timed
 from tests.support.inspecting import eventually, small_config
 
 PATIENCE = 10.0
@@ -125,45 +126,49 @@ def test_a_configuration_that_cannot_be_timed_takes_for_ever(caplog: pytest.LogC
 
 
 class Steps:
-    """A runner whose steps take a given time."""
+    """A trainer whose steps take a given CPU time."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds, self.taken = seconds, 0
 
-    def begin(self, *given: object) -> Steps:
-        return self
+    def step(self) -> None:
+        self.taken += 1
 
-    starting = False
-
-    def advance(self, steps: int, seconds: float, *, keep: bool) -> Steps:
-        self.taken += steps
-        return self
+    def thread_time(self) -> float:
+        return self.taken * self.seconds
 
 
 @pytest.mark.parametrize(("seconds", "steps"), [(0.001, WARM_UP + TIMED), (0.1, WARM_UP + 2), (9.0, 1)])
-def test_timing_takes_few_steps_and_fewer_of_long_ones(seconds: float, steps: int) -> None:
-    runner = Steps(seconds)
-    assert seconds_per_step(runner, RunConfig(), lambda: False) == pytest.approx(seconds)  # type: ignore[arg-type]
-    assert runner.taken == steps
-    assert (runner.taken - WARM_UP) * seconds <= max(LONGEST + seconds, seconds)
+def test_timing_takes_few_steps_and_fewer_of_long_ones(
+    seconds: float, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = Steps(seconds)
+    monkeypatch.setattr(pace, "time", trainer)
+    assert timed(trainer) == pytest.approx(seconds)  # type: ignore[arg-type]
+    assert trainer.taken == steps
+    assert (trainer.taken - WARM_UP) * seconds <= max(LONGEST + seconds, seconds)
 
 
-def test_a_worker_process_times_a_larger_configuration_as_slower() -> None:
-    pool = Pool()
-    pool.use(1)
-    try:
-        small, large = small_config(), RunConfig(num_experts=64, batch_tokens=1024)
-        quick, slow = (seconds_per_step(pool, config, lambda: False) for config in (small, large))
-        assert len(pool.processes) == 1, "it waited for the process"
-        assert 0 < 2 * quick < slow < 2
-    finally:
-        pool.stop()
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    nursery = Nursery()
+    yield nursery
+    nursery.stop()
 
 
-def test_what_cannot_be_created_takes_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    def begin(*given: object) -> None:
-        raise RuntimeError("not enough memory")
+def test_a_larger_configuration_is_timed_as_slower(nursery: Nursery) -> None:
+    quick = seconds_per_step(nursery, small_config())
+    slow = seconds_per_step(nursery, RunConfig(num_experts=64, batch_tokens=1024))
+    assert 0 < 2 * quick < slow < 2
 
-    pool = Pool()
-    monkeypatch.setattr(pool, "begin", begin)
-    assert seconds_per_step(pool, RunConfig(), lambda: False) == math.inf
+
+def fail_with(error: type[BaseException], config: RunConfig) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("error", [MemoryError, RuntimeError, SystemExit])
+def test_what_cannot_be_trained_takes_for_ever(
+    error: type[BaseException], nursery: Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pace, "time_steps", partial(fail_with, error))
+    assert seconds_per_step(nursery, RunConfig()) == math.inf

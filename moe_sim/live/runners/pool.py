@@ -5,16 +5,11 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import os
-import subprocess
-import sys
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from moe_sim.config.events import Event
@@ -22,19 +17,14 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.live.runners import framing
 from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
+from moe_sim.processes.nursery import Nursery, close_pipes
 
 RECENT = 5.0
 """Seconds for which a run counts toward the load of its worker."""
-START_DELAY = 2.0
-"""Seconds before the processes load torch, so that the first visitor's page loads first."""
 START_AGAIN = 10.0
 """Seconds between attempts to start processes."""
-BOOT = (
-    "import os, signal, sys, time; signal.signal(signal.SIGINT, signal.SIG_IGN); getattr(os, 'nice', int)(5); "
-    "time.sleep(float(sys.argv[1])); from moe_sim.live.runners.worker import main; main()"
-)
-"""The program of a process. It leaves Ctrl-C to the server, lowers its priority, waits, and only then loads torch."""
-_ROOT = Path(__file__).resolve().parents[3]
+NICENESS = 5
+"""The server, which answers visitors, goes first."""
 
 log = logging.getLogger(__name__)
 
@@ -46,11 +36,11 @@ class WorkerLost(RuntimeError):
 class WorkerProcess:
     """A worker process and its pipes. Any thread may send requests; responses arrive in the order of the requests."""
 
-    def __init__(self, number: int, delay: float = 0.0) -> None:
+    def __init__(self, number: int, nursery: Nursery) -> None:
         """
         Args:
             number: its number, from 1.
-            delay: seconds before it loads torch.
+            nursery: starts it.
         """
         self.number = number
         self.run_numbers = itertools.count()
@@ -59,26 +49,22 @@ class WorkerProcess:
         """The runs it computes."""
         self.ready = False
         """Whether it has loaded torch and responds; False again once it has ended."""
-        self._stopped = False
+        self._stopped = self._lost = False
         self._released: deque[int] = deque()
         self._sending = threading.Lock()
         self._received = threading.Condition()
         self._requests = self._responses = 0
-        path = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, str(delay)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path, "MALLOC_ARENA_MAX": "2"},
-        )  # fmt: skip
+        self._process = nursery.start("moe_sim.live.runners.worker:main", "moe-live", NICENESS)
         threading.Thread(target=self._wait_until_ready, name=f"worker-{number}-starts", daemon=True).start()
 
     @property
     def alive(self) -> bool:
         """Whether the process is running, ready or not."""
-        return self._process.poll() is None
+        return not self._lost and self._process.poll() is None
 
     @property
-    def pid(self) -> int:
-        """The process id."""
+    def pid(self) -> int | None:
+        """The process id; None until it has started."""
         return self._process.pid
 
     @property
@@ -118,7 +104,6 @@ class WorkerProcess:
             if not self.ready:
                 raise WorkerLost
             forget = [self._released.popleft() for _ in range(len(self._released))]
-            assert self._process.stdin
             try:
                 framing.write(self._process.stdin, {"name": name, "number": number, "forget": forget, **request})
             except (OSError, ValueError):
@@ -130,8 +115,8 @@ class WorkerProcess:
     def _lose(self) -> None:
         with self._received:
             if self.ready:
-                log.error("Worker process %d exited with code %s", self.pid, self._process.wait(5))
-            self.ready = False
+                log.error("Worker process %s has ended", self.pid)
+            self.ready, self._lost = False, True
             self._received.notify_all()
 
     def forget(self, number: int) -> None:
@@ -139,25 +124,21 @@ class WorkerProcess:
         self._released.append(number)
 
     def stop(self) -> None:
-        """Terminates the process and waits for it."""
+        """Terminates the process."""
         self.ready, self._stopped = False, True
         self._process.terminate()
-        self._process.wait(5)
-        for pipe in (self._process.stdin, self._process.stdout):
-            with suppress(OSError):  # unsent data
-                pipe and pipe.close()
+        close_pipes(self._process)
 
     def _wait_until_ready(self) -> None:
         try:
             self._receive()
-        except (EOFError, ValueError):
+        except (OSError, EOFError, ValueError):
             if not self._stopped:
-                log.error("Worker process %d did not start", self.pid)
+                log.error("Worker process %s did not start", self.pid)
         else:
             self.ready = not self._stopped
 
     def _receive(self) -> Any:
-        assert self._process.stdout
         return framing.read(self._process.stdout)
 
 
@@ -193,9 +174,14 @@ class RemoteRunner:
 
 
 class Pool:
-    """A pool of worker processes, started with the first run."""
+    """A pool of worker processes, started with the first run.
 
-    def __init__(self) -> None:
+    Args:
+        nursery: starts the processes; not needed without processes.
+    """
+
+    def __init__(self, nursery: Nursery | None = None) -> None:
+        self._nursery = nursery or Nursery()
         self._count = 0
         self._workers: list[WorkerProcess] = []
         self._started_at = -math.inf
@@ -209,13 +195,6 @@ class Pool:
     def processes(self) -> tuple[WorkerProcess, ...]:
         """The processes that are ready."""
         return tuple(worker for worker in self._workers if worker.ready)
-
-    @property
-    def starting(self) -> bool:
-        """Whether processes are to compute the runs, but none is ready yet."""
-        if self._count and not self.processes:
-            self._start_missing()
-        return self._count > 0 and not self.processes
 
     def begin(self, config: RunConfig, plan: tuple[Event, ...]) -> Runner:
         """Starts a run in the process with the lowest load, or in this process if none is ready."""
@@ -242,9 +221,8 @@ class Pool:
             alive = [worker for worker in self._workers if worker.alive]
             if len(alive) >= self._count or time.monotonic() - self._started_at < START_AGAIN:
                 return
-            delay = START_DELAY if self._started_at == -math.inf else 0.0
             self._started_at = time.monotonic()
             for gone in set(self._workers) - set(alive):
                 gone.stop()
             numbers = set(range(1, self._count + 1)) - {worker.number for worker in alive}
-            self._workers = alive + [WorkerProcess(number, delay) for number in sorted(numbers)]
+            self._workers = alive + [WorkerProcess(number, self._nursery) for number in sorted(numbers)]

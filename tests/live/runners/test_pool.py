@@ -17,6 +17,7 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners import pool
 from moe_sim.live.runners.pool import Pool, RemoteRunner
 from moe_sim.live.shared_runs import SharedRuns
+from moe_sim.processes.nursery import Nursery
 from moe_sim.server.messages import encode
 from tests.live.test_computed_run import alone, assert_same_numbers
 from tests.support.inspecting import eventually, small_config
@@ -29,15 +30,16 @@ PLANNED_CHANGES: dict[int, dict[str, Any]] = {event.step: event.changes for even
 def two_processes() -> Iterator[Pool]:
     """A pool of two ready processes."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pool, "START_DELAY", 0.0)
         patch.setattr(pool, "START_AGAIN", 0.0)
-        workers = Pool()
+        nursery = Nursery()
+        workers = Pool(nursery)
         workers.use(2)
         workers.begin(small_config(), ())
         assert eventually(lambda: len(workers.processes) == 2, seconds=60)
         yield workers
     children = [worker.pid for worker in workers.processes]
     workers.stop()
+    nursery.stop()
     assert not any(psutil.pid_exists(pid) for pid in children)
 
 
@@ -160,6 +162,5 @@ def test_a_young_run_moves_from_this_process_to_a_worker_process(workers: Pool) 
 
 def test_a_process_ends_with_the_server_that_started_it(workers: Pool) -> None:
     worker = workers.processes[0]
-    assert worker._process.stdin
     worker._process.stdin.close()
     assert eventually(lambda: not worker.alive, seconds=10)

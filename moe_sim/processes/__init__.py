@@ -1,0 +1,1 @@
+"""Child processes for whatever computes, forked from one that has loaded torch."""

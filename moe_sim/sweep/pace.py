@@ -1,0 +1,59 @@
+"""Times the steps of a configuration, in a process of its own and with low priority."""
+
+from __future__ import annotations
+
+import math
+import time
+
+import torch
+
+from moe_sim.config.run_config import RunConfig
+from moe_sim.processes.calls import Caller, ProcessEnded
+from moe_sim.processes.nursery import Nursery
+from moe_sim.sweep.loky_engine import NICENESS
+from moe_sim.trainer.trainer import Trainer
+
+WARM_UP, TIMED = 2, 6
+"""Steps: untimed, then timed."""
+LONGEST = 0.15
+"""Seconds of computing after which no further step is taken. A first step of that length is the only one."""
+
+
+def seconds_per_step(nursery: Nursery, config: RunConfig) -> float:
+    """Times a few steps in a child of the nursery, in its CPU seconds, so that what others compute does not count. What
+    it has allocated is free again afterwards.
+
+    Returns:
+        Seconds per step; ∞ if the configuration cannot be trained here.
+    """
+    process = Caller(nursery, "moe-estimate", NICENESS)
+    try:
+        seconds: float = process.call(time_steps, config)
+        return seconds
+    except (ProcessEnded, MemoryError, RuntimeError):
+        return math.inf
+    finally:
+        process.close()
+
+
+def time_steps(config: RunConfig) -> float:
+    """Times a few steps in this process; CPU seconds per step."""
+    torch.set_num_threads(1)
+    return timed(Trainer(config))
+
+
+def timed(trainer: Trainer) -> float:
+    """Times a trainer's next steps; CPU seconds per step."""
+    for _ in range(WARM_UP):
+        if (taken := _step(trainer)) > LONGEST:
+            return taken
+    times: list[float] = []
+    while len(times) < TIMED and sum(times) < LONGEST:
+        times.append(_step(trainer))
+    return sum(times) / len(times)
+
+
+def _step(trainer: Trainer) -> float:
+    begun = time.thread_time()
+    trainer.step()
+    return time.thread_time() - begun
