@@ -68,8 +68,12 @@ def slide_endpoint(find: Callable[[str], BackgroundRun | None]) -> Callable[[Req
 class _Drawing:
     """A chart that is being drawn, or waits for its turn, while some client wants it."""
 
-    def __init__(self, task: asyncio.Task[str | None]) -> None:
-        self.task = task
+    task: asyncio.Task[str | None]
+
+    def __init__(self, turn: asyncio.Future[None]) -> None:
+        self.turn = turn
+        self.begun = False
+        """Whether it has used its turn."""
         self._clients = 0
 
     @contextmanager
@@ -99,22 +103,26 @@ class _Drawings:
             return known
         if self._turns.waiting(run.id) >= MOST_WAITING or self._turns.all_waiting >= MOST_IN_ALL:
             return None
-        drawing = self._known[key] = _Drawing(asyncio.ensure_future(self._draw(run, name, link)))
-        drawing.task.add_done_callback(lambda _: self._known.get(key) is drawing and self._known.pop(key))
+        drawing = self._known[key] = _Drawing(self._turns.ask(run.id))
+        drawing.task = asyncio.ensure_future(self._draw(run, name, link, drawing))
+
+        def end(_: asyncio.Task[str | None]) -> None:
+            if not drawing.begun:
+                self._turns.withdraw(run.id, drawing.turn)
+            if self._known.get(key) is drawing:
+                del self._known[key]
+
+        drawing.task.add_done_callback(end)
         return drawing
 
-    async def _draw(self, run: BackgroundRun, name: str, link: str) -> str | None:
-        turn = self._turns.ask(run.id)
-        try:
-            await asyncio.wait([turn])
-        except asyncio.CancelledError:
-            self._turns.withdraw(run.id, turn)
-            raise
+    async def _draw(self, run: BackgroundRun, name: str, link: str, drawing: _Drawing) -> str | None:
+        await asyncio.wait([drawing.turn])
+        drawing.begun = True
         begun, loop = time.monotonic(), asyncio.get_running_loop()
-        drawing = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, link))
+        text = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, link))
         # Even if this task is cancelled, the turn lasts that long, and then others have the interpreter for a while.
-        drawing.add_done_callback(lambda _: loop.call_later(REST * (time.monotonic() - begun), self._turns.end))
-        return await asyncio.shield(drawing)
+        text.add_done_callback(lambda _: loop.call_later(REST * (time.monotonic() - begun), self._turns.end))
+        return await asyncio.shield(text)
 
 
 async def _disconnected(request: Request) -> None:
