@@ -37,6 +37,9 @@ visitor = session.current()
 position: Literal["hidden", "top"] = "hidden" if "pages" in visitor.view.hide else "top"
 page = st.navigation(list(PAGES), position=position)
 visitor.settle()
+if (next_page := next((one for one in PAGES if one.title == visitor.leave_for), None)) is not None:
+    visitor.leave_for = None
+    st.switch_page(next_page)
 visitor.follow_address()
 visitor.follow_lecture()
 with st.sidebar:

@@ -58,7 +58,8 @@ with st.container(horizontal=True, vertical_alignment="center"):
         st.markdown(escape_markdown(table.about), width="content")
 if sweeps.chosen == MINE or sweeps.under_way:
     progress.draw(sweeps)
-if table.command:
-    st.code(table.command, language=None, wrap_lines=True)
 redraw = REDRAW if sweeps.chosen == MINE and sweeps.under_way else None
 st.fragment(_views, run_every=redraw)(sweeps)
+if table.command:
+    st.caption("The same from the command line")
+    st.code(table.command, language=None, wrap_lines=True)

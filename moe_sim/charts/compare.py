@@ -10,7 +10,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from moe_sim.charts.figure import blank_figure, steps_of
-from moe_sim.charts.overview import imbalance, infinity_level, smooth, utilization, utilization_over_time
+from moe_sim.charts.overview import (
+    imbalance,
+    infinity_level,
+    routing_map,
+    smooth,
+    utilization,
+    utilization_over_time,
+)
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_plan import NAMES
@@ -24,7 +31,8 @@ LANE_GAP = 1.0
 
 
 def comparison_figures(scenes: Sequence[Scene], theme: Theme = "light") -> dict[str, go.Figure]:
-    """Every figure of the Compare page by its name there: the shared ones, and two for each run."""
+    """Every figure of the Compare page by its name there: the shared ones, and two or three for each run. Only tokens
+    with positions have a routing map."""
     return {name: draw() for name, draw in comparison_drawings(scenes, theme).items()}
 
 
@@ -38,8 +46,9 @@ def comparison_drawings(scenes: Sequence[Scene], theme: Theme) -> dict[str, Call
     }
     drawings: dict[str, Callable[[], go.Figure]] = {name: partial(draw, scenes, theme) for name, draw in shared.items()}
     for index, (name, scene) in enumerate(zip(NAMES, scenes, strict=False)):
-        for kind, draw in (("utilization", utilization), ("utilization_over_time", utilization_over_time)):
-            drawings[f"{kind}_{name}"] = partial(_of_run, draw, scene, theme, index)
+        for draw in (utilization, utilization_over_time, routing_map):
+            if draw is not routing_map or scene.held_out.positions is not None:
+                drawings[f"{draw.__name__}_{name}"] = partial(_of_run, draw, scene, theme, index)
     return drawings
 
 

@@ -163,7 +163,8 @@ def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
     if positions is None:
         raise ValueError("this task has no routing map; show its passages instead")
     groups = scene.held_out.batch.groups.numpy()
-    colours = np.array(palette.expert_colours(scene.config.num_experts))[probe.expert]
+    palette_of_experts = palette.expert_colours(scene.config.num_experts)
+    colours = np.array(palette_of_experts)[probe.expert]
     edge = dict(width=np.where(probe.dropped, 1.6, 0.5), color=np.where(probe.dropped, colours, palette.background))
     figure = blank_figure(
         palette, "Routing map", "each dot is a token, coloured by the expert that gets it",
@@ -176,7 +177,7 @@ def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
         customdata=[scene.task.group_names[group] for group in groups],
         text=[f"expert {expert + 1}" for expert in probe.expert],
         marker=dict(size=8, color=np.where(probe.dropped, palette.background, colours), line=edge),
-        meta={"kind": "map"}, hovertemplate="%{customdata} → %{text}<extra></extra>",
+        meta={"kind": "map", "colours": palette_of_experts}, hovertemplate="%{customdata} → %{text}<extra></extra>",
     )  # fmt: skip
     return figure
 

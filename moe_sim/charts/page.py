@@ -20,7 +20,7 @@ For this, the `meta` of every trace has a `kind`, which says how the trace gets 
 | limit | batch_tokens | the capacity limit, in percent of the token choices of a step |
 | spells | expert, height | the times when an expert was dead, as pieces of a line at `height` |
 | joint, together | | group × expert, expert × expert, in percent |
-| map | | the held-out tokens |
+| map | colours | the held-out tokens in the colours of their experts |
 
 In a comparison, `run` is the index of the run that a trace follows. `blank_figure` and `utilization` set the `meta` of
 layouts.

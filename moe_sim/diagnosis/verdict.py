@@ -36,6 +36,8 @@ class Diagnosis:
     advice: str = ""
     remedy: dict[str, Any] = field(default_factory=dict)
     """Changes of live knobs that follow the advice; empty if it names none."""
+    rescued_at: int | None = None
+    """The step after which a change of a knob brought all dead experts back, if one did and all are in use now."""
 
 
 def diagnose(
@@ -151,18 +153,22 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
     task_loss = _task_loss_since(history, change) if change else ""
     if load.dead or load.outlier or load.idle > load.num_experts / 4:
         return _uneven(history, config, thresholds, load, task_loss)
-    evidence = f"{_all_in_use(history, thresholds, change)}: {load.shares}."
+    revived_after = _steps_to_revive(history, thresholds, change)
+    rescued_at = change.step if change and revived_after else None
+    in_use = f"All {load.num_experts} experts back after {revived_after}" if revived_after else "Every expert is in use"
+    evidence = f"{in_use}: {load.shares}."
     if load.idle:
-        return Diagnosis("Nearly balanced", "good", evidence, task_loss or _below_the_band(load, thresholds))
+        advice = task_loss or _below_the_band(load, thresholds)
+        return Diagnosis("Nearly balanced", "good", evidence, advice, rescued_at=rescued_at)
     preferred = recent_mean(history, "preferred_load")
     favourite = int(preferred.argmax())
     if preferred[favourite] * config.top_k > thresholds.collapse_share and load.num_experts > 2 * config.top_k:
         return Diagnosis(
             "Balanced", "good", evidence,
             f"But by selection only: the router itself would send {percent(preferred[favourite] * config.top_k)} of "
-            f"the tokens to expert {favourite + 1}.",
+            f"the tokens to expert {favourite + 1}.", rescued_at=rescued_at,
         )  # fmt: skip
-    return Diagnosis("Balanced", "good", evidence, task_loss)
+    return Diagnosis("Balanced", "good", evidence, task_loss, rescued_at=rescued_at)
 
 
 def _uneven(
@@ -226,14 +232,15 @@ def _last_rescue(history: History) -> Change | None:
     return max(rescues, key=lambda one: one.last_step, default=None)
 
 
-def _all_in_use(history: History, thresholds: Thresholds, rescue: Change | None) -> str:
-    """That every expert is in use; after a rescue, how many steps it took until none was dead."""
-    if rescue is not None:
-        dead = dead_experts(history.column("smoothed_load", rescue.step), thresholds.dead_share)
-        if dead[:1].any():  # without a step since the rescue, there is none
-            steps = int((dead == 0).argmax()) + 1
-            return f"All {history.initial_config.num_experts} experts back after {steps:,} step{'s' * (steps != 1)}"
-    return "Every expert is in use"
+def _steps_to_revive(history: History, thresholds: Thresholds, rescue: Change | None) -> str:
+    """How many steps after a rescue no expert was dead any more; empty if none was dead at its first step."""
+    if rescue is None:
+        return ""
+    dead = dead_experts(history.column("smoothed_load", rescue.step), thresholds.dead_share)
+    if not dead[:1].any():  # nor if there has been no step since
+        return ""
+    steps = int((dead == 0).argmax()) + 1
+    return f"{steps:,} step{'s' * (steps != 1)}"
 
 
 def _task_loss_since(history: History, change: Change) -> str:

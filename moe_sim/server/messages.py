@@ -73,11 +73,11 @@ def encode_comparison(comparison: Comparison, start: int, lectures: Lectures | N
 
     Returns:
         The last step that all running members have done, and the message as JSON text. `members` holds a message like
-        that of `encode` for each run, without optional parts but with its timeline.
+        that of `encode` for each run, with its timeline and, of the optional parts, its picture.
     """
     members, stop = comparison.members, comparison.steps_done  # read first: the members have done at least these steps
     start = start if 0 <= start <= stop else 0
-    encoded = [_message(member, min(start, member.steps_done), frozenset(), None)[1] for member in members]
+    encoded = [_message(member, min(start, member.steps_done), frozenset({"picture"}), None)[1] for member in members]
     message = _playback(comparison, lectures) | {"from": start, "to": stop, "members": encoded}
     for part, member in zip(message["members"], members, strict=True):
         record = deaths(member.history, member.thresholds.dead_share)
@@ -146,9 +146,10 @@ def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures
 
 
 def _diagnosis(verdict: Diagnosis, *, changeable: bool) -> dict[str, Any]:
-    """The verdict in words, and whether a button can follow the advice."""
-    words = {"state": verdict.state, "level": verdict.level, "evidence": verdict.evidence, "advice": verdict.advice}
-    return words | ({"rescue": True} if verdict.remedy and changeable else {})
+    """The verdict in words, whether a button can follow the advice, and whether one can show what a rescue changed."""
+    words: dict[str, Any] = {name: getattr(verdict, name) for name in ("state", "level", "evidence", "advice")}
+    offers = {"rescue": bool(verdict.remedy), "rescued": verdict.rescued_at is not None}
+    return words | {name: True for name, offered in offers.items() if offered and changeable}
 
 
 def _tiles(run: LiveRun, stop: int) -> dict[str, int]:

@@ -36,4 +36,5 @@ def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
     return common_payload(run, run.thresholds, theme) | {
         "figures": blank_comparison(starts, theme, run.thresholds),
         "num_experts": [member.config.num_experts for member in run.members],
+        "maps": [member.task.held_out.positions is not None for member in run.members],
     }

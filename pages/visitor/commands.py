@@ -42,6 +42,8 @@ def _act(session: Session, command: dict[str, Any]) -> None:
             session.change(frozen=not run.config.frozen)
         case {"name": "rescue"}:
             session.change(**diagnose(run.history, run.config, run.thresholds).remedy)
+        case {"name": "see both"}:
+            _see_both(session)
         case {"name": "resume"}:
             _resume(session, replay_from(command))
         case {"name": "reset"}:
@@ -51,6 +53,15 @@ def _act(session: Session, command: dict[str, Any]) -> None:
             session.notices.append("The run was discarded after a long pause and restarts from step 0.")
         case _:
             play(run, command)
+
+
+def _see_both(session: Session) -> None:
+    """Compares the run with itself as it would be without the change that brought its experts back."""
+    run = session.run
+    rescued_at = diagnose(run.history, run.config, run.thresholds).rescued_at
+    if rescued_at is not None:
+        session.comparison().beside_unrescued(run, rescued_at)
+        session.leave_for = "Compare"
 
 
 def _resume(session: Session, replay: Replay | None) -> None:

@@ -131,6 +131,12 @@ class ComparisonSession:
         if other is not None:
             self.begin((base, other), catch_up=step, train=True)
 
+    def beside_unrescued(self, run: LiveRun, step: int) -> None:
+        """Compares a run, as B, with a copy that was left alone from `step` on. Both first catch up to that step."""
+        rescued = plan_of(run)
+        alone = RunPlan(rescued.config, tuple(event for event in rescued.events if event.step < step))
+        self.begin((alone, rescued), catch_up=step, train=True)
+
     def resume(self, replay: Replay | None) -> None:
         """Replays the runs from before the connection was lost, unless others have been started since."""
         if self.run.id != self._opened_with:

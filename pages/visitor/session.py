@@ -58,6 +58,8 @@ class Session:
         """How often Python has set the view. The browser follows only a new number, since its own view may be newer."""
         self.following: str | None = None
         """The id of the lecture that the visitor watches and cannot control."""
+        self.leave_for: str | None = None
+        """The title of the page to open next, after a button of the dashboard."""
         self._lecture: str | None = None
         self._comparison: ComparisonSession | None = None
         self.run = self._start_from(dict(st.query_params))

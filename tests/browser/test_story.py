@@ -14,6 +14,7 @@ from tests.browser.driver import (
     move,
     pause,
     press,
+    region,
     slider,
     state,
     step_shown,
@@ -213,4 +214,12 @@ def test_the_verdict_offers_a_rescue_and_says_when_all_experts_are_back(page: Pa
     expect(page.locator(".ecl .evidence")).to_contain_text("All 8 experts back after", timeout=TIMEOUT)
     expect(page.locator(".ecl .state")).to_have_attribute("data-level", "good", timeout=TIMEOUT)
     expect(rescue).to_be_hidden()
+
+    press(page, "See both")
+    for name in "AB":
+        expect(region(page, f"{name}: Routing map").locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
+    expect(page.locator("[data-run=A] .verdict")).to_contain_text("Collapsed", timeout=TIMEOUT)
+    expect(page.locator("[data-run=B] .verdict")).to_contain_text("alanced", timeout=TIMEOUT)
+    colours = [set(trace(page, f"{name}: Routing map")["marker"]["color"]) for name in "AB"]
+    assert len(colours[0]) < len(colours[1]) == 8
     halt(page)

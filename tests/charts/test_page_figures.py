@@ -58,7 +58,7 @@ KINDS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "signal": ({"signal", "factor", "log"}, ()), "now": (set(), (*SHARES, "smoothed_load", "dropped")),
     "choices": (set(), ("dropped_by_choice",)), "devices": (set(), ("processed", "idle")),
     "plain": (set(), ("selection_bias",)), "limit": ({"batch_tokens"}, ()), "joint": (set(), ()),
-    "together": (set(), ()), "map": (set(), ()),
+    "together": (set(), ()), "map": ({"colours"}, ()),
 }  # fmt: skip
 """The kinds of bindings that pages/dashboard/js/bindings.js knows: their keys besides `column`, and the columns of each
 that messages carry."""

@@ -442,8 +442,9 @@ def test_a_rescued_run_says_after_how_many_steps_all_experts_were_back(
     history.record_event(Event(100, {"aux_loss_coef": 0.1}))
     for step in range(101, 200):
         history.append(make_record(step, COLLAPSED if step < 146 else EVEN))
-    evidence = diagnose(history, RunConfig(aux_loss_coef=0.1)).evidence
-    assert evidence.startswith("All 8 experts back after 46 steps: shares from")
+    verdict = diagnose(history, RunConfig(aux_loss_coef=0.1))
+    assert verdict.evidence.startswith("All 8 experts back after 46 steps: shares from")
+    assert verdict.rescued_at == 100
     untouched = make_history(RunConfig(aux_loss_coef=0.1), EVEN, 100)
     assert diagnose(untouched, RunConfig(aux_loss_coef=0.1)).evidence.startswith("Every expert is in use: shares")
 

@@ -108,9 +108,9 @@ test("joint and together: matrices in percent, the second without its diagonal",
 
 test("map: tokens have their expert's colour; dropped ones only its outline", () => {
   const store = storeOf(1, { map: "B", dropped: btoa(String.fromCharCode(0b01000000)) });
-  const { text, marker } = bound({ kind: "map" }, store, { marker: { size: 8 } });
+  const { text, marker } = bound({ kind: "map", colours: ["red", "blue"] }, store, { marker: { size: 8 } });
   assert.deepEqual(text, ["expert 1", "expert 2, dropped"]);
-  assert.deepEqual(marker.color, ["#111111", "#fff"]);
-  assert.deepEqual(marker.line, { width: [0.5, 1.6], color: ["#fff", "#222222"] });
+  assert.deepEqual(marker.color, ["red", "#fff"]);
+  assert.deepEqual(marker.line, { width: [0.5, 1.6], color: ["#fff", "blue"] });
   assert.equal(marker.size, 8);
 });

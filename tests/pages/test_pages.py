@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from moe_sim import KNOBS, PRESETS, RunConfig
+from moe_sim import KNOBS, PRESETS, Event, RunConfig
 from moe_sim.config.codec import MOST_EVENTS, thresholds_to_query, to_link, to_query
 from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.knobs import THRESHOLDS
@@ -833,3 +833,28 @@ def test_rescue_does_what_the_verdict_advises_and_the_slider_follows() -> None:
     run.advance_by(100)
     obey(session_of(app), {"name": "rescue"})  # nothing is advised any more
     assert [event.changes for event in run.history.events] == [{"aux_loss_coef": 0.1}]
+
+
+def test_see_both_opens_the_run_left_alone_beside_the_rescued_one() -> None:
+    app = opened(seed="3")
+    run, session = run_of(app), session_of(app)
+    run.advance_by(50)
+    run.update(z_loss_coef=0.001)
+    run.advance_by(100)
+    obey(session, {"name": "see both"})
+    assert session.leave_for is None, "nothing has been rescued yet"
+    obey(session, {"name": "rescue"})
+    run.advance_by(100)
+    obey(session, {"name": "see both"})
+    app.run()
+    assert not app.exception
+    assert "Add a run" in [button.label for button in app.button], "the Compare page is open"
+    both = session.comparison().run
+    kept, rescue = Event(50, {"z_loss_coef": 0.001}), Event(150, {"aux_loss_coef": 0.1})
+    assert [plan.config for plan in both.plans] == [run.history.initial_config] * 2
+    assert [plan.events for plan in both.plans] == [(kept,), (kept, rescue)]
+    assert both.catching_up
+    assert both.state == "training"
+    both.pause()
+    settled(app)
+    assert "Add a run" in [button.label for button in app.button], "it turns the page once"

@@ -13,6 +13,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from moe_sim import RunConfig
 from moe_sim.charts.compare import comparison_figures
 from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.run_plan import RunPlan, difference_in_words
@@ -22,7 +23,7 @@ from moe_sim.live.comparison import Comparison
 from moe_sim.live.lectures import Lectures
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server import stream as stream_module
-from moe_sim.server.messages import encode_comparison
+from moe_sim.server.messages import LETTERS, encode_comparison
 from moe_sim.server.slides import scene_of, slide_endpoint
 from moe_sim.server.stream import LiveStream
 from tests.support.asynchronous import run_to_end
@@ -77,7 +78,7 @@ def test_a_message_tells_state_and_steps_of_all_and_the_rows_of_each() -> None:
     assert [member["to"] for member in message["members"]] == [12, 12, 12]
     assert [member["events"] for member in message["members"]] == [[], [], [{"step": 3, "label": "α 0 → 0.1"}]]
     for member in message["members"]:
-        assert not {"map", "dropped", "now", "joint", "together"} & set(member), "pictures that nobody sees"
+        assert not {"now", "joint", "together"} & set(member), "pictures that nobody sees"
         assert member["diagnosis"]["state"]
     later = decoded(comparison, 10)
     assert [member["from"] for member in later["members"]] == [10, 10, 10]
@@ -254,6 +255,15 @@ def test_a_slide_of_runs_that_have_not_begun_can_be_had() -> None:
     comparison = Comparison([RunPlan(small_config())] * 2)
     names = comparison_figures([scene_of(member) for member in comparison.members])
     assert {answer.status_code for answer in fetch(comparison, *(f"/slide/it/{name}" for name in names))} == {200}
+
+
+def test_every_run_with_positions_sends_the_experts_of_its_tokens() -> None:
+    comparison = advance(Comparison([RunPlan(RunConfig(seed=2)), RunPlan(RunConfig(seed=2, aux_loss_coef=0.1))]), 30)
+    parts = json.loads(encode_comparison(comparison, comparison.steps_done)[1])["members"]
+    for part, member in zip(parts, comparison.members, strict=True):
+        pairs = [LETTERS.index(letter) for letter in part["map"]]
+        assert [expert for pair in pairs for expert in divmod(pair, 8)] == member.probe.expert.tolist()
+    assert parts[0]["map"] != parts[1]["map"]
 
 
 def test_before_the_first_step_every_run_says_where_its_tokens_would_go() -> None:

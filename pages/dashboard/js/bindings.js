@@ -147,10 +147,10 @@ function bindTogether(_, store) {
 }
 
 /** @type {Bind<"map">} */
-function bindMap(_, store, trace, context) {
+function bindMap(meta, store, trace, context) {
   const { expert, dropped } = store.routing();
   const { background } = context.palette;
-  const colours = expert.map((one) => context.colours[one]);
+  const colours = expert.map((one) => meta.colours[one]);
   return {
     text: expert.map((one, i) => `expert ${one + 1}` + (dropped[i] ? ", dropped" : "")),
     marker: {

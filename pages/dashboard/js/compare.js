@@ -19,7 +19,7 @@ class SideBySide extends Board {
   constructor(root) {
     super(root);
     this.toolbar = new Toolbar(root, (command) => this.send(command));
-    this.viewsKey = this.names = "";
+    this.viewsKey = this.layout = "";
     /** @type {Head[]} */
     this.heads = [];
   }
@@ -35,18 +35,22 @@ class SideBySide extends Board {
     this.root.style.setProperty("--count", String(data.runs.length));
     setText(find(this.root, ".difference"), data.difference);
     const names = data.runs.map(({ name }) => name).join("");
+    const layout = `${names} ${data.maps}`;
     const key = `${data.run_id} ${JSON.stringify([data.context, data.runs])}`;
     if (key === this.viewsKey) return;
     this.viewsKey = key;
-    if (names !== this.names) this.build(names);
+    if (layout !== this.layout) this.build(data, names);
+    this.layout = layout;
     data.runs.forEach(({ words }, run) => setText(this.heads[run].words, words));
     this.charts.setFigures(data);
   }
 
-  /** @param {string} names */
-  build(names) {
+  /**
+   * @param {ComparisonData} data
+   * @param {string} names
+   */
+  build(data, names) {
     this.charts.clear();
-    this.names = names;
     const [columns, shared, whole, later] = [".runs", ".shared", ".whole", ".later"].map((selector) => {
       const place = find(this.root, selector);
       place.replaceChildren();
@@ -56,6 +60,7 @@ class SideBySide extends Board {
       const column = columns.appendChild(element("div", { class: "run", "data-run": name }));
       const head = new Head(column, name, run);
       this.charts.add(column, `utilization_${name}`);
+      if (data.maps[run]) this.charts.add(column, `routing_map_${name}`);
       return head;
     });
     for (const name of SHARED) this.charts.add(shared, name);

@@ -29,6 +29,8 @@ export class StatusBar {
     this.toolbar = new Toolbar(root, send);
     this.rescue = /** @type {HTMLButtonElement} */ (find(root, ".rescue"));
     this.rescue.onclick = () => send({ name: "rescue" });
+    this.both = /** @type {HTMLButtonElement} */ (find(root, ".both"));
+    this.both.onclick = () => send({ name: "see both" });
     const tiles = find(root, ".tiles");
     const built = TILES.map(([name, title]) => {
       const tile = tiles.appendChild(element("div", { class: "tile" }));
@@ -52,7 +54,7 @@ export class StatusBar {
 
   /** @param {RunMessage} message */
   drawState({ diagnosis }) {
-    const { state, level, evidence, advice, rescue = false } = diagnosis;
+    const { state, level, evidence, advice, rescue = false, rescued = false } = diagnosis;
     const line = find(this.root, ".state");
     line.dataset.level = level;
     setText(find(line, ".icon"), ICONS[level]);
@@ -60,6 +62,7 @@ export class StatusBar {
     setText(find(line, ".evidence"), evidence);
     setText(find(line, ".advice"), advice);
     this.rescue.hidden = !rescue || this.toolbar.watching;
+    this.both.hidden = !rescued || this.toolbar.watching;
     // Spoken only when the state itself changes, not with every number in it.
     const announcer = find(this.root, ".announcer");
     if (announcer.dataset.state === state) return;

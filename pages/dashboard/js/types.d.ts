@@ -55,7 +55,7 @@ export interface RunMessage extends Playback {
     frozen: boolean;
   };
   start_load?: string;
-  diagnosis: { state: string; level: Level; evidence: string; advice: string; rescue?: boolean };
+  diagnosis: { state: string; level: Level; evidence: string; advice: string; rescue?: boolean; rescued?: boolean };
   planned_changes?: number;
   tiles: { dead: number; dropped: number; unserved: number };
   rows: Rows;
@@ -159,6 +159,8 @@ export interface RunData extends BoardData {
 
 export interface ComparisonData extends BoardData {
   num_experts: number[];
+  /** Whether each run has a routing map. */
+  maps: boolean[];
   difference: string;
   runs: { name: string; words: string }[];
 }
@@ -196,7 +198,8 @@ export type Binding = { run?: number } & (
   | { kind: "plain"; column: "selection_bias" }
   | { kind: "limit"; batch_tokens: number }
   | { kind: "spells"; expert: number; height: number }
-  | { kind: "joint" | "together" | "map" }
+  | { kind: "joint" | "together" }
+  | { kind: "map"; colours: string[] }
 );
 
 export interface Trace {
