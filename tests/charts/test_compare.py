@@ -64,7 +64,11 @@ def test_every_figure_can_be_drawn_before_the_first_step_and_after(
     ready = comparison_figures([scene_after(knobs, 0) for knobs in SETS[name]], theme)
     trained = comparison_figures(scenes[name], theme)
     letters = "ABCD"[: len(SETS[name])]
-    own = [f"{kind}_{letter}" for letter in letters for kind in ("utilization", "utilization_over_time")]
+    own = [
+        f"{kind}_{letter}" for letter, scene in zip(letters, scenes[name], strict=True)
+        for kind in ("utilization", "utilization_over_time", "routing_map")
+        if kind != "routing_map" or scene.config.task != "text"
+    ]  # fmt: skip
     assert list(ready) == list(trained) == SHARED + own
     assert len({figure.layout.title.text for figure in trained.values()}) == len(trained), "names tell charts apart"
     for key, figure in trained.items():
