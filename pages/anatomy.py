@@ -120,7 +120,7 @@ for column, title, figure in zip(
         st.markdown(f"**{title}**")
         _figure(figure, f"anatomy-{title.split()[0]}")
 
-st.subheader("How large is its share of the total loss?", anchor=False)
+st.header("How large is its share of the total loss?", anchor=False)
 task, balance, alpha = st.columns(3)
 task_loss = number_in(task.slider("Task loss", 0.1, 10.0, 2.0, 0.1), 0.1, 10.0, 2.0)
 balance_loss = number_in(balance.slider("Load-balancing loss", 0.0, 8.0, 1.0, 0.1), 0.0, 8.0, 1.0)
@@ -131,7 +131,7 @@ prose.show(
      "is the ratio of the gradients, not of the losses. The Router tab of the Live page shows it for your run."], level,
 )  # fmt: skip
 
-st.subheader("Capacity", anchor=False)
+st.header("Capacity", anchor=False)
 columns = st.columns(4)
 tokens = whole_number_in(columns[0].number_input("Tokens T", 1, 100_000, 256), 1, 100_000, 256)
 count = whole_number_in(columns[1].number_input("Experts E", 1, 1024, 8), 1, 1024, 8)

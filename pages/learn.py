@@ -131,9 +131,10 @@ def _ask(lesson: ComparisonLesson, comparison: ComparisonSession, predicted: boo
     """Asks for a prediction of each experiment, then offers to run them."""
     st.markdown("**Predict first**")
     for number, experiment in enumerate(lesson.experiments):
+        st.markdown(f"**{NAMES[number]} · {experiment.title}.** {experiment.question}")
         st.segmented_control(
-            f"**{NAMES[number]} · {experiment.title}.** {experiment.question}", (COLLAPSES, STAYS),
-            key=course.prediction_key(lesson, number),
+            f"{NAMES[number]} · {experiment.title}. {experiment.question}", (COLLAPSES, STAYS),
+            key=course.prediction_key(lesson, number), label_visibility="collapsed",
         )  # fmt: skip
     st.button(
         "Run the four experiments", type="primary", disabled=not predicted,
@@ -171,7 +172,7 @@ hosting.stand_in_frame()
 visitor = current()
 lesson = course.chosen()
 _contents(lesson)
-st.subheader(f"{COURSE.index(lesson) + 1}. {lesson.title}", anchor=False)
+st.header(f"{COURSE.index(lesson) + 1}. {lesson.title}", anchor=False)
 if isinstance(lesson, Lesson):
     _draw_lesson(visitor, lesson)
 elif isinstance(lesson, ComparisonLesson):

@@ -59,7 +59,7 @@ source = "From runs trained just now." if drawn.question.is_drawn else ""
 st.caption(
     f"{score.right} right, {score.wrong} wrong so far. Questions for the level in the sidebar: {level}. {source}"
 )
-st.subheader(drawn.text, anchor=False)
+st.header(drawn.text, anchor=False)
 if drawn.plots:
     for index, (column, plot) in enumerate(zip(st.columns(len(drawn.plots)), drawn.plots, strict=True)):
         with column:

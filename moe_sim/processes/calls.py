@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
-from multiprocessing.connection import Connection
-from typing import Any
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, BinaryIO
 
 from moe_sim.processes.nursery import Nursery, close_pipes
+
+_LENGTH = struct.Struct("!Q")
 
 
 class ProcessEnded(BrokenExecutor):
@@ -27,9 +30,6 @@ class Caller:
 
     def __init__(self, nursery: Nursery, name: str, niceness: int) -> None:
         self._child = nursery.start("moe_sim.processes.calls:answer", name, niceness)
-        self._requests = Connection(os.dup(self._child.stdin.fileno()), readable=False)
-        self._answers = Connection(os.dup(self._child.stdout.fileno()), writable=False)
-        close_pipes(self._child)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Calls a function that can be imported there, and returns what it returns.
@@ -39,8 +39,8 @@ class Caller:
             Exception: what the function raises.
         """
         try:
-            self._requests.send((function, args))
-            succeeded, answer = self._answers.recv()
+            _send(self._child.stdin, (function, args))
+            succeeded, answer = _receive(self._child.stdout)
         except (OSError, EOFError):
             raise ProcessEnded("the process has ended") from None
         if not succeeded:
@@ -53,21 +53,40 @@ class Caller:
 
     def close(self) -> None:
         """Releases the pipes; the process ends after its last call."""
-        self._requests.close()
-        self._answers.close()
+        close_pipes(self._child)
 
 
 def answer() -> None:
     """In the child: answers calls until standard input ends. Anything printed goes to standard error."""
-    requests, answers = Connection(os.dup(0), writable=False), Connection(os.dup(1), readable=False)
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     sys.stdout = sys.stderr
     while True:
         try:
-            function, args = requests.recv()
+            function, args = _receive(requests)
             result = True, function(*args)
         except (EOFError, OSError):
             return
         except Exception as error:
             result = False, error
-        answers.send(result)
+        _send(answers, result)
+
+
+def _send(stream: BinaryIO, message: Any) -> None:
+    """Sends a message as other process pools do: both processes are ours."""
+    data = ForkingPickler.dumps(message)
+    stream.write(_LENGTH.pack(len(data)))
+    stream.write(data)
+    stream.flush()
+
+
+def _receive(stream: BinaryIO) -> Any:
+    """Waits for a message.
+
+    Raises:
+        EOFError: if the stream has ended.
+    """
+    header = stream.read(_LENGTH.size)
+    if len(header) < _LENGTH.size:
+        raise EOFError
+    return ForkingPickler.loads(stream.read(*_LENGTH.unpack(header)))

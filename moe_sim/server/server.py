@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+from functools import partial
 
 from moe_sim.config.settings import Settings
 from moe_sim.live.admission import Admission
@@ -17,7 +18,7 @@ from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.estimate import Estimates
 from moe_sim.sweep.forked_engine import Forked
 from moe_sim.sweep.limits import Limits
-from moe_sim.sweep.pace import seconds_per_step
+from moe_sim.sweep.pace import seconds_per_step, time_steps
 from moe_sim.sweep.queue import SweepQueue
 
 START_DELAY = 2.0
@@ -43,7 +44,7 @@ class Server:
             lambda cells: Sweep(cells, engine),
             Limits(settings.sweep_runs, settings.sweep_steps, settings.sweep_seconds),
         )
-        self.estimates = Estimates(lambda config: seconds_per_step(self.nursery, config))
+        self.estimates = Estimates(partial(seconds_per_step, self.nursery) if settings.workers else time_steps)
         self.scheduler.start()
         atexit.register(self.stop)  # a thread inside torch must not be running when the interpreter exits
 

@@ -33,7 +33,7 @@ PATIENCE = 10.0
 
 def draw(session: Session, sweeps: MySweeps) -> None:
     """Draws the form, the number of runs with the estimated time, and the Start button."""
-    st.subheader("New sweep", anchor=False)
+    st.header("New sweep", anchor=False)
     base = session.run.config
     _draw_axes(base)
     left, right = st.columns(2)

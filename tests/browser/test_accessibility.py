@@ -15,6 +15,8 @@ from tests.browser.conftest import Scheme, new_page
 from tests.browser.driver import TIMEOUT, halt, press, train_slowly, visit, wait_for_step
 
 GRAVE = ("serious", "critical")
+ALSO = ("heading-order",)
+"""Rules of less weight that count all the same: people who do not see the page find their way by its headings."""
 SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 SIGNS = {
     "Live": ".ecl .main-svg", "Compare": ".ecl.compare .main-svg", "Sweep": ".st-key-sweep-u-curve .main-svg",
@@ -70,7 +72,7 @@ def troubles(page: Page, where: str) -> Iterator[str]:
     options = {"resultTypes": ["violations"]}
     found: list[dict[str, Any]] = Axe().run(page, options=options).response["violations"]
     for violation in found:
-        if violation["impact"] in GRAVE:
+        if violation["impact"] in GRAVE or violation["id"] in ALSO:
             for node in violation["nodes"]:
                 yield f"{where}: {violation['id']}: {node['html'][:200]} {node['failureSummary']}"
     for text in page.evaluate(FAINT_TEXTS, [LEAST_CONTRAST, LEAST_CONTRAST_LARGE]):

@@ -460,7 +460,7 @@ def test_each_lesson_starts_its_run_opens_its_tab_and_lists_its_criteria() -> No
         before = run_of(app)
         button(app, f"lesson-{lesson.slug}").click()
         settled(app)
-        assert app.subheader[0].value == f"{number}. {lesson.title}"
+        assert app.header[0].value == f"{number}. {lesson.title}"
         assert run_of(app) is before
         press(app, "Start this lesson")
         run = run_of(app)
@@ -490,7 +490,7 @@ def test_a_lesson_is_passed_when_its_goal_is_met_and_stays_passed() -> None:
     assert f"lesson “{lesson.title}” passed at step {lesson.intended_steps}" in app.success[0].value
     assert button(app, f"lesson-{lesson.slug}").label == f"✓ 1. {lesson.title}"
     press(app, "Next lesson")
-    assert app.subheader[0].value == f"2. {LESSONS[1].title}"
+    assert app.header[0].value == f"2. {LESSONS[1].title}"
     assert not app.success
     turned_to(app, "live")
     turned_to(app, "learn")
@@ -590,7 +590,7 @@ def test_the_anatomy_page_works_with_every_slider_at_its_minimum_or_maximum() ->
 
 def test_a_quiz_answer_counts_once() -> None:
     app = turned_to(opened(), "quiz")
-    question = app.subheader[0].value
+    question = app.header[0].value
 
     def answers() -> list:
         return [one for one in app.button if one.key and one.key.startswith("quiz-")]
@@ -620,7 +620,7 @@ def test_a_quiz_answer_counts_once() -> None:
     assert score() == (1, 0)
     turned_to(app, "glossary")
     turned_to(app, "quiz")
-    assert (app.subheader[0].value, score()) == (question, (1, 0))
+    assert (app.header[0].value, score()) == (question, (1, 0))
     press(app, "Next question")
     wrong = app.session_state["quiz_drawn"].right - 1
     answers()[wrong].click()

@@ -25,7 +25,6 @@ from moe_sim.sweep.gallery import GRID, gallery
 from moe_sim.sweep.grid import Cell, Grid
 from moe_sim.sweep.limits import Limits
 from moe_sim.sweep.measures import axes_of
-from moe_sim.sweep.pace import time_steps
 from moe_sim.sweep.queue import SweepQueue
 from moe_sim.sweep.table import frame_to_rows, rows_to_frame, table_bytes
 from moe_sim.sweep.wording import command_of
@@ -44,7 +43,6 @@ LIMITS = Limits(runs=100, steps=40_000)
 def server() -> Iterator[Server]:
     """A server whose sweeps run, and are timed, in this process."""
     server = Server(Settings(workers=0))
-    server.estimates = Estimates(time_steps)
     server.sweeps = SweepQueue(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
     hosting.install(server)
     yield server

@@ -70,13 +70,17 @@ def test_a_child_computes_the_same_numbers_to_the_last_digit(caller: Caller) -> 
 
 def test_a_child_starts_at_once_and_shares_the_memory_of_torch(nursery: Nursery, caller: Caller) -> None:
     caller.call(losses, small_config(), 2)
-    begun = time.monotonic()
-    another = Caller(nursery, "moe-test", 7)
-    assert another.call(priority) >= min(psutil.Process().nice() + 7, 19)
-    assert time.monotonic() - begun < 1, "to load torch takes two seconds or more"
-    own, whole = another.call(memory)
-    assert whole - own > SHARED
-    another.close()
+    took = []
+    for _ in range(5):
+        begun = time.monotonic()
+        another = Caller(nursery, "moe-test", 7)
+        nice = another.call(priority)
+        took.append(time.monotonic() - begun)
+        own, whole = another.call(memory)
+        another.close()
+        assert nice >= min(psutil.Process().nice() + 7, 19)
+        assert whole - own > SHARED
+    assert min(took) < 0.5, "to load torch takes two seconds or more"
 
 
 def test_an_error_reaches_the_caller_and_the_child_goes_on(caller: Caller) -> None:
