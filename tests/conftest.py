@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import settings
 
 from moe_sim import History, RunConfig, StepRecord
 from moe_sim.history.history import COARSE, MOST_CHOICES
+from moe_sim.processes.nursery import Nursery
 from tests.support.installing import Installed, install
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
@@ -31,6 +32,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
     """The package, built and installed outside the repository."""
     return install(tmp_path_factory.mktemp("installed"))
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Iterator[Nursery]:
+    """Starts child processes."""
+    nursery = Nursery()
+    yield nursery
+    nursery.stop()
 
 
 @pytest.fixture(scope="session")

@@ -59,9 +59,10 @@ async def _draw(
     from kaleido import Kaleido
     from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError
 
-    # InvalidStateError: the browser ended while the first command was written to it.
-    ended = (BrowserClosedError, BrowserFailedError, asyncio.InvalidStateError)
-    broken = (*ended, ChromeNotFoundError, KaleidoError, OSError)
+    broken = (
+        BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError, OSError,
+        asyncio.InvalidStateError,  # the browser ended while the first command was written to it
+    )  # fmt: skip
     try:
         # Kaleido disables Chromium's sandbox, which does not work as root. Only our own figures are drawn.
         async with Kaleido(path=browser, mathjax=False, timeout=LONGEST_DRAWING) as session:

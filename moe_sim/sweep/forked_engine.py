@@ -9,9 +9,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from moe_sim.processes.calls import Caller, ProcessEnded
+from moe_sim.processes.forker import NICEST
 from moe_sim.processes.nursery import Nursery
 from moe_sim.sweep.engine import Engine, EngineSession
-from moe_sim.sweep.loky_engine import NICENESS
 from moe_sim.sweep.worker import never
 
 
@@ -56,7 +56,7 @@ class _Processes(Executor):
         self._all: list[Caller] = []
         self._stopped = False
         for _ in range(count):
-            self._add()
+            self._idle.put(self._start())
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """See `Executor`. Keyword arguments are not supported."""
@@ -75,21 +75,18 @@ class _Processes(Executor):
             process.stop()
         self.shutdown(cancel_futures=True)
 
-    def _add(self) -> None:
-        process = Caller(self._nursery, "moe-sweep", NICENESS)
+    def _start(self) -> Caller:
+        process = Caller(self._nursery, "moe-sweep", NICEST)
         self._all.append(process)
-        self._idle.put(process)
+        return process
 
     def _call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
         process = self._idle.get()
         try:
-            answer = process.call(function, *args)
+            return process.call(function, *args)
         except ProcessEnded:
             if not self._stopped:
-                self._add()
+                process = self._start()
             raise
-        except BaseException:
+        finally:
             self._idle.put(process)
-            raise
-        self._idle.put(process)
-        return answer

@@ -9,8 +9,8 @@ import torch
 
 from moe_sim.config.run_config import RunConfig
 from moe_sim.processes.calls import Caller, ProcessEnded
+from moe_sim.processes.forker import NICEST
 from moe_sim.processes.nursery import Nursery
-from moe_sim.sweep.loky_engine import NICENESS
 from moe_sim.trainer.trainer import Trainer
 
 WARM_UP, TIMED = 2, 6
@@ -26,7 +26,7 @@ def seconds_per_step(nursery: Nursery, config: RunConfig) -> float:
     Returns:
         Seconds per step; ∞ if the configuration cannot be trained here.
     """
-    process = Caller(nursery, "moe-estimate", NICENESS)
+    process = Caller(nursery, "moe-estimate", NICEST)
     try:
         seconds: float = process.call(time_steps, config)
         return seconds

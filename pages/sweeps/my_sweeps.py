@@ -43,11 +43,10 @@ class Table:
     drawn: dict[tuple[Any, ...], go.Figure] = field(default_factory=dict)
     """Its charts so far, the oldest first. The gallery's are drawn once for all visitors."""
 
-    def figure(self, draw: Callable[..., go.Figure], *choices: Any) -> go.Figure:
-        """Returns a chart: what `draw` makes of this table and some choices."""
-        key = (draw, *choices)
+    def figure(self, key: tuple[Any, ...], draw: Callable[[], go.Figure]) -> go.Figure:
+        """Returns a chart, which `draw` makes if there is none under this key: its name and the visitor's choices."""
         if key not in self.drawn:
-            self.drawn[key] = draw(self, *choices)
+            self.drawn[key] = draw()
             for oldest in list(islice(self.drawn, max(0, len(self.drawn) - MOST_DRAWN))):
                 self.drawn.pop(oldest, None)
         return self.drawn[key]

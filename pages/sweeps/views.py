@@ -37,13 +37,9 @@ def _u_curve(table: Table, theme: Theme) -> None:
     x = columns.one("Against", list(axes), _knob)
     series = columns.one("One line per", [*(name for name in axes if name != x), NONE], _knob)
     rest = columns.fixed(table, x, series)
-    _show(table.figure(_draw_u_curve, x, measure, None if series == NONE else series, theme, _items(rest)), "u-curve")
-
-
-def _draw_u_curve(
-    table: Table, x: str, measure: str, series: str | None, theme: Theme, rest: tuple[tuple[str, Any], ...]
-) -> go.Figure:
-    return u_curve(restricted(table.frame, dict(rest)), table.axes, x, measure, series, theme)
+    by = None if series == NONE else series
+    key = ("u-curve", x, measure, by, theme, *rest.items())
+    _show(table, key, lambda: u_curve(restricted(table.frame, rest), axes, x, measure, by, theme))
 
 
 def _trade_off(table: Table, theme: Theme) -> None:
@@ -51,11 +47,9 @@ def _trade_off(table: Table, theme: Theme) -> None:
     imbalance = columns.one("Imbalance", IMBALANCES, _measure)
     loss = columns.one("Loss", LOSSES, _measure)
     colour = columns.one("Colour", [*reversed(list(table.axes)), NONE], _knob)
-    _show(table.figure(_draw_trade_off, imbalance, loss, None if colour == NONE else colour, theme), "trade-off")
-
-
-def _draw_trade_off(table: Table, imbalance: str, loss: str, colour: str | None, theme: Theme) -> go.Figure:
-    return pareto(table.frame, table.axes, imbalance, loss, colour, theme)
+    by = None if colour == NONE else colour
+    key = ("trade-off", imbalance, loss, by, theme)
+    _show(table, key, lambda: pareto(table.frame, table.axes, imbalance, loss, by, theme))
 
 
 def _phase_diagram(table: Table, theme: Theme) -> None:
@@ -67,22 +61,14 @@ def _phase_diagram(table: Table, theme: Theme) -> None:
     x = columns.one("x-axis", list(axes), _knob)
     y = columns.one("y-axis", [name for name in axes if name != x], _knob)
     rest = columns.fixed(table, x, y)
-    _show(table.figure(_draw_phase_diagram, x, y, measure, theme, _items(rest)), "phase-diagram")
-
-
-def _draw_phase_diagram(
-    table: Table, x: str, y: str, measure: str, theme: Theme, rest: tuple[tuple[str, Any], ...]
-) -> go.Figure:
-    return phase_diagram(restricted(table.frame, dict(rest)), table.axes, x, y, measure, theme)
+    key = ("phase-diagram", x, y, measure, theme, *rest.items())
+    _show(table, key, lambda: phase_diagram(restricted(table.frame, rest), axes, x, y, measure, theme))
 
 
 def _parallel(table: Table, theme: Theme) -> None:
     colour = _Choices().one("Colour", list(MEASURES), _measure)
-    _show(table.figure(_draw_parallel, colour, theme), "parallel-coordinates")
-
-
-def _draw_parallel(table: Table, colour: str, theme: Theme) -> go.Figure:
-    return parallel_coordinates(table.frame, table.axes, colour, theme)
+    key = ("parallel-coordinates", colour, theme)
+    _show(table, key, lambda: parallel_coordinates(table.frame, table.axes, colour, theme))
 
 
 def _table(table: Table, theme: Theme) -> None:
@@ -114,11 +100,6 @@ class _Choices:
         }
 
 
-def _items(settings: dict[str, Any]) -> tuple[tuple[str, Any], ...]:
-    """Settings as a value that can be looked up."""
-    return tuple(settings.items())
-
-
 def _measure(name: str) -> str:
     return MEASURES[name].label
 
@@ -127,7 +108,8 @@ def _knob(name: str) -> str:
     return NONE if name == NONE else KNOBS[name].label
 
 
-def _show(figure: go.Figure, key: str) -> None:
+def _show(table: Table, key: tuple[Any, ...], draw: Callable[[], go.Figure]) -> None:
+    figure = table.figure(key, draw)
     st.markdown(f"**{figure.layout.title.text}** :gray[{figure.layout.meta['caption']}]")
-    st.plotly_chart(go.Figure(figure).update_layout(title=None, height=HEIGHT), key=f"sweep-{key}", theme=None,
+    st.plotly_chart(go.Figure(figure).update_layout(title=None, height=HEIGHT), key=f"sweep-{key[0]}", theme=None,
                     config={"displayModeBar": False})  # fmt: skip

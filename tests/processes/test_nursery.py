@@ -26,13 +26,6 @@ SHARED = 100 << 20
 """Bytes of torch that a child shares with the nursery, at least. Measured: 143 MB shared, 12 MB of its own."""
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.stop()
-
-
 @pytest.fixture
 def caller(nursery: Nursery) -> Iterator[Caller]:
     caller = Caller(nursery, "moe-test", 0)

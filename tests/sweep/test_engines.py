@@ -17,7 +17,6 @@ import pytest
 from distributed import Client, LocalCluster
 
 from moe_sim.config.errors import MissingPackage
-from moe_sim.processes.nursery import Nursery
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engine import Engine, EngineError
 from moe_sim.sweep.engines import default_engine, engine_named
@@ -68,14 +67,6 @@ def cluster() -> Iterator[LocalCluster]:
 def address(cluster: LocalCluster) -> str:
     """The cluster's address."""
     return cluster.scheduler_address
-
-
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    """Starts the processes of the engine `Forked`, which visitors' sweeps use."""
-    nursery = Nursery()
-    yield nursery
-    nursery.stop()
 
 
 @pytest.fixture

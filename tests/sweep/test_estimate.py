@@ -149,13 +149,6 @@ def test_timing_takes_few_steps_and_fewer_of_long_ones(
     assert (trainer.taken - WARM_UP) * seconds <= max(LONGEST + seconds, seconds)
 
 
-@pytest.fixture(scope="module")
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.stop()
-
-
 def test_a_larger_configuration_is_timed_as_slower(nursery: Nursery) -> None:
     quick = seconds_per_step(nursery, small_config())
     slow = seconds_per_step(nursery, RunConfig(num_experts=64, batch_tokens=1024))
