@@ -47,9 +47,9 @@ def train_slowly(page: Page) -> None:
     press(page, "Train")
 
 
-def wait_for_step(page: Page, step: int) -> None:
+def wait_for_step(page: Page, step: int, timeout: float = 5 * TIMEOUT) -> None:
     """Wait until the dashboard shows that step or a later one."""
-    page.wait_for_function(f"Number(document.querySelector('.ecl')?.dataset.step) >= {step}", timeout=5 * TIMEOUT)
+    page.wait_for_function(f"Number(document.querySelector('.ecl')?.dataset.step) >= {step}", timeout=timeout)
 
 
 def wait_for_points(page: Page, chart: str, last: int) -> None:
