@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from importlib import import_module
 
 import streamlit as st
 from starlette.middleware import Middleware
@@ -17,15 +18,14 @@ from moe_sim.config.errors import InvalidInput
 from moe_sim.config.settings import Settings, read_settings
 from moe_sim.logs import ProcessLog
 from moe_sim.server import http
-from moe_sim.server.monitoring import Census, metrics_endpoint
-from moe_sim.server.server import Server
-from moe_sim.server.slides import slide_endpoint
-from moe_sim.server.stream import LiveStream
+from moe_sim.server.starting import Starting
 from moe_sim.server.uploads import UploadLimits
-from moe_sim.server.warm_up import warm_up
 from moe_sim.server.websockets import WebsocketGuard
 from pages.visitor import hosting
 from pages.visitor.uploads import Uploads, upload_path
+
+PATHS = ("/live/{run_id}", "/slide/{run_id}/{name}", "/metrics")
+"""The paths of moe_sim/server/endpoints.py, which is loaded later."""
 
 log = logging.getLogger("moe_sim.app")
 
@@ -38,34 +38,45 @@ def settings_or_exit() -> Settings:
         sys.exit(str(error))
 
 
+def load_first_page() -> None:
+    """Loads what the first page needs, and draws its figures."""
+    from moe_sim.server.warm_up import draw_default_figures
+    from pages.dashboard.run_board import figures_in_sight
+    from pages.visitor.view import View
+
+    draw_default_figures(figures_in_sight(View().tab))
+    import_module("pages.sidebar.run_controls")
+
+
 @asynccontextmanager
 async def lifespan(_: st.App) -> AsyncIterator[None]:
-    """Starts the worker processes with the server and stops all training with it."""
+    """Finishes the start in the background, and stops all training with the server."""
     process_log.install()  # again: Streamlit has configured its own logging since
-    server.use_workers()
-    freeing = asyncio.create_task(uploads.keep_freeing())
-    warming_up = asyncio.create_task(asyncio.to_thread(warm_up))
+    background = [asyncio.create_task(work) for work in (uploads.keep_freeing(), finish_start())]
     log.info("The server is up")
     try:
         yield
     finally:
-        freeing.cancel()
-        await warming_up
-        await asyncio.to_thread(server.stop)
+        for task in background:
+            task.cancel()
+        await asyncio.to_thread(lambda: starting.server().stop())
         log.info("Training has stopped")
+
+
+async def finish_start() -> None:
+    """Compresses Plotly.js, and loads what the first page does not need once it is shown."""
+    await asyncio.to_thread(http.plotly_body, compressed=True)
+    await asyncio.to_thread(starting.server)
+    from moe_sim.server.warm_up import load_pandas_later
+
+    await load_pandas_later()
 
 
 def routes() -> list[Route]:
     """The routes besides Streamlit's own."""
-    base, find = hosting.base_path(), server.scheduler.get
-    queues = {"runs": lambda: server.scheduler.admission.waiting, "sweeps": lambda: server.sweeps.waiting}
-    census = Census(server.scheduler, queues, lambda: process_log.errors)
-    return [
-        Route(f"{base}/live/{{run_id}}", LiveStream(find, server.lectures).endpoint),
-        Route(f"{base}/slide/{{run_id}}/{{name}}", slide_endpoint(find)),
-        Route(f"{base}{http.PLOTLY_PATH}", http.plotly_endpoint),
-        Route(f"{base}/metrics", metrics_endpoint(census)),
-    ]
+    base = hosting.base_path()
+    own = [Route(f"{base}{path}", starting.endpoint(path)) for path in PATHS]
+    return [*own, Route(f"{base}{http.PLOTLY_PATH}", http.plotly_endpoint)]
 
 
 if st.runtime.exists():
@@ -74,8 +85,8 @@ else:
     settings = settings_or_exit()
     process_log = ProcessLog(settings.log, hosting.session_id)
     process_log.install()
-    server = Server(settings)
-    hosting.install(server)
+    starting = Starting(settings, lambda: process_log.errors, load_first_page)
+    hosting.install(starting.server)
     uploads = Uploads()
     headers = http.security_headers(settings.frame_ancestors)
     app = st.App(  # Streamlit finds this call by parsing the source

@@ -1,13 +1,20 @@
 """Expert Collapse Lab: a small Mixture-of-Experts model whose router you can watch collapse, and rescue."""
 
-from moe_sim.config.events import Event
-from moe_sim.config.knobs import KNOBS
-from moe_sim.config.presets import PRESETS, Preset
-from moe_sim.config.run_config import RunConfig
-from moe_sim.history.history import History, StepRecord
-from moe_sim.history.probe import Probe
-from moe_sim.trainer.trainer import Trainer
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from moe_sim.version import __version__
+
+if TYPE_CHECKING:
+    from moe_sim.config.events import Event
+    from moe_sim.config.knobs import KNOBS
+    from moe_sim.config.presets import PRESETS, Preset
+    from moe_sim.config.run_config import RunConfig
+    from moe_sim.history.history import History, StepRecord
+    from moe_sim.history.probe import Probe
+    from moe_sim.trainer.trainer import Trainer
 
 __all__ = [
     "KNOBS",
@@ -21,3 +28,23 @@ __all__ = [
     "Trainer",
     "__version__",
 ]
+
+_MODULES = {
+    "KNOBS": "config.knobs", "PRESETS": "config.presets", "Event": "config.events", "History": "history.history",
+    "Preset": "config.presets", "Probe": "history.probe", "RunConfig": "config.run_config",
+    "StepRecord": "history.history", "Trainer": "trainer.trainer",
+}  # fmt: skip
+_PACKAGES = ("config", "losses", "metrics", "router", "trainer")
+
+
+def __getattr__(name: str) -> Any:
+    """Loads a name when it is first used: torch takes two seconds, and not everything needs it at once."""
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
+    if name in _MODULES:
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, *_PACKAGES])

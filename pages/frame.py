@@ -14,6 +14,10 @@ ROOT = HERE.parent
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
 
+from pages.visitor import hosting  # noqa: E402
+
+hosting.server()  # waits until it has started; only then is everything below loaded
+
 from moe_sim.server import warm_up  # noqa: E402
 from pages.sidebar import run_controls  # noqa: E402
 from pages.visitor import course, session  # noqa: E402
@@ -47,5 +51,10 @@ with st.sidebar:
     run_controls.draw(visitor, PAGES, trains_live_run=trains_live_run)
 visitor.write_address(comparing=page.title == "Compare")
 visitor.notices.show()
-warm_up.load()
-page.run()
+try:
+    page.run()
+except AttributeError as error:
+    if not warm_up.is_of_half_loaded_pandas(error):
+        raise
+    warm_up.load_pandas()
+    st.rerun()

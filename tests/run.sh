@@ -9,6 +9,8 @@ if [ -z "${VIRTUAL_ENV:-}" ]; then
   [ -x .venv/bin/python ] || python3 -m venv .venv
   . .venv/bin/activate
 fi
+# Each of the hundred interpreters that the tests start would compile all that it imports.
+unset PYTHONDONTWRITEBYTECODE
 # --no-compile: Python compiles what it imports; compiling all of the packages beforehand takes longer than installing them.
 python -m pip install --no-compile --quiet --disable-pip-version-check -r requirements.txt -r tests/requirements.txt
 

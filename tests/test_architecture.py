@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from importlib import import_module
 from pathlib import Path
 
@@ -170,8 +172,48 @@ def test_a_name_is_imported_from_the_file_that_defines_it(file: Path) -> None:
 def test_a_package_only_hands_on_names(package: str) -> None:
     body = ast.parse(MODULES[package].read_text(encoding="utf-8")).body
     assert ast.get_docstring(ast.Module(body, []))
-    kinds = {ast.unparse(node.targets[0]) if isinstance(node, ast.Assign) else type(node).__name__ for node in body}
-    assert kinds <= {"Expr", "ImportFrom", "__all__"}
+    kinds = {named(node) or type(node).__name__ for node in body if not is_for_type_checkers(node)}
+    when_used = {"_MODULES", "_PACKAGES", "__getattr__", "__dir__"} if package == "moe_sim" else set()
+    assert kinds <= {"Expr", "ImportFrom", "__all__"} | when_used
+
+
+def named(node: ast.stmt) -> str | None:
+    """What a statement defines."""
+    if isinstance(node, ast.Assign):
+        return ast.unparse(node.targets[0])
+    return node.name if isinstance(node, ast.FunctionDef) else None
+
+
+def test_what_type_checkers_see_is_what_is_handed_on() -> None:
+    tree = ast.parse(MODULES["moe_sim"].read_text(encoding="utf-8"))
+    imports = next(node for node in tree.body if is_for_type_checkers(node)).body
+    seen = {(alias.name, f"{node.module}") for node in imports for alias in node.names}
+    assert seen == {(name, f"moe_sim.{module}") for name, module in moe_sim._MODULES.items()}
+    assert {name for name, _ in seen} | {"__version__"} == set(moe_sim.__all__)
+
+
+@pytest.mark.parametrize(
+    ("program", "heavy"),
+    [
+        ("import moe_sim; assert 'Trainer' in dir(moe_sim)", ("torch", "pandas", "plotly")),
+        ("import moe_sim.config.knobs, moe_sim.metrics", ("torch", "pandas", "plotly")),
+        ("import app", ("torch", "pandas")),
+        ("from tests.support.apps import opened; opened(groups_open=False)", ("pandas",)),
+    ],
+)  # fmt: skip
+def test_nobody_waits_for_what_is_not_needed_yet(program: str, heavy: tuple[str, ...]) -> None:
+    """Torch takes more than a second to load, pandas as much. Neither may delay the first page."""
+    if program == "import app":  # which begins to load torch in a thread: look before that
+        program = (
+            "import moe_sim.server.starting as s; s.Starting = lambda *_: s; s.server = s.endpoint = id; import app"
+        )
+    check = f"{program}\nimport sys; loaded = {{*{heavy!r}}} & {{*sys.modules}}; assert not loaded, loaded"
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True, timeout=120)
+
+
+def test_an_unknown_name_of_the_package_is_no_attribute() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Trainr'"):
+        _ = moe_sim.Trainr
 
 
 @pytest.mark.parametrize(
@@ -209,9 +251,11 @@ BROWSER_FILES = [
 ]  # fmt: skip
 UNSAFE_IN_A_BROWSER = re.compile(
     r"(inner|outer)HTML|insertAdjacentHTML|dangerouslySet|document\.write|\beval\b|new Function|srcdoc|javascript:|"
-    r"set(Timeout|Interval)\(\s*['\"`]|\son\w+\s*=\s*['\"]|createContextualFragment|DOMParser|@import(?! \{ )|https?://"
+    r"set(Timeout|Interval)\(\s*['\"`]|\son\w+\s*=\s*['\"]|createContextualFragment|DOMParser|@import(?! \{ )|"
+    r"https?://(?!www\.w3\.org/2000/svg\")"
 )
-"""What makes markup or a program of a text, or fetches one from elsewhere. `@import { … }` names types in a comment."""
+"""What makes markup or a program of a text, or fetches one from elsewhere. `@import { … }` names types in a comment;
+the address of SVG is its name."""
 
 
 def test_no_script_of_a_page_makes_markup_or_a_program_of_a_text() -> None:

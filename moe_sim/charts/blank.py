@@ -1,18 +1,19 @@
 """The pages' figures before the first step, as JSON; the browser fills them from the stream.
 
-Drawing them takes a fifth of a second, but they depend on few knobs: each combination is drawn once and cached.
+Drawing one takes some 15 ms, but they depend on few knobs: each is drawn once for a combination of these, and cached.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from moe_sim.charts.compare import comparison_figures
-from moe_sim.charts.page import page_figures
+from moe_sim.charts.page import PAGE_FIGURES
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_config import RunConfig
@@ -26,36 +27,40 @@ SHAPE = ("task", "num_experts", "top_k", "capacity_factor", "batch_tokens", "num
 """The knobs that determine the empty figures, except for the token positions on the routing map."""
 
 
-def blank_figures(config: RunConfig, task: Task, theme: Theme, thresholds: Thresholds) -> tuple[str, ...]:
-    """JSON objects of figures by name; together they hold all figures of the page.
+def blank_figures(
+    names: Iterable[str], config: RunConfig, task: Task, theme: Theme, thresholds: Thresholds
+) -> dict[str, str]:
+    """Figures as JSON, by name.
 
     Args:
+        names: figures of the page; a routing map that the task does not have is left out.
         config: the run's configuration at step 0.
         task: the run's task.
         theme: the page's theme.
         thresholds: the visitor's thresholds.
     """
     shape = RunConfig(**{name: getattr(config, name) for name in SHAPE})
-    figures, template = _figures_of_shape(shape, theme, thresholds)
-    return figures if template is None else (*figures, _with_tokens(template, task))
+    has_map = task.held_out.positions is not None
+    figures = {name: _figure(name, shape, theme, thresholds) for name in names if has_map or name != "routing_map"}
+    if "routing_map" in figures:
+        figures["routing_map"] = _with_tokens(figures["routing_map"], task)
+    return figures
 
 
 @lru_cache(maxsize=32)
-def blank_comparison(starts: tuple[RunConfig, ...], theme: Theme, thresholds: Thresholds) -> tuple[str, ...]:
+def blank_comparison(starts: tuple[RunConfig, ...], theme: Theme, thresholds: Thresholds) -> dict[str, str]:
     """The same for the runs of a comparison, by their configurations at step 0."""
     scenes = [_blank_scene(start, thresholds) for start in starts]
-    return (_as_object({name: str(figure.to_json()) for name, figure in comparison_figures(scenes, theme).items()}),)
+    return {name: str(figure.to_json()) for name, figure in comparison_figures(scenes, theme).items()}
+
+
+@lru_cache(maxsize=1024)
+def _figure(name: str, shape: RunConfig, theme: Theme, thresholds: Thresholds) -> str:
+    """A figure of runs of a shape; a routing map with the tokens of the default seed."""
+    return str(PAGE_FIGURES[name](_blank_scene(shape, thresholds), theme).to_json())
 
 
 @lru_cache(maxsize=64)
-def _figures_of_shape(shape: RunConfig, theme: Theme, thresholds: Thresholds) -> tuple[tuple[str, ...], str | None]:
-    """All figures but the routing map, and the map with the tokens of the default seed."""
-    figures = page_figures(_blank_scene(shape, thresholds), theme)
-    drawn = {name: str(figure.to_json()) for name, figure in figures.items()}
-    template = drawn.pop("routing_map", None)
-    return (_as_object(drawn),), template
-
-
 def _blank_scene(start: RunConfig, thresholds: Thresholds) -> Scene:
     task = make_task(start)
     nowhere = np.zeros(len(task.held_out.batch.labels), dtype=np.uint8)
@@ -63,11 +68,6 @@ def _blank_scene(start: RunConfig, thresholds: Thresholds) -> Scene:
     evenly = (np.arange(len(nowhere)) % experts).astype(np.uint8)
     probe = Probe(0, evenly, nowhere > 0, np.zeros((groups, experts)), np.zeros((experts, experts)))
     return Scene(History(start), start, probe, task, thresholds)
-
-
-def _as_object(texts: dict[str, str]) -> str:
-    """JSON texts by name as one JSON object."""
-    return "{" + ",".join(f"{json.dumps(name)}:{text}" for name, text in texts.items()) + "}"
 
 
 def _with_tokens(template: str, task: Task) -> str:
@@ -79,4 +79,4 @@ def _with_tokens(template: str, task: Task) -> str:
         "y": positions[:, 1].round(4).tolist(),
         "customdata": [task.group_names[group] for group in groups],
     }
-    return json.dumps({"routing_map": figure})
+    return json.dumps(figure)

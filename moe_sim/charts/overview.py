@@ -193,10 +193,10 @@ def smooth(values: np.ndarray) -> np.ndarray:
 
     The page continues it step by step (`extendSmoothed` in pages/dashboard/js/store.js).
     """
-    import pandas as pd  # here: it takes half a second to load, and a live page does not need it
-
     if not len(values):
         return values
+    import pandas as pd  # here: it takes two seconds to load, and a live page does not need it
+
     return pd.Series(values).ewm(alpha=1 / SMOOTHING_HORIZON).mean().to_numpy()
 
 

@@ -229,7 +229,7 @@ class History:
     def to_frame(self) -> pd.DataFrame:
         """One row per step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice columns, and the
         live knobs in force (NaN for a capacity factor, “off” for a swap that is off)."""
-        import pandas as pd  # takes half a second to load, and live pages do not need it
+        import pandas as pd  # takes two seconds to load, and live pages do not need it
 
         length = self._length
         data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}

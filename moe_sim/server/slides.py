@@ -21,6 +21,7 @@ from moe_sim.live.background_run import BackgroundRun
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.turns import Turns
+from moe_sim.server.warm_up import load_pandas
 
 LONGEST_LINK = 2_000
 MOST_WAITING = 8
@@ -119,7 +120,7 @@ class _Drawings:
         await asyncio.wait([drawing.turn])
         drawing.begun = True
         begun, loop = time.monotonic(), asyncio.get_running_loop()
-        text = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, link))
+        text = asyncio.ensure_future(asyncio.to_thread(_slide_with_pandas, run, name, link))
         # Even if this task is cancelled, the turn lasts that long, and then others have the interpreter for a while.
         text.add_done_callback(lambda _: loop.call_later(REST * (time.monotonic() - begun), self._turns.end))
         return await asyncio.shield(text)
@@ -141,6 +142,11 @@ def has_slide(run: BackgroundRun, name: str) -> bool:
 def scene_of(run: LiveRun) -> Scene:
     """The current state of a run, for its charts."""
     return Scene(run.history, run.config, run.probe, run.task, run.thresholds)
+
+
+def _slide_with_pandas(run: BackgroundRun, name: str, link: str) -> str | None:
+    load_pandas()  # a curve is smoothed with it, and Plotly must not meet it half loaded
+    return _slide(run, name, link)
 
 
 def _slide(run: BackgroundRun, name: str, link: str) -> str | None:

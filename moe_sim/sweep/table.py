@@ -69,7 +69,7 @@ def updated(row: Row) -> Row:
 
 def rows_to_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """One table row per run, with the columns of `DTYPES`."""
-    import pandas as pd  # here, because it takes half a second to load
+    import pandas as pd  # here, because it takes two seconds to load
 
     return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=kind) for name, kind in DTYPES.items()})
 

@@ -70,7 +70,8 @@ def mount(
     def draw(message: str | None = None) -> None:
         draw_board(
             key=name,
-            data=data | {"message": message, "obeyed": inbox.obeyed},
+            # In a list: in a dictionary, Streamlit looks for data frames, and loads pandas for it.
+            data=[data | {"message": message, "obeyed": inbox.obeyed}],
             on_commands_change=obey,
             on_transport_change=lambda: None,
         )

@@ -40,6 +40,8 @@ VIEWS: dict[str, tuple[str, list[str]]] = {
     "text": ("Text", []),
 }
 """The second row of views: the title and the charts of each of `TABS`."""
+FIRST_SCREEN = ("routing_map", "utilization", "utilization_over_time", "imbalance", "task_and_balance_loss")
+"""The charts above the tabs."""
 
 
 def show(session: Session) -> None:
@@ -47,21 +49,30 @@ def show(session: Session) -> None:
     theme = current_theme()
     key = (session.run.id, theme, session.thresholds, session.view.level)
     data = session.remembered("payload", key, lambda: payload(session.run, theme, session.view.level))
+    figures = session.remembered("figures", (*key, session.view.tab), lambda: blank_figures(
+        figures_in_sight(session.view.tab), session.run.history.initial_config, session.run.task, theme,
+        session.run.thresholds,
+    ))  # fmt: skip
     kept = None if session.following or session.run.is_recorded else to_keep([plan_of(session.run)])
     data = data | {
-        "tab": session.view.tab, "log": session.view.log, "turns": session.turns, "hide": sorted(session.view.hide),
+        "figures": figures, "tab": session.view.tab, "log": session.view.log, "turns": session.turns,
+        "hide": sorted(session.view.hide),
         "watching": session.following is not None,
         "session": session.opened_with, "hurrying": session.run.catching_up, "kept": kept,
     }  # fmt: skip
     mount("dashboard", "live", data, lambda command: obey(session, command), session.next_message)
 
 
+def figures_in_sight(tab: str) -> tuple[str, ...]:
+    """The charts of the page while that tab is open. Those of the others are sent when they are opened."""
+    return (*FIRST_SCREEN, *VIEWS[tab][1])
+
+
 def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, Any]:
-    """The component's data about a run, apart from its stream: figures without data, colours, texts."""
+    """The component's data about a run, apart from its stream: colours, texts."""
     common = common_payload(run, run.thresholds, theme)
     task, num_experts = run.task, run.config.num_experts
     return common | {
-        "figures": blank_figures(run.history.initial_config, task, theme, run.thresholds),
         "num_experts": num_experts,
         "batch_tokens": run.config.batch_tokens,
         "groups": task.group_names,

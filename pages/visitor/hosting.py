@@ -8,10 +8,12 @@ and the charts work without the routes.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.runtime import Runtime
@@ -19,7 +21,9 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.settings import read_settings
-from moe_sim.server.server import Server
+
+if TYPE_CHECKING:
+    from moe_sim.server.server import Server
 
 FRAME = Path(__file__).resolve().parents[1] / "frame.py"
 APOLOGY = "Something went wrong on this page. Reload it. If that does not help, remove everything after the “?” from "\
@@ -27,21 +31,21 @@ APOLOGY = "Something went wrong on this page. Reload it. If that does not help, 
 
 log = logging.getLogger(__name__)
 
-_installed: Server | None = None
+_installed: Callable[[], Server] | None = None
 """A global, set by app.py, because Streamlit runs page scripts itself and passes them no arguments."""
 
 
-def install(server: Server) -> None:
-    """Sets the server for pages opened from now on."""
+def install(server: Callable[[], Server]) -> None:
+    """Sets the function that returns the server to pages opened from now on."""
     global _installed
     _installed = server
 
 
 def server() -> Server:
-    """Returns the server that app.py installed. On a plain-script host, the first page creates it; with an invalid
-    setting, every page apologises and the log says which setting it is."""
+    """Returns the server that app.py installed, once it has started. On a plain-script host, the first page creates it;
+    with an invalid setting, every page apologises and the log says which setting it is."""
     try:
-        return _installed or _server_of_a_plain_host()
+        return _installed() if _installed else _server_of_a_plain_host()
     except InvalidInput as error:
         log.critical("%s", error)
         apologise(error)
@@ -50,6 +54,8 @@ def server() -> Server:
 
 @st.cache_resource(show_spinner=False)
 def _server_of_a_plain_host() -> Server:
+    from moe_sim.server.server import Server  # not before a page needs it: it loads torch
+
     return Server(read_settings())
 
 

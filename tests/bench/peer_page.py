@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from moe_sim import RunConfig, Trainer
 from moe_sim.charts.overview import imbalance, routing_map, task_and_balance_loss, utilization, utilization_over_time
 from moe_sim.charts.scene import Scene
-from moe_sim.server.warm_up import load
+from moe_sim.server.warm_up import load_pandas
 
 INTERVAL, RATE, STEPS = 0.2, 60, 2_000
 """As on the live page: five updates a second at 60 steps/s."""
@@ -22,7 +22,7 @@ INTERVAL, RATE, STEPS = 0.2, 60, 2_000
 @st.cache_resource
 def trained() -> tuple[Trainer, float]:
     """A finished run to replay as if it were training, so that only drawing is measured; and the start time."""
-    load()
+    load_pandas()  # before Plotly looks for it
     trainer = Trainer(RunConfig())
     trainer.run(STEPS)
     return trainer, time.monotonic()

@@ -37,7 +37,7 @@ window.enter = () => {
   parentElement.append(Object.assign(document.createElement("div"), { className: "ecl" }));
   const words = ({ session, commands }) => [session, ...commands.map(({ name }) => name)].join(" ");
   const setTriggerValue = (_, delivery) => sent.push(words(delivery));
-  const call = (session = "s") => mount({ parentElement, data: { session }, setTriggerValue });
+  const call = (session = "s") => mount({ parentElement, data: [{ session }], setTriggerValue });
   return { parentElement, call, clean: call() };
 };
 """

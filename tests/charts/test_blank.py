@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from moe_sim import History, RunConfig, Trainer
-from moe_sim.charts.blank import SHAPE, _figures_of_shape, blank_figures
-from moe_sim.charts.page import page_figures
+from moe_sim.charts.blank import SHAPE, _figure, blank_figures
+from moe_sim.charts.page import PAGE_FIGURES, page_figures
 from moe_sim.charts.scene import Scene
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.thresholds import Thresholds
@@ -28,11 +28,8 @@ OTHERS: dict[str, Any] = {
 def drawn(config: RunConfig) -> dict[str, Any]:
     """The page's figures as the browser gets them."""
     task = Trainer(config).task
-    return {
-        name: figure
-        for text in blank_figures(config, task, "light", Thresholds())
-        for name, figure in json.loads(text).items()
-    }
+    figures = blank_figures(PAGE_FIGURES, config, task, "light", Thresholds())
+    return {name: json.loads(text) for name, text in figures.items()}
 
 
 def expected(config: RunConfig) -> dict[str, Any]:
@@ -70,8 +67,16 @@ def test_tokens_stand_where_their_seed_puts_them() -> None:
 
 
 def test_runs_that_differ_in_seed_and_strengths_are_drawn_once() -> None:
-    _figures_of_shape.cache_clear()
+    _figure.cache_clear()
     for seed in range(4):
         drawn(RunConfig(seed=seed, aux_loss_coef=seed / 10))
-    assert _figures_of_shape.cache_info().misses == 1
+    assert _figure.cache_info().misses == len(PAGE_FIGURES)
     assert set(SHAPE) <= set(KNOBS)
+
+
+def test_only_the_figures_that_are_asked_for_are_drawn() -> None:
+    _figure.cache_clear()
+    config = RunConfig(num_experts=5)
+    figures = blank_figures(["capacity", "routing_map"], config, Trainer(config).task, "light", Thresholds())
+    assert set(figures) == {"capacity", "routing_map"}
+    assert _figure.cache_info().misses == 2

@@ -51,7 +51,7 @@ def test_on_a_plain_script_host_python_sends_the_messages_and_plotly() -> None:
     app = settled(AppTest.from_file(SCRIPT, default_timeout=60))
     drawn = components(app)
     assert set(drawn) == {"expert_collapse_dashboard", "expert_collapse_plotly"}
-    data = json.loads(drawn["expert_collapse_dashboard"].json)
+    data = json.loads(drawn["expert_collapse_dashboard"].json)[0]
     assert [data[name] for name in ("stream_url", "slide_url", "plotly_url")] == [None, None, None]
     assert json.loads(data["message"])["from"] == 0
     assert http.plotly_script() in drawn["expert_collapse_plotly"].js_content
@@ -62,7 +62,7 @@ def test_with_the_server_routes_send_the_messages_and_plotly() -> None:
     app = settled(AppTest.from_file(str(hosting.FRAME), default_timeout=60))
     drawn = components(app)
     assert set(drawn) == {"expert_collapse_dashboard"}
-    data = json.loads(drawn["expert_collapse_dashboard"].json)
+    data = json.loads(drawn["expert_collapse_dashboard"].json)[0]
     run = app.session_state["session"].run
     assert (data["stream_url"], data["slide_url"]) == (f"/live/{run.id}", f"/slide/{run.id}")
     assert (data["plotly_url"], data["message"]) == (PLOTLY_PATH, None)

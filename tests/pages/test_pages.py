@@ -420,7 +420,9 @@ def test_the_payload_has_what_the_dashboard_texts_need() -> None:
         assert mechanism["explanation"].endswith(".")
     assert payload["context"]["dead_share"] == 0.3
     assert payload["context"]["uneven_ratio"] == pytest.approx(3 / 0.4)
-    band = json.loads(payload["figures"][0])["utilization"]["layout"]["shapes"][0]
+    [data] = json.loads(app.get("bidi_component")[0].proto.json)
+    assert set(data["figures"]) == {*run_board.FIRST_SCREEN, "load_and_importance"}
+    band = json.loads(data["figures"]["utilization"])["layout"]["shapes"][0]
     assert (band["y0"], band["y1"]) == (5.0, 37.5)
     assert KNOBS["topic_skew"].label in payload["shift"]
     assert KNOBS["domain_mix"].label in run_board.payload(LiveRun(RunConfig(task="text")), "dark")["shift"]

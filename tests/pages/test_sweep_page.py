@@ -44,7 +44,7 @@ def server() -> Iterator[Server]:
     """A server whose sweeps run, and are timed, in this process."""
     server = Server(Settings(workers=0))
     server.sweeps = SweepQueue(lambda cells: Sweep(cells, engine_named("serial")), LIMITS)
-    hosting.install(server)
+    hosting.install(lambda: server)
     yield server
     server.stop()
 

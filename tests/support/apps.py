@@ -21,7 +21,8 @@ FRAME = Path(__file__).resolve().parents[2] / "pages" / "frame.py"
 def opened(*, server: Server | None = None, groups_open: bool = True, **query: str) -> AppTest:
     """The app as a visitor with that link sees it, on a server of its own unless one is given. All groups of the
     sidebar are open unless said otherwise."""
-    hosting.install(server or Server(Settings(workers=0, slow_start=False)))
+    made = server or Server(Settings(workers=0, slow_start=False))
+    hosting.install(lambda: made)
     app = AppTest.from_file(str(FRAME), default_timeout=60)
     for title in {knob.group for knob in (KNOBS | THRESHOLDS).values()} | {MORE_SCENARIOS}:
         app.session_state[f"{GROUP_KEY}{title}"] = groups_open

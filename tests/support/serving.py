@@ -52,6 +52,7 @@ def launch(
     command += ["--server.address", "127.0.0.1", "--server.port", str(port), *options]
     with log.open("ab") as output:
         environment = {"MOE_SIM_SLOW_START": "off", **os.environ}
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)  # which makes every start compile all that it imports
         server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT)
     try:
         yield f"http://127.0.0.1:{port}", server

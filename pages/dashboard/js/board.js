@@ -4,7 +4,8 @@ import { watchBack } from "./back.js";
 import { Charts } from "./charts.js";
 import { Commands } from "./commands.js";
 import { find, prefersReducedMotion, setText } from "./dom.js";
-import { loadPlotly } from "./plotly.js";
+import { FirstPaint } from "./first_paint.js";
+import { fetchAhead, loadPlotly } from "./plotly.js";
 import { findAfterReload, keepForReload, progressOf } from "./reload.js";
 import { Stream } from "./stream.js";
 import { ThemeWatcher } from "./theme.js";
@@ -15,7 +16,6 @@ import { ThemeWatcher } from "./theme.js";
 /** @import { Store } from "./store.js" */
 
 /** @typedef {Store | Peers} AnyStore */
-
 /**
  * The common part of the boards. A subclass implements makeStore, buildViews and drawWords.
  * @template {BoardData} Data
@@ -38,6 +38,7 @@ export class Board {
     this.resuming = this.fed = this.chartsFailing = false;
     this.runId = "";
     this.frame = 0;
+    this.firstPaint = new FirstPaint();
     this.resizing = new ResizeObserver(() => this.schedule());
     this.resizing.observe(root);
     this.onVisible = () => this.schedule();
@@ -98,6 +99,8 @@ export class Board {
     if (data.message && !this.apply(JSON.parse(data.message))) this.send({ name: "resync" });
     this.drawNotice();
     this.schedule();
+    fetchAhead(data.plotly_url);
+    await this.firstPaint.done;
     await loadPlotly(data.plotly_url, this.onChartsFailing);
     this.setChartsFailing(false);
     this.schedule();
@@ -195,8 +198,9 @@ export class Board {
       const { store, context } = this;
       if (!store?.latest || !context) return; // another run has taken the place since
       this.drawWords(store, context);
-      if (!window.Plotly) return;
       this.charts.draw(store, context);
+      this.firstPaint.drawn();
+      if (!window.Plotly) return;
       this.root.dataset.step = String(store.steps);
       this.root.dataset.events = String(store.latest.events.length);
     });

@@ -3,7 +3,7 @@
 import { Plot, REDRAW_INTERVAL } from "./plots.js";
 
 /** @import { AnyStore } from "./board.js" */
-/** @import { BoardData, Context, Figure } from "./types.js" */
+/** @import { BoardData, Context } from "./types.js" */
 
 export class Charts {
   /** @param {() => void} schedule asks for a drawing */
@@ -37,12 +37,7 @@ export class Charts {
 
   /** @param {BoardData} data */
   setFigures(data) {
-    /** @type {Record<string, Figure>} */
-    const figures = Object.assign({}, ...data.figures.map((text) => JSON.parse(text)));
-    for (const [name, plot] of this.plots) {
-      plot.slideUrl = data.slide_url;
-      if (figures[name]) plot.setFigure(figures[name]);
-    }
+    for (const [name, plot] of this.plots) plot.setFigure(data.figures[name], data.slide_url);
   }
 
   /** @param {Set<string>} log the charts whose vertical axis is logarithmic */

@@ -58,7 +58,7 @@ class Dashboard extends Board {
   /** @param {RunData} data */
   buildCharts(data) {
     const key = `${data.run_id} ${JSON.stringify(data.context)}`;
-    if (key === this.viewsKey) return;
+    if (key === this.viewsKey) return this.charts.setFigures(data);
     this.viewsKey = key;
     const first = find(this.root, ".charts.first");
     const second = find(this.root, ".charts.second");

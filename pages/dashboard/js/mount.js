@@ -28,7 +28,7 @@ export function mounted(BoardClass) {
   }
 
   return (/** @type {Component<Data>} */ component) => {
-    const { parentElement, data } = component;
+    const { parentElement, data: [data] } = component;
     const board = boards.get(parentElement) ?? boardFor(parentElement);
     boards.set(parentElement, board);
     clearTimeout(closing.get(board));

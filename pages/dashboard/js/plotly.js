@@ -11,6 +11,14 @@ let loading;
 const failureHandlers = new Set();
 
 /**
+ * Lets the browser fetch Plotly.js while other things are drawn.
+ * @param {string | null} url
+ */
+export function fetchAhead(url) {
+  if (url !== null && !loading) document.head.append(element("link", { rel: "preload", as: "script", href: url }));
+}
+
+/**
  * Resolves when `window.Plotly` exists.
  * @param {string | null} url null: another component of the page brings Plotly.js along
  * @param {() => void} onFailure called after every attempt that failed

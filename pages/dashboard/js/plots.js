@@ -5,8 +5,10 @@ import { bind } from "./bindings.js";
 import { Description } from "./descriptions.js";
 import { element, setText } from "./dom.js";
 import { savePicture, showProblem } from "./pictures.js";
+import { canBeSketched, sketch } from "./sketch.js";
+import { chartTools } from "./tools.js";
 
-/** @import { Axis, Context, Figure, Graph, Layout, Trace } from "./types.js" */
+/** @import { Axis, Context, Figure, Graph, Layout, SizedLayout, Trace } from "./types.js" */
 /** @import { Store } from "./store.js" */
 /** @import { AnyStore } from "./board.js" */
 
@@ -27,12 +29,15 @@ export class Plot {
     this.header = this.region.appendChild(element("header"));
     this.heading = this.header.appendChild(element("h2"));
     this.caption = element("small");
+    /** @type {HTMLButtonElement | undefined} */
+    this.logButton = undefined;
     this.description = new Description(this.region);
     this.graph = /** @type {Graph} */ (this.region.appendChild(element("div", { class: "graph" })));
     parent.append(this.region);
     /** @type {Figure | null} */
     this.figure = null;
     this.figureVersion = 0;
+    this.text = "";
     /** @type {string | null} */
     this.slideUrl = null;
     this.log = this.inView = this.zoomed = this.gliding = this.watchesZoom = false;
@@ -50,39 +55,24 @@ export class Plot {
     this.visibility.observe(this.region);
   }
 
-  /** @param {Figure} figure */
-  setFigure(figure) {
+  /**
+   * Takes in the empty figure. One of a closed tab comes when the tab is opened.
+   * @param {string | undefined} text as JSON
+   * @param {string | null} slideUrl
+   */
+  setFigure(text, slideUrl) {
+    if (slideUrl !== this.slideUrl) this.text = "";
+    this.slideUrl = slideUrl;
+    if (!text || text === this.text) return;
+    this.text = text;
+    const figure = /** @type {Figure} */ (JSON.parse(text));
     this.figure = figure;
     this.figureVersion += 1;
     const title = figure.layout.title.text;
     this.region.setAttribute("aria-label", title);
     this.heading.replaceChildren(title, " ", this.caption);
-    this.header.replaceChildren(this.heading, this.buildTools(title));
+    this.header.replaceChildren(this.heading, chartTools(this, title));
     this.caption.textContent = figure.layout.meta.caption;
-  }
-
-  /**
-   * Small buttons beside the name: log axis, and the chart as a picture.
-   * @param {string} title
-   */
-  buildTools(title) {
-    const tools = element("span", { class: "tools" });
-    if (this.onLog) {
-      this.logButton = element("button", { type: "button", "aria-label": `Log axis of ${title}` }, "log");
-      this.logButton.onclick = () => {
-        this.setLog(!this.log);
-        this.onLog?.(this.log);
-      };
-      tools.append(this.logButton);
-      this.setLog(this.log);
-    }
-    for (const format of this.slideUrl ? ["svg", "png"] : []) {
-      const label = format.toUpperCase();
-      const button = element("button", { type: "button", "aria-label": `${title} as ${label}` }, label);
-      button.onclick = () => this.download(format);
-      tools.append(button);
-    }
-    return tools;
   }
 
   /** @param {boolean} log */
@@ -111,13 +101,18 @@ export class Plot {
     const key = this.key(store, context);
     if (key === this.drawn) return true;
     if (layout.meta.time && now - this.drawnAt < REDRAW_INTERVAL) return false;
-    this.drawn = key;
-    this.drawnAt = now;
+    if (window.Plotly) Object.assign(this, { drawn: key, drawnAt: now });
     if (layout.meta.captions) setText(this.caption, layout.meta.captions[store.steps ? 1 : 0]);
     const traces = data.map((trace) => bind(trace, store.of(trace.meta), context));
     const shown = this.step || this.name === "utilization" || this.name === "routing_map";
     this.description.update(layout.title.text, shown ? traces : [], this.step, now);
-    Plotly.react(this.graph, traces, this.layoutNow(layout, traces, store, context), {
+    const layoutNow = this.layoutNow(layout, traces, store, context);
+    if (!window.Plotly) {
+      if (canBeSketched(traces)) sketch(this.graph, traces, layoutNow);
+      return true;
+    }
+    this.graph.querySelector(".sketch")?.remove();
+    Plotly.react(this.graph, traces, layoutNow, {
       displaylogo: false,
       displayModeBar: false,
       doubleClick: "autosize",
@@ -131,6 +126,7 @@ export class Plot {
    * @param {Trace[]} traces
    * @param {Store} store
    * @param {Context} context
+   * @returns {SizedLayout}
    */
   layoutNow(blank, traces, store, context) {
     const { meta } = blank;
@@ -146,7 +142,7 @@ export class Plot {
     }
     return {
       ...layout,
-      title: undefined,
+      title: { text: "" },
       uirevision: context.run,
       width,
       height: this.graph.clientHeight,

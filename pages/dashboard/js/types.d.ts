@@ -119,7 +119,8 @@ export interface BoardData {
   rates: number[];
   encoding: Encoding;
   context: Omit<Context, "run" | "reduced_motion">;
-  figures: string[];
+  /** By name, as JSON. */
+  figures: Record<string, string>;
 }
 
 export interface Tab {
@@ -175,7 +176,7 @@ export type Send = (command: Command) => void;
 /** What Streamlit hands to a component's function. */
 export interface Component<Data> {
   parentElement: HTMLElement;
-  data: Data;
+  data: [Data];
   setTriggerValue(name: string, value: unknown): void;
   setStateValue(name: string, value: unknown): void;
 }
@@ -205,6 +206,7 @@ export type Binding = { run?: number } & (
 export interface Trace {
   meta?: Binding;
   type?: string;
+  mode?: string;
   name?: string;
   visible?: boolean;
   x?: (number | string | null)[];
@@ -219,6 +221,10 @@ export interface Axis {
   title?: { text?: string; font: { size: number } };
   type?: string;
   range?: number[];
+  ticktext?: string[];
+  color?: string;
+  gridcolor?: string;
+  linecolor?: string;
   [option: string]: unknown;
 }
 
@@ -236,7 +242,7 @@ export interface FigureMeta {
 export interface Layout {
   title: { text: string };
   meta: FigureMeta;
-  font: { size: number };
+  font: { size: number; family?: string };
   margin: { l: number; r: number; t: number; b: number };
   xaxis: Axis;
   yaxis: Axis;
@@ -245,6 +251,9 @@ export interface Layout {
   annotations?: object[];
   [option: string]: unknown;
 }
+
+/** A layout with the size of its element. */
+export type SizedLayout = Layout & { width: number; height: number };
 
 export interface Figure {
   data: Trace[];
