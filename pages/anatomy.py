@@ -18,6 +18,8 @@ from pages.visitor.session import Session, current
 from pages.visitor.widgets import number_in, one_of, whole_number_in
 
 MOST_EXPERTS = 8
+FIGURE_HEIGHT = 175
+"""Pixels: sliders, charts and numbers fit on a projector."""
 COEFFICIENTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
 hosting.stand_in_frame()
@@ -56,10 +58,10 @@ def _resize() -> None:
 def _sliders(name: str, experts: int, words: str) -> np.ndarray:
     st.markdown(f"**{name}**, {words}")
     values = []
-    for expert, column in enumerate(st.columns(experts)):
+    for expert in range(experts):
         key = f"anatomy_{name}_{expert}"
         state.setdefault(key, round(100 / experts, 2))
-        value = column.slider(f"{name} of {expert + 1}, %", 0.0, 100.0, step=0.01, key=key)
+        value = st.slider(f"{name} of {expert + 1}, %", 0.0, 100.0, step=0.01, key=key)
         values.append(number_in(value, 0.0, 100.0, 0.0))
     shares = np.array(values)
     return shares / shares.sum() if shares.sum() > 0 else np.full(experts, 1 / experts)
@@ -71,7 +73,7 @@ def _numbers(anatomy: Anatomy, top_k: int) -> None:
         "CV² of P (importance loss)": f"{anatomy.importance_loss:.4f}", "CV² of f": f"{anatomy.load_cv_squared:.3f}",
         "max f / min f": "∞" if np.isinf(anatomy.imbalance_ratio) else f"{anatomy.imbalance_ratio:.1f}",
     }  # fmt: skip
-    for column, (label, value) in zip(st.columns(len(cells)), cells.items(), strict=True):
+    for column, (label, value) in zip(st.columns([1, 1, 1.7, 1, 1]), cells.items(), strict=True):
         column.metric(label, value)
     st.caption(
         f"per choice: E·Σ f·P, which is 1 at balance. huggingface: f counts all choices / T, so the loss is k = "
@@ -79,8 +81,10 @@ def _numbers(anatomy: Anatomy, top_k: int) -> None:
     )
 
 
-def _figure(figure: Any, key: str) -> None:
-    st.plotly_chart(figure.update_layout(title=None, height=250), key=key, theme=None, config={"displayModeBar": False})
+def _figure(title: str, figure: Any) -> None:
+    st.markdown(f"**{title}**")
+    figure.update_layout(title=None, height=FIGURE_HEIGHT)
+    st.plotly_chart(figure, key=f"anatomy-{title.split()[0]}", theme=None, config={"displayModeBar": False})
 
 
 st.title("Anatomy of the load-balancing loss", anchor=False)
@@ -96,29 +100,31 @@ with st.container(horizontal=True):
     st.button("From your run", on_click=_from_run, args=(session,), disabled=not usable,
               help="Copies f and P from your run on the Live page. It needs at least one step and at most "
               f"{MOST_EXPERTS} experts.")  # fmt: skip
-left, right = st.columns(2)
 state.setdefault("anatomy_experts", 4)
 state.setdefault("anatomy_top_k", 1)
-count_shown = left.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts", on_change=_resize)
-experts = whole_number_in(count_shown, 2, MOST_EXPERTS, 4)
-top_k = whole_number_in(right.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k"), 1, MOST_EXPERTS, 1)
+controls, pictures = st.columns([1, 1.6], gap="medium")
+with controls:
+    left, right = st.columns(2)
+    with left:
+        count_shown = st.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts", on_change=_resize)
+        experts = whole_number_in(count_shown, 2, MOST_EXPERTS, 4)
+        load = _sliders("f", experts, "the load: shares of the token choices")
+    with right:
+        top_k = whole_number_in(st.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k"), 1, MOST_EXPERTS, 1)
+        importance = _sliders("P", experts, "the importance: mean router probability")
 state["anatomy_shown"] = experts
-load = _sliders("f", experts, "the load: the share of token choices sent to each expert")
-importance = _sliders("P", experts, "the importance: each expert's mean router probability")
-if state.get("anatomy_lesson"):
-    st.info(state["anatomy_lesson"])
 
 anatomy = dissect(load, importance, min(top_k, experts))
-_numbers(anatomy, min(top_k, experts))
-for column, title, figure in zip(
-    st.columns(3),
-    ("f and P", f"Terms E·f·P: they add up to {anatomy.loss:.3f}", "Gradient with respect to P: E·f. f has none"),
-    (charts.shares(load, importance, theme), charts.terms(anatomy, theme), charts.gradient(anatomy, theme)),
-    strict=True,
-):
-    with column:
-        st.markdown(f"**{title}**")
-        _figure(figure, f"anatomy-{title.split()[0]}")
+with pictures, st.container(key="anatomy-charts"):
+    _figure("f and P", charts.shares(load, importance, theme))
+    left, right = st.columns(2)
+    with left:
+        _figure(f"Terms E·f·P: they add up to {anatomy.loss:.3f}", charts.terms(anatomy, theme))
+    with right:
+        _figure("Gradient with respect to P: E·f. f has none", charts.gradient(anatomy, theme))
+    if state.get("anatomy_lesson"):
+        st.info(state["anatomy_lesson"])
+    _numbers(anatomy, min(top_k, experts))
 
 st.header("How large is its share of the total loss?", anchor=False)
 task, balance, alpha = st.columns(3)

@@ -22,7 +22,8 @@ from moe_sim.server import warm_up  # noqa: E402
 from pages.sidebar import run_controls  # noqa: E402
 from pages.visitor import course, session  # noqa: E402
 
-st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(HERE / "icon.svg"), layout="wide")
+st.set_page_config(page_title="Expert Collapse Lab", page_icon=str(HERE / "icon.svg"), layout="wide",
+                   initial_sidebar_state="collapsed" if st.context.is_embedded else "auto")  # fmt: skip
 st.html(Path(__file__).with_name("frame.css"))
 
 PAGES = (

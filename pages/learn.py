@@ -19,6 +19,8 @@ from pages.visitor.widgets import one_of
 
 CHECK_INTERVAL = 1.0
 """Seconds between checks of the goal."""
+BEGUN = "lesson begun"
+"""The key in the session state of the lesson that was started last."""
 COLLAPSES, STAYS = "collapses", "stays in use"
 
 
@@ -42,7 +44,9 @@ def _look_for(lesson: Chapter, level: Level) -> None:
 def _next(lesson: Chapter) -> None:
     number = COURSE.index(lesson)
     if number + 1 < len(COURSE):
-        st.button("Next lesson", on_click=course.choose, args=(COURSE[number + 1],))
+        passed = lesson.slug in course.passed_lessons()
+        st.button("Next lesson", type="primary" if passed else "secondary", on_click=course.choose,
+                  args=(COURSE[number + 1],))  # fmt: skip
 
 
 def _celebrate(session: Session, lesson: Chapter, step: int, debrief: Paragraphs) -> None:
@@ -58,31 +62,34 @@ def _start(session: Session, lesson: Lesson) -> None:
     """Starts the lesson's run and opens its tab."""
     session.restart(lesson.config(session.run.config.seed), lesson.plan, train=False)
     session.turn_to(lesson.tab)
+    st.session_state[BEGUN] = lesson.slug
 
 
 @st.fragment(run_every=CHECK_INTERVAL)
 def _goal(session: Session, lesson: Lesson) -> None:
-    """Shows the criteria, each met or not, and the debrief once all are met."""
+    """Shows the criteria, each met or not, and below all else the debrief once all are met: nothing moves then."""
     run = session.run
     criteria = lesson.check(run.history, run.config)
     st.markdown(f"**Goal.** {lesson.goal}")
     prose.checklist(criteria, session.view.level)
+    _next(lesson)
     if passed(criteria):
         _celebrate(session, lesson, len(run.history), lesson.debrief(run.history, run.config))
 
 
 def _draw_lesson(session: Session, lesson: Lesson) -> None:
-    story, look, goal = st.columns([1.15, 1, 1.1])
-    with story:
+    text, charts = st.columns([1, 1.9])
+    own_run = session.run.history.initial_config == lesson.config(session.run.config.seed)
+    begun = own_run and st.session_state.get(BEGUN) == lesson.slug
+    with text, st.container(key="lesson-text" if begun else "lesson-text-waiting"):
         prose.show(lesson.story[session.view.level], session.view.level)
-        st.button("Start this lesson", type="primary", on_click=_start, args=(session, lesson),
-                  help="Sets the knobs and restarts from step 0. Then press Train below.")  # fmt: skip
-    with look:
+        st.button("Start again" if begun else "Start this lesson", type="secondary" if begun else "primary",
+                  key="start-lesson", on_click=_start, args=(session, lesson),
+                  help="Sets the knobs and restarts from step 0. Then press Train.")  # fmt: skip
         _look_for(lesson, session.view.level)
-    with goal:
         _goal(session, lesson)
-        _next(lesson)
-    run_board.show(session)
+    with charts, st.container(key="lesson-board"):
+        run_board.show(session)
 
 
 def _plans(lesson: ComparisonLesson, comparison: ComparisonSession) -> tuple[RunPlan, ...]:

@@ -109,6 +109,7 @@ def dead_experts(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
     palette, lanes = PALETTES[theme], len(scenes)
     figure = blank_figure(
         palette, "Dead experts over time", "a bar for as long as an expert is dead, in its colour", time=True,
+        hovermode="closest",
         yaxis=dict(range=[lanes * (1 + LANE_GAP) - LANE_GAP / 2, -LANE_GAP / 2], showgrid=False,
                    tickvals=[lane * (1 + LANE_GAP) + 0.5 for lane in range(lanes)], ticktext=list(NAMES[:lanes])),
     )  # fmt: skip
@@ -145,5 +146,5 @@ def _line(
     colour = PALETTES[theme].runs[index]
     figure.add_scatter(
         x=x, y=y, mode="lines", name=NAMES[index], line=dict(color=colour, width=2.4, dash=DASHES[index]),
-        meta=meta | {"run": index}, hovertemplate=f"{NAMES[index]}, step %{{x}}: {hover}<extra></extra>", **trace,
+        meta=meta | {"run": index}, hovertemplate=f"{NAMES[index]}: {hover}<extra></extra>", **trace,
     )  # fmt: skip

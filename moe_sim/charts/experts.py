@@ -60,7 +60,7 @@ def feedback_share(scene: Scene, theme: Theme = "light") -> go.Figure:
             x=steps_of(scene), y=100 * scene.history.column("smoothed_load")[:, expert], mode="lines",
             line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
             meta={"kind": "expert", "column": "smoothed_load", "expert": expert},
-            hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
+            hovertemplate=f"expert {expert + 1} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     return figure
 
@@ -95,7 +95,7 @@ def _feedback(
             x=COARSE * np.arange(1, len(values) + 1), y=np.where(values[:, expert] > 0, values[:, expert], np.nan),
             mode="lines", line=dict(width=1.8, color=colour), name=f"expert {expert + 1}",
             meta={"kind": "coarse", "column": column, "expert": expert},
-            hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.2e}}<extra></extra>",
+            hovertemplate=f"expert {expert + 1} %{{y:.2e}}<extra></extra>",
         )  # fmt: skip
     return figure
 

@@ -20,7 +20,8 @@ FONT = '"Source Sans", "Source Sans Pro", sans-serif'
 
 
 def blank_figure(
-    palette: Palette, title: str, caption: str, *, time: bool = False, only: dict[str, str] | None = None, **layout: Any
+    palette: Palette, title: str, caption: str, *, time: bool = False, only: dict[str, str] | None = None,
+    plain: dict[str, str] | None = None, **layout: Any,
 ) -> go.Figure:  # fmt: skip
     """An empty figure in the house style.
 
@@ -29,6 +30,7 @@ def blank_figure(
         title: the chart's name.
         caption: a description in small print beside the title.
         time: whether the x axis is steps.
+        plain: plain words for beginners in place of axis titles, by axis, and of the caption.
         only: the values of live knobs for which the chart is meaningful; otherwise the page hides it.
         **layout: Plotly layout on top.
     """
@@ -37,7 +39,11 @@ def blank_figure(
         title_standoff=6, automargin=False,
     )  # fmt: skip
     if time:
-        layout["xaxis"] = dict(title="step", rangemode="tozero", showgrid=False, **layout.get("xaxis", {}))
+        layout["xaxis"] = dict(
+            title="step", rangemode="tozero", showgrid=False, unifiedhovertitle_text="step %{x}",
+            **layout.get("xaxis", {}),
+        )  # fmt: skip
+        layout.setdefault("hovermode", "x unified")
     for name in ("xaxis", "yaxis", "yaxis2"):
         if name in layout:
             layout[name] = {**axis, "color": palette.muted, **layout[name]}
@@ -45,7 +51,7 @@ def blank_figure(
     figure = go.Figure(
         layout={
             "template": go.layout.Template(), "title": dict(text=title), "showlegend": False,
-            "meta": {"caption": caption, "time": time, "only": only},
+            "meta": {"caption": caption, "time": time, "only": only, "plain": plain or {}},
             "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": palette.experts,
             "font": dict(family=FONT, size=13, color=palette.muted), "hoverlabel": dict(font_family=FONT),
             "margin": dict(l=54, r=right, t=10, b=42), "uirevision": "keep", "bargap": 0.2, "dragmode": "zoom",
@@ -80,7 +86,7 @@ def signal_line(
         x=COARSE * np.arange(1, len(values) + 1), y=values, mode="lines", name=label,
         line=dict(color=colour, width=2, dash=dash),
         meta={"kind": "signal", "signal": name, "factor": factor, "log": log},
-        hovertemplate=f"step %{{x}}: {label} %{{y:.3g}}<extra></extra>", **trace,
+        hovertemplate=f"{label} %{{y:.3g}}<extra></extra>", **trace,
     )  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
     low, high = uniform * lines.healthy_low, uniform * lines.healthy_high
     figure.add_hrect(y0=low, y1=high, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
     figure.add_hline(y=uniform, line=dict(color=palette.accent, dash="dot", width=1.5))
-    figure.add_annotation(x=1, xref="paper", xanchor="left", xshift=4, y=uniform, text="1/E", showarrow=False,
+    figure.add_annotation(x=1, xref="paper", xanchor="left", xshift=4, y=uniform, text="even", showarrow=False,
                           font=dict(color=palette.accent, size=12))  # fmt: skip
     capacity_limit(figure, scene.config, "capacity limit", palette.danger)
     return figure
@@ -78,6 +78,7 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
     decades = range(1, round(np.log10(top)))
     figure = blank_figure(
         palette, "Imbalance ratio", f"max / min, log · band: up to {healthy:.3g}", time=True,
+        plain={"caption": "fine in the band", "yaxis": "busiest ÷ idlest"},
         yaxis=dict(
             title="max / min", type="log", range=[-0.08, np.log10(top) + 0.12],
             tickvals=[1, *(10**i for i in decades), top],
@@ -90,7 +91,7 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
         x=steps_of(scene), y=np.where(np.isfinite(ratio), ratio, top), mode="lines", name="max / min",
         text=["∞" if np.isinf(value) else f"{value:.3g}" for value in ratio],
         line=dict(color=palette.ink, width=2), meta={"kind": "ratio", "column": "imbalance", "infinity": top},
-        hovertemplate="step %{x}: %{text}<extra></extra>",
+        hovertemplate="max / min %{text}<extra></extra>",
     )  # fmt: skip
     return figure
 
@@ -101,6 +102,7 @@ def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
     palette, history = PALETTES[theme], scene.history
     figure = blank_figure(
         palette, "Task and load-balancing loss", f"task: {SMOOTHING_HORIZON}-step mean", time=True,
+        plain={"caption": "lower is better", "yaxis": "task loss", "yaxis2": "load-balancing loss"},
         yaxis=dict(title="task loss, nats", color=palette.ink),
         yaxis2=dict(title=dict(text="load-balancing loss E·Σ f·P", font_color=palette.accent), overlaying="y",
                     side="right", showgrid=False, tickfont_color=palette.accent, tickmode="auto", nticks=5),
@@ -118,7 +120,7 @@ def task_and_balance_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
         figure.add_scatter(
             x=steps_of(scene), y=values, mode="lines", line=dict(color=colour, width=2.2), yaxis=axis, name=words,
             meta={"kind": kind, "column": column},
-            hovertemplate=f"step %{{x}}: {words} %{{y:.3f}}<extra></extra>",
+            hovertemplate=f"{words} %{{y:.3f}}<extra></extra>",
         )  # fmt: skip
     signal_line(figure, scene, "other_loss", "loss that α weighs", palette.accent, dash="dot", yaxis="y2")
     return figure
@@ -131,7 +133,7 @@ def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
     if num_experts > STACKED_UP_TO:
         figure = blank_figure(
             palette, "Utilization over time", "share of token choices, % · dark is busy", time=True,
-            yaxis=dict(title="expert", range=[num_experts + 0.5, 0.5], showgrid=False),
+            hovermode="closest", yaxis=dict(title="expert", range=[num_experts + 0.5, 0.5], showgrid=False),
         )  # fmt: skip
         figure.add_heatmap(
             x=steps_of(scene), y=list(range(1, num_experts + 1)), z=100 * load.T, zmin=0, zmax=400 / num_experts,
@@ -148,7 +150,7 @@ def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
             x=steps_of(scene), y=100 * load[:, expert], stackgroup="load", mode="lines", fillcolor=colour,
             line=dict(width=0.6, color=palette.background), name=f"expert {expert + 1}",
             meta={"kind": "expert", "column": "smoothed_load", "expert": expert},
-            hovertemplate=f"step %{{x}}: expert {expert + 1} %{{y:.1f}} %<extra></extra>",
+            hovertemplate=f"expert {expert + 1} %{{y:.1f}} %<extra></extra>",
         )  # fmt: skip
     return figure
 
@@ -167,7 +169,7 @@ def routing_map(scene: Scene, theme: Theme = "light") -> go.Figure:
     colours = np.array(palette_of_experts)[probe.expert]
     edge = dict(width=np.where(probe.dropped, 1.6, 0.5), color=np.where(probe.dropped, colours, palette.background))
     figure = blank_figure(
-        palette, "Routing map", "each dot is a token, coloured by the expert that gets it",
+        palette, "Routing map", "Each dot is a token. Its colour is the expert that gets it.",
         xaxis=dict(visible=False, range=[-1.14, 1.14]),
         yaxis=dict(visible=False, range=[-1.14, 1.14]),
         margin=dict(l=4, r=4, t=4, b=4),

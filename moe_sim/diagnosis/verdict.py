@@ -62,7 +62,7 @@ def diagnose(
     if diverged:
         return _diverged(history, config)
     if not len(history):
-        return Diagnosis("Ready", "neutral", _outlook(config))
+        return Diagnosis("Ready", "neutral", _outlook(config), "Press Train and watch who gets the tokens.")
     task_loss = history.column("task_loss")
     if recent_mean(history, "task_loss") > 3 * task_loss[0]:
         return Diagnosis(
@@ -70,7 +70,8 @@ def diagnose(
             f"Reset with a learning rate far below {format_value(config.learning_rate)}; 0.003 is the default.",
         )  # fmt: skip
     if len(history) < SETTLING_STEPS:
-        return Diagnosis("Starting", "neutral", "The router has only just started.")
+        advice = f"The verdict begins at step {SETTLING_STEPS}."
+        return Diagnosis("Starting", "neutral", "The router has only just started.", advice)
     diagnosis = _judge(history, config, thresholds or Thresholds())
     if config.frozen:
         return replace(diagnosis, advice="Weights are frozen. Data and routing continue.", remedy={})
@@ -194,8 +195,8 @@ def highest_healthy_load(num_experts: int, top_k: int, healthy_high: float = 2.0
 
 def _outlook(config: RunConfig) -> str:
     if config.task == "topics" and not balances(config) and config.capacity_factor is None:
-        return "Nothing balances this router. Press Train and watch who gets the tokens."
-    return "Press Train and watch who gets the tokens."
+        return "Nothing balances this router."
+    return "The router has not seen a token yet."
 
 
 def _diverged(history: History, config: RunConfig) -> Diagnosis:

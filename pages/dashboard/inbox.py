@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any
 
 MOST = 20
@@ -24,11 +26,19 @@ class Inbox:
         self._session = session
         self._board = ""
         self._last = 0
+        self._lock = threading.Lock()
 
     @property
     def obeyed(self) -> dict[str, Any]:
         """The confirmation for the board: its name, and the number of the last command obeyed."""
         return {"board": self._board, "last": self._last}
+
+    def obey(self, read: Callable[[], Any], command: Callable[[dict[str, Any]], None]) -> None:
+        """Carries out the new commands of the delivery that `read` returns, one after the other: Streamlit may call
+        this for a second delivery while it is still busy with the first."""
+        with self._lock:
+            for one in self.fresh(read()):
+                command(one)
 
     def fresh(self, delivery: Any) -> list[dict[str, Any]]:
         """The new commands of a delivery, in order; none if it is not a valid delivery."""

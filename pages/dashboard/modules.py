@@ -13,6 +13,7 @@ from pathlib import Path
 
 _IMPORT = re.compile(r'^import \{(\s*[\w$]+(?:,\s*[\w$]+)*,?\s*)\} from "\./([\w-]+)\.js";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (?=(?:async )?(?:function|class|const) ([\w$]+))", re.MULTILINE)
+_COMMENT = re.compile(r"^[ \t]*(?://.*|/\*\*(?:(?!\*/)[\s\S])*\*/)\n", re.MULTILINE)
 _OTHER = re.compile(r"^(?:import\b|export (?!default\b)).*$", re.MULTILINE)
 
 
@@ -36,7 +37,7 @@ def _add(file: Path, joined: dict[str, str], exports: dict[str, set[str]], impor
         raise ValueError(f"circular import: {' → '.join([*importers, file.stem])}")
     if file.stem in joined:
         return
-    text = file.read_text(encoding="utf-8")
+    text = _COMMENT.sub("", file.read_text(encoding="utf-8"))  # it is sent with every message of the page
 
     def destructured(match: re.Match[str]) -> str:
         names, stem = re.findall(r"[\w$]+", match[1]), match[2]

@@ -61,8 +61,7 @@ def mount(
     inbox: Inbox = st.session_state.setdefault(f"inbox of {name}", Inbox(data["session"]))
 
     def obey() -> None:
-        for one in inbox.fresh(entry_of(st.session_state.get(name), "commands")):
-            command(one)
+        inbox.obey(lambda: entry_of(st.session_state.get(name), "commands"), command)
 
     def is_fed() -> bool:
         return not hosting.routes_served() or entry_of(st.session_state.get(name), "transport") == "component"

@@ -93,10 +93,12 @@ def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, 
         "level": level,
         "tabs": [{"name": name, "title": title, "charts": charts} for name, (title, charts) in VIEWS.items()],
         "log_axes": LOG_AXES,
+        "alphas": KNOBS["aux_loss_coef"].stops,
         "evaluation_tokens": EVALUATION_TOKENS,
         "shift": ", ".join(KNOBS[name].label for name in task.shift_knobs),
         "context": common["context"]
         | {
+            "plain": level == "beginner",
             "colours": PALETTES[theme].expert_colours(num_experts),
             "high_balance_losses": [high_balance_loss(num_experts, k + 1) for k in range(MOST_CHOICES)],
         },

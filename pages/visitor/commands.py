@@ -38,6 +38,8 @@ def obey_beside(session: Session, comparison: ComparisonSession, command: dict[s
 def _act(session: Session, command: dict[str, Any]) -> None:
     run = session.run
     match command:
+        case {"name": "alpha", "value": int() | float() as value} if not isinstance(value, bool):
+            session.change(aux_loss_coef=value)
         case {"name": "freeze"}:
             session.change(frozen=not run.config.frozen)
         case {"name": "rescue"}:

@@ -117,7 +117,7 @@ def test_the_payload_describes_the_runs_and_their_differences(app: AppTest) -> N
     assert payload["stream_url"] == f"/live/{comparison.id}"
     assert payload["num_experts"] == [8, 8]
     assert payload["context"]["theme"] == "dark"
-    assert {"compare_task_loss", "utilization_A", "utilization_B"} <= set(json.loads(payload["figures"][0]))
+    assert {"compare_task_loss", "utilization_A", "utilization_B"} <= set(payload["figures"])
     json.dumps(payload)
 
 

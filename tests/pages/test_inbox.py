@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -26,6 +27,28 @@ def test_a_command_that_is_resent_is_obeyed_once() -> None:
     assert numbers(inbox.fresh(delivery(1, 2))) == [2]
     assert inbox.fresh(delivery(1, 2)) == []
     assert inbox.obeyed == {"board": "a", "last": 2}
+
+
+def test_two_deliveries_at_once_are_obeyed_one_after_the_other() -> None:
+    inbox, obeyed, begun, going_on = Inbox("s"), [], threading.Event(), threading.Event()
+
+    def obey(command: dict[str, Any]) -> None:
+        begun.set()
+        if command["number"] == 1:
+            going_on.wait(10)
+        obeyed.append(command["number"])
+
+    first = threading.Thread(target=inbox.obey, args=(lambda: delivery(1, 2), obey))
+    second = threading.Thread(target=inbox.obey, args=(lambda: delivery(1, 2, 3), obey))
+    first.start()
+    assert begun.wait(10)
+    second.start()
+    second.join(0.2)
+    assert obeyed == []
+    going_on.set()
+    first.join(10)
+    second.join(10)
+    assert obeyed == [1, 2, 3]
 
 
 def test_a_new_board_restarts_the_count() -> None:

@@ -42,6 +42,19 @@ def test_joined_modules_do_what_they_do_apart(tmp_path: Path) -> None:
     assert join_modules(entry).endswith("export default twice;\n")
 
 
+def test_comments_on_lines_of_their_own_are_left_out(tmp_path: Path) -> None:
+    entry = write(
+        tmp_path,
+        main="// What it is.\n/**\n * @param {string} one\n */\nconst show = (one) => console.log(one); // stays\n"
+        '  /** short */\nshow(/** @type {string} */ ("// no comment"));\n',
+    )
+    joined = join_modules(entry)
+    assert run(joined) == "// no comment\n"
+    assert joined.splitlines() == [
+        "const show = (one) => console.log(one); // stays", 'show(/** @type {string} */ ("// no comment"));',
+    ]  # fmt: skip
+
+
 def test_names_that_are_not_exported_stay_apart(tmp_path: Path) -> None:
     entry = write(
         tmp_path,

@@ -30,7 +30,21 @@ export function enlarged(layout, factor) {
     ...(layout.yaxis2 && { yaxis2: enlargedAxis(layout.yaxis2) }),
     margin: { l: factor * l, r: factor * r, t: factor * t, b: factor * b },
     font: { ...layout.font, size: factor * layout.font.size },
+    annotations: layout.annotations?.map((one) => ({ ...one, font: { ...one.font, size: factor * one.font.size } })),
   };
+}
+
+/**
+ * The same layout with plain words for beginners as the titles of its axes.
+ * @param {Layout} layout
+ * @returns {Layout}
+ */
+export function inPlainWords(layout) {
+  const axes = Object.entries(layout.meta.plain).filter(([name]) => name !== "caption");
+  /** @type {(name: string) => any} */
+  const axis = (name) => layout[name];
+  const titled = axes.map(([name, text]) => [name, { ...axis(name), title: { ...axis(name).title, text } }]);
+  return { ...layout, ...Object.fromEntries(titled) };
 }
 
 /**
@@ -89,16 +103,26 @@ export function shareAxisTop(traces, { tops, headroom, least }) {
 }
 
 /**
+ * The dead experts. Python decides how many there are; they are the least used ones.
+ * @param {Store} store
+ * @param {Context} context
+ */
+export function deadExperts(store, { settling_steps }) {
+  const load = store.now("smoothed_load");
+  const count = store.steps < settling_steps ? 0 : store.message.tiles.dead;
+  return new Set([...load.keys()].sort((one, other) => load[one] - load[other]).slice(0, count));
+}
+
+/**
  * Under each bar its expert's number and its share; where bars are narrow, only a mark under dead experts.
  * @param {Store} store
  * @param {Context} context
  * @param {number} width of the plot in px
  */
-export function barLabels(store, { palette, settling_steps }, width) {
+export function barLabels(store, context, width) {
+  const { palette } = context;
   const load = store.now("smoothed_load");
-  // Python decides how many experts are dead; they are the least used ones.
-  const count = store.steps < settling_steps ? 0 : store.message.tiles.dead;
-  const dead = new Set([...load.keys()].sort((one, other) => load[one] - load[other]).slice(0, count));
+  const dead = deadExperts(store, context);
   const narrow = width / store.numExperts < MIN_LABEL_WIDTH;
   return load.map((share, i) => {
     const isDead = dead.has(i);

@@ -1,5 +1,6 @@
 // The charts of a board.
 
+import { Cursor } from "./cursor.js";
 import { Plot, REDRAW_INTERVAL } from "./plots.js";
 
 /** @import { AnyStore } from "./board.js" */
@@ -11,6 +12,7 @@ export class Charts {
     this.schedule = schedule;
     /** @type {Map<string, Plot>} */
     this.plots = new Map();
+    this.cursor = new Cursor(() => this.plots.values());
     this.firstDrawn = false;
     /** @type {ReturnType<typeof setTimeout> | undefined} */
     this.timer = undefined;
@@ -22,7 +24,9 @@ export class Charts {
    * @param {(log: boolean) => void} [onLog]
    */
   add(parent, name, onLog) {
-    this.plots.set(name, new Plot(parent, name, this.schedule, onLog));
+    const plot = new Plot(parent, name, this.schedule, onLog);
+    plot.onFirstDrawing = () => plot.isOverTime && this.cursor.watch(plot);
+    this.plots.set(name, plot);
   }
 
   /** @param {string} name */
@@ -37,7 +41,7 @@ export class Charts {
 
   /** @param {BoardData} data */
   setFigures(data) {
-    for (const [name, plot] of this.plots) plot.setFigure(data.figures[name], data.slide_url);
+    for (const [name, plot] of this.plots) plot.setFigure(data.figures[name], data.slide_url, data.context.plain);
   }
 
   /** @param {Set<string>} log the charts whose vertical axis is logarithmic */

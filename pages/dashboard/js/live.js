@@ -1,9 +1,12 @@
 // The live page: one run, with its state line, its tiles, its routing map and a second row of views.
 
+import { Alpha } from "./alpha.js";
 import { Board } from "./board.js";
 import { element, find } from "./dom.js";
+import { Experts } from "./experts.js";
 import { mounted } from "./mount.js";
 import { Passages } from "./passages.js";
+import { Presenting } from "./presenting.js";
 import { StatusBar } from "./status.js";
 import { Store } from "./store.js";
 import { Tabs } from "./tabs.js";
@@ -18,6 +21,15 @@ class Dashboard extends Board {
   constructor(root) {
     super(root);
     this.statusBar = new StatusBar(root, (command) => this.send(command));
+    this.alpha = new Alpha(root, (command) => this.send(command), () => this.commands.isPending("alpha"));
+    this.experts = new Experts(find(root, ".experts"));
+    const { toolbar } = this.statusBar;
+    this.presenting = new Presenting(root, {
+      train: () => toolbar.press("toggle"),
+      step: () => toolbar.press("step"),
+      alpha: (by) => this.alpha.move(by),
+      resized: () => this.schedule(),
+    });
     this.viewsKey = "";
     this.turns = -1;
     /** @type {Set<string>} */
@@ -50,6 +62,9 @@ class Dashboard extends Board {
   buildViews(data) {
     this.statusBar.toolbar.setRates(data.rates);
     this.statusBar.toolbar.watching = data.watching;
+    this.statusBar.plain = data.level === "beginner";
+    this.mechanisms = data.mechanisms;
+    this.alpha.offer(data.alphas, !data.watching && !data.hide.includes("aux_loss_coef"));
     this.root.dataset.hide = data.hide.join(" ");
     this.buildCharts(data);
     this.followView(data);
@@ -123,7 +138,7 @@ class Dashboard extends Board {
     }
     const region = element("section", { class: "plot", role: "region", "aria-label": "Routing map" });
     const heading = element("h2", {}, "Routing map ");
-    heading.append(element("small", {}, "held-out text, each character coloured by the expert that gets it"));
+    heading.append(element("small", {}, "Each character's colour is the expert that gets it."));
     const body = element("div", { class: "graph passages" });
     region.append(heading, body);
     this.mapPlace.append(region);
@@ -136,9 +151,17 @@ class Dashboard extends Board {
    * @param {Context} context
    */
   drawWords(store, context) {
+    this.root.classList.toggle("begun", store.steps > 0);
     this.statusBar.draw(store, context);
+    this.alpha.draw(store, Boolean(this.mechanisms?.[store.message.live.balancing].weighs_a_loss));
+    this.experts.draw(store, context);
     this.passages?.draw(store, context);
     this.tabs?.draw(store, context);
+  }
+
+  close() {
+    this.presenting.end();
+    super.close();
   }
 }
 

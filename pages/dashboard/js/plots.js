@@ -1,6 +1,6 @@
 // One Plotly chart that keeps its element, its zoom and its place while data flows through it.
 
-import { barLabels, enlarged, shareAxisTop, timeAxis, withScale } from "./axes.js";
+import { barLabels, enlarged, inPlainWords, shareAxisTop, timeAxis, withScale } from "./axes.js";
 import { bind } from "./bindings.js";
 import { Description } from "./descriptions.js";
 import { element, setText } from "./dom.js";
@@ -36,8 +36,10 @@ export class Plot {
     parent.append(this.region);
     /** @type {Figure | null} */
     this.figure = null;
+    this.onFirstDrawing = () => {};
     this.figureVersion = 0;
     this.text = "";
+    this.plain = false;
     /** @type {string | null} */
     this.slideUrl = null;
     this.log = this.inView = this.zoomed = this.gliding = this.watchesZoom = false;
@@ -59,10 +61,11 @@ export class Plot {
    * Takes in the empty figure. One of a closed tab comes when the tab is opened.
    * @param {string | undefined} text as JSON
    * @param {string | null} slideUrl
+   * @param {boolean} [plain] whether in plain words
    */
-  setFigure(text, slideUrl) {
-    if (slideUrl !== this.slideUrl) this.text = "";
-    this.slideUrl = slideUrl;
+  setFigure(text, slideUrl, plain = false) {
+    if (slideUrl !== this.slideUrl || plain !== this.plain) this.text = "";
+    Object.assign(this, { slideUrl, plain });
     if (!text || text === this.text) return;
     this.text = text;
     const figure = /** @type {Figure} */ (JSON.parse(text));
@@ -72,7 +75,12 @@ export class Plot {
     this.region.setAttribute("aria-label", title);
     this.heading.replaceChildren(title, " ", this.caption);
     this.header.replaceChildren(this.heading, chartTools(this, title));
-    this.caption.textContent = figure.layout.meta.caption;
+    const { meta } = figure.layout;
+    this.caption.textContent = (plain && meta.plain.caption) || meta.caption;
+  }
+
+  get isOverTime() {
+    return Boolean(this.figure?.layout.meta.time);
   }
 
   /** @param {boolean} log */
@@ -97,6 +105,9 @@ export class Plot {
     );
     if (!this.region.offsetParent || !this.inView) return true;
     this.step = store.steps;
+    const waits = !this.step && !layout.meta.captions && !data.some(({ meta }) => meta?.kind === "map");
+    this.region.classList.toggle("waiting", waits);
+    if (waits) return true;
     const now = performance.now();
     const key = this.key(store, context);
     if (key === this.drawn) return true;
@@ -104,9 +115,10 @@ export class Plot {
     if (window.Plotly) Object.assign(this, { drawn: key, drawnAt: now });
     if (layout.meta.captions) setText(this.caption, layout.meta.captions[store.steps ? 1 : 0]);
     const traces = data.map((trace) => bind(trace, store.of(trace.meta), context));
-    const shown = this.step || this.name === "utilization" || this.name === "routing_map";
-    this.description.update(layout.title.text, shown ? traces : [], this.step, now);
-    const layoutNow = this.layoutNow(layout, traces, store, context);
+    this.description.update(layout.title.text, traces, this.step, now);
+    const size = Number(getComputedStyle(this.graph).getPropertyValue("--u"));
+    for (const { marker } of traces) if (marker?.size) marker.size = size * Number(marker.size);
+    const layoutNow = this.layoutNow(layout, traces, store, context, size);
     if (!window.Plotly) {
       if (canBeSketched(traces)) sketch(this.graph, traces, layoutNow);
       return true;
@@ -126,12 +138,13 @@ export class Plot {
    * @param {Trace[]} traces
    * @param {Store} store
    * @param {Context} context
+   * @param {number} size of type, 1 is usual
    * @returns {SizedLayout}
    */
-  layoutNow(blank, traces, store, context) {
+  layoutNow(blank, traces, store, context, size) {
     const { meta } = blank;
     const width = this.graph.clientWidth;
-    const layout = enlarged(blank, Number(getComputedStyle(this.graph).getPropertyValue("--u")));
+    const layout = enlarged(this.plain ? inPlainWords(blank) : blank, size);
     if (meta.time) Object.assign(layout, timeAxis(layout, meta.run === undefined ? store.peers : [store], context));
     if (this.run !== context.run) Object.assign(this, { run: context.run, zoomed: false });
     if (meta.share_axis) layout.yaxis = this.shareAxis(layout.yaxis, shareAxisTop(traces, meta.share_axis), context);
@@ -154,6 +167,7 @@ export class Plot {
   watchZoom() {
     if (this.watchesZoom) return;
     this.watchesZoom = true;
+    this.onFirstDrawing();
     this.graph.on("plotly_relayout", (change) => {
       this.zoomed = "yaxis.range[0]" in change || (this.zoomed && !("yaxis.autorange" in change));
     });

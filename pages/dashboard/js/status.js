@@ -9,13 +9,13 @@ import { Toolbar } from "./toolbar.js";
 
 export const ICONS = { neutral: "○", good: "●", recovering: "◐", warning: "◆", bad: "▲" };
 const TILES = /** @type {const} */ ([
-  ["imbalance", "Imbalance max/min"],
-  ["task_loss", "Task loss"],
-  ["balance_loss", "Load-balancing loss"],
-  ["dropped", "Dropped tokens"],
-  ["dead", "Dead experts"],
-  ["speed", "Steps/s"],
-]);
+  ["imbalance", "Imbalance max/min", "Busiest ÷ idlest"],
+  ["task_loss", "Task loss", "Prediction error"],
+  ["balance_loss", "Load-balancing loss", "Unevenness"],
+  ["dropped", "Dropped tokens", "Tokens dropped"],
+  ["dead", "Dead experts", "Dead experts"],
+  ["speed", "Steps/s", "Steps per second"],
+]); // name, term, plain words for beginners
 
 /** @typedef {typeof TILES[number][0]} Tile */
 
@@ -26,6 +26,7 @@ export class StatusBar {
    */
   constructor(root, send) {
     this.root = root;
+    this.plain = false; // whether tiles say it in plain words, with the term on hover
     this.toolbar = new Toolbar(root, send);
     this.rescue = /** @type {HTMLButtonElement} */ (find(root, ".rescue"));
     this.rescue.onclick = () => send({ name: "rescue" });
@@ -48,7 +49,8 @@ export class StatusBar {
   draw(store, context) {
     this.drawState(store.message);
     this.toolbar.draw(store.message, store.steps, store.message.live.frozen);
-    this.drawHints(store.encoding.horizon, context.dead_share);
+    const choosing = store.message.live.balancing === "expert_choice";
+    this.drawHints(store.encoding.horizon, context.dead_share, choosing);
     this.drawTiles(store, context);
   }
 
@@ -74,13 +76,15 @@ export class StatusBar {
    * What a tile's number is, and what other tools show instead.
    * @param {number} horizon
    * @param {number} deadShare
+   * @param {boolean} choosing whether experts choose: then tokens are left out even if nothing is over capacity
    */
-  drawHints(horizon, deadShare) {
+  drawHints(horizon, deadShare, choosing) {
     /** @type {Partial<Record<Tile, string>>} */
     const hints = {
       imbalance:
         "Of the smoothed load. Others look at max/mean: OLMo-core's load imbalance, Megatron-LM's overload factor; " +
         "DeepSeek's MaxVio is max/mean − 1. See the tab Other names.",
+      task_loss: "How badly the model predicts: cross-entropy in nats, mean of the last steps.",
       balance_loss: "E·Σ f·P, f over all choices. The number of transformers is k times as large. See the tab Why f " +
         "and P.",
       dropped: `Token choices over capacity, mean of ${horizon} steps; where experts choose, tokens that none of ` +
@@ -89,7 +93,12 @@ export class StatusBar {
         `Experts with a smoothed share below ${deadShare}/E; the sidebar sets this threshold. ` +
         "NeMo calls only experts without any tokens dead.",
     };
-    for (const [name] of TILES) this.tiles[name].label.title = hints[name] ?? "";
+    for (const [name, term, words] of TILES) {
+      const hint = hints[name] ?? "";
+      const shown = name === "dropped" && choosing ? "Unserved tokens" : this.plain ? words : term;
+      setText(this.tiles[name].label, shown);
+      this.tiles[name].label.title = this.plain && words !== term ? `${term}. ${hint}`.trim() : hint;
+    }
   }
 
   /**
@@ -106,10 +115,8 @@ export class StatusBar {
     const taskLoss = store.smoothed.task_loss[store.steps - 1];
     const high = high_balance_losses[live.top_k - 1];
     const balanceLoss = store.smoothed.balance_loss[store.steps - 1];
-    // Where experts choose, tokens are left out even if nothing is over capacity.
     const choosing = live.balancing === "expert_choice";
     const dropped = store.tile(choosing ? "unserved" : "dropped");
-    setText(this.tiles.dropped.label, choosing ? "Unserved tokens" : "Dropped tokens");
     this.setTile("imbalance", ratio(imbalance), imbalance === null || imbalance > uneven_ratio);
     this.setTile("task_loss", taskLoss.toFixed(2), state === "diverged");
     this.setTile("balance_loss", balanceLoss.toFixed(2), high !== null && balanceLoss > high);

@@ -30,8 +30,18 @@ export class Toolbar {
         }
       };
     }
+    const unfold = /** @type {HTMLButtonElement | null} */ (root.querySelector(".unfold"));
+    if (unfold) unfold.onclick = () => {
+      const open = find(root, ".toolbar").classList.toggle("open");
+      unfold.setAttribute("aria-expanded", String(open));
+    };
     this.select = /** @type {HTMLSelectElement} */ (find(root, "select"));
     this.select.onchange = () => send({ name: "rate", value: Number(this.select.value) });
+  }
+
+  /** @param {string} command */
+  press(command) {
+    this.buttons.find(({ dataset }) => dataset.command === command)?.click();
   }
 
   /** @param {number[]} rates steps per second; 0 is as fast as possible */

@@ -104,6 +104,8 @@ export interface Context {
   uneven_ratio: number;
   run: string;
   reduced_motion: boolean;
+  /** Whether a beginner reads it. */
+  plain?: boolean;
 }
 
 export interface BoardData {
@@ -151,6 +153,8 @@ export interface RunData extends BoardData {
   evaluation_tokens: number;
   tabs: Tab[];
   log_axes: string[];
+  /** The stops of the α slider. */
+  alphas: number[];
   tab: string;
   log: string[];
   turns: number;
@@ -234,6 +238,8 @@ export interface FigureMeta {
   captions?: [beforeTheFirstStep: string, later: string];
   time: boolean;
   only?: Record<string, unknown> | null;
+  /** For beginners, in place of the caption and of the titles of axes. */
+  plain: Record<string, string>;
   run?: number;
   bar_labels?: boolean;
   share_axis?: { tops: number[]; headroom: number; least: number };
@@ -248,7 +254,7 @@ export interface Layout {
   yaxis: Axis;
   yaxis2?: Axis;
   shapes?: object[];
-  annotations?: object[];
+  annotations?: { font: { size: number }; [option: string]: unknown }[];
   [option: string]: unknown;
 }
 
@@ -263,10 +269,16 @@ export interface Figure {
 export interface Graph extends HTMLDivElement {
   layout: Layout;
   on(event: "plotly_relayout", handler: (change: Record<string, unknown>) => void): void;
+  on(event: "plotly_hover", handler: (event: { points: { x: number }[] }) => void): void;
+  on(event: "plotly_unhover", handler: () => void): void;
 }
 
 declare global {
   const Plotly: {
+    Fx: {
+      hover(graph: HTMLElement, at: { xval: number }, subplot: string): void;
+      unhover(graph: HTMLElement): void;
+    };
     react(graph: HTMLElement, data: Trace[], layout: object, config: object): Promise<void>;
     downloadImage(figure: Figure, options: object): Promise<string>;
   };
