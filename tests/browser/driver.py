@@ -43,8 +43,16 @@ def press(page: Page, name: str) -> None:
 
 def train_slowly(page: Page) -> None:
     """Train at half speed. Charts show every step only up to 400, and a loaded machine pauses late."""
-    page.get_by_label("Speed in steps per second").select_option("30")
+    set_speed(page, "30")
     press(page, "Train")
+
+
+def set_speed(page: Page, speed: str) -> None:
+    """Choose a speed. A compact board has it behind a button."""
+    unfold = page.get_by_role("button", name="More controls")
+    if unfold.is_visible() and unfold.get_attribute("aria-expanded") == "false":
+        unfold.click()
+    page.get_by_label("Speed in steps per second").select_option(speed)
 
 
 def wait_for_step(page: Page, step: int, timeout: float = 5 * TIMEOUT) -> None:

@@ -25,7 +25,7 @@ OVER_TIME = "Utilization over time"
 
 def open_page(page: Page, address: str) -> None:
     page.goto(address)
-    for name in ("A: Expert utilization", "B: Expert utilization", "Task loss"):
+    for name in ("A: Expert utilization", "B: Expert utilization"):
         expect(region(page, name).locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
 
 

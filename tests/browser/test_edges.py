@@ -9,7 +9,19 @@ from playwright.sync_api import BrowserContext, Page, expect
 from moe_sim import PRESETS
 from moe_sim.config.presets import MECHANISM, SCENARIO
 from tests.browser.conftest import Scheme, new_page
-from tests.browser.driver import TABS, TIMEOUT, halt, move, press, slider, state, step_shown, visit, wait_for_step
+from tests.browser.driver import (
+    TABS,
+    TIMEOUT,
+    halt,
+    move,
+    press,
+    set_speed,
+    slider,
+    state,
+    step_shown,
+    visit,
+    wait_for_step,
+)
 
 
 def test_a_diverging_run_ends_with_a_sentence_and_keeps_the_last_charts(page: Page, server: str) -> None:
@@ -161,7 +173,7 @@ def test_back_is_obeyed_at_once(page: Page, server: str) -> None:
 
 def test_the_end_of_the_step_budget_says_so_and_offers_more(page: Page, server: str) -> None:
     visit(page, f"{server}?num_experts=2&batch_tokens=32&expert_hidden_size=8")
-    page.get_by_label("Speed in steps per second").select_option("as fast as possible")
+    set_speed(page, "as fast as possible")
     press(page, "Train")
     expect(page.locator(".ecl .finished")).to_have_text("2,000 steps done.", timeout=TIMEOUT)
     expect(page.get_by_role("button", name="Step", exact=True)).to_be_disabled()

@@ -21,6 +21,7 @@ from tests.browser.driver import (
     pause,
     press,
     region,
+    set_speed,
     slider,
     step_shown,
     trace,
@@ -69,14 +70,14 @@ def test_after_a_server_restart_the_run_continues_from_the_same_step_with_the_sa
     with launch(tmp_path / "first.txt", port=port) as (address, server):
         wait_until_healthy(address, server)
         pair.goto(f"{address}/compare?seed=3&b=0:aux_loss_coef=0.1")
-        expect(region(pair, "Task loss").locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
+        expect(region(pair, "A: Expert utilization").locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
         press(pair, "Train")
         wait_for_step(pair, 20)
         pair_steps = pause(pair)
         pair_before = drawn(pair, ("Task loss",), pair_steps)
 
         visit(page, f"{address}?seed=3&num_topics=6")
-        page.get_by_label("Speed in steps per second").select_option("15 steps/s")
+        set_speed(page, "15 steps/s")
         press(page, "Train")
         wait_for_step(page, 20)
         move(page, "Load-balancing coefficient α", 9)
@@ -138,7 +139,7 @@ def test_a_stream_that_is_cut_twenty_times_loses_and_repeats_no_step(context: Br
     page = context.new_page()
     visit(page, f"http://127.0.0.1:{proxy.port}?seed=5")
     notice = page.locator(".ecl .notice")
-    page.get_by_label("Speed in steps per second").select_option("5 steps/s")
+    set_speed(page, "5 steps/s")
     press(page, "Train")
     wait_for_step(page, 5)
     for _ in range(19):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tests.browser.driver import TIMEOUT, slider, visit, wait_for_step
 
 MOST_LOOKS = 60
 """Looks at where the focus is, between two elements. The page may change meanwhile."""
+START = re.compile("^Start (this lesson|again)$")
 FAST, SLOW = "as fast as possible", "120 steps/s"
 """Speeds. At the first, a run that another visitor has trained before is over at once."""
 MARGIN = 5
@@ -148,6 +150,9 @@ def set_speed(keyboard: Keyboard, words: str) -> None:
     """Choose a speed in the toolbar."""
     speed = keyboard.page.get_by_label("Speed in steps per second")
     if speed.evaluate("select => select.selectedOptions[0].text") != words:
+        unfold = keyboard.page.get_by_role("button", name="More controls")
+        if unfold.is_visible() and unfold.get_attribute("aria-expanded") == "false":
+            keyboard.use(unfold)
         keyboard.reach(speed)
         keyboard.page.keyboard.type(words)
 
@@ -165,7 +170,7 @@ def train(keyboard: Keyboard, step: int) -> None:
 
 def do_lesson(keyboard: Keyboard, lesson: Lesson) -> None:
     """What the course intends, all of it by keyboard."""
-    keyboard.button("Start this lesson")
+    keyboard.use(keyboard.page.get_by_role("button", name=START))
     expect(keyboard.page.locator(".ecl")).to_have_attribute("data-step", "0", timeout=TIMEOUT)
     for name, value in lesson.intended_start.items():
         turn(keyboard, name, value)

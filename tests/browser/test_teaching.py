@@ -25,6 +25,7 @@ from tests.browser.driver import (
     pause,
     press,
     region,
+    set_speed,
     slider,
     state,
     step_shown,
@@ -112,7 +113,7 @@ def test_a_link_with_planned_changes_starts_training_and_rescues_the_router_at_i
 ) -> None:
     visit(page, f"{server}?aux_loss_coef=0&seed=3&events=60:aux_loss_coef=0.1&autoplay=1")
     wait_for_step(page, 150)
-    page.get_by_label("Speed in steps per second").select_option("15")  # charts draw every step up to 400
+    set_speed(page, "15")  # charts draw every step up to 400
     expect(state(page)).not_to_have_text("Collapsed", timeout=TIMEOUT)
     steps = pause(page)
     wait_for_points(page, LOSSES, steps)

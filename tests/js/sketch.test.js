@@ -56,6 +56,7 @@ test("dots lie where the map has them, hollow ones with an edge", () => {
 
 test("only bars and dots can be sketched", () => {
   assert.ok(canBeSketched([BARS]));
-  assert.ok(canBeSketched([{ mode: "markers" }]));
+  assert.ok(canBeSketched([{ mode: "markers", x: [1] }]));
+  assert.ok(!canBeSketched([{ mode: "markers", x: { dtype: "f4", bdata: "AAAA" } }]), "Plotly decodes these numbers");
   assert.ok(!canBeSketched([{ mode: "lines" }, { type: "heatmap" }]));
 });

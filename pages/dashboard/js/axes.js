@@ -40,7 +40,7 @@ export function enlarged(layout, factor) {
  * @returns {Layout}
  */
 export function inPlainWords(layout) {
-  const axes = Object.entries(layout.meta.plain).filter(([name]) => name !== "caption");
+  const axes = Object.entries(layout.meta.plain ?? {}).filter(([name]) => name !== "caption");
   /** @type {(name: string) => any} */
   const axis = (name) => layout[name];
   const titled = axes.map(([name, text]) => [name, { ...axis(name), title: { ...axis(name).title, text } }]);

@@ -76,7 +76,7 @@ export class Plot {
     this.heading.replaceChildren(title, " ", this.caption);
     this.header.replaceChildren(this.heading, chartTools(this, title));
     const { meta } = figure.layout;
-    this.caption.textContent = (plain && meta.plain.caption) || meta.caption;
+    this.caption.textContent = (plain && meta.plain?.caption) || meta.caption;
   }
 
   get isOverTime() {

@@ -21,7 +21,8 @@ export function sketch(graph, traces, layout) {
 }
 
 /** @param {Trace[]} traces */
-export const canBeSketched = (traces) => traces.some(({ type, mode }) => type === "bar" || mode === "markers");
+export const canBeSketched = (traces) =>
+  traces.some(({ type, mode, x }) => Array.isArray(x) && (type === "bar" || mode === "markers"));
 
 /**
  * What there is to see, in pixels.

@@ -239,7 +239,7 @@ export interface FigureMeta {
   time: boolean;
   only?: Record<string, unknown> | null;
   /** For beginners, in place of the caption and of the titles of axes. */
-  plain: Record<string, string>;
+  plain?: Record<string, string>;
   run?: number;
   bar_labels?: boolean;
   share_axis?: { tops: number[]; headroom: number; least: number };
