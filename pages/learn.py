@@ -44,9 +44,10 @@ def _look_for(lesson: Chapter, level: Level) -> None:
 def _next(lesson: Chapter) -> None:
     number = COURSE.index(lesson)
     if number + 1 < len(COURSE):
-        passed = lesson.slug in course.passed_lessons()
-        st.button("Next lesson", type="primary" if passed else "secondary", on_click=course.choose,
-                  args=(COURSE[number + 1],))  # fmt: skip
+        is_passed = lesson.slug in course.passed_lessons()
+        if st.button("Next lesson", type="primary" if is_passed else "secondary"):
+            course.choose(COURSE[number + 1])
+            st.rerun()  # the whole page, not only the goal
 
 
 def _celebrate(session: Session, lesson: Chapter, step: int, debrief: Paragraphs) -> None:

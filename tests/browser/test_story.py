@@ -38,7 +38,7 @@ def test_the_page_opens_ready_then_the_router_collapses_and_alpha_rescues_it(pag
     for name in ("Load-balancing coefficient α", "Experts", "Top-k", "Capacity factor"):
         expect(slider(page, name)).to_be_visible()
     for name in CHARTS:
-        expect(page.get_by_role("region", name=name, exact=True)).to_be_attached()
+        expect(region(page, name)).to_be_attached()
     for name in ("Routing map", "Expert utilization"):
         box = page.get_by_role("region", name=name, exact=True).bounding_box()
         assert box
