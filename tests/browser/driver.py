@@ -102,6 +102,8 @@ def open_tab(page: Page, name: str) -> Locator:
     panel = page.get_by_role("tabpanel", name=name, exact=True)
     panel.scroll_into_view_if_needed()
     expect(panel.locator(".lesson p").first).to_be_visible(timeout=TIMEOUT)
+    expect(panel.locator(".plot:not([aria-label])")).to_have_count(0, timeout=TIMEOUT)  # its figures have come
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return panel
 
 

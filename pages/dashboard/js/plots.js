@@ -33,6 +33,7 @@ export class Plot {
     this.logButton = undefined;
     this.description = new Description(this.region);
     this.graph = /** @type {Graph} */ (this.region.appendChild(element("div", { class: "graph" })));
+    this.region.hidden = true; // until its figure has come
     parent.append(this.region);
     /** @type {Figure | null} */
     this.figure = null;
@@ -69,6 +70,7 @@ export class Plot {
     if (!text || text === this.text) return;
     this.text = text;
     const figure = /** @type {Figure} */ (JSON.parse(text));
+    if (!this.figure) this.region.hidden = false;
     this.figure = figure;
     this.figureVersion += 1;
     const title = figure.layout.title.text;
