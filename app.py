@@ -24,9 +24,6 @@ from moe_sim.server.websockets import WebsocketGuard
 from pages.visitor import hosting
 from pages.visitor.uploads import Uploads, upload_path
 
-PATHS = ("/live/{run_id}", "/slide/{run_id}/{name}", "/metrics")
-"""The paths of moe_sim/server/endpoints.py, which is loaded later."""
-
 log = logging.getLogger("moe_sim.app")
 
 
@@ -75,7 +72,8 @@ async def finish_start() -> None:
 def routes() -> list[Route]:
     """The routes besides Streamlit's own."""
     base = hosting.base_path()
-    own = [Route(f"{base}{path}", starting.endpoint(path)) for path in PATHS]
+    paths = (http.LIVE_PATH, http.SLIDE_PATH, http.METRICS_PATH)
+    own = [Route(f"{base}{path}", starting.endpoint(path)) for path in paths]
     return [*own, Route(f"{base}{http.PLOTLY_PATH}", http.plotly_endpoint)]
 
 

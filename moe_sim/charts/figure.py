@@ -30,8 +30,8 @@ def blank_figure(
         title: the chart's name.
         caption: a description in small print beside the title.
         time: whether the x axis is steps.
-        plain: plain words for beginners in place of axis titles, by axis, and of the caption.
         only: the values of live knobs for which the chart is meaningful; otherwise the page hides it.
+        plain: plain words for beginners in place of axis titles, by axis, and of the caption.
         **layout: Plotly layout on top.
     """
     axis = dict(

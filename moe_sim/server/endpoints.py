@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from starlette.requests import Request
 from starlette.responses import Response
 
+from moe_sim.server import http
 from moe_sim.server.monitoring import Census, metrics_endpoint
 from moe_sim.server.server import Server
 from moe_sim.server.slides import slide_endpoint
@@ -25,7 +26,7 @@ def endpoints(server: Server, errors: Callable[[], int]) -> dict[str, Endpoint]:
     find = server.scheduler.get
     queues = {"runs": lambda: server.scheduler.admission.waiting, "sweeps": lambda: server.sweeps.waiting}
     return {
-        "/live/{run_id}": LiveStream(find, server.lectures).endpoint,
-        "/slide/{run_id}/{name}": slide_endpoint(find),
-        "/metrics": metrics_endpoint(Census(server.scheduler, queues, errors)),
+        http.LIVE_PATH: LiveStream(find, server.lectures).endpoint,
+        http.SLIDE_PATH: slide_endpoint(find),
+        http.METRICS_PATH: metrics_endpoint(Census(server.scheduler, queues, errors)),
     }

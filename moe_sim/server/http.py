@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+LIVE_PATH, SLIDE_PATH, METRICS_PATH = "/live/{run_id}", "/slide/{run_id}/{name}", "/metrics"
 PLOTLY_PATH = f"/plotly-{plotly.__version__}.js"
 
 

@@ -120,7 +120,7 @@ class _Drawings:
         await asyncio.wait([drawing.turn])
         drawing.begun = True
         begun, loop = time.monotonic(), asyncio.get_running_loop()
-        text = asyncio.ensure_future(asyncio.to_thread(_slide_with_pandas, run, name, link))
+        text = asyncio.ensure_future(asyncio.to_thread(_slide, run, name, link))
         # Even if this task is cancelled, the turn lasts that long, and then others have the interpreter for a while.
         text.add_done_callback(lambda _: loop.call_later(REST * (time.monotonic() - begun), self._turns.end))
         return await asyncio.shield(text)
@@ -144,12 +144,8 @@ def scene_of(run: LiveRun) -> Scene:
     return Scene(run.history, run.config, run.probe, run.task, run.thresholds)
 
 
-def _slide_with_pandas(run: BackgroundRun, name: str, link: str) -> str | None:
-    load_pandas()  # a curve is smoothed with it, and Plotly must not meet it half loaded
-    return _slide(run, name, link)
-
-
 def _slide(run: BackgroundRun, name: str, link: str) -> str | None:
+    load_pandas()  # a curve is smoothed with it, and Plotly must not meet it half loaded
     if isinstance(run, Comparison):
         scenes = [scene_of(member) for member in run.members]
         figure = comparison_slide(name, scenes, difference_in_words(run.plans), link[:LONGEST_LINK])

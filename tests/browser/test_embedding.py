@@ -75,9 +75,7 @@ def test_a_run_trains_and_a_file_opens_inside_another_sites_page(chromium: Brows
     with framed(chromium, server) as frame:
         frame.get_by_role("button", name="Train", exact=True).click()
         expect(frame.locator(".ecl .done")).not_to_have_text("0", timeout=TIMEOUT)
-        frame.get_by_test_id("stExpandSidebarButton").get_by_role("button").or_(
-            frame.locator("button[data-testid=stExpandSidebarButton]")
-        ).first.click()
+        frame.get_by_test_id("stExpandSidebarButton").click()
         frame.get_by_role("button", name="Export", exact=True).click()
         frame.locator("input[type=file]").set_input_files(saved_run())
         frame.get_by_role("button", name="Show it", exact=True).click(timeout=TIMEOUT)
