@@ -99,10 +99,15 @@ def region(page: Page, chart: str) -> Locator:
 def open_tab(page: Page, name: str) -> Locator:
     """Open a tab of the second row of views and scroll to it. Returns its panel."""
     page.get_by_role("tab", name=name, exact=True).click()
+    return go_to_panel(page, name)
+
+
+def go_to_panel(page: Page, name: str) -> Locator:
+    """Scroll to the panel of an open tab once the figures of its charts have come. Returns it."""
     panel = page.get_by_role("tabpanel", name=name, exact=True)
-    panel.scroll_into_view_if_needed()
     expect(panel.locator(".lesson p").first).to_be_visible(timeout=TIMEOUT)
-    expect(panel.locator(".plot:not([aria-label])")).to_have_count(0, timeout=TIMEOUT)  # its figures have come
+    expect(panel.locator(".plot:not([aria-label])")).to_have_count(0, timeout=TIMEOUT)
+    panel.scroll_into_view_if_needed()
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     return panel
 

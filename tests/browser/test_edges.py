@@ -12,6 +12,7 @@ from tests.browser.conftest import Scheme, new_page
 from tests.browser.driver import (
     TABS,
     TIMEOUT,
+    go_to_panel,
     halt,
     move,
     press,
@@ -110,9 +111,7 @@ def test_every_tab_opens_by_keyboard_and_draws_its_charts(page: Page, server: st
     for name in (*TABS[1:], "Text"):
         page.keyboard.press("ArrowRight")
         expect(page.get_by_role("tab", name=name, exact=True)).to_have_attribute("aria-selected", "true")
-        panel = page.get_by_role("tabpanel", name=name, exact=True)
-        panel.scroll_into_view_if_needed()
-        expect(panel.locator(".lesson p").first).to_be_visible()
+        panel = go_to_panel(page, name)
         if name == "Text":
             expect(panel.locator(".passage span[style*=background]").first).to_be_visible()
         elif name == "Other names":
@@ -184,3 +183,16 @@ def test_the_end_of_the_step_budget_says_so_and_offers_more(page: Page, server: 
     described = page.locator("[role=region][aria-label='Expert utilization'] .unseen")
     expect(described.locator("p")).to_contain_text("Expert utilization at step")
     assert described.locator("tr").count() == 3, "a head and two experts"
+
+
+def test_a_chart_that_left_the_window_and_came_back_while_the_page_was_busy_is_drawn(page: Page, server: str) -> None:
+    # What the browser reports late, it reports together, the newest last.
+    page.add_init_script("""
+      const Usual = IntersectionObserver;
+      window.IntersectionObserver = class extends Usual {
+        constructor(report) {
+          super((entries, observer) => report([{ isIntersecting: false }, ...entries], observer));
+        }
+      };
+    """)
+    visit(page, server)

@@ -51,8 +51,8 @@ export class Plot {
     this.run = "";
     /** @type {number | null} */
     this.top = null; // of the share axis, on its way to where it belongs
-    this.visibility = new IntersectionObserver(([entry]) => {
-      this.inView = entry.isIntersecting;
+    this.visibility = new IntersectionObserver((entries) => {
+      this.inView = Boolean(entries.at(-1)?.isIntersecting); // a busy page gets several at once
       if (this.inView) onVisible();
     });
     this.visibility.observe(this.region);
