@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from moe_sim.config.run_config import RunConfig
     from moe_sim.history.history import History, StepRecord
     from moe_sim.history.probe import Probe
+    from moe_sim.trainer.together import advance
     from moe_sim.trainer.trainer import Trainer
 
 __all__ = [
@@ -27,12 +28,13 @@ __all__ = [
     "StepRecord",
     "Trainer",
     "__version__",
+    "advance",
 ]
 
 _MODULES = {
     "KNOBS": "config.knobs", "PRESETS": "config.presets", "Event": "config.events", "History": "history.history",
     "Preset": "config.presets", "Probe": "history.probe", "RunConfig": "config.run_config",
-    "StepRecord": "history.history", "Trainer": "trainer.trainer",
+    "StepRecord": "history.history", "Trainer": "trainer.trainer", "advance": "trainer.together",
 }  # fmt: skip
 _PACKAGES = ("config", "losses", "metrics", "router", "trainer")
 

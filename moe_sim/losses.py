@@ -3,6 +3,9 @@
 float16 and bfloat16 are counted and summed in float32, and the loss is float32. Otherwise the loss has the type of its
 input. NaN passes through: a run that diverges reports it.
 
+Those whose names end in `_each` take what a router has made unchecked and return one loss for each leading index; the
+others check what they are given.
+
 T tokens, E experts, K choices per token.
 """
 
@@ -24,9 +27,7 @@ SUM_TOLERANCE = 0.01
 """How far the probabilities of a token may be from a sum of 1: bfloat16 rounds each by up to 0.4 %."""
 
 
-def load_balancing_loss(
-    *, router_probs: Tensor, expert_index: Tensor, convention: Convention = "per_choice", check_values: bool = True
-) -> Tensor:
+def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, convention: Convention = "per_choice") -> Tensor:
     """E · Σ f_i P_i (Fedus et al. 2021, Switch Transformer, eq. 4). Only P carries gradient.
 
     Args:
@@ -35,7 +36,6 @@ def load_balancing_loss(
         convention: what f counts. `per_choice`: all choices / (T·K), 1 at balance (Megatron-LM, OLMo-core).
             `first_choice`: first choices / T, 1 at balance (GShard, DeepSpeed for K ≤ 2, ST-MoE).
             `huggingface`: all choices / T, K at balance (transformers, Mixtral).
-        check_values: False checks shapes and types only; for what a router has just made, in every step.
 
     Returns:
         A differentiable scalar.
@@ -49,23 +49,29 @@ def load_balancing_loss(
     probs = _matrix(router_probs, "router_probs")
     tokens, num_experts = probs.shape
     _check_choices(expert_index, tokens)
-    if check_values:
-        _check_probabilities(probs)
-        _check_experts(expert_index, num_experts)
+    _check_probabilities(probs)
+    _check_experts(expert_index, num_experts)
+    return load_balancing_each(probs, expert_index, convention)
+
+
+def load_balancing_each(probs: Tensor, expert_index: Tensor, convention: Convention) -> Tensor:
+    """`load_balancing_loss` of (..., T, E) probabilities and (..., T, K) choices → (...)."""
+    num_experts, (tokens, top_k) = probs.shape[-1], expert_index.shape[-2:]
     if convention == "first_choice":
-        expert_index = expert_index[:, :1]
-    pairs = tokens if convention == "huggingface" else expert_index.numel()
-    counts = torch.bincount(expert_index.flatten(), minlength=num_experts)
-    load = counts.to(probs.dtype) / pairs
-    return num_experts * (load @ probs.mean(0))
+        expert_index, top_k = expert_index[..., :1], 1
+    pairs = tokens if convention == "huggingface" else tokens * top_k
+    # Experts of different leading indices are counted as different ones.
+    leading = torch.arange(expert_index[..., 0, 0].numel()).view(*probs.shape[:-2], 1, 1)
+    counts = torch.bincount((expert_index + num_experts * leading).flatten(), minlength=leading.numel() * num_experts)
+    load = counts.to(probs.dtype).view(*probs.shape[:-2], num_experts) / pairs
+    return num_experts * (load * probs.mean(-2)).sum(-1)
 
 
-def importance_loss(*, router_probs: Tensor, check_values: bool = True) -> Tensor:
+def importance_loss(*, router_probs: Tensor) -> Tensor:
     """CV² of the importance Σ_tokens p_i, population variance (Shazeer et al. 2017, eq. 6-7). 0 at balance.
 
     Args:
         router_probs: (T, E) probabilities.
-        check_values: False checks their shape and type only.
 
     Returns:
         A differentiable scalar.
@@ -74,9 +80,13 @@ def importance_loss(*, router_probs: Tensor, check_values: bool = True) -> Tenso
         ValueError: if the rows of `router_probs` are no probabilities.
     """
     probs = _matrix(router_probs, "router_probs")
-    if check_values:
-        _check_probabilities(probs)
-    return _squared_coefficient_of_variation(probs.sum(0))
+    _check_probabilities(probs)
+    return importance_each(probs)
+
+
+def importance_each(probs: Tensor) -> Tensor:
+    """`importance_loss` of (..., T, E) probabilities → (...)."""
+    return _squared_coefficient_of_variation(probs.sum(-2))
 
 
 def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float | Tensor, top_k: int) -> Tensor:
@@ -106,14 +116,20 @@ def load_loss(*, router_logits: Tensor, noisy_logits: Tensor, noise_std: float |
     std = _positive_std(noise_std, logits)
     if not 1 <= top_k <= logits.shape[1]:
         raise ValueError(f"top_k must be from 1 to {logits.shape[1]}, the number of experts, not {top_k}")
-    if top_k == logits.shape[1]:
-        return logits.sum() * 0.0
-    best, index = noisy.topk(top_k + 1, dim=1)
-    chosen = torch.zeros_like(noisy, dtype=torch.bool).scatter_(1, index[:, :top_k], True)
+    return load_each(logits, noisy, std, top_k)
+
+
+def load_each(logits: Tensor, noisy: Tensor, std: float | Tensor, top_k: int) -> Tensor:
+    """`load_loss` of (..., T, E) logits and noisy logits → (...); σ is one number or (..., T, E)."""
+    if top_k == logits.shape[-1]:
+        return logits.sum((-2, -1)) * 0.0
+    std = std.clamp_min(SMALLEST_STD) if isinstance(std, Tensor) else max(std, SMALLEST_STD)
+    best, index = noisy.topk(top_k + 1, dim=-1)
+    chosen = torch.zeros_like(noisy, dtype=torch.bool).scatter_(-1, index[..., :top_k], True)
     # The k-th largest among the others: for a chosen expert the (k+1)-th of all, else the k-th of all.
-    threshold = torch.where(chosen, best[:, top_k, None], best[:, top_k - 1, None])
+    threshold = torch.where(chosen, best[..., top_k, None], best[..., top_k - 1, None])
     probability = torch.special.ndtr((logits - threshold) / std)
-    return _squared_coefficient_of_variation(probability.sum(0))
+    return _squared_coefficient_of_variation(probability.sum(-2))
 
 
 def router_z_loss(*, router_logits: Tensor) -> Tensor:
@@ -128,11 +144,16 @@ def router_z_loss(*, router_logits: Tensor) -> Tensor:
     Raises:
         ValueError: for logits of another shape.
     """
-    return _matrix(router_logits, "router_logits").logsumexp(1).square().mean()
+    return router_z_each(_matrix(router_logits, "router_logits"))
+
+
+def router_z_each(logits: Tensor) -> Tensor:
+    """`router_z_loss` of (..., T, E) logits → (...)."""
+    return logits.logsumexp(-1).square().mean(-1)
 
 
 def _squared_coefficient_of_variation(amount: Tensor) -> Tensor:
-    return amount.var(correction=0) / amount.mean().square()
+    return amount.var(-1, correction=0) / amount.mean(-1).square()
 
 
 def _matrix(values: Tensor, name: str) -> Tensor:
@@ -168,14 +189,14 @@ def _check_experts(expert_index: Tensor, num_experts: int) -> None:
 
 
 def _positive_std(noise_std: float | Tensor, logits: Tensor) -> float | Tensor:
-    """σ of noise on these logits, at least `SMALLEST_STD`."""
+    """σ of noise on these logits, checked."""
     if not isinstance(noise_std, Tensor):
         if not 0 < noise_std < math.inf:
             raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {noise_std}")
-        return max(noise_std, SMALLEST_STD)
+        return noise_std
     if noise_std.ndim and noise_std.shape != logits.shape:
         raise ValueError(f"noise_std must be one number or {tuple(logits.shape)}, not {tuple(noise_std.shape)}")
     lowest = noise_std.detach().min().item()
     if lowest <= 0:
         raise ValueError(f"the load loss needs Gaussian noise: noise_std must be above 0, not {lowest}")
-    return noise_std.to(logits.dtype).clamp_min(SMALLEST_STD)
+    return noise_std.to(logits.dtype)

@@ -367,23 +367,6 @@ def test_the_z_loss_rejects_what_are_no_logits(logits: torch.Tensor) -> None:
         losses.router_z_loss(router_logits=logits)
 
 
-def test_without_a_check_of_values_the_loss_is_the_same_and_shapes_are_still_checked() -> None:
-    _, probs, chosen = (torch.from_numpy(values) for values in routed(0, 40, 8, 2))
-    for check in (True, False):
-        loss = losses.load_balancing_loss(router_probs=probs, expert_index=chosen, check_values=check)
-        assert loss.item() == balance(probs.numpy(), chosen.numpy())
-        assert torch.equal(
-            losses.importance_loss(router_probs=probs, check_values=check), losses.importance_loss(router_probs=probs)
-        )
-    for nothing in (torch.zeros(0, 2), torch.full((2, 4, 2), 0.5)):
-        with pytest.raises(ValueError, match="router_probs must be"):
-            losses.importance_loss(router_probs=nothing, check_values=False)
-        with pytest.raises(ValueError, match="router_probs must be"):
-            losses.load_balancing_loss(router_probs=nothing, expert_index=FIRST, check_values=False)
-    with pytest.raises(ValueError, match="the same 40 tokens"):
-        losses.load_balancing_loss(router_probs=probs, expert_index=FIRST, check_values=False)
-
-
 def test_not_a_number_passes_through_so_that_a_run_can_report_that_it_diverged() -> None:
     nothing = torch.full((4, 2), float("nan"))
     found = [

@@ -118,13 +118,14 @@ def _read_only(values: np.ndarray) -> np.ndarray:
 
 _SHAPES = get_type_hints(StepRecord, include_extras=True)
 SCALARS = tuple(name for name, shape in _SHAPES.items() if shape in (int, float))
+INTEGERS = tuple(name for name, shape in _SHAPES.items() if shape is int)
 PER_EXPERT = tuple(name for name, shape in _SHAPES.items() if shape == PerExpert)
 PER_CHOICE = tuple(name for name, shape in _SHAPES.items() if shape == PerChoice)
 
 
 @lru_cache(maxsize=64)
-def _column_positions(num_experts: int) -> dict[str, int | slice]:
-    """The position of each column in a row of the table."""
+def column_positions(num_experts: int) -> dict[str, int | slice]:
+    """The position of each column of `StepRecord` in a row of `History.rows`."""
     widths = dict.fromkeys(PER_EXPERT, num_experts) | dict.fromkeys(PER_CHOICE, MOST_CHOICES)
     positions: dict[str, int | slice] = {name: left for left, name in enumerate(SCALARS)}
     left = len(SCALARS)
@@ -132,6 +133,11 @@ def _column_positions(num_experts: int) -> dict[str, int | slice]:
         positions[name] = slice(left, left + width)
         left += width
     return positions
+
+
+def row_width(num_experts: int) -> int:
+    """The number of columns in a row of `History.rows`."""
+    return len(SCALARS) + len(PER_EXPERT) * num_experts + len(PER_CHOICE) * MOST_CHOICES
 
 
 class History:
@@ -145,8 +151,7 @@ class History:
         self.initial_config = config
         self.events: tuple[Event, ...] = ()
         self._length = 0
-        width = len(SCALARS) + len(PER_EXPERT) * config.num_experts + len(PER_CHOICE) * MOST_CHOICES
-        self._table = np.empty((256, width))
+        self._table = np.empty((256, row_width(config.num_experts)))
 
     def __len__(self) -> int:
         return self._length
@@ -159,9 +164,24 @@ class History:
     def append(self, record: StepRecord) -> None:
         """Appends the next step."""
         row = self._reserve(1)
-        for name, position in _column_positions(self.initial_config.num_experts).items():
+        for name, position in column_positions(self.initial_config.num_experts).items():
             self._table[row, position] = getattr(record, name)
         self._length = row + 1
+
+    def newest(self) -> StepRecord:
+        """The record of the newest step.
+
+        Raises:
+            IndexError: before the first step.
+        """
+        if not self._length:
+            raise IndexError("there is no step yet")
+        row = self._table[self._length - 1].copy()
+        positions = column_positions(self.initial_config.num_experts)
+        numbers = {name: row[positions[name]].item() for name in SCALARS}
+        for name in INTEGERS:
+            numbers[name] = int(numbers[name])
+        return StepRecord(**numbers, **{name: row[positions[name]] for name in PER_EXPERT + PER_CHOICE})
 
     def rows(self, start: int = 0) -> np.ndarray:
         """(n, width) all columns of the steps after `start`, side by side: a copy for another history's `extend`."""
@@ -199,13 +219,13 @@ class History:
         """Rows `start` to `stop` of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
         quantity. A read-only view, not a copy."""
         length = self._length
-        position = _column_positions(self.initial_config.num_experts)[name]
+        position = column_positions(self.initial_config.num_experts)[name]
         return _read_only(self._table[start : length if stop is None else min(stop, length), position])
 
     def last(self, name: str) -> np.ndarray:
         """The newest value of a column, a scalar or (E,), read-only. NaN before the first step."""
         length = self._length
-        position = _column_positions(self.initial_config.num_experts)[name]
+        position = column_positions(self.initial_config.num_experts)[name]
         if not length:
             return np.full(self._table[0, position].shape, np.nan)[()]
         newest = self._table[length - 1, position]
@@ -233,7 +253,7 @@ class History:
 
         length = self._length
         data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}
-        for name in ("step", "dead_experts"):
+        for name in INTEGERS:
             data[name] = data[name].astype(np.int64)
         for name in PER_EXPERT + PER_CHOICE:
             values = self.column(name, stop=length)

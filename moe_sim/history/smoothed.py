@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
 
 from moe_sim import metrics
@@ -11,9 +14,23 @@ class Smoothed:
     """Exponential moving average with a horizon of `metrics.SMOOTHING_HORIZON` steps, bias-corrected: the first value
     counts fully, as in pandas' `ewm(alpha=1/20, adjust=True).mean()`."""
 
-    def __init__(self, size: int) -> None:
-        self.value = np.zeros(size)
-        self._weight = 0.0
+    def __init__(self, *shape: int) -> None:
+        self.value = np.zeros(shape)
+        self._weight: float | np.ndarray = 0.0
+
+    @classmethod
+    def stack(cls, averages: Sequence[Self]) -> Self:
+        """Joins averages along their first dimension, of size 1. Each keeps its own age."""
+        together = cls(len(averages), *averages[0].value.shape[1:])
+        together.value = np.concatenate([one.value for one in averages])
+        together._weight = np.array([one._weight for one in averages]).reshape(-1, *(together.value.ndim - 1) * (1,))
+        return together
+
+    def unstack(self, averages: Sequence[Self]) -> None:
+        """Brings the averages of a stack up to date."""
+        for index, (one, weight) in enumerate(zip(averages, np.ravel(self._weight).tolist(), strict=True)):
+            one.value, one._weight = self.value[index : index + 1].copy(), weight
+            one.value.flags.writeable = False
 
     def update(self, value: np.ndarray) -> np.ndarray:
         """Adds a value and returns the new average, a new read-only array."""

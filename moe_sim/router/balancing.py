@@ -7,7 +7,8 @@ T tokens, E experts, K choices per token.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,7 +21,8 @@ from moe_sim.router.selection import Selection, expert_choice, sinkhorn_scores, 
 
 
 class Balancing:
-    """The mechanism of one run. This base class is the mechanism “none”; subclasses override what they change."""
+    """The mechanism of one run, or of several that are computed together: these are the leading dimension of all
+    shapes. This base class is the mechanism “none”; subclasses override what they change."""
 
     label: ClassVar[str] = "none"
     explanation: ClassVar[str] = "Nothing balances: the router follows the task alone."
@@ -33,18 +35,38 @@ class Balancing:
 
     def __init__(self, num_experts: int) -> None:
         self.bias = torch.zeros(num_experts)
-        """(E,) added to each expert's scores for selection."""
+        """(..., E) added to each expert's scores for selection."""
+
+    @classmethod
+    def stack(cls, mechanisms: Sequence[Self]) -> Self:
+        """Returns one mechanism with the state of all along a leading dimension."""
+        return cls._with(torch.stack([one.bias for one in mechanisms]))
+
+    def only(self, indices: np.ndarray) -> Self:
+        """Returns a stack of some mechanisms of a stack."""
+        return self._with(self.bias[torch.from_numpy(indices)])
+
+    def unstack(self, mechanisms: Sequence[Self]) -> None:
+        """Gives each mechanism of a stack its state."""
+        for one, bias in zip(mechanisms, self.bias, strict=True):
+            one.bias = bias.clone()
+
+    @classmethod
+    def _with(cls, bias: Tensor) -> Self:
+        together = cls(bias.shape[-1])
+        together.bias = bias
+        return together
 
     def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
-        """Selects experts from (T, E) logits, with noise if any, and their softmax."""
+        """Selects experts from (..., T, E) logits, with noise if any, and their softmax."""
         return top_choices(logits, top_k)
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
-        """Returns the loss that α weighs, a differentiable scalar; None if there is none."""
+        """Returns the loss that α weighs, differentiable and of shape (...); None if there is none."""
         return None
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
-        """Updates the mechanism from (E,) the load of the step just taken."""
+        """Updates the mechanism from (..., E) the load of the step just taken."""
 
     @classmethod
     def selects(cls) -> bool:
@@ -63,10 +85,7 @@ class LoadBalancing(Balancing):
     knobs = ("aux_loss_coef", "convention")
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor:
-        return losses.load_balancing_loss(
-            router_probs=routing.probs, expert_index=routing.expert_index, convention=config.convention,
-            check_values=False,
-        )  # fmt: skip
+        return losses.load_balancing_each(routing.probs, routing.expert_index, config.convention)
 
 
 class Importance(Balancing):
@@ -80,7 +99,7 @@ class Importance(Balancing):
     knobs = ("aux_loss_coef",)
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor:
-        return losses.importance_loss(router_probs=routing.probs, check_values=False)
+        return losses.importance_each(routing.probs)
 
 
 class Load(Balancing):
@@ -97,10 +116,7 @@ class Load(Balancing):
     def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
         if not isinstance(routing.noise_std, Tensor) and routing.noise_std == 0:
             return None
-        return losses.load_loss(
-            router_logits=routing.logits, noisy_logits=routing.noisy_logits, noise_std=routing.noise_std,
-            top_k=config.top_k,
-        )  # fmt: skip
+        return losses.load_each(routing.logits, routing.noisy_logits, routing.noise_std, config.top_k)
 
 
 class ImportanceAndLoad(Load):
@@ -113,7 +129,7 @@ class ImportanceAndLoad(Load):
     )
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor:
-        importance = losses.importance_loss(router_probs=routing.probs, check_values=False)
+        importance = losses.importance_each(routing.probs)
         load = super().loss(routing, config)
         return importance / 2 if load is None else (importance + load) / 2
 
@@ -135,11 +151,11 @@ class SelectionBias(Balancing):
 
     def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
         # In double precision: in single precision, small probabilities underflow to 0 and tie.
-        return top_choices(logits.double().softmax(1) + self.bias, top_k)
+        return top_choices(logits.double().softmax(-1) + self.bias.unsqueeze(-2), top_k)
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
         # Rounded, because an even share may differ from 1/E in the last digit.
-        direction = np.sign(np.round(1 - load * len(load), 9)).astype(np.float32)
+        direction = np.sign(np.round(1 - load * load.shape[-1], 9)).astype(np.float32)
         self.bias = self.bias + config.bias_rate * torch.from_numpy(direction)
 
 

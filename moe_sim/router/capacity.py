@@ -11,6 +11,8 @@ from fractions import Fraction
 
 import numpy as np
 
+from moe_sim.batched import rank_within_group
+
 
 def expert_capacity(*, tokens: int, num_experts: int, top_k: int, capacity_factor: float) -> int:
     """C = ⌈capacity_factor · T · K / E⌉, the number of pairs an expert takes per step (as in Megatron-LM).
@@ -55,7 +57,7 @@ def within_capacity(expert_index: np.ndarray, order: np.ndarray, num_experts: in
     """
     seated = expert_index.T.ravel()[order]
     kept = np.zeros(expert_index.size, dtype=bool)
-    kept[order] = rank_within_expert(seated, np.bincount(seated, minlength=num_experts)) < capacity
+    kept[order] = rank_within_group(seated, np.bincount(seated, minlength=num_experts)) < capacity
     return kept.reshape(expert_index.T.shape).T
 
 
@@ -93,19 +95,3 @@ def reroute(
                 free_seats -= 1
                 break
     return dispatch, placed
-
-
-def rank_within_expert(expert: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Counts, for each entry, the earlier ones with the same expert.
-
-    Args:
-        expert: (N,) integers below 256.
-        counts: (E,) how often each expert occurs in `expert`.
-
-    Returns:
-        (N,) int64.
-    """
-    order = np.argsort(expert.astype(np.uint8), kind="stable")  # NumPy sorts small integers by radix
-    rank = np.empty(expert.size, dtype=np.int64)
-    rank[order] = np.arange(expert.size) - np.repeat(counts.cumsum() - counts, counts)
-    return rank

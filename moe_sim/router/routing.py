@@ -1,10 +1,13 @@
 """From router logits to expert assignments: noise, selection, capacity.
 
+Runs that are computed together have a leading dimension; each is routed as if alone.
+
 T tokens, E experts, K choices per token.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from moe_sim.batched import Generators, drawn, number_apart
 from moe_sim.config.run_config import RunConfig
 from moe_sim.router.capacity import expert_capacity, reroute, seating_order, within_capacity
 from moe_sim.router.selection import Selection, top_choices
@@ -19,7 +23,7 @@ from moe_sim.router.selection import Selection, top_choices
 __all__ = ["Routing", "Select", "expert_capacity", "route"]
 
 Select = Callable[[Tensor, Tensor, int], Selection]
-"""(T, E) logits with noise, their softmax, K → the experts of each token."""
+"""(..., T, E) logits with noise, their softmax, K → the experts of each token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,36 +31,60 @@ class Routing:
     """Where the tokens of a batch go, and why."""
 
     logits: Tensor
-    """(T, E) router logits without Gaussian noise."""
+    """(..., T, E) router logits without Gaussian noise."""
     noisy_logits: Tensor
-    """(T, E) the logits used for selection; the same tensor if there is no noise."""
+    """(..., T, E) the logits used for selection; the same tensor if there is no noise."""
     noise_std: float | Tensor
-    """σ of the Gaussian noise in `noisy_logits`, (T, E) if learned."""
+    """σ of the Gaussian noise in `noisy_logits`, (..., T, E) if learned."""
     probs: Tensor
-    """(T, E) softmax of `logits`: the router's preference, whose mean is the importance P."""
+    """(..., T, E) softmax of `logits`: the router's preference, whose mean is the importance P."""
     expert_index: Tensor
-    """(T, K) int64, the chosen experts before capacity, most preferred first. f is counted from it."""
+    """(..., T, K) int64, the chosen experts before capacity, most preferred first. f is counted from it."""
     assigned: Tensor | None
-    """(T, K) bool, False where a slot is empty; None if none is."""
+    """(..., T, K) bool, False where a slot is empty; None if none is."""
     dispatch_index: Tensor
-    """(T, K) int64, the expert that computes each pair; differs from the chosen one where overflow was rerouted."""
+    """(..., T, K) int64, the expert that computes each pair; not the chosen one where overflow was rerouted."""
     combine_weights: Tensor
-    """(T, K) the weight of each pair in the layer's output, before capacity."""
+    """(..., T, K) the weight of each pair in the layer's output, before capacity."""
     kept: Tensor | None
-    """(T, K) bool, False where no expert computes the pair: the slot is empty, or capacity dropped it. None if every
-    pair is computed."""
+    """(..., T, K) bool, False where no expert computes the pair: the slot is empty, or capacity dropped it. None if
+    every pair is computed."""
 
     def chosen(self) -> np.ndarray:
-        """(N,) the chosen expert of every pair, before capacity."""
-        return (self.expert_index if self.assigned is None else self.expert_index[self.assigned]).numpy().ravel()
+        """(..., E) how many pairs chose each expert, before capacity."""
+        return self._counts(self.expert_index, self.assigned)
+
+    def first_chosen(self) -> np.ndarray:
+        """(..., E) how many tokens have each expert as their first choice."""
+        return self._counts(self.expert_index[..., :1], None if self.assigned is None else self.assigned[..., :1])
 
     def processed(self) -> np.ndarray:
-        """(N,) the expert of every computed pair, after capacity."""
-        return (self.dispatch_index if self.kept is None else self.dispatch_index[self.kept]).numpy().ravel()
+        """(..., E) how many pairs each expert computes, after capacity."""
+        return self._counts(self.dispatch_index, self.kept)
 
     def served(self) -> np.ndarray:
-        """(T,) bool, False for a token that no expert computes and only the residual path carries on."""
-        return np.ones(len(self.logits), dtype=bool) if self.kept is None else self.kept.any(1).numpy()
+        """(..., T) bool, False for a token that no expert computes and only the residual path carries on."""
+        return np.ones(self.logits.shape[:-1], dtype=bool) if self.kept is None else self.kept.any(-1).numpy()
+
+    def _counts(self, expert: Tensor, present: Tensor | None) -> np.ndarray:
+        return count_experts(expert.numpy(), None if present is None else present.numpy(), self.logits.shape[-1])
+
+
+def count_experts(expert: np.ndarray, present: np.ndarray | None, num_experts: int) -> np.ndarray:
+    """Counts how often each expert occurs.
+
+    Args:
+        expert: (..., T, K) integers.
+        present: (..., T, K) bool, False for what does not count; None if everything does.
+        num_experts: E.
+
+    Returns:
+        (..., E).
+    """
+    leading = expert.shape[:-2]
+    numbered = number_apart(expert, num_experts, 2)
+    counted = numbered.ravel() if present is None else numbered[present]
+    return np.bincount(counted, minlength=math.prod(leading) * num_experts).reshape(*leading, num_experts)
 
 
 def top_k_of_logits(logits: Tensor, probs: Tensor, top_k: int) -> Selection:
@@ -66,16 +94,16 @@ def top_k_of_logits(logits: Tensor, probs: Tensor, top_k: int) -> Selection:
 
 def route(
     logits: Tensor, config: RunConfig, select: Select = top_k_of_logits, *,
-    noise: torch.Generator | None = None, noise_std: float | Tensor = 0.0, limited: bool = True,
+    noise: Generators | None = None, noise_std: float | Tensor = 0.0, limited: bool = True,
 ) -> Routing:  # fmt: skip
     """Selects experts for each token and applies the capacity limit.
 
     Args:
-        logits: (T, E) router logits.
+        logits: (..., T, E) router logits.
         config: gives top_k, capacity_factor, overflow, drop_order and renormalize.
         select: selects the experts, from detached tensors.
-        noise: generator of the Gaussian noise; None for no noise.
-        noise_std: σ of that noise, a number or (T, E); 0 for no noise.
+        noise: source of the Gaussian noise; None for no noise.
+        noise_std: σ of that noise, a number or (..., T, E); 0 for no noise.
         limited: whether the capacity limit applies.
 
     Raises:
@@ -83,11 +111,11 @@ def route(
     """
     if (noise_std.detach().min() if isinstance(noise_std, Tensor) else noise_std) < 0:
         raise ValueError("noise_std must not be negative")
-    probs = logits.softmax(1)
+    probs = logits.softmax(-1)
     noisy_logits, noisy_probs = logits, probs
     if noise is not None and (isinstance(noise_std, Tensor) or noise_std > 0):
-        noisy_logits = logits + noise_std * torch.randn(logits.shape, generator=noise)
-        noisy_probs = noisy_logits.softmax(1)
+        noisy_logits = logits + noise_std * drawn(_normal, noise, logits)
+        noisy_probs = noisy_logits.softmax(-1)
     else:
         noise_std = 0.0
 
@@ -97,23 +125,27 @@ def route(
     if limited and config.capacity_factor is not None:
         dispatch_index, kept = _apply_capacity(selection, noisy_logits.detach(), noisy_probs.detach(), config)
 
-    weights = noisy_probs.gather(1, dispatch_index)
+    weights = noisy_probs.gather(-1, dispatch_index)
     if config.renormalize:
-        weights = _renormalized(weights, noisy_logits.gather(1, dispatch_index), selection.assigned)
+        weights = _renormalized(weights, noisy_logits.gather(-1, dispatch_index), selection.assigned)
     return Routing(
         logits, noisy_logits, noise_std, probs, expert_index, selection.assigned, dispatch_index, weights, kept
     )
+
+
+def _normal(generator: torch.Generator, like: Tensor) -> Tensor:
+    return torch.randn(like.shape, generator=generator)
 
 
 def _renormalized(weights: Tensor, logits: Tensor, assigned: Tensor | None) -> Tensor:
     """Scales each token's combine weights to sum to 1.
 
     Args:
-        weights: (T, K) the probabilities of the chosen experts.
-        logits: (T, K) their logits.
-        assigned: (T, K) bool, False where a slot is empty; None if none is.
+        weights: (..., T, K) the probabilities of the chosen experts.
+        logits: (..., T, K) their logits.
+        assigned: (..., T, K) bool, False where a slot is empty; None if none is.
     """
-    total = (weights if assigned is None else weights * assigned).sum(1, keepdim=True)
+    total = (weights if assigned is None else weights * assigned).sum(-1, keepdim=True)
     numbers = torch.finfo(weights.dtype)
     scaled = weights / total.clamp_min(numbers.tiny)
     # A mechanism may choose experts so improbable that their probabilities underflow and have no ratio. The softmax
@@ -122,21 +154,30 @@ def _renormalized(weights: Tensor, logits: Tensor, assigned: Tensor | None) -> T
     if not underflows.any():
         return scaled
     present = logits if assigned is None else logits.masked_fill(~assigned, numbers.min)
-    return torch.where(underflows, present.softmax(1), scaled)
+    return torch.where(underflows, present.softmax(-1), scaled)
 
 
 def _apply_capacity(selection: Selection, logits: Tensor, probs: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
     """Returns the expert of each pair under the capacity limit, and which pairs are kept."""
-    tokens, num_experts = logits.shape
-    expert_index = selection.expert_index.numpy()
+    if config.overflow == "reroute" and logits.ndim > 2:  # pair by pair, and so run by run
+        present = [None] * len(logits) if selection.assigned is None else selection.assigned
+        selections = map(Selection, selection.expert_index, present)
+        runs = [_apply_capacity(*run, config) for run in zip(selections, logits, probs, strict=True)]
+        return torch.stack([dispatch for dispatch, _ in runs]), torch.stack([kept for _, kept in runs])
+
+    *leading, tokens, num_experts = logits.shape
+    chosen = selection.expert_index.numpy()
     capacity = expert_capacity(
         tokens=tokens, num_experts=num_experts, top_k=config.top_k, capacity_factor=config.capacity_factor or 0
     )
-    assigned = np.ones(expert_index.shape, bool) if selection.assigned is None else selection.assigned.numpy()
+    assigned = np.ones(chosen.shape, bool) if selection.assigned is None else selection.assigned.numpy()
     # An expert that chose its tokens keeps the best of them, whatever their position.
     by_probability = config.drop_order == "probability" or selection.assigned is not None
-    order = seating_order(assigned, probs.gather(1, selection.expert_index).numpy() if by_probability else None)
-    kept = within_capacity(expert_index, order, num_experts, capacity)
+    priority = probs.gather(-1, selection.expert_index).numpy() if by_probability else None
+    rows = (-1, chosen.shape[-1])
+    order = seating_order(assigned.reshape(rows), None if priority is None else priority.reshape(rows))
+    numbered, experts = number_apart(chosen, num_experts, 2).reshape(rows), math.prod(leading) * num_experts
+    kept = within_capacity(numbered, order, experts, capacity)
     if config.overflow == "reroute":
-        expert_index, kept = reroute(expert_index, kept, order, logits.numpy(), capacity)
-    return torch.from_numpy(expert_index), torch.from_numpy(kept)
+        chosen, kept = reroute(chosen, kept, order, logits.numpy(), capacity)
+    return torch.from_numpy(chosen), torch.from_numpy(kept.reshape(chosen.shape))

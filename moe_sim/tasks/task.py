@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from moe_sim.batched import Generators
 from moe_sim.config.run_config import RunConfig
 
 STREAMS = ("task", "weights", "data", "noise", "held_out", "evaluation", "start")
@@ -17,7 +19,7 @@ STREAMS = ("task", "weights", "data", "noise", "held_out", "evaluation", "start"
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """A batch of T tokens."""
+    """A batch of T tokens; for several runs with a leading dimension."""
 
     inputs: Tensor
     """(T, …) the input of the stem."""
@@ -49,12 +51,17 @@ class Task(Protocol):
     shift_knobs: tuple[str, ...]
     """The live knobs that change the shares of the groups."""
 
+    @classmethod
+    def stack(cls, tasks: Sequence[Self]) -> Self:
+        """One task that draws for several runs at once, each as its own does. It only draws training batches."""
+        ...
+
     def shares(self, config: RunConfig) -> Tensor:
         """(G,) the share of each group in the data, under the task's live knobs."""
         ...
 
-    def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
-        """Draws a fresh training batch of `tokens` tokens."""
+    def batch(self, tokens: int, shares: Tensor, generator: Generators) -> Batch:
+        """Draws a fresh training batch of `tokens` tokens, for a stack from (R, G) shares with R generators."""
         ...
 
     def held_out_batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:

@@ -13,15 +13,18 @@ import math
 import random
 import sys
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from pydoc_data import topics as pydoc_topics
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_sim.batched import Generators, drawn, linear, number_apart
 from moe_sim.config.run_config import RunConfig
 from moe_sim.tasks.task import Batch, HeldOut
 
@@ -56,11 +59,16 @@ class Text:
         self._held_out = Corpus(held_out_texts)
         self.held_out = self._passages(held_out_texts)
 
+    @classmethod
+    def stack(cls, tasks: Sequence[Self]) -> Self:
+        """See `Task`. All have the same corpora."""
+        return tasks[0]
+
     def shares(self, config: RunConfig) -> Tensor:
         """The shares of the domains."""
         return torch.tensor(MIXES[config.domain_mix])
 
-    def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+    def batch(self, tokens: int, shares: Tensor, generator: Generators) -> Batch:
         """Draws `tokens` positions in the training text, with the domains in these shares."""
         return self._train.draw(tokens, shares, generator)
 
@@ -96,12 +104,13 @@ class Corpus:
         self._start = lengths.cumsum(0) - lengths
         self._positions = lengths - CONTEXT
 
-    def draw(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+    def draw(self, tokens: int, shares: Tensor, generator: Generators) -> Batch:
         """Draws `tokens` positions, each with the 8 characters before it, with the domains in these shares."""
-        groups = torch.multinomial(shares, tokens, replacement=True, generator=generator)
-        offset = (torch.rand(tokens, generator=generator, dtype=torch.float64) * self._positions[groups]).long()
-        window = self._characters[(self._start[groups] + offset)[:, None] + torch.arange(CONTEXT + 1)].long()
-        return Batch(window[:, :CONTEXT], window[:, CONTEXT], groups)
+        groups = drawn(lambda one, share_G: torch.multinomial(share_G, tokens, True, generator=one), generator, shares)
+        place = drawn(lambda one, _: torch.rand(tokens, generator=one, dtype=torch.float64), generator, shares)
+        first = self._start[groups] + (place * self._positions[groups]).long()
+        window = self._characters[first.unsqueeze(-1) + torch.arange(CONTEXT + 1)].long()
+        return Batch(window[..., :CONTEXT], window[..., CONTEXT], groups)
 
 
 class CharacterStem(nn.Module):
@@ -116,9 +125,10 @@ class CharacterStem(nn.Module):
         self.bias = nn.Parameter(torch.zeros(WIDTH))
 
     def forward(self, characters: Tensor) -> Tensor:
-        """(T, 8) int64 → (T, D)."""
-        x_TD = torch.addmm(self.bias, F.embedding(characters, self.embedding).flatten(1), self.weight)
-        return F.layer_norm(F.gelu(x_TD), (WIDTH,))
+        """(..., T, 8) int64 → (..., T, D)."""
+        row = torch.from_numpy(number_apart(characters.numpy(), len(ALPHABET), 2))
+        embedded = F.embedding(row, self.embedding.flatten(0, -2)).flatten(-2)
+        return F.layer_norm(F.gelu(linear(embedded, self.weight, self.bias)), (WIDTH,))
 
 
 def _encode(text: str) -> np.ndarray:

@@ -10,12 +10,15 @@ T tokens, D width, G topics, C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from moe_sim.batched import Blocks, Generators, block_size, drawn, number_apart
 from moe_sim.config.run_config import RunConfig
 from moe_sim.tasks.task import Batch, HeldOut
 
@@ -42,13 +45,21 @@ class Topics:
         batch, noise_TD = self._draw(HELD_OUT_TOKENS, self.shares(config), held_out)
         self.held_out = HeldOut(batch, positions=_map_positions(batch.groups.numpy(), noise_TD.numpy(), topics))
 
+    @classmethod
+    def stack(cls, tasks: Sequence[Self]) -> Self:
+        """See `Task`."""
+        together = cls.__new__(cls)
+        for name in ("shared_D", "centre_GD", "teacher_in", "teacher_out"):
+            setattr(together, name, torch.stack([getattr(task, name) for task in tasks]))
+        return together
+
     def shares(self, config: RunConfig) -> Tensor:
         """The shares of the topics: Zipf's law over their ranks, rotated by `topic_shift`."""
         rank_G = (torch.arange(len(self.group_names), dtype=torch.float64) - config.topic_shift) % len(self.group_names)
         frequency_G = (rank_G + 1) ** -config.topic_skew
         return (frequency_G / frequency_G.sum()).float()
 
-    def batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
+    def batch(self, tokens: int, shares: Tensor, generator: Generators) -> Batch:
         """Draws `tokens` tokens, with the topics in these shares."""
         return self._draw(tokens, shares, generator)[0]
 
@@ -59,17 +70,22 @@ class Topics:
         """The identity: tokens are vectors already."""
         return nn.Identity()
 
-    def _draw(self, tokens: int, shares: Tensor, generator: torch.Generator) -> tuple[Batch, Tensor]:
-        groups = torch.multinomial(shares, tokens, replacement=True, generator=generator)
-        noise_TD = torch.randn(tokens, WIDTH, generator=generator)
-        x_TD = F.layer_norm(self.shared_D + self.centre_GD[groups] + TOKEN_SPREAD * noise_TD, (WIDTH,))
-        return Batch(x_TD, self._labels(noise_TD, groups), groups), noise_TD
+    def _draw(self, tokens: int, shares: Tensor, generator: Generators) -> tuple[Batch, Tensor]:
+        groups = drawn(lambda one, share_G: torch.multinomial(share_G, tokens, True, generator=one), generator, shares)
+        noise_TD = drawn(lambda one, _: torch.randn(tokens, WIDTH, generator=one), generator, shares)
+        topic = number_apart(groups.numpy(), self.centre_GD.shape[-2], 1)
+        centre_TD = self.centre_GD.flatten(0, -2)[torch.from_numpy(topic)]
+        x_TD = F.layer_norm(self.shared_D.unsqueeze(-2) + centre_TD + TOKEN_SPREAD * noise_TD, (WIDTH,))
+        return Batch(x_TD, self._labels(noise_TD, topic), groups), noise_TD
 
-    def _labels(self, noise_TD: Tensor, groups: Tensor) -> Tensor:
-        # Apply all teachers to all tokens, then pick: with a dozen small teachers, cheaper than gathering weights.
-        hidden_GTH = torch.matmul(noise_TD, self.teacher_in.transpose(1, 2)).tanh_()
-        scores_GTC = torch.bmm(hidden_GTH, self.teacher_out.transpose(1, 2))
-        return scores_GTC[groups, torch.arange(len(groups))].argmax(1)
+    def _labels(self, noise_TD: Tensor, topic: np.ndarray) -> Tensor:
+        teacher_in, teacher_out = self.teacher_in.flatten(0, -3), self.teacher_out.flatten(0, -3)
+        size = block_size(topic.shape[-1], self.centre_GD.shape[-2])
+        blocks = Blocks(topic.ravel(), len(teacher_in), size)
+        noise_BSD = blocks.gather(noise_TD.flatten(0, -2), np.arange(topic.size))
+        hidden_BSH = torch.bmm(noise_BSD, blocks.of_groups(teacher_in).transpose(1, 2)).tanh_()
+        scores_BSC = torch.bmm(hidden_BSH, blocks.of_groups(teacher_out).transpose(1, 2))
+        return scores_BSC.flatten(0, 1).argmax(1)[torch.from_numpy(blocks.place_N)].view(noise_TD.shape[:-1])
 
 
 def _random_directions(rows: int, generator: torch.Generator) -> Tensor:

@@ -28,8 +28,9 @@ def common_direction(x_TD: Tensor) -> Tensor:
 
 @torch.no_grad()
 def make_blind(router: Router, direction_D: Tensor) -> None:
-    """Removes from every router column its component along a direction: W ← W − m mᵀ W."""
-    router.weight.sub_(torch.outer(direction_D, direction_D @ router.weight))
+    """Removes from every router column its component along a direction, (..., D): W ← W − m mᵀ W."""
+    column_D1 = direction_D.unsqueeze(-1)
+    router.weight.sub_(column_D1 * (column_D1 * router.weight).sum(-2, keepdim=True))
 
 
 @torch.no_grad()

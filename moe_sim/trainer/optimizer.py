@@ -6,7 +6,8 @@ That costs every process more than a second: the server at the first visit, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -16,13 +17,35 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class Adam:
-    """Updates tensors in place from their `.grad`, with torch's defaults and a learning rate per step."""
+    """Updates tensors in place from their `.grad`, with torch's defaults and a learning rate per step.
+
+    For runs that are computed together, tensors have a leading dimension and each run has its own rate (`stack`).
+    """
 
     def __init__(self, parameters: Iterable[Tensor]) -> None:
         self.parameters = list(parameters)
         self._first_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
-        self._steps = [torch.zeros(()) for _ in self.parameters]
+        self._steps = [[torch.zeros(())] for _ in self.parameters]
+        """Of each parameter, for each run."""
+
+    @classmethod
+    def stack(cls, optimizers: Sequence[Self], parameters: Iterable[Tensor]) -> Self:
+        """Returns the optimizer of parameters that are stacked in the same order."""
+        together = cls(parameters)
+        for moments in ("_first_moments", "_second_moments"):
+            columns = zip(*(getattr(one, moments) for one in optimizers), strict=True)
+            setattr(together, moments, [torch.stack(column) for column in columns])
+        columns = zip(*(one._steps for one in optimizers), strict=True)
+        together._steps = [[steps[0] for steps in column] for column in columns]
+        return together
+
+    @torch.no_grad()
+    def unstack(self, optimizers: Sequence[Self]) -> None:
+        """Gives each optimizer of a stack its moments."""
+        for moments in ("_first_moments", "_second_moments"):
+            for whole, *own in zip(getattr(self, moments), *(getattr(one, moments) for one in optimizers), strict=True):
+                torch._foreach_copy_(own, whole.unbind())
 
     def zero_grad(self) -> None:
         """Clears all gradients."""
@@ -30,19 +53,29 @@ class Adam:
             parameter.grad = None
 
     @torch.no_grad()
-    def step(self, learning_rate: float) -> None:
-        """Takes one step. A parameter without a gradient keeps its value and its moments."""
-        states = zip(self.parameters, self._first_moments, self._second_moments, self._steps, strict=True)
-        active = [(p, p.grad, first, second, steps) for p, first, second, steps in states if p.grad is not None]
-        if not active:
-            return
-        columns = zip(*active, strict=True)
-        parameters, gradients, first_moments, second_moments, steps = (list(column) for column in columns)
-        adam(
-            parameters, gradients, first_moments, second_moments, [], steps,
-            fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
-            beta1=BETA1, beta2=BETA2, eps=EPSILON, lr=learning_rate,
-        )  # fmt: skip
+    def step(self, learning_rate: float | Sequence[float]) -> None:
+        """Takes one step, with a rate for each run of a stack. A parameter without a gradient keeps its value and its
+        moments."""
+        states_by_rate: dict[float, list[tuple[Tensor, ...]]] = {}
+        for parameter, first, second, steps in zip(
+            self.parameters, self._first_moments, self._second_moments, self._steps, strict=True
+        ):
+            if parameter.grad is None:
+                continue
+            tensors = (parameter, parameter.grad, first, second)
+            if isinstance(learning_rate, Sequence):
+                states = zip(learning_rate, *(tensor.unbind() for tensor in tensors), steps, strict=True)
+            else:
+                states = zip([learning_rate], *([tensor] for tensor in tensors), steps, strict=True)
+            for rate, *state in states:
+                states_by_rate.setdefault(rate, []).append(tuple(state))
+        for rate, alike in states_by_rate.items():
+            parameters, gradients, first_moments, second_moments, counts = map(list, zip(*alike, strict=True))
+            adam(
+                parameters, gradients, first_moments, second_moments, [], counts,
+                fused=True, amsgrad=False, maximize=False, weight_decay=0.0,
+                beta1=BETA1, beta2=BETA2, eps=EPSILON, lr=rate,
+            )  # fmt: skip
 
     def state_of(self, parameter: Tensor) -> tuple[Tensor, Tensor]:
         """The moments of a parameter, of its shape."""

@@ -10,26 +10,22 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_sim import losses
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import live_changes
 from moe_sim.config.run_config import RunConfig, expert_pair
-from moe_sim.history.history import COARSE, History, StepRecord
+from moe_sim.history.history import History, StepRecord
 from moe_sim.history.probe import Probe
 from moe_sim.router.balancing import METHODS
-from moe_sim.router.routing import Routing
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Batch, HeldOut, generators
 from moe_sim.trainer import interventions
 from moe_sim.trainer.network import Network
 from moe_sim.trainer.optimizer import Adam
-from moe_sim.trainer.recorder import Evaluation, Recorder, RouterGradients, StepLosses
+from moe_sim.trainer.recorder import Recorder
+from moe_sim.trainer.together import advance
 
-LARGEST_LOSS = 103.0
-"""Nats. Above it, the average label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
 START_TOKENS = 4096
 """Tokens from which the common direction and the evenness of a start are taken."""
 EVALUATION_TOKENS = 512
@@ -58,23 +54,21 @@ class Trainer:
             history: where steps are recorded; a new one by default.
         """
         self.config = config
-        random = generators(config.seed)
-        self._data, self._noise, self._evaluation = random["data"], random["noise"], random["evaluation"]
-        self._evaluation_start = self._evaluation.get_state()
+        self.random = generators(config.seed)
+        self._evaluation_start = self.random["evaluation"].get_state()
         self.task = make_task(config)
-        weights = random["weights"]
+        weights = self.random["weights"]
         self.network = Network(self.task.stem(weights), self.task.width, self.task.classes, config, weights)
         self.balancing = METHODS[config.balancing](config.num_experts)
-        self._start = random["start"]
-        self._start_state = self._start.get_state()
+        self._start_state = self.random["start"].get_state()
         self._set_start()
-        self._optimizer = Adam(self.network.parameters())
+        self.optimizer = Adam(self.network.parameters())
         self._updates = 0
-        self._recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
+        self.recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
         self.history = History(config) if history is None else history
         self.diverged = False
-        """True once a loss or gradient was not finite or the task loss was above `LARGEST_LOSS`. Weights and history
-        then stay unchanged."""
+        """True once a loss or gradient was not finite or the task loss was above `LARGEST_LOSS`. Weights and
+        history then stay unchanged."""
         self._set_data_shares()
         self._intervene(RunConfig())
 
@@ -104,7 +98,7 @@ class Trainer:
         self.history.record_event(Event(self.steps_done, changed))
         if "balancing" in changed:
             self.balancing = METHODS[config.balancing](config.num_experts)
-        if not torch.equal(self._shares, self.task.shares(config)):
+        if not torch.equal(self.shares, self.task.shares(config)):
             self._set_data_shares()
         self._intervene(before)
 
@@ -120,43 +114,17 @@ class Trainer:
         Raises:
             ValueError: for a negative number of steps.
         """
-        if steps < 0:
-            raise ValueError(f"steps must be 0 or more, not {steps}")
-        for _ in range(steps):
-            if self.diverged:
-                break
-            self.step()
+        advance([self], steps)
         return self.history
 
-    @_trains
     def step(self) -> StepRecord | None:
         """Takes one optimizer step on a fresh batch; a frozen run only routes it.
 
         Returns:
             The record of the step; None if the run has diverged, in this call or before.
         """
-        if self.diverged:
-            return None
-        config, step = self.config, self.steps_done + 1
-
-        # Forward: the batch through router, experts and head.
-        batch = self.task.batch(config.batch_tokens, self._shares, self._data)
-        with torch.set_grad_enabled(not config.frozen):
-            logits, routing = self.network(batch.inputs, config, self.balancing, noise=self._noise)
-            loss = self._losses(logits, batch.labels, routing)
-
-        # Backward and update.
-        gradients = RouterGradients() if config.frozen else self._backward_and_update(loss)
-        if gradients is None:
-            self.diverged = True
-            return None
-
-        evaluation = self._evaluate() if step % COARSE == 0 else None
-        record = self._recorder.record(step, config, self.balancing, batch.groups, routing, loss, gradients, evaluation)
-        if not config.frozen:
-            self.balancing.after_step(record.load, config)
-        self.history.append(record)
-        return record
+        advance([self], 1)
+        return None if self.diverged else self.history.newest()
 
     @_trains
     def probe(self) -> Probe:
@@ -166,60 +134,26 @@ class Trainer:
             routing = moe.route(self.network.stem(inputs), self.config, self.balancing)
         first = routing.expert_index[:, 0].numpy()
         num_experts = self.config.num_experts
-        joint = self._recorder.joint.value.reshape(-1, num_experts)
-        together = self._recorder.together.value.reshape(num_experts, num_experts)
+        joint = self.recorder.joint.value.reshape(-1, num_experts)
+        together = self.recorder.together.value.reshape(num_experts, num_experts)
         return Probe(self.steps_done, first.astype(np.uint8), ~routing.served(), joint, together)
 
-    def _losses(self, logits: Tensor, labels: Tensor, routing: Routing) -> StepLosses:
-        """The task loss, the loss that α weighs, the z-loss, and the total that is optimized."""
-        config = self.config
-        task = F.cross_entropy(logits, labels)
-        auxiliary = self.balancing.loss(routing, config)
-        z = losses.router_z_loss(router_logits=routing.logits)
-        total = task
-        if config.aux_loss_coef and auxiliary is not None:
-            total = total + config.aux_loss_coef * auxiliary
-        if config.z_loss_coef:
-            total = total + config.z_loss_coef * z
-        return StepLosses(task, auxiliary, z, total)
-
-    def _backward_and_update(self, loss: StepLosses) -> RouterGradients | None:
-        """Computes gradients and updates the weights. Returns None, without an update, if the step diverged."""
-        config, router_weight = self.config, self.network.moe.router.weight
-        self._optimizer.zero_grad()
-        balance = _gradient(loss.auxiliary, router_weight)
-        z = _gradient(loss.z, router_weight) if config.z_loss_coef else None
-        loss.total.backward()
-        if not (torch.isfinite(loss.total) and loss.task < LARGEST_LOSS and self._gradients_are_finite()):
-            return None
-        # The total's gradient minus those of the other losses is that of the task.
-        task = router_weight.grad.detach().clone()  # type: ignore[union-attr]
-        if balance is not None:
-            task -= config.aux_loss_coef * balance
-        if z is not None:
-            task -= config.z_loss_coef * z
-        for part, parameters in self.network.parts().items():
-            if getattr(config, f"frozen_{part}"):
-                for parameter in parameters:
-                    parameter.grad = None
+    def next_learning_rate(self) -> float:
+        """The learning rate of the next update, which is about to be made."""
         self._updates += 1
-        warm_up = min(1.0, self._updates / max(1, config.warmup_steps))
-        self._optimizer.step(config.learning_rate * warm_up)
-        if config.router_blind:
-            interventions.make_blind(self.network.moe.router, self._direction)
-        return RouterGradients(task, balance)
+        return self.config.learning_rate * min(1.0, self._updates / max(1, self.config.warmup_steps))
 
     def _set_start(self) -> None:
         """Prepares the initial weights as `router_init` and `expert_init` say."""
         if self.config.expert_init == "copies":
             interventions.start_as_copies(self.network.moe.experts)
         if self.config.router_init == "even":
-            interventions.start_evenly(self.network.moe.router, self._typical_tokens(), self._start)
+            interventions.start_evenly(self.network.moe.router, self._typical_tokens(), self.random["start"])
 
     def _typical_tokens(self) -> Tensor:
         """(T, D) tokens in the default shares, as the stem makes them now; in every run of a seed the same."""
-        self._start.set_state(self._start_state)
-        batch = self.task.batch(START_TOKENS, self.task.shares(RunConfig()), self._start)
+        self.random["start"].set_state(self._start_state)
+        batch = self.task.batch(START_TOKENS, self.task.shares(RunConfig()), self.random["start"])
         with torch.no_grad():
             return self.network.stem(batch.inputs)
 
@@ -227,8 +161,8 @@ class Trainer:
         """Carries out what a change of live knobs does to the weights at once."""
         config, moe = self.config, self.network.moe
         if config.router_blind and not before.router_blind:
-            self._direction = interventions.common_direction(self._typical_tokens())
-            interventions.make_blind(moe.router, self._direction)
+            self.direction = interventions.common_direction(self._typical_tokens())
+            interventions.make_blind(moe.router, self.direction)
         if config.swap_columns != before.swap_columns:
             for pair in filter(None, map(expert_pair, (before.swap_columns, config.swap_columns))):
                 interventions.swap(self._with_moments(moe.router), pair, 1)
@@ -236,34 +170,16 @@ class Trainer:
         if config.swap_weights != before.swap_weights:
             for pair in filter(None, map(expert_pair, (before.swap_weights, config.swap_weights))):
                 interventions.swap(self._with_moments(moe.experts), pair, 0)
-                self._recorder.swap(pair)
+                self.recorder.swap(pair)
 
     def _with_moments(self, part: nn.Module) -> list[Tensor]:
         """A part's parameters, each with its moments in the optimizer."""
-        return [tensor for one in part.parameters() for tensor in (one.data, *self._optimizer.state_of(one))]
-
-    def _gradients_are_finite(self) -> bool:
-        norms = torch._foreach_norm([p.grad for p in self.network.parameters() if p.grad is not None])
-        return bool(torch.isfinite(torch.stack(norms)).all())
+        return [tensor for one in part.parameters() for tensor in (one.data, *self.optimizer.state_of(one))]
 
     def _set_data_shares(self) -> None:
         """Sets the group shares from the current knobs and draws held-out tokens in these shares, always from the same
         random state."""
-        self._shares = self.task.shares(self.config)
-        self._evaluation.set_state(self._evaluation_start)
-        self._evaluation_batch: Batch = self.task.held_out_batch(EVALUATION_TOKENS, self._shares, self._evaluation)
-
-    def _evaluate(self) -> Evaluation:
-        """Evaluates held-out tokens as in inference: no noise, no capacity limit, each token by itself."""
-        with torch.no_grad():
-            logits, routing = self.network(self._evaluation_batch.inputs, self.config, self.balancing, inference=True)
-            task_loss = F.cross_entropy(logits, self._evaluation_batch.labels).item()
-        chosen = routing.chosen()
-        return Evaluation(task_loss, np.bincount(chosen, minlength=self.config.num_experts) / chosen.size)
-
-
-def _gradient(loss: Tensor | None, weight: Tensor) -> Tensor | None:
-    """The gradient of a single loss on one weight; None without a loss."""
-    if loss is None:
-        return None
-    return torch.autograd.grad(loss, weight, retain_graph=True)[0]
+        self.shares = self.task.shares(self.config)
+        random = self.random["evaluation"]
+        random.set_state(self._evaluation_start)
+        self.evaluation_batch: Batch = self.task.held_out_batch(EVALUATION_TOKENS, self.shares, random)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_sim.router.capacity import expert_capacity, rank_within_expert, reroute, seating_order, within_capacity
+from moe_sim.router.capacity import expert_capacity, reroute, seating_order, within_capacity
 from tests.support import oracles
 
 
@@ -100,18 +100,6 @@ def test_capacity_rejects_values_that_are_not_positive(name: str, value: int) ->
     sizes = {"tokens": 256, "num_experts": 8, "top_k": 1, "capacity_factor": 1.0, name: value}
     with pytest.raises(ValueError, match="positive"):
         expert_capacity(**sizes)
-
-
-def test_the_rank_counts_earlier_entries_of_the_same_expert() -> None:
-    expert = np.array([2, 0, 2, 2, 0])
-    assert rank_within_expert(expert, np.array([2, 0, 3])).tolist() == [0, 0, 1, 2, 1]
-
-
-@given(expert=st.lists(st.integers(0, 63), max_size=200))
-def test_ranks_equal_counting(expert: list[int]) -> None:
-    counts = np.array([expert.count(number) for number in range(64)])
-    expected = [expert[:place].count(number) for place, number in enumerate(expert)]
-    assert rank_within_expert(np.array(expert, dtype=np.int64), counts).tolist() == expected
 
 
 def test_first_choices_are_seated_before_second_choices() -> None:

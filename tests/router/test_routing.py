@@ -112,8 +112,10 @@ def test_pairs_are_seated_by_the_configured_rules(
     # Rerouted or not, a pair is weighted by the probability of the expert that computes it.
     expected = np.take_along_axis(probs, dispatch, 1)
     np.testing.assert_allclose(routing.combine_weights.numpy()[kept], expected[kept])
-    assert sorted(routing.chosen()) == sorted(chosen[assigned])
-    assert sorted(routing.processed()) == sorted(dispatch[kept])
+    assert routing.chosen().tolist() == [(chosen[assigned] == expert).sum() for expert in range(num_experts)]
+    assert routing.processed().tolist() == [(dispatch[kept] == expert).sum() for expert in range(num_experts)]
+    first = chosen[:, 0][assigned[:, 0]]
+    assert routing.first_chosen().tolist() == [(first == expert).sum() for expert in range(num_experts)]
     np.testing.assert_array_equal(routing.served(), kept.any(1))
 
 

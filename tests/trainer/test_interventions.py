@@ -115,8 +115,8 @@ def test_warm_up_raises_the_learning_rate_linearly_to_its_full_value() -> None:
         np.testing.assert_allclose(value, weights(slow)[name], atol=1e-9)
     rates = []
     trainer = Trainer(small_config(warmup_steps=4))
-    adam = trainer._optimizer.step
-    trainer._optimizer.step = lambda rate: (rates.append(rate), adam(rate))[1]  # type: ignore[method-assign]
+    adam = trainer.optimizer.step
+    trainer.optimizer.step = lambda rate: (rates.append(rate), adam(rate))[1]  # type: ignore[method-assign]
     trainer.run(6)
     assert rates == pytest.approx([0.00075, 0.0015, 0.00225, 0.003, 0.003, 0.003])
 

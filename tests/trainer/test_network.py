@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from moe_sim import RunConfig
 from moe_sim.router.balancing import METHODS, Balancing
 from moe_sim.router.routing import Routing, route
-from moe_sim.trainer.network import Experts, MoE, Network, block_rows
+from moe_sim.trainer.network import Experts, MoE, Network
 from tests.support import oracles
 
 TOKENS, EXPERTS, WIDTH, HIDDEN = 48, 6, 5, 7
@@ -140,27 +138,6 @@ def test_an_expert_without_tokens_gets_a_gradient_of_zero() -> None:
     experts(torch.ones(TOKENS, WIDTH, dtype=torch.float64), routing).sum().backward()
     assert all(not parameter.grad[idle].any() for parameter in experts.parameters())
     assert all(parameter.grad[0].any() for parameter in experts.parameters())
-
-
-@given(counts=st.lists(st.integers(0, 2048), min_size=2, max_size=64).filter(any))
-def test_blocks_hold_every_pair_and_waste_no_more_than_padding_to_the_largest(counts: list[int]) -> None:
-    rows = block_rows(counts)
-    blocks = [-(-count // rows) for count in counts]
-    assert 1 <= rows <= max(counts)
-    assert all(block * rows >= count for block, count in zip(blocks, counts, strict=True))
-    assert sum(blocks) * rows <= sum(count > 0 for count in counts) * max(counts)
-
-
-def test_even_loads_give_one_block_per_expert() -> None:
-    assert block_rows([32] * 8) == 32
-
-
-def test_a_collapsed_load_costs_little_more_than_the_rows_it_needs() -> None:
-    # 249 pairs on one expert and one on each of seven: padding all to 249 would take 8 · 249 = 1992 rows.
-    # Measured: 15 blocks of 32 rows = 480.
-    counts = [249, 1, 1, 1, 1, 1, 1, 1]
-    rows = block_rows(counts)
-    assert sum(-(-count // rows) for count in counts) * rows <= 2.5 * 256
 
 
 NO_BALANCING = Balancing(4)

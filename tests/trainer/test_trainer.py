@@ -477,7 +477,7 @@ def test_evaluating_inference_does_not_affect_training(task: str, monkeypatch: p
         return trainer
 
     evaluating = run()
-    monkeypatch.setattr("moe_sim.trainer.trainer.COARSE", 1000)
+    monkeypatch.setattr("moe_sim.trainer.together.COARSE", 1000)
     not_evaluating = run()
     assert np.isnan(not_evaluating.history.column("eval_task_loss")).all()
     assert (~np.isnan(evaluating.history.column("eval_task_loss"))).sum() == 2
