@@ -1,7 +1,8 @@
 """What computing many things at once is made of: rows in blocks, and runs along a leading dimension.
 
 A single run has no leading dimension. The same functions compute it, with the same numbers to the last digit: torch's
-batched matrix products, like its operations on elements and on rows, do not depend on how many there are.
+batched matrix products, like its operations on elements and on rows, do not depend on how many there are. (Those below
+400 multiplications do; the program has none.)
 
 N rows, G groups, B blocks of S places.
 """
@@ -51,9 +52,7 @@ class Blocks:
     def gather(self, rows: Tensor, index_N: np.ndarray, padding_B: np.ndarray | int = 0) -> Tensor:
         """Returns (B, S, …): in the place of each row, the row of (M, …) `rows` that `index_N` names; elsewhere the one
         that `padding_B` names for the block."""
-        index = np.empty((len(self.group_B), self.size), dtype=np.int64)
-        index[:] = np.reshape(padding_B, (-1, 1))
-        index = index.ravel()
+        index = np.repeat(np.broadcast_to(padding_B, len(self.group_B)), self.size)
         index[self.place_N] = index_N
         return rows.index_select(0, torch.from_numpy(index)).unflatten(0, (-1, self.size))
 
