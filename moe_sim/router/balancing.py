@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from moe_sim import losses
+from moe_sim.batched import softmax
 from moe_sim.config.run_config import RunConfig
 from moe_sim.router.routing import Routing
 from moe_sim.router.selection import Selection, expert_choice, sinkhorn_scores, top_choices
@@ -151,7 +152,7 @@ class SelectionBias(Balancing):
 
     def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
         # In double precision: in single precision, small probabilities underflow to 0 and tie.
-        return top_choices(logits.double().softmax(-1) + self.bias.unsqueeze(-2), top_k)
+        return top_choices(softmax(logits.double()) + self.bias.unsqueeze(-2), top_k)
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
         # Rounded, because an even share may differ from 1/E in the last digit.

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from moe_sim.batched import Generators, drawn, number_apart
+from moe_sim.batched import Generators, drawn, number_apart, softmax
 from moe_sim.config.run_config import RunConfig
 from moe_sim.router.capacity import expert_capacity, reroute, seating_order, within_capacity
 from moe_sim.router.selection import Selection, top_choices
@@ -111,11 +111,11 @@ def route(
     """
     if (noise_std.detach().min() if isinstance(noise_std, Tensor) else noise_std) < 0:
         raise ValueError("noise_std must not be negative")
-    probs = logits.softmax(-1)
+    probs = softmax(logits)
     noisy_logits, noisy_probs = logits, probs
     if noise is not None and (isinstance(noise_std, Tensor) or noise_std > 0):
         noisy_logits = logits + noise_std * drawn(_normal, noise, logits)
-        noisy_probs = noisy_logits.softmax(-1)
+        noisy_probs = softmax(noisy_logits)
     else:
         noise_std = 0.0
 

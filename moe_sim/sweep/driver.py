@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 import time
 from collections import deque
@@ -12,20 +14,30 @@ from typing import Literal
 from moe_sim.sweep.engine import Engine, EngineError, EngineSession
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.store import Histories, Store
-from moe_sim.sweep.worker import FAILED, HISTORY, STOPPED, Row, StopFlag, failed_row, run_cell, sentence_of
+from moe_sim.sweep.worker import FAILED, HISTORY, STOPPED, Row, StopFlag, failed_row, run_cells, sentence_of
+from moe_sim.trainer.together import most_together, shape_of
 
 ENDED_ITS_WORKER = "the run crashed its worker process"
 LOOK_INTERVAL = 0.1
 """Seconds between checks whether the sweep was cancelled."""
 
-Work = Callable[[Cell, StopFlag, bool], Row]
+FEWEST_BUNDLES = 4
+"""Runs that are computed together end together: even one worker reports its progress this often."""
+
+BUNDLE_STEPS = 20_000
+"""The most steps of a bundle, of all its runs together: about 20 seconds of small runs. What is in flight is waited for
+or lost when a sweep makes room for another."""
+
+Bundle = tuple[Cell, ...]
+Work = Callable[[Bundle, StopFlag, bool], list[Row]]
 OnRow = Callable[[Row], None]
 
 
 class Sweep:
     """A set of runs, each computed once. One thread calls `run`; any thread may cancel it and read its progress.
 
-    When a worker dies, the runs in its executor are retried one at a time. If a run crashes its worker on its own, it
+    Runs of one shape are computed in bundles (see `moe_sim.advance`). When a worker dies, the runs in its executor are
+    retried one at a time. If a run crashes its worker on its own, it
     is reported as failed and the rest continue.
 
     Args:
@@ -33,7 +45,8 @@ class Sweep:
         engine: computes the runs.
         store: saves rows as they arrive; runs that it already has are skipped.
         histories: saves whole runs; a run missing here is repeated.
-        work: computes one run in a worker; must be importable there.
+        work: computes a bundle of runs in a worker; must be importable there.
+        largest_bundle: the most runs in a bundle; as many as make sense by default.
     """
 
     def __init__(
@@ -42,10 +55,12 @@ class Sweep:
         engine: Engine,
         store: Store | None = None,
         histories: Histories | None = None,
-        work: Work = run_cell,
+        work: Work = run_cells,
+        largest_bundle: int | None = None,
     ) -> None:
         self._cells = {cell.key: cell for cell in cells}
         self._engine, self._store, self._histories, self._work = engine, store, histories, work
+        self._largest_bundle = largest_bundle
         self._rows = self._kept_rows()
         self._resumed = len(self._rows)
         self._lock = threading.Lock()
@@ -148,23 +163,24 @@ class Sweep:
             one at a time.
         """
         session = self._engine.open(self._cancelled.is_set)
-        given, in_flight, ended = len(suspects) + len(queue), dict[Future[Row], Cell](), list[Cell]()
-        healthy, alone = True, False
+        given, in_flight, ended = len(suspects) + len(queue), dict[Future[list[Row]], Bundle](), list[Cell]()
+        healthy, alone, share = True, False, math.ceil(len(queue) / max(session.window, FEWEST_BUNDLES))
         try:
             while (
                 in_flight or ((suspects or queue) and healthy and not self._ends_early)
             ) and not self._cancelled.is_set():
                 alone = bool(suspects) if not in_flight else alone
-                source, most = (suspects, 1) if alone else (queue, session.window)
-                healthy = healthy and self._hand_out(session, source, in_flight, most)
+                source, most, size = (suspects, 1, 1) if alone else (queue, session.window, share)
+                healthy = healthy and self._hand_out(session, source, in_flight, most, size)
                 for future in wait(in_flight, LOOK_INTERVAL, FIRST_COMPLETED).done:
-                    cell = in_flight.pop(future)
-                    row = _row_of(session, cell, future)
-                    if row is None:
+                    bundle = in_flight.pop(future)
+                    rows = _rows_of(session, bundle, future)
+                    if rows is None:
                         healthy = False
-                        ended.append(cell)
+                        ended.extend(bundle)
                     else:
-                        self._take(cell, row, on_row)
+                        for cell, row in zip(bundle, rows, strict=True):
+                            self._take(cell, row, on_row)
             if not healthy and len(suspects) + len(queue) == given:
                 raise EngineError("The worker processes exit as soon as they start.")
         except BaseException:
@@ -177,16 +193,20 @@ class Sweep:
         return ended, alone
 
     def _hand_out(
-        self, session: EngineSession, source: deque[Cell], in_flight: dict[Future[Row], Cell], most: int
-    ) -> bool:
-        """Submit runs until `most` are in flight. False if the executor is broken; only here does the death of an idle
-        worker show."""
+        self, session: EngineSession, source: deque[Cell], in_flight: dict[Future[list[Row]], Bundle], most: int,
+        size: int,
+    ) -> bool:  # fmt: skip
+        """Submit bundles of at most `size` runs until `most` are in flight. False if the executor is broken; only here
+        does the death of an idle worker show."""
         while source and len(in_flight) < most and not self._ends_early:
+            bundle = _next_bundle(source, min(size, self._largest_bundle or size))
             try:
-                future = session.executor.submit(self._work, source[0], session.stopped, self._histories is not None)
+                future = session.executor.submit(self._work, bundle, session.stopped, self._histories is not None)
             except BrokenExecutor:
                 return False
-            in_flight[future] = source.popleft()
+            in_flight[future] = bundle
+            for _ in bundle:
+                source.popleft()
         return True
 
     def _take(self, cell: Cell, row: Row, on_row: OnRow) -> None:
@@ -201,12 +221,20 @@ class Sweep:
         on_row(row)
 
 
-def _row_of(session: EngineSession, cell: Cell, future: Future[Row]) -> Row | None:
-    """The row of a run; None if the run must be retried because its worker died."""
+def _next_bundle(source: deque[Cell], size: int) -> Bundle:
+    """The next runs of one shape."""
+    first = source[0]
+    shape, most = shape_of(first.config), min(size, most_together(first.config), BUNDLE_STEPS // first.steps)
+    alike = itertools.takewhile(lambda cell: cell.steps == first.steps and shape_of(cell.config) == shape, source)
+    return tuple(itertools.islice(alike, max(1, most)))
+
+
+def _rows_of(session: EngineSession, bundle: Bundle, future: Future[list[Row]]) -> list[Row] | None:
+    """The rows of a bundle; None if its runs must be retried because their worker died."""
     if future.cancelled():
-        return None  # by the scheduler, which lost the run; not by us
+        return None  # by the scheduler, which lost the runs; not by us
     error = future.exception()
     if error is None:
-        row = future.result()
-        return None if row["status"] == STOPPED else row
-    return None if session.worker_ended(error) else failed_row(cell, sentence_of(error))
+        rows = future.result()
+        return None if any(row["status"] == STOPPED for row in rows) else rows
+    return None if session.worker_ended(error) else [failed_row(cell, sentence_of(error)) for cell in bundle]

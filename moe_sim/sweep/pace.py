@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 import torch
 
@@ -11,10 +12,13 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.processes.calls import Caller, ProcessEnded
 from moe_sim.processes.forker import NICEST
 from moe_sim.processes.nursery import Nursery
+from moe_sim.trainer.together import advance, most_together
 from moe_sim.trainer.trainer import Trainer
 
 WARM_UP, TIMED = 2, 6
 """Steps: untimed, then timed."""
+TOGETHER = 8
+"""Runs that are timed together, as sweeps compute them."""
 LONGEST = 0.15
 """Seconds of computing after which no further step is taken. A first step of that length is the only one."""
 
@@ -39,21 +43,23 @@ def seconds_per_step(nursery: Nursery, config: RunConfig) -> float:
 def time_steps(config: RunConfig) -> float:
     """Times a few steps in this process; CPU seconds per step."""
     torch.set_num_threads(1)
-    return timed(Trainer(config))
+    count = min(TOGETHER, most_together(config))
+    trainers = [Trainer(config.replace(seed=seed)) for seed in range(count)]
+    return timed(lambda: advance(trainers, 1)) / count
 
 
-def timed(trainer: Trainer) -> float:
-    """Times a trainer's next steps; CPU seconds per step."""
+def timed(step: Callable[[], object]) -> float:
+    """Times a few calls; CPU seconds per call."""
     for _ in range(WARM_UP):
-        if (taken := _step(trainer)) > LONGEST:
+        if (taken := _time(step)) > LONGEST:
             return taken
     times: list[float] = []
     while len(times) < TIMED and sum(times) < LONGEST:
-        times.append(_step(trainer))
+        times.append(_time(step))
     return sum(times) / len(times)
 
 
-def _step(trainer: Trainer) -> float:
+def _time(step: Callable[[], object]) -> float:
     begun = time.thread_time()
-    trainer.step()
+    step()
     return time.thread_time() - begun

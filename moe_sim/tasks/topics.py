@@ -85,7 +85,8 @@ class Topics:
         noise_BSD = blocks.gather(noise_TD.flatten(0, -2), np.arange(topic.size))
         hidden_BSH = torch.bmm(noise_BSD, blocks.of_groups(teacher_in).transpose(1, 2)).tanh_()
         scores_BSC = torch.bmm(hidden_BSH, blocks.of_groups(teacher_out).transpose(1, 2))
-        return scores_BSC.flatten(0, 1).argmax(1)[torch.from_numpy(blocks.place_N)].view(noise_TD.shape[:-1])
+        labels = scores_BSC.flatten(0, 1).max(1).indices
+        return labels[torch.from_numpy(blocks.place_N)].view(noise_TD.shape[:-1])
 
 
 def _random_directions(rows: int, generator: torch.Generator) -> Tensor:

@@ -28,6 +28,8 @@ class Adam:
         self._second_moments = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._steps = [[torch.zeros(())] for _ in self.parameters]
         """Of each parameter, for each run."""
+        self._views: list[list[list[Tensor]]] = []
+        """Of each parameter of a stack: it and its moments, by run."""
 
     @classmethod
     def stack(cls, optimizers: Sequence[Self], parameters: Iterable[Tensor]) -> Self:
@@ -38,6 +40,8 @@ class Adam:
             setattr(together, moments, [torch.stack(column) for column in columns])
         columns = zip(*(one._steps for one in optimizers), strict=True)
         together._steps = [[steps[0] for steps in column] for column in columns]
+        states = zip(together.parameters, together._first_moments, together._second_moments, strict=True)
+        together._views = [[list(tensor.detach().unbind()) for tensor in state] for state in states]
         return together
 
     @torch.no_grad()
@@ -57,17 +61,16 @@ class Adam:
         """Takes one step, with a rate for each run of a stack. A parameter without a gradient keeps its value and its
         moments."""
         states_by_rate: dict[float, list[tuple[Tensor, ...]]] = {}
-        for parameter, first, second, steps in zip(
-            self.parameters, self._first_moments, self._second_moments, self._steps, strict=True
-        ):
+        for index, parameter in enumerate(self.parameters):
             if parameter.grad is None:
                 continue
-            tensors = (parameter, parameter.grad, first, second)
             if isinstance(learning_rate, Sequence):
-                states = zip(learning_rate, *(tensor.unbind() for tensor in tensors), steps, strict=True)
+                rates, gradients = learning_rate, list(parameter.grad.unbind())
+                values, first, second = self._views[index]
             else:
-                states = zip([learning_rate], *([tensor] for tensor in tensors), steps, strict=True)
-            for rate, *state in states:
+                rates, gradients = [learning_rate], [parameter.grad]
+                values, first, second = [parameter], [self._first_moments[index]], [self._second_moments[index]]
+            for rate, *state in zip(rates, values, gradients, first, second, self._steps[index], strict=True):
                 states_by_rate.setdefault(rate, []).append(tuple(state))
         for rate, alike in states_by_rate.items():
             parameters, gradients, first_moments, second_moments, counts = map(list, zip(*alike, strict=True))

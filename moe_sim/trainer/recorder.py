@@ -6,6 +6,7 @@ R runs that are computed together, 1 or more; T tokens, E experts, K choices per
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -134,7 +135,7 @@ class Recorder:
             "unserved_fraction": 1 - routing.served().reshape(runs, -1).mean(1),
             "efficiency": metrics.parallel_efficiency(load),
             "specialization": metrics.normalized_mutual_information(smoothed_joint),
-            "router_entropy": metrics.normalized_entropy(probs).mean(1),
+            "router_entropy": _entropies(routing.probs),
             "router_logit_rms": np.sqrt(np.square(logits).mean(1, dtype=np.float64)),
             "router_logit_max": np.abs(logits).max(1),
             "router_noise_std": _means(routing.noise_std, runs),
@@ -223,6 +224,12 @@ def _numbers(values: Tensor | None) -> np.ndarray | float:
 
 def _means(values: float | Tensor, runs: int) -> np.ndarray | float:
     return values.detach().reshape(runs, -1).mean(1).numpy() if isinstance(values, Tensor) else values
+
+
+def _entropies(probs: Tensor) -> np.ndarray:
+    """(R,) or a scalar: the mean normalized entropy of the tokens' probabilities."""
+    entropy = torch.special.entr(probs.detach()).sum(-1).mean(-1) / math.log(probs.shape[-1])
+    return entropy.numpy()
 
 
 def _lengths(gradient: Tensor | None) -> np.ndarray | float:

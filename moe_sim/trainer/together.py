@@ -30,12 +30,14 @@ if TYPE_CHECKING:
 LARGEST_LOSS = 103.0
 """Nats. Above it, the average label has a probability that float32 cannot tell from 0 (smallest: e^−103.3)."""
 MOST_TOGETHER = 24
-"""Runs in one computation; more are no faster."""
+MOST_PAIRS = 8192
+"""Of token and expert, in all runs of one computation. More are no faster."""
 FREE = frozenset({
     "seed", "aux_loss_coef", "z_loss_coef", "learning_rate", "warmup_steps", "topic_skew", "topic_shift",
     "shared_direction", "domain_mix", "swap_columns", "swap_weights", "router_init", "expert_init",
 })  # fmt: skip
-"""Knobs in which runs that are computed together may differ, except that a loss counts in all of them or in none."""
+"""Knobs in which runs that are computed together may differ, except that the z-loss counts in all of them or in
+none."""
 
 Value = TypeVar("Value")
 
@@ -55,15 +57,22 @@ def advance(trainers: Iterable[Trainer], steps: int) -> None:
     shapes: dict[Any, list[Trainer]] = {}
     for trainer in dict.fromkeys(trainers):
         if not trainer.diverged:
-            shapes.setdefault(_shape_of(trainer.config), []).append(trainer)
+            shapes.setdefault(shape_of(trainer.config), []).append(trainer)
     for alike in shapes.values():
-        for first in range(0, len(alike), MOST_TOGETHER):
-            _advance(alike[first : first + MOST_TOGETHER], steps)
+        most = most_together(alike[0].config)
+        for first in range(0, len(alike), most):
+            _advance(alike[first : first + most], steps)
 
 
-def _shape_of(config: RunConfig) -> tuple[Any, ...]:
+def most_together(config: RunConfig) -> int:
+    """The most runs of this shape that one computation takes."""
+    return min(max(1, MOST_PAIRS // (config.batch_tokens * config.top_k)), MOST_TOGETHER)
+
+
+def shape_of(config: RunConfig) -> tuple[Any, ...]:
+    """What configurations must have in common for their runs to be computed together."""
     fixed = (value for name, value in config if name not in FREE)
-    return (*fixed, config.aux_loss_coef > 0, config.z_loss_coef > 0)
+    return (*fixed, config.z_loss_coef > 0)
 
 
 def _advance(trainers: Sequence[Trainer], steps: int) -> None:
@@ -110,6 +119,7 @@ class Together:
         self._direction = self._of(lambda one: one.direction, torch.stack) if self._config.router_blind else None
         self._data = self._of(lambda one: one.random["data"], list)
         self._noise = self._of(lambda one: one.random["noise"], list)
+        self._weighs_auxiliary = any(trainer.config.aux_loss_coef for trainer in trainers)
         self._alpha = self._of(lambda one: one.config.aux_loss_coef, torch.tensor)
         self._z_coef = self._of(lambda one: one.config.z_loss_coef, torch.tensor)
 
@@ -167,7 +177,7 @@ class Together:
         auxiliary = self._balancing.loss(routing, config)
         z = router_z_each(routing.logits)
         total = task
-        if config.aux_loss_coef and auxiliary is not None:
+        if self._weighs_auxiliary and auxiliary is not None:
             total = total + self._alpha * auxiliary
         if config.z_loss_coef:
             total = total + self._z_coef * z

@@ -32,6 +32,7 @@ def print_sweep(peer_runs: int) -> None:
     two = _seconds_of_sweep(Sweep(cells, engine_named("loky", 2)))
     for words, seconds in (
         ("loky, two workers, start-up included", two),
+        ("the same, one run at a time", _seconds_of_sweep(Sweep(cells, engine_named("loky", 2), largest_bundle=1))),
         ("loky, one worker", _seconds_of_sweep(Sweep(cells, engine_named("loky", 1)))),
         *_peers(peer_runs, len(cells)),
     ):

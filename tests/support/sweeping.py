@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import psutil
 
 from moe_sim import RunConfig
 from moe_sim.sweep.grid import Cell, Grid
-from moe_sim.sweep.worker import Row, StopFlag, run_cell
+from moe_sim.sweep.worker import Row, StopFlag, run_cells
 
 SMALL = RunConfig(batch_tokens=32, expert_hidden_size=4, num_experts=4, num_topics=3)
 POISON_SEED = 3
@@ -37,11 +37,16 @@ def plain(rows: Iterable[Row]) -> list[str]:
     return [repr(row) for row in rows]
 
 
-def poisoned(cell: Cell, stopped: StopFlag, with_history: bool) -> Row:
+def poisoned(cells: Sequence[Cell], stopped: StopFlag, with_history: bool) -> list[Row]:
     """Exit the worker's process for one seed, like a crash in native code."""
-    if cell.config.seed == POISON_SEED:
+    if any(cell.config.seed == POISON_SEED for cell in cells):
         os._exit(1)
-    return run_cell(cell, stopped, with_history)
+    return run_cells(cells, stopped, with_history)
+
+
+def one_by_one(work: Callable[[Cell, StopFlag, bool], Row]) -> Callable[[Sequence[Cell], StopFlag, bool], list[Row]]:
+    """Work for bundles, from work for single runs."""
+    return lambda cells, stopped, with_history: [work(cell, stopped, with_history) for cell in cells]
 
 
 def first_two_short() -> list[Cell]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from moe_sim.sweep.engine import EngineError, InProcess, SerialExecutor
 from moe_sim.sweep.engines import engine_named
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.store import Histories, Store
-from moe_sim.sweep.worker import Row, StopFlag, run_cell
-from tests.support.sweeping import ENDLESS_STEPS, POISON_SEED, SMALL, plain, small_grid
+from moe_sim.sweep.worker import Row, StopFlag, failed_row, run_cell, run_cells
+from tests.support.sweeping import ENDLESS_STEPS, POISON_SEED, SMALL, one_by_one, plain, small_grid
 
 SERIAL = engine_named("serial")
 THREADS = InProcess("threads", lambda: ThreadPoolExecutor(3), window=6)
@@ -33,6 +33,47 @@ def test_every_run_is_computed_once_and_delivered_once(engine: InProcess) -> Non
     assert plain(rows) == plain(run_cell(cell) for cell in CELLS)
     assert sorted(row["seed"] for row in delivered) == [cell.config.seed for cell in CELLS]
     assert plain(sweep.rows) == plain(delivered)
+
+
+def test_runs_of_one_shape_and_length_are_computed_in_bundles_and_give_the_same_rows() -> None:
+    cells = [
+        *small_grid(seeds=30).cells(), *small_grid(seeds=3, top_k=(2,)).cells(), *small_grid(seeds=3, steps=5).cells()
+    ]  # fmt: skip
+    bundles: list[list[Cell]] = []
+
+    def watched(bundle: Sequence[Cell], stopped: StopFlag, with_history: bool) -> list[Row]:
+        bundles.append(list(bundle))
+        return run_cells(bundle, stopped, with_history)
+
+    rows = Sweep(cells, SERIAL, work=watched).run()
+    assert plain(rows) == plain(run_cell(cell) for cell in cells)
+    # 36 runs in at least four bundles: nine each.
+    assert [len(bundle) for bundle in bundles] == [9, 9, 9, 3, 3, 3]
+    for bundle in bundles:
+        assert len({(cell.config.top_k, cell.steps) for cell in bundle}) == 1
+
+
+def test_long_runs_are_not_bundled() -> None:
+    sizes: list[int] = []
+
+    def watched(bundle: Sequence[Cell], stopped: StopFlag, with_history: bool) -> list[Row]:
+        sizes.append(len(bundle))
+        return [failed_row(cell, "") for cell in bundle]
+
+    Sweep([Cell(cell.config, 10_000) for cell in CELLS], SERIAL, work=watched, largest_bundle=2).run()
+    Sweep([Cell(cell.config, 10_001) for cell in CELLS], SERIAL, work=watched).run()
+    assert sizes == [2] * 3 + [1] * 6
+
+
+def test_few_runs_still_share_all_workers() -> None:
+    sizes: list[int] = []
+
+    def watched(bundle: Sequence[Cell], stopped: StopFlag, with_history: bool) -> list[Row]:
+        sizes.append(len(bundle))
+        return run_cells(bundle, stopped, with_history)
+
+    Sweep(CELLS, InProcess("six", lambda: ThreadPoolExecutor(3), window=6), work=watched).run()
+    assert sizes == [1] * 6
 
 
 def test_duplicate_cells_count_once() -> None:
@@ -64,7 +105,7 @@ def test_the_time_left_follows_the_pace_of_this_sweep_only(tmp_path: Path, monke
         return run_cell(cell)
 
     left: list[float | None] = []
-    sweep = Sweep(CELLS, SERIAL, store, work=ten_seconds)
+    sweep = Sweep(CELLS, SERIAL, store, work=one_by_one(ten_seconds), largest_bundle=1)
     sweep.run(lambda row: left.append(sweep.seconds_left))
     assert left == [30, 20, 10, 0]
 
@@ -78,7 +119,7 @@ def test_a_sweep_runs_only_once() -> None:
 
 @pytest.mark.parametrize(("engine", "most"), [(SERIAL, 3), (THREADS, 7)], ids=("serial", "threads"))
 def test_a_drained_sweep_ends_with_the_runs_in_flight_and_loses_none(engine: InProcess, most: int) -> None:
-    sweep, cells = Sweep(small_grid(seeds=12).cells(), engine), small_grid(seeds=12).cells()
+    sweep, cells = Sweep(small_grid(seeds=12).cells(), engine, largest_bundle=1), small_grid(seeds=12).cells()
     rows = sweep.run(lambda row: sweep.drain() if sweep.done == 2 else None)
     assert 2 <= len(rows) <= most + 1
     assert (sweep.state, sweep.done) == ("cancelled", len(rows))
@@ -115,7 +156,7 @@ def test_an_exception_outside_the_run_fails_only_that_run() -> None:
             raise TypeError("cannot send this")
         return run_cell(cell)
 
-    sweep = Sweep(CELLS, THREADS, work=tripping)
+    sweep = Sweep(CELLS, THREADS, work=one_by_one(tripping), largest_bundle=1)
     rows = sweep.run()
     assert [row["error"] for row in rows if row["status"] == "failed"] == ["TypeError: cannot send this"]
     assert sweep.failed == 1
@@ -134,7 +175,7 @@ def test_only_a_run_that_crashes_its_worker_twice_is_reported_and_the_rest_compl
         return run_cell(cell)
 
     delivered: list[Row] = []
-    rows = Sweep(CELLS, engine, work=fragile).run(delivered.append)
+    rows = Sweep(CELLS, engine, work=one_by_one(fragile), largest_bundle=1).run(delivered.append)
     assert [(row["seed"], row["error"]) for row in rows] == [
         (seed, "the run crashed its worker process" if seed == POISON_SEED else None) for seed in range(6)
     ]
@@ -191,7 +232,8 @@ def test_threads_stop_when_the_sweep_is_cancelled() -> None:
         begun.release()
         return run_cell(cell, stopped)
 
-    sweep = Sweep([Cell(cell.config, ENDLESS_STEPS) for cell in CELLS], THREADS, work=begin)
+    endless = [Cell(cell.config, ENDLESS_STEPS) for cell in CELLS]
+    sweep = Sweep(endless, THREADS, work=one_by_one(begin), largest_bundle=1)
     threads = threading.active_count()
     thread = threading.Thread(target=sweep.run)
     thread.start()
@@ -220,7 +262,7 @@ def test_an_interrupt_keeps_the_finished_rows(tmp_path: Path) -> None:
             raise KeyboardInterrupt
         return run_cell(cell)
 
-    sweep = Sweep(CELLS, SERIAL, store, work=interrupted)
+    sweep = Sweep(CELLS, SERIAL, store, work=one_by_one(interrupted), largest_bundle=1)
     with pytest.raises(KeyboardInterrupt):
         sweep.run()
     assert (sweep.state, sweep.done) == ("cancelled", 2)

@@ -12,7 +12,7 @@ from moe_sim.diagnosis.final_metrics import FinalMetrics, final_metrics
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
 from moe_sim.sweep.grid import Cell
-from moe_sim.sweep.worker import HISTORY, run_cell
+from moe_sim.sweep.worker import HISTORY, run_cell, run_cells
 from tests.support.sweeping import ENDLESS_STEPS, SMALL, plain
 
 CELL = Cell(SMALL, 30)
@@ -72,7 +72,7 @@ def test_an_exception_in_a_run_becomes_a_row(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_run_stops_soon_after_the_flag_is_set_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("moe_sim.sweep.worker.time", Clock(0.01))
+    monkeypatch.setattr("moe_sim.sweep.worker.time", Clock(0.1))
     checks: list[bool] = []
 
     def third_time() -> bool:
@@ -108,6 +108,23 @@ def test_a_run_uses_one_thread_and_restores_the_callers_setting(monkeypatch: pyt
         assert (inside, torch.get_num_threads()) == ([1], 2)
     finally:
         torch.set_num_threads(before)
+
+
+def test_runs_in_a_bundle_have_the_rows_that_they_have_alone() -> None:
+    cells = [Cell(SMALL.replace(seed=seed, aux_loss_coef=alpha), 25) for seed in range(2) for alpha in (0.0, 0.1, 1.0)]
+    cells.append(Cell(SMALL.replace(learning_rate=1000), 25))
+    assert plain(run_cells(cells, with_history=True)) == plain(run_cell(cell, with_history=True) for cell in cells)
+
+
+def test_an_exception_in_a_bundle_fails_only_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def burst(config: RunConfig) -> Trainer:
+        if config.seed == 1:
+            raise MemoryError("no room")
+        return Trainer(config)
+
+    monkeypatch.setattr("moe_sim.sweep.worker.Trainer", burst)
+    rows = run_cells([Cell(SMALL.replace(seed=seed), 5) for seed in range(3)])
+    assert [(row["seed"], row["status"]) for row in rows] == [(0, "done"), (1, "failed"), (2, "done")]
 
 
 def test_a_row_holds_plain_values_only() -> None:
