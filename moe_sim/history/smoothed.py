@@ -26,11 +26,10 @@ class Smoothed:
         together._weight = np.array([one._weight for one in averages]).reshape(-1, *(together.value.ndim - 1) * (1,))
         return together
 
-    def unstack(self, averages: Sequence[Self]) -> None:
-        """Brings the averages of a stack up to date."""
-        for index, (one, weight) in enumerate(zip(averages, np.ravel(self._weight).tolist(), strict=True)):
-            one.value, one._weight = self.value[index : index + 1].copy(), weight
-            one.value.flags.writeable = False
+    def unstack(self, index: int, average: Self) -> None:
+        """Brings an average of a stack up to date."""
+        average.value, average._weight = self.value[index : index + 1].copy(), float(np.ravel(self._weight)[index])
+        average.value.flags.writeable = False
 
     def update(self, value: np.ndarray) -> np.ndarray:
         """Adds a value and returns the new average, a new read-only array."""

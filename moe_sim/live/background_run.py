@@ -27,7 +27,7 @@ RATES = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
 TURNS_PER_SECOND = 15.0
 """A run with a higher rate takes several steps per turn."""
 MOST_STEPS_PER_TURN = 8
-TURN = 0.025
+TURN = 0.05
 """Seconds after which a turn starts no further step."""
 LEASE_GRACE = 10.0
 """Seconds that training continues after the last viewer has left."""

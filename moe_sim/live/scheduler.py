@@ -6,6 +6,7 @@ import heapq
 import itertools
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -23,16 +24,22 @@ FORGET_AFTER = 30 * 60.0
 """Seconds without viewers after which a run is dropped."""
 IDLE_SWEEP_INTERVAL = 10.0
 """Seconds between checks for such runs."""
-THREADS_PER_WORKER = 2
-"""Two, so that a worker process already has the next request while one thread stores its last response."""
+TURNS_AT_ONCE = 32
+"""Turns of one worker process that wait for it at once, each in a thread: it computes them together."""
 SWEEP_INTERVAL = 0.5
 """Seconds between checks for free slots."""
 
 
 class WorkerQueue:
-    """The runs of one worker, ordered by when their next turn is due."""
+    """The runs of one worker, ordered by when their next turn is due.
 
-    def __init__(self, lock: threading.RLock) -> None:
+    Args:
+        lock: of the scheduler.
+        at_once: how many turns it takes at once.
+    """
+
+    def __init__(self, lock: threading.RLock, at_once: int, name: str) -> None:
+        self.turns = ThreadPoolExecutor(at_once, thread_name_prefix=f"{name}-turn", initializer=_use_one_thread)
         self.changed = threading.Condition(lock)
         self._queue: list[tuple[float, int, BackgroundRun]] = []
         self._order = itertools.count()
@@ -54,11 +61,15 @@ class WorkerQueue:
         self.changed.wait(min(self._queue[0][0] - now if self._queue else longest, longest))
 
 
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+
+
 class Scheduler:
     """Shares each worker fairly among its runs: the run whose turn has been due longest goes next.
 
     Each run has a target rate. If the rates add up to more than a worker can compute, its runs advance equally fast.
-    A worker is a worker process or this process. Each has one or two threads here, which mostly wait.
+    A worker is a worker process or this process. Each has threads here, which mostly wait.
 
     Args:
         admission: limits how many runs train at once.
@@ -94,6 +105,8 @@ class Scheduler:
                 queue.changed.notify_all()
         for thread in self._threads:
             thread.join()
+        for queue in self._queues.values():
+            queue.turns.shutdown()
         self._threads, self._queues = [], {}
 
     def add(self, run: Kind) -> Kind:
@@ -129,30 +142,31 @@ class Scheduler:
 
     def _queue_of(self, number: int) -> WorkerQueue:
         if number not in self._queues:
-            queue = self._queues[number] = WorkerQueue(self._lock)
-            for i in range(THREADS_PER_WORKER if number else 1):
-                thread = threading.Thread(target=self._work, args=(queue,), name=f"trainer-{number}-{i}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+            name = f"trainer-{number}"
+            queue = self._queues[number] = WorkerQueue(self._lock, TURNS_AT_ONCE if number else 1, name)
+            thread = threading.Thread(target=self._hand_out, args=(queue,), name=name, daemon=True)
+            self._threads.append(thread)
+            thread.start()
         return self._queues[number]
 
-    def _work(self, queue: WorkerQueue) -> None:
-        torch.set_num_threads(1)
+    def _hand_out(self, queue: WorkerQueue) -> None:
         while True:
             with self._lock:
                 turn = self._next_turn(queue)
             if turn is None:
                 return
-            due, run = turn
-            before = run.steps_done
-            run.advance()
-            pause = max(1, run.steps_done - before) / run.target_rate
-            with self._lock:
-                self.steps += run.steps_done - before
-                run.queued = run.wants_step and not run.forgotten and self.admission.admit(run)
-                if run.queued:
-                    # A late run may catch up by one turn at most, so that it cannot starve the others.
-                    self._queue_of(run.worker).push(max(due + pause, time.monotonic() - pause), run)
+            queue.turns.submit(self._take_turn, *turn)
+
+    def _take_turn(self, due: float, run: BackgroundRun) -> None:
+        before = run.steps_done
+        run.advance()
+        pause = max(1, run.steps_done - before) / run.target_rate
+        with self._lock:
+            self.steps += run.steps_done - before
+            run.queued = self._running and run.wants_step and not run.forgotten and self.admission.admit(run)
+            if run.queued:
+                # A late run may catch up by one turn at most, so that it cannot starve the others.
+                self._queue_of(run.worker).push(max(due + pause, time.monotonic() - pause), run)
 
     def _next_turn(self, queue: WorkerQueue) -> tuple[float, BackgroundRun] | None:
         """Waits for the next due run; None when stopped. Called with the lock held."""

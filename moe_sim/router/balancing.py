@@ -47,10 +47,9 @@ class Balancing:
         """Returns a stack of some mechanisms of a stack."""
         return self._with(self.bias[torch.from_numpy(indices)])
 
-    def unstack(self, mechanisms: Sequence[Self]) -> None:
-        """Gives each mechanism of a stack its state."""
-        for one, bias in zip(mechanisms, self.bias, strict=True):
-            one.bias = bias.clone()
+    def unstack(self, index: int, mechanism: Self) -> None:
+        """Brings a mechanism of a stack up to date."""
+        mechanism.bias = self.bias[index].clone()
 
     @classmethod
     def _with(cls, bias: Tensor) -> Self:

@@ -146,10 +146,10 @@ class Network(nn.Module):
         return self._with([weight[torch.from_numpy(indices)] for weight in self.parameters()])
 
     @torch.no_grad()
-    def unstack(self, networks: Sequence[Self]) -> None:
-        """Gives each network of a stack its weights."""
-        for whole, *own in zip(self.parameters(), *(network.parameters() for network in networks), strict=True):
-            torch._foreach_copy_(own, whole.unbind())
+    def unstack(self, index: int, network: Self) -> None:
+        """Brings a network of a stack up to date."""
+        for whole, own in zip(self.parameters(), network.parameters(), strict=True):
+            own.copy_(whole[index])
 
     def _with(self, weights: list[Tensor]) -> Self:
         """Returns a copy with other weights."""

@@ -45,11 +45,13 @@ class Adam:
         return together
 
     @torch.no_grad()
-    def unstack(self, optimizers: Sequence[Self]) -> None:
-        """Gives each optimizer of a stack its moments."""
-        for moments in ("_first_moments", "_second_moments"):
-            for whole, *own in zip(getattr(self, moments), *(getattr(one, moments) for one in optimizers), strict=True):
-                torch._foreach_copy_(own, whole.unbind())
+    def unstack(self, index: int, optimizer: Self) -> None:
+        """Brings an optimizer of a stack up to date."""
+        for (_, first, second), *own in zip(
+            self._views, optimizer._first_moments, optimizer._second_moments, strict=True
+        ):
+            for moments, whole in zip(own, (first, second), strict=True):
+                moments.copy_(whole[index])
 
     def zero_grad(self) -> None:
         """Clears all gradients."""

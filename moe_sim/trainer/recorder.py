@@ -81,13 +81,12 @@ class Recorder:
             setattr(whole, name, Smoothed.stack([getattr(recorder, name) for recorder in recorders]))
         return whole
 
-    def unstack(self, recorders: Sequence[Self]) -> None:
-        """Brings the recorders of a stack up to date."""
-        for index, recorder in enumerate(recorders):
-            run = slice(index, index + 1)
-            recorder._last, recorder._last_norms = self._last[run].copy(), self._last_norms[run].copy()
+    def unstack(self, index: int, recorder: Self) -> None:
+        """Brings a recorder of a stack up to date."""
+        run = slice(index, index + 1)
+        recorder._last, recorder._last_norms = self._last[run].copy(), self._last_norms[run].copy()
         for name in SMOOTHED:
-            getattr(self, name).unstack([getattr(recorder, name) for recorder in recorders])
+            getattr(self, name).unstack(index, getattr(recorder, name))
 
     def record(
         self, steps: np.ndarray, config: RunConfig, balancing: Balancing, groups: Tensor, routing: Routing,

@@ -7,7 +7,7 @@ R runs, T tokens, E experts, D width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import COARSE
 from moe_sim.losses import router_z_each
 from moe_sim.router.routing import Routing
+from moe_sim.tasks.task import Batch
 from moe_sim.trainer import interventions
 from moe_sim.trainer.network import Network
 from moe_sim.trainer.optimizer import Adam
@@ -40,9 +41,10 @@ FREE = frozenset({
 none."""
 
 Value = TypeVar("Value")
+_trains = torch.inference_mode(mode=False)
+"""For what makes tensors for training, even if called under `torch.inference_mode()`."""
 
 
-@torch.inference_mode(mode=False)
 def advance(trainers: Iterable[Trainer], steps: int) -> None:
     """Trains each of many runs for `steps` steps, fewer if it diverges.
 
@@ -56,12 +58,32 @@ def advance(trainers: Iterable[Trainer], steps: int) -> None:
         raise ValueError(f"steps must be 0 or more, not {steps}")
     shapes: dict[Any, list[Trainer]] = {}
     for trainer in dict.fromkeys(trainers):
-        if not trainer.diverged:
-            shapes.setdefault(shape_of(trainer.config), []).append(trainer)
+        shapes.setdefault(shape_of(trainer.config), []).append(trainer)
     for alike in shapes.values():
         most = most_together(alike[0].config)
         for first in range(0, len(alike), most):
-            _advance(alike[first : first + most], steps)
+            for _ in stepping(alike[first : first + most], steps):
+                pass
+
+
+def stepping(trainers: Sequence[Trainer], steps: int) -> Generator[Together]:
+    """Trains runs of one shape together and yields them after each step, so that the caller may look at them or end."""
+    trainers = [trainer for trainer in trainers if not trainer.diverged]
+    while steps and trainers:
+        together = Together(trainers)
+        try:
+            while steps and together.step():
+                steps -= 1
+                yield together
+        finally:
+            together.release()
+        if steps and len(trainers) == 1:
+            trainers[0].diverged = True
+        elif steps:  # one of them cannot take this step: each takes it alone
+            for trainer in trainers:
+                yield from stepping([trainer], 1)
+            steps -= 1
+        trainers = [trainer for trainer in trainers if not trainer.diverged]
 
 
 def most_together(config: RunConfig) -> int:
@@ -75,33 +97,15 @@ def shape_of(config: RunConfig) -> tuple[Any, ...]:
     return (*fixed, config.z_loss_coef > 0)
 
 
-def _advance(trainers: Sequence[Trainer], steps: int) -> None:
-    """Trains runs of one shape."""
-    while steps and trainers:
-        together = Together(trainers)
-        done = 0
-        while done < steps and together.step():
-            done += 1
-        together.release()
-        steps -= done
-        if steps and len(trainers) == 1:
-            trainers[0].diverged = True
-            return
-        if steps:  # one of them diverges in this step: each takes it alone
-            for trainer in trainers:
-                _advance([trainer], 1)
-            steps -= 1
-            trainers = [trainer for trainer in trainers if not trainer.diverged]
-
-
 class Together:
     """Runs of one shape as one computation: their weights and other state, stacked. A single run is not stacked.
 
-    Between `step` and `release` the trainers of several runs are out of date.
+    After a step, the trainers of several runs are out of date until `settle` or `release`.
     """
 
+    @_trains
     def __init__(self, trainers: Sequence[Trainer]) -> None:
-        self._trainers = trainers
+        self.trainers = trainers
         first = trainers[0]
         self._config = first.config
         """What all runs have in common."""
@@ -123,51 +127,66 @@ class Together:
         self._alpha = self._of(lambda one: one.config.aux_loss_coef, torch.tensor)
         self._z_coef = self._of(lambda one: one.config.z_loss_coef, torch.tensor)
 
+    @_trains
     def step(self) -> bool:
-        """Takes one step of every run. Returns False, with all runs as they were before, if one of them diverges."""
-        config, network = self._config, self._network
+        """Takes one step of every run. Returns False, with all runs as they were before, if one of them diverges, or if
+        one of several fails."""
+        config = self._config
         generators = [] if self._single else [*self._data, *self._noise]
         states = [generator.get_state() for generator in generators]
-
-        # Forward: a batch through router, experts and head.
-        batch = self._task.batch(config.batch_tokens, self._shares, self._data)
-        with torch.set_grad_enabled(not config.frozen):
-            logits, routing = network(batch.inputs, config, self._balancing, noise=self._noise)
-            loss = self._losses(logits, batch.labels, routing)
-
-        # Backward and update.
-        gradients = RouterGradients() if config.frozen else self._gradients(loss)
-        if gradients is None:
+        try:
+            computed = self._compute()
+        except Exception:
+            if self._single:
+                raise
+            computed = None
+        if computed is None:
             for generator, state in zip(generators, states, strict=True):
                 generator.set_state(state)
             return False
+
+        batch, routing, loss, gradients = computed
         if not config.frozen:
             self._update_weights()
-
-        steps = np.array([trainer.steps_done + 1 for trainer in self._trainers])
+        steps = np.array([trainer.steps_done + 1 for trainer in self.trainers])
         rows = self._recorder.record(
             steps, config, self._balancing, batch.groups, routing, loss, gradients, self._evaluate(steps)
         )
-        for trainer, row in zip(self._trainers, rows, strict=True):
+        for trainer, row in zip(self.trainers, rows, strict=True):
             trainer.history.extend(row[None])
         if not config.frozen:
             load = routing.chosen()
             self._balancing.after_step(load / load.sum(-1, keepdims=True), config)
         return True
 
+    def settle(self, index: int) -> Trainer:
+        """Brings the trainer of one run up to date and returns it."""
+        trainer = self.trainers[index]
+        if not self._single:
+            self._network.unstack(index, trainer.network)
+            self._optimizer.unstack(index, trainer.optimizer)
+            self._recorder.unstack(index, trainer.recorder)
+            self._balancing.unstack(index, trainer.balancing)
+        return trainer
+
     def release(self) -> None:
-        """Brings the trainers up to date."""
-        if self._single:
-            return
-        trainers = self._trainers
-        self._network.unstack([trainer.network for trainer in trainers])
-        self._optimizer.unstack([trainer.optimizer for trainer in trainers])
-        self._recorder.unstack([trainer.recorder for trainer in trainers])
-        self._balancing.unstack([trainer.balancing for trainer in trainers])
+        """Brings all trainers up to date."""
+        for index in range(len(self.trainers)):
+            self.settle(index)
+
+    def _compute(self) -> tuple[Batch, Routing, StepLosses, RouterGradients] | None:
+        """A batch forward through router, experts and head, and backward. Returns None if a run diverges."""
+        config = self._config
+        batch = self._task.batch(config.batch_tokens, self._shares, self._data)
+        with torch.set_grad_enabled(not config.frozen):
+            logits, routing = self._network(batch.inputs, config, self._balancing, noise=self._noise)
+            loss = self._losses(logits, batch.labels, routing)
+        gradients = RouterGradients() if config.frozen else self._gradients(loss)
+        return None if gradients is None else (batch, routing, loss, gradients)
 
     def _of(self, part: Callable[[Trainer], Value], stack: Callable[[list[Value]], Any]) -> Any:
         """A part of the only run, or the parts of all runs, stacked."""
-        parts = [part(trainer) for trainer in self._trainers]
+        parts = [part(trainer) for trainer in self.trainers]
         return parts[0] if self._single else stack(parts)
 
     def _losses(self, logits: Tensor, labels: Tensor, routing: Routing) -> StepLosses:
@@ -210,7 +229,7 @@ class Together:
             if getattr(config, f"frozen_{part}"):
                 for parameter in parameters:
                     parameter.grad = None
-        rates = [trainer.next_learning_rate() for trainer in self._trainers]
+        rates = [trainer.next_learning_rate() for trainer in self.trainers]
         self._optimizer.step(rates[0] if self._single else rates)
         if self._direction is not None:
             interventions.make_blind(self._network.moe.router, self._direction)
@@ -223,7 +242,7 @@ class Together:
         if not due.size:
             return Evaluation(task_loss, load)
         network, balancing = self._network, self._balancing
-        batches = [self._trainers[index].evaluation_batch for index in due.tolist()]
+        batches = [self.trainers[index].evaluation_batch for index in due.tolist()]
         inputs, labels = batches[0].inputs, batches[0].labels
         if not self._single:
             network, balancing = network.only(due), balancing.only(due)

@@ -21,6 +21,7 @@ from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners import runner
 from moe_sim.live.scheduler import FORGET_AFTER, Scheduler
 from moe_sim.server.messages import encode
+from moe_sim.trainer.together import Together
 from moe_sim.trainer.trainer import Trainer
 from pages.visitor.memory import NO_MEMORY
 from tests.support.apps import opened, run_of, session_of, settled, turned_to, widget
@@ -59,14 +60,14 @@ def test_a_fault_in_a_step_ends_that_run_with_a_sentence_and_the_others_continue
 ) -> None:
     scheduler.start()
     broken, sound = (scheduler.add(LiveRun(small_config(seed=seed), rate=math.inf)) for seed in (1, 2))
-    step = Trainer.step
+    compute = Together._compute
 
-    def faulty(self: Trainer):  # type: ignore[no-untyped-def]
-        if self.config.seed == 1 and self.steps_done == 5:
+    def faulty(self: Together):  # type: ignore[no-untyped-def]
+        if any(trainer.config.seed == 1 and trainer.steps_done == 5 for trainer in self.trainers):
             fault()
-        return step(self)
+        return compute(self)
 
-    monkeypatch.setattr(Trainer, "step", faulty)
+    monkeypatch.setattr(Together, "_compute", faulty)
     for run in (broken, sound):
         run.touch()
         run.train()

@@ -21,6 +21,7 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.background_run import DEFAULT_BUDGET
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
+from moe_sim.live.runners.runner import LocalRunner
 from moe_sim.live.scheduler import Scheduler
 from tests.support.comparing import advance, side_by_side, steps_of
 from tests.support.inspecting import eventually, keep_batches, small_config, trainer_of, weights
@@ -89,15 +90,16 @@ def test_under_a_scheduler_no_run_gets_more_than_one_step_ahead() -> None:
     comparison.rate, comparison.budget = math.inf, 60
     seen: list[list[int]] = []
     for member in comparison.members:
-        step = trainer_of(member).step
+        runner = member._computed._runner
+        assert isinstance(runner, LocalRunner)
 
-        def noted(step: Callable[[], Any] = step) -> Any:
+        def noted(*asked: Any, advance: Callable[..., Any] = runner.advance, **more: Any) -> Any:
             seen.append(steps_of(comparison))
-            record = step()
+            progress = advance(*asked, **more)
             seen.append(steps_of(comparison))
-            return record
+            return progress
 
-        trainer_of(member).step = noted  # type: ignore[method-assign]
+        runner.advance = noted  # type: ignore[method-assign]
     scheduler = Scheduler()
     beside = LiveRun(small_config(seed=1), rate=math.inf)
     for run in (comparison, beside):
@@ -141,10 +143,10 @@ def test_a_comparison_ends_when_all_runs_have_diverged() -> None:
 def test_an_error_in_one_run_ends_the_comparison_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     comparison = side_by_side({})
 
-    def explode() -> None:
+    def explode(*_: object) -> None:
         raise MemoryError("no memory left")
 
-    trainer_of(comparison.members[1]).step = explode  # type: ignore[method-assign, assignment]
+    trainer_of(comparison.members[1]).task.batch = explode  # type: ignore[method-assign, assignment]
     with caplog.at_level(logging.ERROR):
         advance(comparison, 5)
     assert comparison.state == "failed"

@@ -16,6 +16,7 @@ from moe_sim.live.computed_run import ComputedRun
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners.runner import LocalRunner
 from moe_sim.live.shared_runs import SharedRuns
+from moe_sim.trainer.together import Together
 from tests.support.inspecting import small_config
 
 PLAN = (Event(12, {"aux_loss_coef": 0.2}), Event(30, {"top_k": 2}))
@@ -24,13 +25,13 @@ PLAN = (Event(12, {"aux_loss_coef": 0.2}), Event(30, {"top_k": 2}))
 @pytest.fixture
 def steps_computed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows by one with each step of any trainer."""
-    done, step = [], Trainer.step
+    done, step = [], Together.step
 
-    def counted(trainer: Trainer) -> Any:
-        done.append(trainer.steps_done)
-        return step(trainer)
+    def counted(runs: Together) -> bool:
+        done.extend(trainer.steps_done for trainer in runs.trainers)
+        return step(runs)
 
-    monkeypatch.setattr(Trainer, "step", counted)
+    monkeypatch.setattr(Together, "step", counted)
     return done
 
 

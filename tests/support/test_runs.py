@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from moe_sim import Event, RunConfig, Trainer
+from moe_sim import Event, RunConfig
 from moe_sim.teaching.course.playing import play
+from moe_sim.trainer.together import Together
 from tests.support.inspecting import small_config, weights
 from tests.support.runs import run_of
 
@@ -35,9 +36,9 @@ def test_a_run_continued_from_a_copy_equals_the_run_without_copies(config: RunCo
 
 def test_a_repeated_request_is_not_trained_again(monkeypatch: pytest.MonkeyPatch) -> None:
     first = run_of(small_config(seed=77), 110)
-    stepped: list[Trainer] = []
-    step = Trainer.step
-    monkeypatch.setattr(Trainer, "step", lambda trainer: stepped.append(trainer) or step(trainer))
+    stepped: list[bool] = []
+    step = Together.step
+    monkeypatch.setattr(Together, "step", lambda runs: stepped.append(step(runs)) or stepped[-1])
     assert run_of(small_config(seed=77), 110) is first
     assert not stepped
     assert len(run_of(small_config(seed=77), 112).history) == 112

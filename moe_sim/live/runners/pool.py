@@ -10,6 +10,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from moe_sim.config.events import Event
@@ -52,10 +54,10 @@ class WorkerProcess:
         self._stopped = self._lost = False
         self._released: deque[int] = deque()
         self._sending = threading.Lock()
-        self._received = threading.Condition()
-        self._requests = self._responses = 0
+        self._outstanding: deque[Future[Progress]] = deque()
+        """The requests without a response, in order."""
         self._process = nursery.start("moe_sim.live.runners.worker:main", "moe-live", NICENESS)
-        threading.Thread(target=self._wait_until_ready, name=f"worker-{number}-starts", daemon=True).start()
+        threading.Thread(target=self._receive_all, name=f"worker-{number}-responses", daemon=True).start()
 
     @property
     def alive(self) -> bool:
@@ -74,50 +76,33 @@ class WorkerProcess:
         return sum(now - handle.used_at < RECENT for handle in list(self.handles))
 
     def ask(self, name: str, number: int, **request: Any) -> Progress:
-        """Sends a request and waits for its response. While this thread waits, others may send theirs, so that the
-        process never idles.
+        """Sends a request and waits for its response. While this thread waits, others may send theirs: the process
+        computes together what is waiting, and never idles.
 
         Raises:
             WorkerLost: if the process ends before it responds.
             RuntimeError: with the error of the run.
         """
-        ticket = self._send(name, number, request)
-        with self._received:
-            self._received.wait_for(lambda: self._responses == ticket or not self.ready)
-        try:
-            if not self.ready:
-                raise EOFError
-            header, arrays = self._receive()
-        except (OSError, EOFError, ValueError):  # ValueError: `stop` has closed the pipes
-            self._lose()
-            raise WorkerLost from None
-        with self._received:
-            self._responses += 1
-            self._received.notify_all()
-        if "error" in header:
-            raise RuntimeError(header["error"])
-        return progress_from_message(header, arrays)
-
-    def _send(self, name: str, number: int, request: dict[str, Any]) -> int:
-        """Sends a request and returns the index of its response."""
+        response = Future[Progress]()
         with self._sending:
             if not self.ready:
                 raise WorkerLost
             forget = [self._released.popleft() for _ in range(len(self._released))]
+            self._outstanding.append(response)
             try:
                 framing.write(self._process.stdin, {"name": name, "number": number, "forget": forget, **request})
-            except (OSError, ValueError):
+            except (OSError, ValueError):  # ValueError: `stop` has closed the pipes
                 self._lose()
-                raise WorkerLost from None
-            self._requests += 1
-            return self._requests - 1
+        return response.result()
 
     def _lose(self) -> None:
-        with self._received:
-            if self.ready:
-                log.error("Worker process %s has ended", self.pid)
-            self.ready, self._lost = False, True
-            self._received.notify_all()
+        """Ends whatever waits for a response. Called while sending, or by the thread that receives."""
+        if self.ready and not self._stopped:
+            log.error("Worker process %s has ended", self.pid)
+        self.ready, self._lost = False, True
+        while self._outstanding:
+            with suppress(IndexError):  # the other one was faster
+                self._outstanding.popleft().set_exception(WorkerLost())
 
     def forget(self, number: int) -> None:
         """Releases a run with the next request."""
@@ -129,17 +114,23 @@ class WorkerProcess:
         self._process.terminate()
         close_pipes(self._process)
 
-    def _wait_until_ready(self) -> None:
+    def _receive_all(self) -> None:
+        """Hands each response to whoever waits for it, until the process ends."""
         try:
-            self._receive()
-        except (OSError, EOFError, ValueError):
-            if not self._stopped:
-                log.error("Worker process %s did not start", self.pid)
-        else:
+            framing.read(self._process.stdout)
             self.ready = not self._stopped
-
-    def _receive(self) -> Any:
-        return framing.read(self._process.stdout)
+            while True:
+                header, arrays = framing.read(self._process.stdout)
+                response = self._outstanding.popleft()
+                if "error" in header:
+                    response.set_exception(RuntimeError(header["error"]))
+                else:
+                    response.set_result(progress_from_message(header, arrays))
+        except (OSError, EOFError, ValueError, IndexError):  # IndexError: whoever sends has noticed it first
+            if not self.ready and not self._stopped and not self._lost:
+                log.error("Worker process %s did not start", self.pid)
+        with self._sending:
+            self._lose()
 
 
 class RemoteRunner:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
+import threading
+from collections.abc import Iterator, Sequence
+from queue import SimpleQueue
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -14,7 +18,7 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.config.settings import read_settings
 from moe_sim.history.probe import Probe
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import LocalRunner, Progress
+from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, take_turns
 from moe_sim.logs import ProcessLog
 
 log = logging.getLogger(__name__)
@@ -37,7 +41,6 @@ def progress_to_message(progress: Progress) -> tuple[dict[str, Any], list[np.nda
         "diverged": progress.diverged,
         "events": events_to_json(progress.events),
         "probed": [probe.step for probe in progress.probes],
-        "seconds": progress.seconds,
     }
     arrays = [progress.rows]
     for probe in progress.probes:
@@ -50,7 +53,7 @@ def progress_from_message(header: dict[str, Any], arrays: list[np.ndarray]) -> P
     rows, *fields = arrays
     probes = tuple(Probe(step, *fields[4 * i : 4 * i + 4]) for i, step in enumerate(header["probed"]))
     events = events_from_json(header["events"])
-    return Progress(header["steps_done"], header["diverged"], rows, events, probes, header["seconds"])
+    return Progress(header["steps_done"], header["diverged"], rows, events, probes)
 
 
 class Worker:
@@ -59,14 +62,40 @@ class Worker:
     def __init__(self) -> None:
         self._runners: dict[int, LocalRunner] = {}
 
-    def obey(self, request: dict[str, Any]) -> Progress:
-        """Handles a request.
+    def obey_all(self, requests: Sequence[dict[str, Any]]) -> Iterator[Progress | Exception]:
+        """Handles requests, of which those to advance are computed together as far as they follow one another.
 
-        Raises:
-            Exception: whatever the run raises.
+        Yields:
+            In their order, the progress of each run or what it raised.
         """
-        for number in request["forget"]:
-            self._runners.pop(number, None)
+        for name, alike in itertools.groupby(requests, lambda request: request["name"]):
+            if name == "advance":
+                yield from self._advance(list(alike))
+            else:
+                for request in alike:
+                    try:
+                        yield self._obey(request)
+                    except Exception as error:
+                        yield error
+
+    def _advance(self, requests: list[dict[str, Any]]) -> list[Progress | Exception]:
+        self._forget(*requests)
+        turns = {
+            number: Turn(self._runners[number], request["steps"], request["seconds"], request["keep"])
+            for request in requests
+            if (number := request["number"]) in self._runners
+        }
+        results = dict(zip(turns, take_turns(list(turns.values())), strict=True))
+        unknown = KeyError("this process computes no such run")
+        return [results.get(request["number"], unknown) for request in requests]
+
+    def _forget(self, *requests: dict[str, Any]) -> None:
+        for request in requests:
+            for number in request["forget"]:
+                self._runners.pop(number, None)
+
+    def _obey(self, request: dict[str, Any]) -> Progress:
+        self._forget(request)
         number = request["number"]
         match request["name"]:
             case "begin":
@@ -78,26 +107,34 @@ class Worker:
             case "update":
                 plan = events_from_json(request["plan"])
                 return self._runners[number].update(request["changes"], plan)
-            case "advance":
-                return self._runners[number].advance(request["steps"], request["seconds"], keep=request["keep"])
         return self._runners[number].look()
 
 
 def serve(source: BinaryIO, target: BinaryIO) -> None:
-    """Responds to requests until their stream ends."""
-    worker = Worker()
+    """Responds to requests until their stream ends. Those that have come meanwhile are handled together."""
+    worker, waiting = Worker(), SimpleQueue[dict[str, Any] | None]()
+    threading.Thread(target=_receive, args=(source, waiting), name="requests", daemon=True).start()
     framing.write(target, {"ready": True})
     while True:
-        try:
-            request, _ = framing.read(source)
-        except EOFError:
+        come = [waiting.get(), *(waiting.get() for _ in range(waiting.qsize()))]
+        requests = [request for request in come if request is not None]
+        for request, result in zip(requests, worker.obey_all(requests), strict=True):
+            if isinstance(result, Exception):
+                log.error("Request %s failed in run %s", request["name"], request["number"], exc_info=result)
+                framing.write(target, {"error": f"{type(result).__name__}: {result}"})
+            else:
+                framing.write(target, *progress_to_message(result))
+        if None in come:
             return
-        try:
-            header, arrays = progress_to_message(worker.obey(request))
-        except Exception as error:
-            log.exception("Request %s failed in run %s", request["name"], request["number"])
-            header, arrays = {"error": f"{type(error).__name__}: {error}"}, []
-        framing.write(target, header, arrays)
+
+
+def _receive(source: BinaryIO, waiting: SimpleQueue[dict[str, Any] | None]) -> None:
+    """Queues requests until their stream ends, and then None."""
+    try:
+        while True:
+            waiting.put(framing.read(source)[0])
+    except EOFError:
+        waiting.put(None)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -78,6 +79,15 @@ def test_runs_are_spread_over_the_processes_and_equal_runs_are_shared(shared: Sh
     runs = [LiveRun(small_config(seed=seed), runs=shared) for seed in range(6)]
     assert sorted(run.worker for run in runs) == [1, 1, 1, 2, 2, 2]
     assert LiveRun(small_config(seed=3), runs=shared)._computed is runs[3]._computed
+
+
+def test_requests_that_wait_are_answered_together_and_in_order(shared: SharedRuns) -> None:
+    runs = [LiveRun(small_config(seed=seed), PLAN, runs=shared) for seed in range(20)]
+    with ThreadPoolExecutor(20) as threads:
+        for _ in range(5):
+            list(threads.map(lambda run: run.advance_by(8), runs))
+    for seed, run in enumerate(runs):
+        assert_same_numbers(run.history, alone(small_config(seed=seed), PLANNED_CHANGES, 40))
 
 
 def test_a_change_by_hand_continues_in_the_same_process_from_a_copy(shared: SharedRuns) -> None:

@@ -1,0 +1,112 @@
+"""Turns of several runs at once: each has the numbers, the probes and the snapshots that it has alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from moe_sim import Event, RunConfig
+from moe_sim.live.runners import runner
+from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, take_turns
+from moe_sim.trainer.together import Together
+from tests.support.inspecting import small_config
+
+LONG = 100.0
+"""Seconds that no turn of a test lasts."""
+PLANS: tuple[tuple[Event, ...], ...] = (
+    (),
+    (Event(0, {"aux_loss_coef": 0.3}), Event(12, {"top_k": 2})),
+    (Event(7, {"balancing": "bias"}), Event(8, {"swap_weights": "1-2"})),
+    (Event(5, {"renormalize": True}),),  # is invalid with k = 1, and skipped
+)
+
+
+def some_runners() -> list[LocalRunner]:
+    """Two for each plan, and one of another shape."""
+    runners = [LocalRunner(small_config(seed=seed), plan) for plan in PLANS for seed in (0, 1)]
+    return [*runners, LocalRunner(small_config(num_experts=3))]
+
+
+def done(result: Progress | Exception) -> Progress:
+    assert isinstance(result, Progress)
+    return result
+
+
+def assert_equal(one: Progress, other: Progress) -> None:
+    assert (one.steps_done, one.diverged, one.events) == (other.steps_done, other.diverged, other.events)
+    np.testing.assert_array_equal(one.rows, other.rows)
+    assert [probe.step for probe in one.probes] == [probe.step for probe in other.probes]
+    for probe, twin in zip(one.probes, other.probes, strict=True):
+        for name, value in vars(probe).items():
+            np.testing.assert_array_equal(value, getattr(twin, name), err_msg=name)
+
+
+@settings(max_examples=10, deadline=None)
+@given(data=st.data())
+def test_turns_together_give_what_each_run_does_alone(data: st.DataObject) -> None:
+    alone, together = some_runners(), some_runners()
+    for _ in range(3):
+        chosen = data.draw(st.lists(st.sampled_from(range(len(alone))), unique=True, min_size=1))
+        steps = [data.draw(st.integers(1, 25)) for _ in chosen]
+        expected = [alone[one].advance(count, LONG, keep=False) for one, count in zip(chosen, steps, strict=True)]
+        turns = [Turn(together[one], count, LONG, keep=False) for one, count in zip(chosen, steps, strict=True)]
+        for result, other in zip(take_turns(turns), expected, strict=True):
+            assert_equal(done(result), other)
+
+
+def test_probes_come_at_the_same_steps_and_snapshots_continue_as_they_would_alone() -> None:
+    runners = [LocalRunner(small_config(seed=seed)) for seed in range(3)]
+    first = [done(result) for result in take_turns([Turn(one, 105, LONG, keep=True) for one in runners])]
+    steps = [*range(1, 31), *range(40, 101, 10)]
+    assert [[probe.step for probe in progress.probes] for progress in first] == [steps] * 3
+    twins = [one.copy(101, ()) for one in runners]
+    assert [twin.steps_done for twin in twins] == [100] * 3
+    for twin, progress in zip(twins, first, strict=True):
+        np.testing.assert_array_equal(twin.advance(5, LONG, keep=False).rows, progress.rows[100:])
+
+
+def test_a_run_that_fails_ends_alone_and_says_so_in_its_next_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    compute = Together._compute
+
+    def faulty(self: Together) -> Any:
+        if any(trainer.config.seed == 1 and trainer.steps_done == 5 for trainer in self.trainers):
+            raise MemoryError("no room")
+        return compute(self)
+
+    monkeypatch.setattr(Together, "_compute", faulty)
+    runners = [LocalRunner(small_config(seed=seed)) for seed in range(3)]
+    results = [done(result) for result in take_turns([Turn(one, 10, LONG, keep=False) for one in runners])]
+    assert [len(result.rows) for result in results] == [10, 5, 10]
+    np.testing.assert_array_equal(results[2].rows, LocalRunner(small_config(seed=2)).advance(10, LONG, keep=False).rows)
+    again = take_turns([Turn(one, 1, LONG, keep=False) for one in runners])
+    assert [isinstance(result, MemoryError) for result in again] == [False, True, False]
+
+
+def test_a_turn_ends_when_its_time_is_over_but_takes_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class Clock:
+        @staticmethod
+        def monotonic() -> float:
+            now[0] += 0.01
+            return now[0]
+
+    monkeypatch.setattr(runner, "time", Clock)
+    runners = [LocalRunner(config) for config in (small_config(), small_config(seed=1), small_config(num_experts=3))]
+    for seconds, least, most in ((0.2, 2, 20), (0.05, 1, 5)):
+        results = [done(result) for result in take_turns([Turn(one, 1_000, seconds, keep=False) for one in runners])]
+        assert all(least <= len(result.rows) <= most for result in results), [len(result.rows) for result in results]
+
+
+def test_a_diverged_run_takes_no_turn() -> None:
+    config = RunConfig(learning_rate=1000, warmup_steps=0)
+    wild, sound = LocalRunner(config), LocalRunner(config.replace(learning_rate=0.003))
+    results = [done(result) for result in take_turns([Turn(one, 40, LONG, keep=False) for one in (wild, sound)])]
+    assert [result.diverged for result in results] == [True, False]
+    assert len(results[0].rows) < len(results[1].rows) == 40
+    [after] = take_turns([Turn(wild, 1, LONG, keep=False)])
+    assert len(done(after).rows) == 0
