@@ -27,7 +27,7 @@ RATES = (1.0, 5.0, 15.0, 30.0, 60.0, 120.0, math.inf)
 TURNS_PER_SECOND = 15.0
 """A run with a higher rate takes several steps per turn."""
 MOST_STEPS_PER_TURN = 8
-TURN = 0.05
+TURN = 0.025
 """Seconds after which a turn starts no further step."""
 LEASE_GRACE = 10.0
 """Seconds that training continues after the last viewer has left."""
@@ -61,7 +61,8 @@ class BackgroundRun(ABC):
         self._viewers = 0
         self._sessions: dict[Callable[[], bool], float] = {}
         """Sessions that have it on their page, and when each was connected last."""
-        self._sessions_lock = threading.Lock()
+        self._viewers_lock = threading.Lock()
+        """Of viewers and sessions; a turn does not hold it."""
         self._training = False
         self._single_steps = 0
         self._catch_up = 0
@@ -219,13 +220,13 @@ class BackgroundRun(ABC):
     @contextmanager
     def lease(self) -> Iterator[None]:
         """Counts a viewer until the context ends. The run trains only while at least one lease is open."""
-        with self._lock:
+        with self._viewers_lock:
             self._viewers += 1
         self.touch()
         try:
             yield
         finally:
-            with self._lock:
+            with self._viewers_lock:
                 self._viewers -= 1
             self.touch()
 
@@ -236,7 +237,7 @@ class BackgroundRun(ABC):
         Args:
             session: says whether the session is connected. Equal ones count once.
         """
-        with self._sessions_lock:
+        with self._viewers_lock:
             self._sessions = {**self._sessions, session: time.monotonic()}
 
     def check_sessions(self) -> None:
@@ -244,7 +245,7 @@ class BackgroundRun(ABC):
         if not self._sessions:
             return
         now, was_deserted = time.monotonic(), self.deserted
-        with self._sessions_lock:
+        with self._viewers_lock:
             seen = {session: now if session() else at for session, at in self._sessions.items()}
             newest = max(seen.values())  # is kept, however old: it says since when the run is deserted
             self._sessions = {session: at for session, at in seen.items() if at == newest or now - at < FORGET_SESSION}

@@ -99,11 +99,10 @@ class LiveRun(BackgroundRun):
 
     @property
     def course(self) -> tuple[Event, ...]:
-        """All changes in order of steps, made and planned."""
-        with self._lock:
-            made = self.history.events
-            planned = (event for event in self.plan if event.step >= self.steps_done and event not in made)
-            return made + tuple(planned)
+        """All changes in order of steps, made and planned. Reading it needs no lock, which a turn holds for long."""
+        steps, plan = self.steps_done, self.plan
+        made = self.history.events  # read last: a change that has been made since is not lost
+        return made + tuple(event for event in plan if event.step >= steps and event not in made)
 
     @property
     def steps_done(self) -> int:

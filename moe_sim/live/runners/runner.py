@@ -28,6 +28,8 @@ SNAPSHOT_EVERY = 100
 """Steps between snapshots of the trainer, if they are kept."""
 SNAPSHOT_BYTES = 32_000_000
 """Memory limit for the snapshots of one run."""
+MOST_SHARES = 4
+"""Runs that are computed together have the time of as many turns: of all of theirs, up to this many."""
 
 log = logging.getLogger(__name__)
 
@@ -223,9 +225,9 @@ def _next_group(waiting: list[Turn]) -> list[Turn]:
 
 def _advance(group: list[Turn]) -> None:
     """Takes steps until one of the runs has all of its own, has a planned change, or is out of time."""
-    now = time.monotonic()
+    now, shares = time.monotonic(), min(len(group), MOST_SHARES)
     for turn in group:
-        turn.end = min(turn.end, now + turn.seconds)
+        turn.end = min(turn.end, now + turn.seconds * shares)
     turns = {id(turn.runner.trainer): turn for turn in group}
     steps = min(min(turn.steps, turn.until_change) for turn in group)
     with closing(stepping([turn.runner.trainer for turn in group], steps)) as taken:
