@@ -24,7 +24,7 @@ FORGET_AFTER = 30 * 60.0
 """Seconds without viewers after which a run is dropped."""
 IDLE_SWEEP_INTERVAL = 10.0
 """Seconds between checks for such runs."""
-TURNS_AT_ONCE = 32
+TURNS_AT_ONCE = 24
 """Turns of one worker process that wait for it at once, each in a thread: it computes them together."""
 SWEEP_INTERVAL = 0.5
 """Seconds between checks for free slots."""
