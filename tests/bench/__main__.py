@@ -14,14 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from moe_sim import RunConfig, Trainer
+from moe_sim import RunConfig, Trainer, advance
 from moe_sim.diagnosis.final_metrics import final_metrics
 from moe_sim.router.routing import Routing
 from moe_sim.trainer.network import Experts, linear_init
 from tests.bench.interventions import print_causes
 from tests.bench.methods import print_costs, print_methods
+from tests.bench.runs import trained
 from tests.bench.sweep import print_sweep
 
+RUNS, STRIDE = (1, 4, 8, 16, 24), 5
+SHAPES: tuple[tuple[str, dict[str, object]], ...] = (
+    ("defaults", {}), ("64 experts, top-2", {"num_experts": 64, "top_k": 2}), ("text", {"task": "text"}),
+    ("1,024 tokens, top-2", {"batch_tokens": 1024, "top_k": 2}),
+)  # fmt: skip
 CELLS = [(256, 8, 1), (256, 8, 2), (256, 64, 2), (1024, 8, 1), (1024, 8, 2), (1024, 64, 2)]
 
 
@@ -149,29 +155,42 @@ def bench_step(options: argparse.Namespace) -> None:
     print(f"Trainer.step() with the defaults, one thread: {(time.perf_counter() - start) / 300 * 1000:.2f} ms")
 
 
-def finish(seed: int, alpha: float, steps: int, raised_at: int = 0, **changes: object) -> list[float]:
-    """Final metrics: max load, dead experts, load-balancing loss, task loss, specialization, dropped fraction."""
-    trainer = Trainer(RunConfig(seed=seed, aux_loss_coef=0 if raised_at else alpha, **changes))  # type: ignore[arg-type]
-    trainer.run(raised_at)
+def bench_together(options: argparse.Namespace) -> None:
+    """Print what a run and step costs in a computation of several runs, and the ratio to a run alone."""
+    torch.set_num_threads(1)
+    print(f"ms of a run and step with everything that it records, one thread, torch {torch.__version__}\n")
+    print("| | " + " | ".join(f"R = {runs}" for runs in RUNS) + " |\n|" + " --- |" * (len(RUNS) + 1))
+    for words, knobs in SHAPES:
+        groups = {runs: [Trainer(RunConfig(seed=seed, **knobs)) for seed in range(runs)] for runs in RUNS}  # type: ignore[arg-type]
+        steps = {str(runs): (lambda group=group: advance(group, STRIDE)) for runs, group in groups.items()}
+        measured = medians(steps, options.repeats)
+        times = {runs: measured[str(runs)] / STRIDE / runs for runs in RUNS}
+        cells = (f"{ms:.2f} ({times[1] / ms:.1f}×)" for ms in times.values())
+        print(f"| {words} | " + " | ".join(cells) + " |", flush=True)
+
+
+def finish(seeds: range, alpha: float, steps: int, raised_at: int = 0, **changes: object) -> np.ndarray:
+    """Final metrics of each run: max load, dead experts, load-balancing loss, task loss, specialization, dropped
+    fraction."""
     if raised_at:
-        trainer.update(aux_loss_coef=alpha)
-    history = trainer.run(steps - raised_at)
-    end = final_metrics(history, diverged=trainer.diverged)
-    return [
-        end.max_load, float(end.dead_experts or 0), end.balance_loss, end.task_loss, end.specialization,
-        end.dropped_fraction,
-    ]  # fmt: skip
+        runs = trained(seeds, steps, raised_at, alpha, **changes)
+    else:
+        runs = trained(seeds, steps, aux_loss_coef=alpha, **changes)
+    ends = [final_metrics(run.history, diverged=run.diverged) for run in runs]
+    return np.array([
+        (end.max_load, end.dead_experts or 0, end.balance_loss, end.task_loss, end.specialization, end.dropped_fraction)
+        for end in ends
+    ], dtype=float)  # fmt: skip
 
 
 def bench_alpha(options: argparse.Namespace) -> None:
     """Print the table of α as Markdown: metrics at step 600, and the task loss at step 1000 after a late rescue."""
-    torch.set_num_threads(1)
     seeds = range(options.seeds)
     print(f"Topics, defaults, {options.seeds} seeds, step 600 (mean ± standard deviation over seeds)\n")
     print("| α | max load | dead of 8 | load-balancing loss | task loss | specialization |")
     print("| --- | --- | --- | --- | --- | --- |")
     for alpha in (0, 0.001, 0.01, 0.03, 0.1, 1, 10):
-        rows = np.array([finish(seed, alpha, 600) for seed in seeds])
+        rows = finish(seeds, alpha, 600)
         digits = (2, 1, 2, 3, 2)
         cells = [f"{m:.{d}f} ± {s:.{d}f}" for m, s, d in zip(rows.mean(0), rows.std(0), digits, strict=False)]
         print(f"| {alpha:g} | " + " | ".join(cells) + " |", flush=True)
@@ -182,7 +201,7 @@ def bench_alpha(options: argparse.Namespace) -> None:
     for words, alpha, raised_at in (
         ("α = 0.1 from the start", 0.1, 0), ("from step 200", 0.1, 200), ("from step 400", 0.1, 400), ("α = 0", 0, 0),
     ):  # fmt: skip
-        losses = np.array([finish(seed, alpha, 1000, raised_at)[3] for seed in seeds])
+        losses = finish(seeds, alpha, 1000, raised_at)[:, 3]
         print(f"- {words}: {losses.mean():.3f} ± {losses.std():.3f}", flush=True)
     print("\nStep 600, α = 0 (max load; dead; task loss; dropped at the end):")
     for words, alpha, changes in (
@@ -194,7 +213,7 @@ def bench_alpha(options: argparse.Namespace) -> None:
         ("top-2", 0, {"top_k": 2}),
         ("top-4", 0, {"top_k": 4}),
     ):
-        rows = np.array([finish(seed, alpha, 600, **changes) for seed in seeds])
+        rows = finish(seeds, alpha, 600, **changes)
         load, dead, _, loss, _, dropped = rows.mean(0)
         spread = f"{rows[:, 0].min():.2f}-{rows[:, 0].max():.2f}"
         print(f"- {words}: {load:.2f} ({spread}); {dead:.1f}; {loss:.3f}; {dropped:.0%}", flush=True)
@@ -224,6 +243,9 @@ def main() -> None:
     step.add_argument("--threads", type=int, default=2)
     step.add_argument("--repeats", type=int, default=200)
     step.set_defaults(run=bench_step)
+    together = commands.add_parser("together", help="many runs in one computation compared with a run alone")
+    together.add_argument("--repeats", type=int, default=8)
+    together.set_defaults(run=bench_together)
     alpha = commands.add_parser("alpha", help="the table of α in the README")
     alpha.add_argument("--seeds", type=int, default=10)
     alpha.set_defaults(run=bench_alpha)

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from itertools import repeat
 
 import numpy as np
-import torch
 
-from moe_sim import History, RunConfig, Trainer
+from moe_sim import History
 from moe_sim.diagnosis.final_metrics import final_metrics
+from tests.bench.runs import trained
 
 INTERVENTIONS: tuple[tuple[str, dict[str, object]], ...] = (
     ("none", {}),
@@ -54,19 +51,12 @@ class Outcome:
     collapsed: bool
 
 
-def trained(seed: int, steps: int, raised_at: int | None = None, alpha: float = 0.1, **knobs: object) -> History:
-    """A run that begins even; with `raised_at`, α is raised after that many steps."""
-    torch.set_num_threads(1)
-    trainer = Trainer(RunConfig(seed=seed, **knobs))  # type: ignore[arg-type]
-    if raised_at is not None:
-        trainer.run(raised_at)
-        trainer.update(aux_loss_coef=alpha)
-    return trainer.run(steps - trainer.steps_done)
+def outcomes(seeds: range, steps: int, raised_at: int | None = None, **knobs: object) -> list[Outcome]:
+    """Trains runs and summarizes each."""
+    return [_outcome(trainer.history) for trainer in trained(seeds, steps, raised_at, **knobs)]
 
 
-def outcome(seed: int, steps: int, raised_at: int | None = None, **knobs: object) -> Outcome:
-    """Trains a run and summarizes it."""
-    history = trained(seed, steps, raised_at, **knobs)
+def _outcome(history: History) -> Outcome:
     config, end = history.initial_config, final_metrics(history, diverged=False)
     over = np.flatnonzero(history.column("smoothed_load").max(1) * config.top_k > 0.5)
     dead, max_load = end.dead_experts or 0, end.max_load or 0.0
@@ -80,15 +70,14 @@ def outcome(seed: int, steps: int, raised_at: int | None = None, **knobs: object
     )
 
 
-def revived_after(seed: int, raised_at: int, alpha: float) -> int:
-    """The steps from raising α to the first one without a dead expert."""
-    history = trained(seed, raised_at + RESCUE_STEPS, raised_at, alpha)
-    return int(np.argmax(history.column("dead_experts", raised_at) == 0)) + 1
+def revived_after(seeds: range, raised_at: int, alpha: float) -> list[int]:
+    """For each seed, the steps from raising α to the first one without a dead expert."""
+    runs = trained(seeds, raised_at + RESCUE_STEPS, raised_at, alpha)
+    return [int(np.argmax(run.history.column("dead_experts", raised_at) == 0)) + 1 for run in runs]
 
 
-def row(name: str, outcomes: Iterable[Outcome]) -> str:
+def row(name: str, runs: list[Outcome]) -> str:
     """One line of a table: a summary of runs."""
-    runs = list(outcomes)
     loads, dead = (np.array([getattr(run, name) for run in runs]) for name in ("max_load", "dead"))
     reached = [run.half_at for run in runs if np.isfinite(run.half_at)]
     when = f"{min(reached):.0f}-{max(reached):.0f} ({len(reached)})" if reached else "never"
@@ -103,22 +92,21 @@ def print_causes(seeds: int, first: int) -> None:
     """Print, as Markdown, runs that begin even under several α (twice as many seeds), interventions, sizes, and
     rescues."""
     few, many = range(first, first + seeds), range(first, first + 2 * seeds)
-    with ProcessPoolExecutor(2) as pool:
 
-        def table(title: str, rows: Iterable[tuple[str, dict[str, object]]], chosen: range) -> None:
-            print(f"\n{HEAD.format(title)}", flush=True)
-            for name, knobs in rows:
-                print(row(name, pool.map(partial(outcome, **knobs), chosen, repeat(STEPS))), flush=True)
+    def table(title: str, rows: Iterable[tuple[str, dict[str, object]]], chosen: range) -> None:
+        print(f"\n{HEAD.format(title)}", flush=True)
+        for name, knobs in rows:
+            print(row(name, outcomes(chosen, STEPS, **knobs)), flush=True)
 
-        table("α", ((f"{alpha:g}", {"aux_loss_coef": alpha}) for alpha in ALPHAS), many)
-        table("intervention, α = 0", INTERVENTIONS, few)
-        table("size or task, α = 0", SIZES, few)
-        print("\nTask loss at step 1000 with α = 0.1 from step …:")
-        for raised_at in (0, 60, 200, 400, None):
-            losses = [one.task_loss for one in pool.map(partial(outcome, raised_at=raised_at), few, repeat(1000))]
-            words = "never" if raised_at is None else raised_at
-            print(f"- {words}: {np.mean(losses):.3f} ± {np.std(losses):.3f}", flush=True)
-        print("\n| α raised to | steps until no expert is dead, from step 400 | from step 100 |\n| --- | --- | --- |")
-        for alpha in (0.1, 0.03):
-            late, early = (list(pool.map(revived_after, few, repeat(at), repeat(alpha))) for at in (400, 100))
-            print(f"| {alpha} | {min(late)}-{max(late)} | {min(early)}-{max(early)} |", flush=True)
+    table("α", ((f"{alpha:g}", {"aux_loss_coef": alpha}) for alpha in ALPHAS), many)
+    table("intervention, α = 0", INTERVENTIONS, few)
+    table("size or task, α = 0", SIZES, few)
+    print("\nTask loss at step 1000 with α = 0.1 from step …:")
+    for raised_at in (0, 60, 200, 400, None):
+        losses = [one.task_loss for one in outcomes(few, 1000, raised_at)]
+        words = "never" if raised_at is None else raised_at
+        print(f"- {words}: {np.mean(losses):.3f} ± {np.std(losses):.3f}", flush=True)
+    print("\n| α raised to | steps until no expert is dead, from step 400 | from step 100 |\n| --- | --- | --- |")
+    for alpha in (0.1, 0.03):
+        late, early = (revived_after(few, at, alpha) for at in (400, 100))
+        print(f"| {alpha} | {min(late)}-{max(late)} | {min(early)}-{max(early)} |", flush=True)

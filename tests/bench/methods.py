@@ -13,6 +13,7 @@ import torch
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.diagnosis.final_metrics import final_metrics
+from tests.bench.runs import trained
 
 ROWS: tuple[tuple[str, dict[str, object]], ...] = (
     ("none", {"balancing": "none"}),
@@ -37,11 +38,10 @@ HEAD = ("mechanism", "max load", "worst seed", "dead of 8", "task loss", "specia
         "max load, inference", "task loss, inference")  # fmt: skip
 
 
-def outcome(seed: int, steps: int, changes: dict[str, object]) -> list[float]:
+def outcome(trainer: Trainer) -> list[float]:
     """Final metrics: max load, dead experts, task loss, specialization, unserved tokens in percent; then max load and
     task loss at inference."""
-    trainer = Trainer(RunConfig(seed=seed, **changes))  # type: ignore[arg-type]
-    end = final_metrics(trainer.run(steps), diverged=trainer.diverged)
+    end = final_metrics(trainer.history, diverged=trainer.diverged)
     return [
         end.max_load, float(end.dead_experts or 0), end.task_loss, end.specialization, 100 * end.unserved_fraction,
         end.eval_max_load, end.eval_task_loss,
@@ -50,11 +50,10 @@ def outcome(seed: int, steps: int, changes: dict[str, object]) -> list[float]:
 
 def print_methods(seeds: int, steps: int) -> None:
     """Print the table of all mechanisms as Markdown: means and standard deviations over seeds."""
-    torch.set_num_threads(1)
     print(f"Topics, defaults, {seeds} seeds, step {steps} (mean ± standard deviation over seeds)\n")
     print("| " + " | ".join(HEAD) + " |\n|" + " --- |" * len(HEAD))
     for name, changes in ROWS:
-        rows = np.array([outcome(seed, steps, changes) for seed in range(seeds)])
+        rows = np.array([outcome(trainer) for trainer in trained(range(seeds), steps, **changes)])
         load, dead, loss, special, unserved, inference, inference_loss = (
             f"{mean:.{digits}f} ± {std:.{digits}f}"
             for mean, std, digits in zip(rows.mean(0), rows.std(0), (2, 1, 3, 2, 0, 2, 3), strict=True)

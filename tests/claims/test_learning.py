@@ -12,7 +12,7 @@ import torch
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.history.history import COARSE, PER_CHOICE, PER_EXPERT, SCALARS
-from tests.support.runs import run_of
+from tests.support.runs import runs_of
 
 pytestmark = pytest.mark.xdist_group("long runs")
 
@@ -21,8 +21,14 @@ LAST = slice(-50, None)
 
 
 def trained(seed: int, aux_loss_coef: float, steps: int) -> History:
-    """A run with a constant α."""
-    return run_of(RunConfig(seed=seed, aux_loss_coef=aux_loss_coef), steps).history
+    """A run with a constant α, one of `SEEDS`."""
+    return all_trained(SEEDS, aux_loss_coef, steps)[seed]
+
+
+def all_trained(seeds: range, aux_loss_coef: float, steps: int) -> list[History]:
+    """Runs with a constant α."""
+    configs = [RunConfig(seed=seed, aux_loss_coef=aux_loss_coef) for seed in seeds]
+    return [run.history for run in runs_of(configs, steps)]
 
 
 def final_task_loss(aux_loss_coef: float) -> np.ndarray:
@@ -33,8 +39,7 @@ def final_task_loss(aux_loss_coef: float) -> np.ndarray:
 def test_without_a_load_balancing_loss_routing_collapses() -> None:
     # Measured: 10 of 10 seeds, the largest smoothed load between 0.993 and 1.000, 7 experts dead.
     collapsed = 0
-    for seed in range(10):
-        history = trained(seed, 0.0, 600)
+    for history in all_trained(range(10), 0.0, 600):
         collapsed += history.last("smoothed_load").max() > 0.5 and history.last("dead_experts") >= 4
     assert collapsed >= 9
 
@@ -75,10 +80,10 @@ def test_too_much_alpha_is_even_but_undecided_and_unspecialized() -> None:
 def test_a_late_rescue_ends_between_an_early_one_and_none() -> None:
     # Measured at step 1000, α = 0.1 from the start / from step 400 / never: 1.99 / 2.37 / 2.41, 1.93 / 2.10 / 2.36,
     # 1.95 / 2.19 / 2.38, 2.09 / 2.36 / 2.41; means 1.99 / 2.26 / 2.39.
+    late = runs_of([RunConfig(seed=seed) for seed in SEEDS], 1000, [Event(400, {"aux_loss_coef": 0.1})])
     losses = np.zeros((len(SEEDS), 3))
     for seed in SEEDS:
-        late = run_of(RunConfig(seed=seed), 1000, [Event(400, {"aux_loss_coef": 0.1})]).history
-        runs = (trained(seed, 0.1, 1000), late, trained(seed, 0.0, 1000))
+        runs = (trained(seed, 0.1, 1000), late[seed].history, trained(seed, 0.0, 1000))
         losses[seed] = [run.column("task_loss")[LAST].mean() for run in runs]
     early, late_rescue, never = losses.mean(0)
     assert early < late_rescue - 0.1
