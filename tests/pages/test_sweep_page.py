@@ -376,7 +376,7 @@ def test_a_visitor_has_one_sweep_at_a_time_whatever_the_browser_sends(queue: Swe
 
 
 def test_the_waiting_line_tells_how_long_it_is(server: Server) -> None:
-    running = server.sweeps.book([Cell(RunConfig(), 5_000)], estimate=Estimate(45.0, 45.0))
+    running = server.sweeps.book([Cell(RunConfig(batch_tokens=2048), 5_000)], estimate=Estimate(45.0, 45.0))
     app = start(small(opened()))
     assert [bar.proto.text for bar in app.get("progress")] == ["Queued: 1 sweep ahead of yours, about 45 s."]
     running.cancel()
