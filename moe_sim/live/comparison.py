@@ -10,7 +10,7 @@ from typing import Any
 from moe_sim.config.run_plan import NAMES, RunPlan
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
-from moe_sim.live.live_run import LiveRun
+from moe_sim.live.live_run import LiveRun, advance_runs
 from moe_sim.live.shared_runs import SharedRuns
 
 
@@ -121,9 +121,7 @@ class Comparison(BackgroundRun):
         for _ in range(count):
             active = [member for member in self.members if not member.diverged]
             slowest = min((member.steps_done for member in active), default=0)
-            for member in active:
-                if member.steps_done == slowest:
-                    member.advance_by(1, seconds)
+            advance_runs([member for member in active if member.steps_done == slowest], 1, seconds)
             if time.monotonic() >= end:
                 break
         if was_catching_up and not self.catching_up:

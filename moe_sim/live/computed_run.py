@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import chain, repeat
 from typing import Any
 from weakref import WeakSet
 
@@ -13,7 +15,7 @@ from moe_sim.config.knobs import live_changes
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import SCALARS, History
 from moe_sim.history.probe import Probe
-from moe_sim.live.runners.pool import Pool, WorkerLost
+from moe_sim.live.runners.pool import Pool, WorkerLost, advance_together
 from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Task
@@ -92,12 +94,8 @@ class ComputedRun:
         Returns:
             The last step available, at most `step`.
         """
-        with self._lock:
-            if len(self.history) < step and not self.diverged and self._runner is not None:
-                if self._runner.worker == 0 and len(self.history) <= SOON and self._pool.processes:
-                    self._restart()  # no worker process was ready when this run began
-                self._ask(lambda runner: self._advance(runner, step, seconds))
-            return min(step, len(self.history))
+        [reached] = reach_together([(self, step)], seconds)
+        return reached
 
     def probe(self, step: int) -> Probe:
         """Returns the newest probe of the routing after at most `step` steps."""
@@ -155,13 +153,23 @@ class ComputedRun:
         here = newest and newest[0].step == len(self.history) == runner.steps_done
         return newest[0].changes if here else {}
 
-    def _advance(self, runner: Runner, step: int, seconds: float) -> Progress:
-        """Lets the runner advance. After a restart or a branch, it first repeats the known steps."""
-        keep = self.is_shared and len(self.followers) > 1
-        return runner.advance(step - runner.steps_done, seconds, keep=keep)
+    def _turn(self, step: int, seconds: float) -> tuple[Runner, int, float, bool]:
+        """A request to advance. After a restart or a branch, the runner first repeats the known steps."""
+        assert self._runner is not None
+        return self._runner, step - self._runner.steps_done, seconds, self.is_shared and len(self.followers) > 1
+
+    def _lacks(self, step: int) -> bool:
+        """Whether that step is to be computed."""
+        if len(self.history) >= step or self.diverged or self._runner is None:
+            return False
+        if self.failed:
+            raise RuntimeError("this run has already failed")
+        if self._runner.worker == 0 and len(self.history) <= SOON and self._pool.processes:
+            self._restart()  # no worker process was ready when this run began
+        return True
 
     def _ask(self, request: Callable[[Runner], Progress]) -> None:
-        """Sends a request to the runner and stores what is new. If the worker process is lost, restarts the run and
+        """Stores what is new in the runner's answer to a request. If the worker process is lost, restarts the run and
         retries."""
         while True:
             assert self._runner is not None
@@ -182,6 +190,16 @@ class ComputedRun:
             else:
                 return self._store(progress)
 
+    def _take(self, answer: Callable[[], Progress], step: int, seconds: float) -> None:
+        """Stores the answer to a request to advance, or what comes of asking again."""
+        answers = chain([answer], repeat(None))
+
+        def advance(runner: Runner) -> Progress:
+            first = next(answers)
+            return first() if first else advance_together([self._turn(step, seconds)])[0]()
+
+        self._ask(advance)
+
     def _restart(self) -> None:
         self._runner = self._pool.begin(self.history.initial_config, self._course())
 
@@ -200,3 +218,32 @@ class ComputedRun:
             self._probes = before + (new if self.is_shared else new[-1:])
         if progress.steps_done > known:
             self._losses = 0
+
+
+def reach_together(wanted: Sequence[tuple[ComputedRun, int]], seconds: float) -> list[int]:
+    """Computes several runs, each up to a step, but starts no step after `seconds`. Those that are in one worker are
+    computed together.
+
+    Returns:
+        For each the last step available, at most the one that was wanted.
+
+    Raises:
+        Exception: what ended one of them, now or before.
+    """
+    steps: dict[ComputedRun, int] = {}
+    for run, step in wanted:
+        steps[run] = max(step, steps.get(run, 0))
+    with ExitStack() as locks:
+        for run in sorted(steps, key=id):  # in one order everywhere
+            locks.enter_context(run._lock)
+        lacking = [run for run, step in steps.items() if run._lacks(step)]
+        answers = advance_together([run._turn(steps[run], seconds) for run in lacking])
+        errors: list[Exception] = []
+        for run, answer in zip(lacking, answers, strict=True):
+            try:
+                run._take(answer, steps[run], seconds)
+            except Exception as error:  # the others have their steps all the same
+                errors.append(error)
+        if errors:
+            raise errors[0]
+        return [min(step, len(run.history)) for run, step in wanted]

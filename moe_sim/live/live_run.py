@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,7 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
 from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
-from moe_sim.live.computed_run import ComputedRun
+from moe_sim.live.computed_run import ComputedRun, reach_together
 from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.tasks.task import Task
 
@@ -197,8 +198,11 @@ class LiveRun(BackgroundRun):
         return computed
 
     def advance_by(self, count: int, seconds: float = math.inf) -> None:
-        was_catching_up = self.catching_up
-        self._position = self._computed.reach(self.steps_done + count, seconds)
+        advance_runs([self], count, seconds)
+
+    def _arrive(self, position: int, was_catching_up: bool) -> None:
+        """Takes up a position that has been computed."""
+        self._position = position
         if was_catching_up and not self.catching_up:
             self.follow_plan()
         if self.state != "training" and not self.catching_up:
@@ -210,3 +214,11 @@ class LiveRun(BackgroundRun):
         if changes:
             with suppress(ValueError):  # invalid since a change by hand
                 self._own().update(changes, self.plan)
+
+
+def advance_runs(runs: Sequence[LiveRun], count: int, seconds: float = math.inf) -> None:
+    """Advances several runs as `BackgroundRun.advance_by` does; those in one worker are computed together."""
+    catching_up = [run.catching_up for run in runs]
+    positions = reach_together([(run._computed, run.steps_done + count) for run in runs], seconds)
+    for run, position, was_catching_up in zip(runs, positions, catching_up, strict=True):
+        run._arrive(position, was_catching_up)

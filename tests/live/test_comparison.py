@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -21,10 +20,10 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.live.background_run import DEFAULT_BUDGET
 from moe_sim.live.comparison import Comparison
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.runners.runner import LocalRunner
 from moe_sim.live.scheduler import Scheduler
+from moe_sim.trainer.together import Together
 from tests.support.comparing import advance, side_by_side, steps_of
-from tests.support.inspecting import eventually, keep_batches, small_config, trainer_of, weights
+from tests.support.inspecting import eventually, small_config, trainer_of, weights
 
 DIVERGING = {0: {"learning_rate": 1000.0}}
 
@@ -63,15 +62,28 @@ def test_runs_are_identical_to_the_last_digit_until_the_first_differing_update(k
     assert one.loc[17, "weight_change_0"] != third.loc[17, "weight_change_0"]
 
 
-def test_runs_of_different_sizes_see_the_same_data() -> None:
+def test_runs_of_different_sizes_see_the_same_data(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = side_by_side({0: {"num_experts": 6}}, {0: {"expert_hidden_size": 16, "top_k": 2}}, {5: {"top_k": 3}})
-    seen = [keep_batches(trainer_of(member)) for member in comparison.members]
+    seen: dict[Trainer, list[tuple[torch.Tensor, torch.Tensor]]] = {
+        trainer_of(member): [] for member in comparison.members
+    }
+    compute = Together._compute
+
+    def noted(self: Together) -> Any:
+        computed = compute(self)
+        assert computed is not None
+        for index, trainer in enumerate(self.trainers):
+            inputs, labels = computed[0].inputs, computed[0].labels
+            seen[trainer].append((inputs, labels) if len(self.trainers) == 1 else (inputs[index], labels[index]))
+        return computed
+
+    monkeypatch.setattr(Together, "_compute", noted)
     advance(comparison, 8)
-    assert [len(batches) for batches in seen] == [8, 8, 8, 8]
-    for first, *others in zip(*seen, strict=True):
+    assert [len(batches) for batches in seen.values()] == [8, 8, 8, 8]
+    for first, *others in zip(*seen.values(), strict=True):
         for batch in others:
-            assert torch.equal(batch.inputs, first.inputs)
-            assert torch.equal(batch.labels, first.labels)
+            assert torch.equal(batch[0], first[0])
+            assert torch.equal(batch[1], first[1])
 
 
 def test_each_run_equals_that_of_a_lone_trainer() -> None:
@@ -85,21 +97,20 @@ def test_each_run_equals_that_of_a_lone_trainer() -> None:
             np.testing.assert_array_equal(weights(trainer_of(member))[name], value)
 
 
-def test_under_a_scheduler_no_run_gets_more_than_one_step_ahead() -> None:
+def test_under_a_scheduler_no_run_gets_more_than_one_step_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = side_by_side({10: {"aux_loss_coef": 0.1}}, {0: {"num_experts": 6}})
     comparison.rate, comparison.budget = math.inf, 60
     seen: list[list[int]] = []
-    for member in comparison.members:
-        runner = member._computed._runner
-        assert isinstance(runner, LocalRunner)
+    arrive = LiveRun._arrive
 
-        def noted(*asked: Any, advance: Callable[..., Any] = runner.advance, **more: Any) -> Any:
-            seen.append(steps_of(comparison))
-            progress = advance(*asked, **more)
-            seen.append(steps_of(comparison))
-            return progress
+    def noted(self: LiveRun, *where: Any) -> None:
+        seen.append(steps_of(comparison))
+        arrive(self, *where)
+        seen.append(steps_of(comparison))
+        counted.append(self in comparison.members)
 
-        runner.advance = noted  # type: ignore[method-assign]
+    counted: list[bool] = []
+    monkeypatch.setattr(LiveRun, "_arrive", noted)
     scheduler = Scheduler()
     beside = LiveRun(small_config(seed=1), rate=math.inf)
     for run in (comparison, beside):
@@ -112,7 +123,7 @@ def test_under_a_scheduler_no_run_gets_more_than_one_step_ahead() -> None:
     finally:
         scheduler.stop()
     assert steps_of(comparison) == [60, 60, 60]
-    assert len(seen) == 2 * 60 * 3
+    assert sum(counted) == 60 * 3
     assert {max(steps) - min(steps) for steps in seen} == {0, 1}
     assert same_numbers(comparison.members[1].history, alone(comparison.plans[1], 60).history)
 

@@ -9,15 +9,16 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
+from moe_sim.live.runners.runner import LocalRunner, Progress, Runner, Turn, take_turns
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
 from moe_sim.processes.nursery import Nursery, close_pipes
 
@@ -75,25 +76,27 @@ class WorkerProcess:
         now = time.monotonic()
         return sum(now - handle.used_at < RECENT for handle in list(self.handles))
 
-    def ask(self, name: str, number: int, **request: Any) -> Progress:
-        """Sends a request and waits for its response. While this thread waits, others may send theirs: the process
-        computes together what is waiting, and never idles.
+    def ask(self, *requests: dict[str, Any]) -> list[Future[Progress]]:
+        """Sends requests. Meanwhile other threads may send theirs: the process computes together what is waiting, and
+        never idles.
 
-        Raises:
-            WorkerLost: if the process ends before it responds.
-            RuntimeError: with the error of the run.
+        Returns:
+            Their responses. One that does not come raises WorkerLost; an error of the run, RuntimeError.
         """
-        response = Future[Progress]()
+        responses = [Future[Progress]() for _ in requests]
         with self._sending:
             if not self.ready:
-                raise WorkerLost
+                for response in responses:
+                    response.set_exception(WorkerLost())
+                return responses
+            self._outstanding.extend(responses)
             forget = [self._released.popleft() for _ in range(len(self._released))]
-            self._outstanding.append(response)
+            message = {"requests": [{"forget": forget, **request} for request in requests]}
             try:
-                framing.write(self._process.stdin, {"name": name, "number": number, "forget": forget, **request})
+                framing.write(self._process.stdin, message)
             except (OSError, ValueError):  # ValueError: `stop` has closed the pipes
                 self._lose()
-        return response.result()
+        return responses
 
     def _lose(self) -> None:
         """Ends whatever waits for a response. Called while sending, or by the thread that receives."""
@@ -137,7 +140,7 @@ class RemoteRunner:
     """Computes a run in a worker process."""
 
     def __init__(self, worker: WorkerProcess, name: str, **request: Any) -> None:
-        self._worker, self._number = worker, next(worker.run_numbers)
+        self.worker_process, self._number = worker, next(worker.run_numbers)
         self.worker = worker.number
         self.steps_done = 0
         self.used_at = time.monotonic()
@@ -146,7 +149,17 @@ class RemoteRunner:
         self._ask(name, **request)
 
     def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
-        return self._ask("advance", steps=steps, seconds=min(seconds, 1e9), keep=keep)
+        return self.receive(*self.worker_process.ask(self.request_to_advance(steps, seconds, keep=keep)))
+
+    def request_to_advance(self, steps: int, seconds: float, *, keep: bool) -> dict[str, Any]:
+        """The request to advance, to be sent with others."""
+        return self._request("advance", steps=steps, seconds=min(seconds, 1e9), keep=keep)
+
+    def receive(self, response: Future[Progress]) -> Progress:
+        """Waits for a response."""
+        progress = response.result()
+        self.steps_done = progress.steps_done
+        return progress
 
     def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> Progress:
         return self._ask("update", changes=dict(changes), plan=events_to_json(plan))
@@ -155,13 +168,43 @@ class RemoteRunner:
         return self._ask("look")
 
     def copy(self, step: int, plan: tuple[Event, ...]) -> RemoteRunner:
-        return RemoteRunner(self._worker, "copy", original=self._number, step=step, plan=events_to_json(plan))
+        return RemoteRunner(self.worker_process, "copy", original=self._number, step=step, plan=events_to_json(plan))
 
     def _ask(self, name: str, **request: Any) -> Progress:
+        return self.receive(*self.worker_process.ask(self._request(name, **request)))
+
+    def _request(self, name: str, **request: Any) -> dict[str, Any]:
         self.used_at = time.monotonic()
-        progress = self._worker.ask(name, self._number, **request)
-        self.steps_done = progress.steps_done
-        return progress
+        return {"name": name, "number": self._number, **request}
+
+
+def advance_together(turns: Sequence[tuple[Runner, int, float, bool]]) -> list[Callable[[], Progress]]:
+    """Advances several runs at once: each runner by so many steps, for so many seconds, keeping snapshots or not.
+
+    Returns:
+        For each a function that returns its progress, or raises what `Runner.advance` would.
+    """
+    results: dict[Runner, Callable[[], Progress]] = {}
+    local: list[Turn] = []
+    remote: dict[WorkerProcess, list[tuple[RemoteRunner, dict[str, Any]]]] = {}
+    for runner, steps, seconds, keep in turns:
+        if isinstance(runner, RemoteRunner):
+            request = runner.request_to_advance(steps, seconds, keep=keep)
+            remote.setdefault(runner.worker_process, []).append((runner, request))
+        elif isinstance(runner, LocalRunner):
+            local.append(Turn(runner, steps, seconds, keep))
+    for process, asked in remote.items():
+        responses = process.ask(*(request for _, request in asked))
+        results |= {one: partial(one.receive, response) for (one, _), response in zip(asked, responses, strict=True)}
+    for turn, result in zip(local, take_turns(local), strict=True):
+        results[turn.runner] = partial(_unwrapped, result)
+    return [results[runner] for runner, *_ in turns]
+
+
+def _unwrapped(result: Progress | Exception) -> Progress:
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 class Pool:

@@ -112,12 +112,12 @@ class Worker:
 
 def serve(source: BinaryIO, target: BinaryIO) -> None:
     """Responds to requests until their stream ends. Those that have come meanwhile are handled together."""
-    worker, waiting = Worker(), SimpleQueue[dict[str, Any] | None]()
+    worker, waiting = Worker(), SimpleQueue[list[dict[str, Any]] | None]()
     threading.Thread(target=_receive, args=(source, waiting), name="requests", daemon=True).start()
     framing.write(target, {"ready": True})
     while True:
         come = [waiting.get(), *(waiting.get() for _ in range(waiting.qsize()))]
-        requests = [request for request in come if request is not None]
+        requests = [request for message in come if message is not None for request in message]
         for request, result in zip(requests, worker.obey_all(requests), strict=True):
             if isinstance(result, Exception):
                 log.error("Request %s failed in run %s", request["name"], request["number"], exc_info=result)
@@ -128,11 +128,11 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
             return
 
 
-def _receive(source: BinaryIO, waiting: SimpleQueue[dict[str, Any] | None]) -> None:
-    """Queues requests until their stream ends, and then None."""
+def _receive(source: BinaryIO, waiting: SimpleQueue[list[dict[str, Any]] | None]) -> None:
+    """Queues messages, which hold requests, until their stream ends, and then None."""
     try:
         while True:
-            waiting.put(framing.read(source)[0])
+            waiting.put(framing.read(source)[0]["requests"])
     except EOFError:
         waiting.put(None)
 
