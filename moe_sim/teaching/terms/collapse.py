@@ -64,7 +64,7 @@ TERMS = (
             "The signs: even load, router entropy near 1, specialization falling, task loss no longer falling. Lower "
             "α.",
             "On the Topics task specialization is 0.70 at α = 0.1 and 0.31 at α = 10, and the task loss rises from "
-            "2.281 to 2.542. The load-balancing loss is about 1 in both and does not show it.",
+            "2.281 to 2.541. The load-balancing loss is about 1 in both and does not show it.",
         ),
         see=("α", "router entropy", "specialization"),
     ),
