@@ -33,6 +33,8 @@ LARGEST_LOSS = 103.0
 MOST_TOGETHER = 24
 MOST_PAIRS = 8192
 """Of token and expert, in all runs of one computation. More are no faster."""
+MOST_HIDDEN = 16_384
+"""Hidden units of all experts in all runs of one computation, which bounds its memory: about 50 MB."""
 FREE = frozenset({
     "seed", "aux_loss_coef", "z_loss_coef", "learning_rate", "warmup_steps", "topic_skew", "topic_shift",
     "shared_direction", "domain_mix", "swap_columns", "swap_weights", "router_init", "expert_init",
@@ -88,7 +90,8 @@ def stepping(trainers: Sequence[Trainer], steps: int) -> Generator[Together]:
 
 def most_together(config: RunConfig) -> int:
     """The most runs of this shape that one computation takes."""
-    return min(max(1, MOST_PAIRS // (config.batch_tokens * config.top_k)), MOST_TOGETHER)
+    pairs, hidden = config.batch_tokens * config.top_k, config.num_experts * config.expert_hidden_size
+    return max(1, min(MOST_PAIRS // pairs, MOST_HIDDEN // hidden, MOST_TOGETHER))
 
 
 def shape_of(config: RunConfig) -> tuple[Any, ...]:

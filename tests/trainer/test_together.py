@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moe_sim import RunConfig, Trainer, advance
 from moe_sim.router.balancing import METHODS
-from moe_sim.trainer.together import FREE, MOST_TOGETHER
+from moe_sim.trainer.together import FREE, MOST_TOGETHER, most_together
 from tests.support.inspecting import small_config, weights
 
 KINDS: list[dict[str, Any]] = [
@@ -149,6 +149,21 @@ def test_more_runs_than_one_computation_takes_and_a_run_that_is_named_twice() ->
     advance([*together, together[0]], 2)
     assert [trainer.steps_done for trainer in together] == [2] * count
     assert_equal(together[-1], _alone(small_config(seed=count - 1), 2))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "most"),
+    [
+        ({}, 24),
+        ({"batch_tokens": 1024, "top_k": 2}, 4),  # 8,192 / 2,048 pairs
+        ({"batch_tokens": 2048, "top_k": 8}, 1),
+        ({"num_experts": 64}, 10),  # 16,384 / (64 · 24) hidden units
+        ({"num_experts": 64, "expert_hidden_size": 256}, 1),
+    ],
+    ids=str,
+)
+def test_large_runs_are_computed_with_few_others_or_alone(knobs: dict[str, Any], most: int) -> None:
+    assert most_together(RunConfig(**knobs)) == most
 
 
 def _alone(config: RunConfig, steps: int) -> Trainer:
