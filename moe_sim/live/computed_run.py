@@ -6,7 +6,6 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from itertools import chain, repeat
 from typing import Any
 from weakref import WeakSet
 
@@ -88,15 +87,6 @@ class ComputedRun:
         """The worker that computes it; see `Runner`."""
         return self._runner.worker if self._runner else 0
 
-    def reach(self, step: int, seconds: float) -> int:
-        """Computes up to `step`, but starts no step after `seconds`.
-
-        Returns:
-            The last step available, at most `step`.
-        """
-        [reached] = reach_together([(self, step)], seconds)
-        return reached
-
     def probe(self, step: int) -> Probe:
         """Returns the newest probe of the routing after at most `step` steps."""
         probes = self._probes
@@ -168,16 +158,17 @@ class ComputedRun:
             self._restart()  # no worker process was ready when this run began
         return True
 
-    def _ask(self, request: Callable[[Runner], Progress]) -> None:
-        """Stores what is new in the runner's answer to a request. If the worker process is lost, restarts the run and
-        retries."""
+    def _ask(self, request: Callable[[Runner], Progress], answer: Callable[[], Progress] | None = None) -> None:
+        """Sends a request to the runner, unless its answer is there, and stores what is new. If the worker process is
+        lost, restarts the run and retries."""
         while True:
             assert self._runner is not None
             if self.failed:
                 raise RuntimeError("this run has already failed")
             try:
-                progress = request(self._runner)
+                progress = answer() if answer else request(self._runner)
             except WorkerLost:
+                answer = None
                 self._losses += 1
                 if self._losses > MOST_LOSSES:
                     self.recomputed = None
@@ -192,13 +183,7 @@ class ComputedRun:
 
     def _take(self, answer: Callable[[], Progress], step: int, seconds: float) -> None:
         """Stores the answer to a request to advance, or what comes of asking again."""
-        answers = chain([answer], repeat(None))
-
-        def advance(runner: Runner) -> Progress:
-            first = next(answers)
-            return first() if first else advance_together([self._turn(step, seconds)])[0]()
-
-        self._ask(advance)
+        self._ask(lambda runner: advance_together([self._turn(step, seconds)])[0](), answer)
 
     def _restart(self) -> None:
         self._runner = self._pool.begin(self.history.initial_config, self._course())

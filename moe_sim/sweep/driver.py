@@ -37,8 +37,7 @@ class Sweep:
     """A set of runs, each computed once. One thread calls `run`; any thread may cancel it and read its progress.
 
     Runs of one shape are computed in bundles (see `moe_sim.advance`). When a worker dies, the runs in its executor are
-    retried one at a time. If a run crashes its worker on its own, it
-    is reported as failed and the rest continue.
+    retried one at a time. If a run crashes its worker on its own, it is reported as failed and the rest continue.
 
     Args:
         cells: the runs; duplicates count once.

@@ -34,7 +34,8 @@ class Adam:
     @classmethod
     def stack(cls, optimizers: Sequence[Self], parameters: Iterable[Tensor]) -> Self:
         """Returns the optimizer of parameters that are stacked in the same order."""
-        together = cls(parameters)
+        together = cls.__new__(cls)
+        together.parameters = list(parameters)
         for moments in ("_first_moments", "_second_moments"):
             columns = zip(*(getattr(one, moments) for one in optimizers), strict=True)
             setattr(together, moments, [torch.stack(column) for column in columns])

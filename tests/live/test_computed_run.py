@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.config.presets import PRESETS
-from moe_sim.live.computed_run import ComputedRun
+from moe_sim.live.computed_run import ComputedRun, reach_together
 from moe_sim.live.live_run import LiveRun
 from moe_sim.live.runners.runner import LocalRunner
 from moe_sim.live.shared_runs import SharedRuns
@@ -222,6 +222,6 @@ def test_a_recorded_run_computes_nothing() -> None:
     trainer = Trainer(small_config())
     trainer.run(10)
     recorded = ComputedRun.recorded(trainer.history, None)
-    assert recorded.reach(50, 1.0) == 10
+    assert reach_together([(recorded, 50)], 1.0) == [10]
     assert recorded.is_recorded
     assert recorded.probe(10).step == 0

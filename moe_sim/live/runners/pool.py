@@ -18,7 +18,7 @@ from typing import Any
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import LocalRunner, Progress, Runner, Turn, take_turns
+from moe_sim.live.runners.runner import LocalRunner, Progress, Runner, Turn, take_turns, unwrapped
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
 from moe_sim.processes.nursery import Nursery, close_pipes
 
@@ -197,14 +197,8 @@ def advance_together(turns: Sequence[tuple[Runner, int, float, bool]]) -> list[C
         responses = process.ask(*(request for _, request in asked))
         results |= {one: partial(one.receive, response) for (one, _), response in zip(asked, responses, strict=True)}
     for turn, result in zip(local, take_turns(local), strict=True):
-        results[turn.runner] = partial(_unwrapped, result)
+        results[turn.runner] = partial(unwrapped, result)
     return [results[runner] for runner, *_ in turns]
-
-
-def _unwrapped(result: Progress | Exception) -> Progress:
-    if isinstance(result, Exception):
-        raise result
-    return result
 
 
 class Pool:

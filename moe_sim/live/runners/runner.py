@@ -111,9 +111,7 @@ class LocalRunner:
 
     def advance(self, steps: int, seconds: float, *, keep: bool) -> Progress:
         [result] = take_turns([Turn(self, steps, seconds, keep)])
-        if isinstance(result, Exception):
-            raise result
-        return result
+        return unwrapped(result)
 
     def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> Progress:
         self.trainer.update(**changes)
@@ -210,6 +208,13 @@ def take_turns(turns: Sequence[Turn]) -> list[Progress | Exception]:
                 turn.alone = True
         waiting = [turn for turn in waiting if turn.is_open]
     return [failed[id(turn)] or turn.runner.progress() for turn in turns]
+
+
+def unwrapped(result: Progress | Exception) -> Progress:
+    """The progress; raises the error if it is one."""
+    if isinstance(result, Exception):
+        raise result
+    return result
 
 
 def _next_group(waiting: list[Turn]) -> list[Turn]:
