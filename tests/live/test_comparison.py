@@ -190,12 +190,13 @@ def test_train_pause_and_single_steps_act_on_all_runs() -> None:
 def test_a_step_is_complete_when_the_slowest_run_has_taken_it(monkeypatch: pytest.MonkeyPatch) -> None:
     comparison = advance(side_by_side({0: {"aux_loss_coef": 0.1}}), 5)
     late = comparison.members[1]._computed
-    reach, delays = late.reach, iter([5, 5])  # like a new process, which first repeats the known steps
-    monkeypatch.setattr(late, "reach", lambda *wanted: next(delays, None) or reach(*wanted))
+    lacks, delays = late._lacks, [False, False]  # like a new process, which first repeats the known steps
+    monkeypatch.setattr(late, "_lacks", lambda step: delays.pop() if delays else lacks(step))
     comparison.single_step()
     assert comparison.wants_step
     for _ in range(5):
         comparison.advance()
+    assert not delays
     assert steps_of(comparison) == [6, 6]
     assert not comparison.wants_step
 
