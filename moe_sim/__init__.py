@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from moe_sim.config.knobs import KNOBS
     from moe_sim.config.presets import PRESETS, Preset
     from moe_sim.config.run_config import RunConfig
-    from moe_sim.history.history import History, StepRecord
+    from moe_sim.history.columns import StepRecord
+    from moe_sim.history.history import History
     from moe_sim.history.probe import Probe
     from moe_sim.trainer.together import advance
     from moe_sim.trainer.trainer import Trainer
@@ -34,7 +35,7 @@ __all__ = [
 _MODULES = {
     "KNOBS": "config.knobs", "PRESETS": "config.presets", "Event": "config.events", "History": "history.history",
     "Preset": "config.presets", "Probe": "history.probe", "RunConfig": "config.run_config",
-    "StepRecord": "history.history", "Trainer": "trainer.trainer", "advance": "trainer.together",
+    "StepRecord": "history.columns", "Trainer": "trainer.trainer", "advance": "trainer.together",
 }  # fmt: skip
 _PACKAGES = ("config", "losses", "metrics", "router", "trainer")
 

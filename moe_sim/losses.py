@@ -6,12 +6,13 @@ input. NaN passes through: a run that diverges reports it.
 Those whose names end in `_each` take what a router has made unchecked and return one loss for each leading index; the
 others check what they are given.
 
-T tokens, E experts, K choices per token.
+L layers, T tokens, E experts, K choices per token.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -27,35 +28,61 @@ SUM_TOLERANCE = 0.01
 """How far the probabilities of a token may be from a sum of 1: bfloat16 rounds each by up to 0.4 %."""
 
 
-def load_balancing_loss(*, router_probs: Tensor, expert_index: Tensor, convention: Convention = "per_choice") -> Tensor:
+def load_balancing_loss(
+    *, router_probs: Tensor, expert_index: Tensor, convention: Convention = "per_choice",
+    token_mask: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """E · Σ f_i P_i (Fedus et al. 2021, Switch Transformer, eq. 4). Only P carries gradient.
 
     Args:
-        router_probs: (T, E) probabilities; P_i is their mean over tokens.
-        expert_index: (T, K) integers, the chosen experts before capacity; f is counted from it.
+        router_probs: (T, E) probabilities, or (L, T, E) of several layers; P_i is their mean over tokens.
+        expert_index: (T, K) or (L, T, K) integers, the chosen experts before capacity; f is counted from it.
         convention: what f counts. `per_choice`: all choices / (T·K), 1 at balance (Megatron-LM, OLMo-core).
             `first_choice`: first choices / T, 1 at balance (GShard, DeepSpeed for K ≤ 2, ST-MoE).
             `huggingface`: all choices / T, K at balance (transformers, Mixtral).
+        token_mask: (T,) bool, True for real tokens: others, the padding, count in neither f nor P. None if all are.
 
     Returns:
-        A differentiable scalar.
+        A differentiable scalar. Of several layers, the mean of their losses; under `huggingface` f and P are means over
+        the layers instead, as in transformers, so that layers that collapse onto different experts can look balanced.
 
     Raises:
-        ValueError: for an unknown convention, rows of `router_probs` that are no probabilities, or an `expert_index`
-            that does not name experts of these tokens.
+        ValueError: for an unknown convention, rows of `router_probs` that are no probabilities, an `expert_index` that
+            does not name experts of these tokens, or a mask of another shape or without a token.
     """
     if convention not in CONVENTIONS:
         raise ValueError(f"convention must be per_choice, first_choice or huggingface, not {convention!r}")
-    probs = _matrix(router_probs, "router_probs")
-    tokens, num_experts = probs.shape
-    _check_choices(expert_index, tokens)
+    probs = _layers(router_probs, "router_probs")
+    _check_choices(expert_index, probs)
+    kept = _real_tokens(token_mask, probs.shape[-2])
+    probs, expert_index = probs[..., kept, :], expert_index[..., kept, :]
     _check_probabilities(probs)
-    _check_experts(expert_index, num_experts)
-    return load_balancing_each(probs, expert_index, convention)
+    _check_experts(expert_index, probs.shape[-1])
+    if convention == "huggingface":
+        probs, expert_index = probs.flatten(0, -2), expert_index.flatten(0, -2)
+    return load_balancing_each(probs, expert_index, convention).mean()
 
 
 def load_balancing_each(probs: Tensor, expert_index: Tensor, convention: Convention) -> Tensor:
     """`load_balancing_loss` of (..., T, E) probabilities and (..., T, K) choices → (...)."""
+    return probs.shape[-1] * (_load(probs, expert_index, convention) * probs.mean(-2)).sum(-1)
+
+
+def lumped_load_balancing_each(layers: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
+    """What each layer contributes to transformers' loss of several layers, in which f is their mean.
+
+    Args:
+        layers: of each, (..., T, E) probabilities and (..., T, K) choices.
+
+    Returns:
+        For each, (...). Their mean is the loss.
+    """
+    load = torch.stack([_load(probs, index, "huggingface") for probs, index in layers]).mean(0)
+    return [probs.shape[-1] * (load * probs.mean(-2)).sum(-1) for probs, _ in layers]
+
+
+def _load(probs: Tensor, expert_index: Tensor, convention: Convention) -> Tensor:
+    """(..., E) f, of the type of the probabilities."""
     num_experts, (tokens, top_k) = probs.shape[-1], expert_index.shape[-2:]
     if convention == "first_choice":
         expert_index, top_k = expert_index[..., :1], 1
@@ -63,8 +90,7 @@ def load_balancing_each(probs: Tensor, expert_index: Tensor, convention: Convent
     # Experts of different leading indices are counted as different ones.
     leading = torch.arange(expert_index[..., 0, 0].numel()).view(*probs.shape[:-2], 1, 1)
     counts = torch.bincount((expert_index + num_experts * leading).flatten(), minlength=leading.numel() * num_experts)
-    load = counts.to(probs.dtype).view(*probs.shape[:-2], num_experts) / pairs
-    return num_experts * (load * probs.mean(-2)).sum(-1)
+    return counts.to(probs.dtype).view(*probs.shape[:-2], num_experts) / pairs
 
 
 def importance_loss(*, router_probs: Tensor) -> Tensor:
@@ -132,19 +158,21 @@ def load_each(logits: Tensor, noisy: Tensor, std: float | Tensor, top_k: int) ->
     return _squared_coefficient_of_variation(probability.sum(-2))
 
 
-def router_z_loss(*, router_logits: Tensor) -> Tensor:
+def router_z_loss(*, router_logits: Tensor, token_mask: Tensor | None = None) -> Tensor:
     """Mean over tokens of logsumexp(z)² (Zoph et al. 2022, ST-MoE, eq. 5).
 
     Args:
-        router_logits: (T, E) logits.
+        router_logits: (T, E) logits, or (L, T, E) of several layers, over which the mean is taken too.
+        token_mask: (T,) bool, True for real tokens; None if all are.
 
     Returns:
         A differentiable scalar.
 
     Raises:
-        ValueError: for logits of another shape.
+        ValueError: for logits of another shape, or a mask of another shape or without a token.
     """
-    return router_z_each(_matrix(router_logits, "router_logits"))
+    logits = _layers(router_logits, "router_logits")
+    return router_z_each(logits[..., _real_tokens(token_mask, logits.shape[-2]), :]).mean()
 
 
 def router_z_each(logits: Tensor) -> Tensor:
@@ -160,23 +188,52 @@ def _matrix(values: Tensor, name: str) -> Tensor:
     """The (T, E) values in float32 or wider."""
     if values.ndim != 2 or not values.numel():
         raise ValueError(f"{name} must be (T, E) with at least one token and one expert, not {tuple(values.shape)}")
+    return _wide(values, name)
+
+
+def _layers(values: Tensor, name: str) -> Tensor:
+    """The (T, E) or (L, T, E) values in float32 or wider."""
+    if values.ndim not in (2, 3) or not values.numel():
+        raise ValueError(
+            f"{name} must be (T, E), or (L, T, E) of several layers, with at least one token and one expert, not "
+            f"{tuple(values.shape)}"
+        )
+    return _wide(values, name)
+
+
+def _wide(values: Tensor, name: str) -> Tensor:
     if not values.is_floating_point():
         raise ValueError(f"{name} must be floating-point numbers, not {values.dtype}")
     return values if values.dtype == torch.float32 else values.to(torch.promote_types(values.dtype, torch.float32))
 
 
+def _real_tokens(token_mask: Tensor | None, tokens: int) -> Tensor | slice:
+    """What selects the real ones of T tokens."""
+    if token_mask is None:
+        return slice(None)
+    if token_mask.dtype != torch.bool or token_mask.shape != (tokens,):
+        raise ValueError(
+            f"token_mask must be ({tokens},) bool, one for each token, not {tuple(token_mask.shape)} {token_mask.dtype}"
+        )
+    if not token_mask.any():
+        raise ValueError("token_mask must be True for at least one token")
+    return token_mask
+
+
 def _check_probabilities(probs: Tensor) -> None:
     values = probs.detach()
     # NaN compares as False, so it passes.
-    lowest, highest = (total.item() for total in torch.aminmax(values.sum(1)))
+    lowest, highest = (total.item() for total in torch.aminmax(values.sum(-1)))
     if lowest < 1 - SUM_TOLERANCE or highest > 1 + SUM_TOLERANCE or values.min().item() < 0:
         raise ValueError("each row of router_probs must be probabilities, not negative and of sum 1; are these logits?")
 
 
-def _check_choices(expert_index: Tensor, tokens: int) -> None:
-    if expert_index.ndim != 2 or len(expert_index) != tokens or not expert_index.numel():
+def _check_choices(expert_index: Tensor, probs: Tensor) -> None:
+    if expert_index.ndim != probs.ndim or expert_index.shape[:-1] != probs.shape[:-1] or not expert_index.numel():
+        shape = "(T, K)" if probs.ndim == 2 else "(L, T, K)"
         raise ValueError(
-            f"expert_index must be (T, K) for the same {tokens} tokens as router_probs, not {tuple(expert_index.shape)}"
+            f"expert_index must be {shape} for the same {probs.shape[-2]} tokens as router_probs, not "
+            f"{tuple(expert_index.shape)}"
         )
     if expert_index.is_floating_point() or expert_index.dtype == torch.bool:
         raise ValueError(f"expert_index must be integers, not {expert_index.dtype}")

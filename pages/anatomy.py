@@ -11,6 +11,7 @@ from moe_sim.charts import anatomy as charts
 from moe_sim.charts.palette import Theme
 from moe_sim.history.series import recent_mean
 from moe_sim.router.capacity import expert_capacity
+from moe_sim.server.messages import shown_layer
 from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, dissect, resized
 from pages.text import prose
 from pages.visitor import hosting
@@ -38,7 +39,8 @@ def _set(load: Any, importance: Any, top_k: int = 1, lesson: str = "") -> None:
 
 
 def _from_run(session: Session) -> None:
-    history = session.run.history
+    run = session.run.history
+    history = run.layer(shown_layer(run, session.view.layer_index))
     load, importance = recent_mean(history, "load"), recent_mean(history, "importance")
     lesson = f"Means over the last 20 steps of your run, up to step {len(history)}."
     _set(load, importance, session.run.config.top_k, lesson)

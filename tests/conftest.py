@@ -10,9 +10,10 @@ import torch
 from hypothesis import settings
 
 from moe_sim import History, RunConfig, StepRecord
-from moe_sim.history.history import COARSE, MOST_CHOICES
+from moe_sim.history.columns import COARSE, MOST_CHOICES, PER_CHOICE, PER_EXPERT
 from moe_sim.processes.nursery import Nursery
 from tests.support.installing import Installed, install
+from tests.support.records import append
 
 settings.register_profile("repeatable", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("repeatable")
@@ -87,7 +88,9 @@ def make_record() -> Callable[..., StepRecord]:
             eval_load=share if looked_at else np.full(num_experts, np.nan),
             dropped_by_choice=np.zeros(MOST_CHOICES),
         )
-        return StepRecord(**{**values, **given})
+        values |= given
+        arrays = {name: np.atleast_2d(values[name]) for name in PER_EXPERT + PER_CHOICE}  # type: ignore[call-overload]
+        return StepRecord(**values | arrays)
 
     return build
 
@@ -99,7 +102,7 @@ def make_history(make_record: Callable[..., StepRecord]) -> Callable[..., Histor
     def build(config: RunConfig, load: list[float] | np.ndarray, steps: int, **given: object) -> History:
         history = History(config)
         for step in range(1, steps + 1):
-            history.append(make_record(step, load, **given))
+            append(history, make_record(step, load, **given))
         return history
 
     return build

@@ -308,11 +308,11 @@ FIRST = torch.zeros(4, 1, dtype=torch.int64)
         (torch.tensor([[2.0, -1.0]] * 4), "are these logits"),  # logits that sum to 1
         (torch.zeros(0, 2), "at least one token"),
         (torch.zeros(4, 0), "one expert"),
-        (torch.full((2, 4, 2), 0.5), r"not \(2, 4, 2\)"),
+        (torch.full((1, 2, 4, 2), 0.5), r"not \(1, 2, 4, 2\)"),
         (torch.ones(4), r"not \(4,\)"),
         (torch.ones(4, 1, dtype=torch.int64), "floating-point"),
     ],
-    ids=["logits", "negative", "no tokens", "no experts", "three axes", "one axis", "integers"],
+    ids=["logits", "negative", "no tokens", "no experts", "four axes", "one axis", "integers"],
 )
 def test_what_is_no_probabilities_is_rejected(probs: torch.Tensor, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
@@ -361,7 +361,7 @@ def test_the_load_loss_rejects_invalid_input(change: dict[str, object], sentence
         losses.load_loss(**{**valid, **change})
 
 
-@pytest.mark.parametrize("logits", [torch.zeros(0, 2), torch.zeros(2, 4, 2), torch.zeros(4)], ids=str)
+@pytest.mark.parametrize("logits", [torch.zeros(0, 2), torch.zeros(1, 2, 4, 2), torch.zeros(4)], ids=str)
 def test_the_z_loss_rejects_what_are_no_logits(logits: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="router_logits must be"):
         losses.router_z_loss(router_logits=logits)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from moe_sim.charts.compare import comparison_figures
-from moe_sim.charts.page import PAGE_FIGURES
+from moe_sim.charts.page import PAGE_FIGURES, figure_names
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_config import RunConfig
@@ -23,7 +23,7 @@ from moe_sim.history.probe import Probe
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Task
 
-SHAPE = ("task", "num_experts", "top_k", "capacity_factor", "batch_tokens", "num_topics")
+SHAPE = ("task", "num_layers", "num_experts", "top_k", "capacity_factor", "batch_tokens", "num_topics")
 """The knobs that determine the empty figures, except for the token positions on the routing map."""
 
 
@@ -33,15 +33,16 @@ def blank_figures(
     """Figures as JSON, by name.
 
     Args:
-        names: figures of the page; a routing map that the task does not have is left out.
+        names: figures of the page; a routing map that the task does not have is left out, and so is a chart of all
+            layers of a run with one.
         config: the run's configuration at step 0.
         task: the run's task.
         theme: the page's theme.
         thresholds: the visitor's thresholds.
     """
     shape = RunConfig(**{name: getattr(config, name) for name in SHAPE})
-    has_map = task.held_out.positions is not None
-    figures = {name: _figure(name, shape, theme, thresholds) for name in names if has_map or name != "routing_map"}
+    there = figure_names(_blank_scene(shape, thresholds))
+    figures = {name: _figure(name, shape, theme, thresholds) for name in names if name in there}
     if "routing_map" in figures:
         figures["routing_map"] = _with_tokens(figures["routing_map"], task)
     return figures
@@ -66,7 +67,9 @@ def _blank_scene(start: RunConfig, thresholds: Thresholds) -> Scene:
     nowhere = np.zeros(len(task.held_out.batch.labels), dtype=np.uint8)
     groups, experts = len(task.group_names), start.num_experts
     evenly = (np.arange(len(nowhere)) % experts).astype(np.uint8)
-    probe = Probe(0, evenly, nowhere > 0, np.zeros((groups, experts)), np.zeros((experts, experts)))
+    layers = start.num_layers
+    first, dropped = (np.tile(one, (layers, 1)) for one in (evenly, nowhere > 0))
+    probe = Probe(0, first, dropped, np.zeros((layers, groups, experts)), np.zeros((layers, experts, experts)))
     return Scene(History(start), start, probe, task, thresholds)
 
 

@@ -16,7 +16,7 @@ from moe_sim.charts.figure import (
 )
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
-from moe_sim.history.history import COARSE
+from moe_sim.history.columns import COARSE
 from moe_sim.history.series import coarse_mean, recent_mean
 from moe_sim.metrics import SMOOTHING_HORIZON
 

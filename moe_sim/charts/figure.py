@@ -10,12 +10,17 @@ import plotly.graph_objects as go
 from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_config import RunConfig
-from moe_sim.history.history import COARSE
+from moe_sim.history.columns import COARSE
 from moe_sim.history.markers import markers
 from moe_sim.history.series import recent_mean, signals
 from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.router.capacity import expert_capacity
 
+UTILIZATION_CAPTIONS = (
+    "before training: first choices of held-out tokens",
+    f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
+)
+"""Before the first step, and from there on."""
 FONT = '"Source Sans", "Source Sans Pro", sans-serif'
 
 

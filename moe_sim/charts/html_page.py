@@ -47,7 +47,7 @@ def run_to_html(scene: Scene, link: str = "", *, diverged: bool = False) -> str:
         link: the address of the live run; only an http or https address becomes a clickable link.
         diverged: whether a loss or gradient became infinite or NaN.
     """
-    state = diagnose(scene.history, scene.config, scene.thresholds, diverged=diverged)
+    state = diagnose(scene.run, scene.config, scene.thresholds, diverged=diverged)
     return "\n".join(
         [
             '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',

@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from moe_sim.charts.figure import (
+    UTILIZATION_CAPTIONS,
     blank_figure,
     capacity_limit,
     capacity_share,
@@ -17,6 +18,7 @@ from moe_sim.charts.figure import (
     signal_line,
     steps_of,
 )
+from moe_sim.charts.layers import ratio_lines
 from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_config import RunConfig
@@ -24,11 +26,6 @@ from moe_sim.diagnosis.verdict import SETTLING_STEPS
 from moe_sim.history.series import smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
 
-UTILIZATION_CAPTIONS = (
-    "before training: first choices of held-out tokens",
-    f"share of token choices, mean of about {SMOOTHING_HORIZON} steps",
-)
-"""Before the first step, and from there on."""
 STACKED_UP_TO = 16
 """The most experts that a stacked area can show; beyond it a heatmap."""
 SHARE_AXIS_TOPS = (5, 10, 20, 30, 50, 75, 104)
@@ -72,7 +69,7 @@ def utilization(scene: Scene, theme: Theme = "light") -> go.Figure:
 
 
 def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
-    """max/min of the smoothed load on a log axis; ∞ where an expert got no tokens."""
+    """max/min of the smoothed load on a log axis, a line for each layer; ∞ where an expert got no tokens."""
     palette = PALETTES[theme]
     top, healthy = infinity_level(scene.config), scene.thresholds.healthy_ratio
     decades = range(1, round(np.log10(top)))
@@ -86,6 +83,9 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
         ),
     )  # fmt: skip
     figure.add_hrect(y0=1, y1=healthy, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
+    if scene.run.num_layers > 1:
+        ratio_lines(figure, scene, palette.ink, top)
+        return figure.update_layout(showlegend=True, meta={**figure.layout.meta, "all_layers": True})
     ratio = smoothed_imbalance(scene.history)
     figure.add_scatter(
         x=steps_of(scene), y=np.where(np.isfinite(ratio), ratio, top), mode="lines", name="max / min",

@@ -21,6 +21,8 @@ For this, the `meta` of every trace has a `kind`, which says how the trace gets 
 | spells | expert, height | the times when an expert was dead, as pieces of a line at `height` |
 | joint, together | | group × expert, expert × expert, in percent |
 | map | colours | the held-out tokens in the colours of their experts |
+| layers | numbers, dead | layer × expert, in percent; a mark for the dead, and numbers if there is room |
+| layer_ratio | layer, infinity | as ratio, of one layer |
 
 In a comparison, `run` is the index of the run that a trace follows. `blank_figure` and `utilization` set the `meta` of
 layouts.
@@ -41,6 +43,7 @@ from moe_sim.charts.experts import (
     load_and_importance,
     specialization,
 )
+from moe_sim.charts.layers import experts_by_layer
 from moe_sim.charts.overview import imbalance, routing_map, task_and_balance_loss, utilization, utilization_over_time
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.router import (
@@ -88,13 +91,16 @@ PAGE_FIGURES: dict[str, Callable[[Scene, Theme], go.Figure]] = {
     "feedback_weight_change": feedback_weight_change,
     "feedback_weight_distance": feedback_weight_distance,
     "routing_map": routing_map,
+    "experts_by_layer": experts_by_layer,
 }
-"""The function that draws each figure, by the figure's name on the page. Tokens without positions have no map."""
+"""The function that draws each figure, by the figure's name on the page. Tokens without positions have no map, and a
+single layer has no `experts_by_layer`."""
 
 
 def figure_names(scene: Scene) -> tuple[str, ...]:
     """The figures of a run's page."""
-    return tuple(name for name in PAGE_FIGURES if name != "routing_map" or scene.held_out.positions is not None)
+    missing = {"routing_map": scene.held_out.positions is None, "experts_by_layer": scene.run.num_layers == 1}
+    return tuple(name for name in PAGE_FIGURES if not missing.get(name))
 
 
 def page_figures(scene: Scene, theme: Theme) -> dict[str, go.Figure]:

@@ -64,6 +64,8 @@ def small_print(scene: Scene, link: str = "") -> str:
     parts = [" ".join(text for text in changed if text != seed) or "default configuration", seed]
     if scene.history.events:
         parts.append(f"moved {_moves(scene.history.events)}")
+    if scene.run.num_layers > 1:
+        parts.append(scene.layer_in_words)
     return " · ".join([*parts, f"step {len(scene.history)}", *([link] if link else [])])
 
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from moe_sim.charts.figure import blank_figure, expert_axis, expert_names, share_scale, signal_line
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.charts.scene import Scene
-from moe_sim.history.history import MOST_CHOICES
+from moe_sim.history.columns import MOST_CHOICES
 from moe_sim.history.series import evaluations, recent_mean, sampling_std
 from moe_sim.metrics import SMOOTHING_HORIZON
 

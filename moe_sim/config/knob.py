@@ -39,9 +39,13 @@ class Knob:
     maximum: float | None = None
     stops: tuple[Any, ...] = ()
     step: float | None = None
-    task: str | None = None
-    """The only task that uses the knob; None if every task does."""
+    tasks: tuple[str, ...] = ()
+    """The tasks that use the knob; empty if every task does."""
     optional: bool = False
+
+    def matters_to(self, task: str) -> bool:
+        """Whether a task uses the knob."""
+        return not self.tasks or task in self.tasks
 
     @property
     def allowed(self) -> str:

@@ -63,7 +63,7 @@ class RunConfig(KnobModel):
         group=MAIN,
         live=True,
     )
-    num_experts: int = knob(8, "Experts", "E, the number of experts in the layer.", group=MAIN, live=False, ge=2, le=64)
+    num_experts: int = knob(8, "Experts", "E, the number of experts in a layer.", group=MAIN, live=False, ge=2, le=64)
     top_k: int = knob(1, "Top-k", "K, the number of experts each token is sent to.", group=MAIN, live=True, ge=1, le=8)
     capacity_factor: float | None = knob(
         None,
@@ -144,10 +144,11 @@ class RunConfig(KnobModel):
         le=10,
         stops=(0, 0.01, 0.03, 0.125, 0.3, 1, 3, 10),
     )
-    task: Literal["topics", "text"] = knob(
+    task: Literal["topics", "text", "language"] = knob(
         "topics",
         "Task",
-        "Topics: synthetic tokens, one teacher network per topic. Text: predict the next character of real text.",
+        "Topics: synthetic tokens, one teacher network per topic. Text: predict the next character of real text. "
+        "Language: the same with a small transformer, whose attention sees the earlier characters.",
         group=TASK,
         live=False,
     )
@@ -160,7 +161,9 @@ class RunConfig(KnobModel):
         ge=0,
         le=2**31 - 1,
     )
-    num_topics: int = knob(12, "Topics", "The number of topics.", group=TASK, live=False, ge=2, le=32, task="topics")
+    num_topics: int = knob(
+        12, "Topics", "The number of topics.", group=TASK, live=False, ge=2, le=32, tasks=("topics",)
+    )
     topic_skew: float = knob(
         0.5,
         "Topic skew",
@@ -170,7 +173,7 @@ class RunConfig(KnobModel):
         ge=0,
         le=3,
         step=0.1,
-        task="topics",
+        tasks=("topics",),
     )
     topic_shift: int = knob(
         0,
@@ -180,7 +183,7 @@ class RunConfig(KnobModel):
         live=True,
         ge=0,
         le=31,
-        task="topics",
+        tasks=("topics",),
     )
     shared_direction: float = knob(
         2.0,
@@ -192,16 +195,25 @@ class RunConfig(KnobModel):
         ge=0,
         le=4,
         step=0.1,
-        task="topics",
+        tasks=("topics",),
     )
-    domain_mix: Literal["usual", "even", "reversed", "code", "arithmetic"] = knob(
+    domain_mix: Literal["usual", "even", "reversed", "code", "arithmetic", "prose"] = knob(
         "usual",
         "Domain mix",
         "Shares of prose, code, names and arithmetic: 0.4/0.3/0.2/0.1 (usual), all equal (even), the usual ones in "
-        "reverse (reversed), or 0.7 for one and 0.1 for each other (code, arithmetic).",
+        "reverse (reversed), 0.7 for one and 0.1 for each other (code, arithmetic), or prose alone (prose).",
         group=TASK,
         live=True,
-        task="text",
+        tasks=("text", "language"),
+    )
+    num_layers: int = knob(
+        1,
+        "Layers",
+        "L, the number of MoE layers, one after the other, each with a router and experts of its own.",
+        group=OPTIMIZER,
+        live=False,
+        ge=1,
+        le=6,
     )
     batch_tokens: int = knob(
         256,
@@ -347,6 +359,13 @@ class RunConfig(KnobModel):
                 "Renormalize (renormalize) does not go with expert choice (balancing): the kept weight of a token with "
                 "one expert would always be 1 and the router would get no gradient from the task.",
                 {"knob": "renormalize"},
+            )
+        if self.task == "language" and self.batch_tokens % 64:
+            raise PydanticCustomError(
+                "knobs",
+                "Tokens per step (batch_tokens) must be a multiple of 64 for the language task, whose sequences have "
+                "64 tokens, not {batch_tokens}.",
+                {"knob": "batch_tokens", "batch_tokens": self.batch_tokens},
             )
         return self
 

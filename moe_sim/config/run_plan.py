@@ -22,7 +22,7 @@ DATA_KNOBS = frozenset(
 """Knobs that determine which tokens a run sees, and in what order."""
 WEIGHT_KNOBS = frozenset(
     {
-        "task", "seed", "num_experts", "expert_hidden_size", "router_init", "expert_init", "num_topics",
+        "task", "seed", "num_layers", "num_experts", "expert_hidden_size", "router_init", "expert_init", "num_topics",
         "shared_direction", "router_blind", "swap_columns", "swap_weights",
     }
 )  # fmt: skip

@@ -9,15 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 
-ADDED: dict[str, Any] = {
-    "warmup_steps": 0, "frozen_experts": False, "frozen_router": False, "frozen_head": False, "router_blind": False,
-    "swap_columns": None, "swap_weights": None, "router_init": "plain", "expert_init": "independent",
+ADDED_IN: dict[int, dict[str, Any]] = {
+    2: {
+        "warmup_steps": 0, "frozen_experts": False, "frozen_router": False, "frozen_head": False,
+        "router_blind": False, "swap_columns": None, "swap_weights": None, "router_init": "plain",
+        "expert_init": "independent",
+    },
+    3: {"num_layers": 1},
 }  # fmt: skip
-"""Knobs of version 2 that version 1 did not have, with the value that its runs had."""
+"""The knobs that a version added, with the value that all runs had before."""
+ADDED = {name: value for knobs in ADDED_IN.values() for name, value in knobs.items()}
 
 
 def completed(values: Mapping[str, Any], version: str) -> dict[str, Any]:
     """The knobs of a link or file of that version, with those added since."""
-    return {**(ADDED if version == "1" else {}), **values}
+    known = int(version) if version in map(str, range(1, VERSION)) else VERSION
+    added = {name: value for later, knobs in ADDED_IN.items() if later > known for name, value in knobs.items()}
+    return {**added, **values}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from moe_sim.history.history import History
+from moe_sim.history.layer import Layer
 from moe_sim.history.markers import markers
 from moe_sim.metrics import SMOOTHING_HORIZON
 
@@ -33,7 +33,7 @@ class DeathRecord:
     """Those of them that have not come back since they first died."""
 
 
-def deaths(history: History, dead_share: float) -> DeathRecord:
+def deaths(history: Layer, dead_share: float) -> DeathRecord:
     """Finds the deaths in the smoothed loads.
 
     Args:
@@ -60,7 +60,7 @@ def deaths(history: History, dead_share: float) -> DeathRecord:
     )
 
 
-def in_words(history: History, record: DeathRecord) -> str:
+def in_words(history: Layer, record: DeathRecord) -> str:
     """Summarizes the deaths in one to three sentences; empty before the smoothing horizon."""
     if record.first_death is None:
         return "No expert has died." if record.steps >= SMOOTHING_HORIZON else ""

@@ -23,7 +23,7 @@ class FinalMetrics:
     """Fewer than planned if the run diverged."""
     diverged: bool
     max_load: float
-    """Largest smoothed load."""
+    """Largest smoothed load; of several layers, the largest of all. So are the next two."""
     imbalance_ratio: float
     """Smoothed max/min; ∞ if an expert got nothing."""
     dead_experts: int | None
@@ -63,7 +63,7 @@ def final_metrics(history: History, *, diverged: bool) -> FinalMetrics:
         steps_done=length,
         diverged=diverged,
         max_load=float(history.last("smoothed_load").max()),
-        imbalance_ratio=float(smoothed_imbalance(history, length - 1, length)[0]) if length else float("nan"),
+        imbalance_ratio=float(smoothed_imbalance(history.layer(), length - 1, length)[0]) if length else float("nan"),
         dead_experts=int(history.last("dead_experts")) if length else None,
         task_loss=mean("task_loss"),
         balance_loss=mean("balance_loss"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from moe_sim.config.codec import format_value
 from moe_sim.config.run_config import RunConfig
@@ -11,11 +11,14 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.config.words import percent
 from moe_sim.diagnosis.remedies import EXCESSIVE_ALPHA, Remedy, balances, has_loss, more_balancing
 from moe_sim.history.history import History
+from moe_sim.history.layer import Layer
 from moe_sim.history.markers import Change, changes_of
 from moe_sim.history.series import recent_mean
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
 
 Level = Literal["neutral", "good", "recovering", "warning", "bad"]
+LEVELS = get_args(Level)
+"""From fine to worst."""
 
 SETTLING_STEPS = SMOOTHING_HORIZON
 """Before this step, and this long after a change of a knob, the smoothed load still reflects earlier steps."""
@@ -38,6 +41,8 @@ class Diagnosis:
     """Changes of live knobs that follow the advice; empty if it names none."""
     rescued_at: int | None = None
     """The step after which a change of a knob brought all dead experts back, if one did and all are in use now."""
+    layer: int | None = None
+    """Of several layers, the one that the verdict is about: the worst. Counted from 0."""
 
 
 def diagnose(
@@ -72,10 +77,30 @@ def diagnose(
     if len(history) < SETTLING_STEPS:
         advice = f"The verdict begins at step {SETTLING_STEPS}."
         return Diagnosis("Starting", "neutral", "The router has only just started.", advice)
-    diagnosis = _judge(history, config, thresholds or Thresholds())
+    diagnosis = _judge_layers(history, config, thresholds or Thresholds())
     if config.frozen:
         return replace(diagnosis, advice="Weights are frozen. Data and routing continue.", remedy={})
     return diagnosis
+
+
+def _judge_layers(history: History, config: RunConfig, thresholds: Thresholds) -> Diagnosis:
+    """The verdict about the worst layer, which it names if there are others."""
+    verdicts = [_judge(history.layer(index), config, thresholds) for index in range(history.num_layers)]
+    if len(verdicts) == 1:
+        return verdicts[0]
+    busiest = history.last("smoothed_load").max(1)
+
+    def badness(index: int) -> tuple[int, int, float]:
+        verdict = verdicts[index]
+        return LEVELS.index(verdict.level), verdict.rescued_at or 0, busiest[index]
+
+    worst = max(range(len(verdicts)), key=badness)
+    verdict = verdicts[worst]
+    alike = [f"{index + 1}" for index, one in enumerate(verdicts) if one.state == verdict.state and index != worst]
+    evidence = f"Layer {worst + 1}: {verdict.evidence[0].lower()}{verdict.evidence[1:]}"
+    if alike and verdict.level in ("warning", "bad"):
+        evidence += f" {verdict.state} too: layer{'s' * (len(alike) > 1)} {' and '.join(alike)}."
+    return replace(verdict, evidence=evidence, layer=worst)
 
 
 @dataclass(frozen=True)
@@ -94,7 +119,7 @@ class _Load:
     shares: str
 
     @classmethod
-    def of(cls, history: History, config: RunConfig, thresholds: Thresholds) -> _Load:
+    def of(cls, history: Layer, config: RunConfig, thresholds: Thresholds) -> _Load:
         load = history.last("smoothed_load")
         num_experts, busiest = len(load), int(load.argmax())
         return cls(
@@ -114,7 +139,7 @@ class _Load:
         return f"{self.dead} of {self.num_experts} experts {'is' if self.dead == 1 else 'are'} dead"
 
 
-def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagnosis:
+def _judge(history: Layer, config: RunConfig, thresholds: Thresholds) -> Diagnosis:
     """The state of a run that has settled and has not broken."""
     load = _Load.of(history, config, thresholds)
     largest_logit = float(recent_mean(history, "router_logit_max"))
@@ -173,7 +198,7 @@ def _judge(history: History, config: RunConfig, thresholds: Thresholds) -> Diagn
 
 
 def _uneven(
-    history: History, config: RunConfig, thresholds: Thresholds, load: _Load, task_loss: str
+    history: Layer, config: RunConfig, thresholds: Thresholds, load: _Load, task_loss: str
 ) -> Diagnosis:  # fmt: skip
     evidence = f"{load.dead_in_words().capitalize()}; {load.shares}."
     if balances(config) and _is_recovering(history, thresholds):
@@ -207,7 +232,7 @@ def _diverged(history: History, config: RunConfig) -> Diagnosis:
     )  # fmt: skip
 
 
-def _collapsed(history: History, config: RunConfig, load: _Load) -> Diagnosis:
+def _collapsed(history: Layer, config: RunConfig, load: _Load) -> Diagnosis:
     evidence = f"Expert {load.busiest + 1} takes {percent(load.token_share)} of the tokens; {load.dead_in_words()}."
     change = _last_rescue(history)
     if change is not None and len(history) - change.last_step < 3 * SETTLING_STEPS:
@@ -216,7 +241,7 @@ def _collapsed(history: History, config: RunConfig, load: _Load) -> Diagnosis:
     return Diagnosis("Collapsed", "bad", evidence, *more_balancing(config))
 
 
-def _is_recovering(history: History, thresholds: Thresholds) -> bool:
+def _is_recovering(history: Layer, thresholds: Thresholds) -> bool:
     """Whether the load has become clearly more even within `TREND_STEPS`: fewer dead experts, or as many and a busiest
     expert with a tenth less."""
     now, before = history.column("smoothed_load")[[-1, -min(len(history), TREND_STEPS)]]
@@ -224,7 +249,7 @@ def _is_recovering(history: History, thresholds: Thresholds) -> bool:
     return dead_now < dead_before or (dead_now == dead_before and now.max() < 0.9 * before.max())
 
 
-def _last_rescue(history: History) -> Change | None:
+def _last_rescue(history: Layer) -> Change | None:
     """The newest change that raised α or chose another mechanism."""
     rescues = (
         one for one in changes_of(history)
@@ -233,7 +258,7 @@ def _last_rescue(history: History) -> Change | None:
     return max(rescues, key=lambda one: one.last_step, default=None)
 
 
-def _steps_to_revive(history: History, thresholds: Thresholds, rescue: Change | None) -> str:
+def _steps_to_revive(history: Layer, thresholds: Thresholds, rescue: Change | None) -> str:
     """How many steps after a rescue no expert was dead any more; empty if none was dead at its first step."""
     if rescue is None:
         return ""
@@ -244,7 +269,7 @@ def _steps_to_revive(history: History, thresholds: Thresholds, rescue: Change | 
     return f"{steps:,} step{'s' * (steps != 1)}"
 
 
-def _task_loss_since(history: History, change: Change) -> str:
+def _task_loss_since(history: Layer, change: Change) -> str:
     """The task loss before a change and now, each the mean of 20 steps."""
     if not change.step:
         return ""

@@ -15,9 +15,10 @@ from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.limits import MOST_STEPS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.versions import VERSION, completed
-from moe_sim.history.history import MOST_CHOICES, PER_CHOICE, PER_EXPERT, History, StepRecord
+from moe_sim.history.columns import BY_LAYER, column_positions, row_width
+from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
-from moe_sim.history.to_json import COLUMNS, FORMAT, INFINITIES, LARGEST_TEXT, MOST_EVENTS, WHOLE_NUMBERS
+from moe_sim.history.to_json import FORMAT, INFINITIES, LARGEST_TEXT, MOST_EVENTS
 from moe_sim.tasks.catalogue import TASKS
 from moe_sim.tasks.task import generators
 
@@ -52,7 +53,7 @@ def run_from_json(text: str) -> tuple[History, Probe | None]:
         raise ValueError(f"This file has version {_quote(version)}; only versions 1 to {VERSION} can be read.")
     _require_keys(document, ("format", "version", "configuration", "events", "history", "probe"), "file")
     config = _read_config(document["configuration"], version)
-    columns = _read_columns(document["history"], config.num_experts)
+    columns = _read_columns(document["history"], config)
     events = _read_events(document["events"], config, steps=len(columns["step"]))
     probe = None if document["probe"] is None else _read_probe(document["probe"], config, steps=len(columns["step"]))
     return _rebuild(config, events, columns), probe
@@ -119,23 +120,26 @@ def _read_events(items: Any, config: RunConfig, steps: int) -> list[Event]:
     return events
 
 
-def _read_columns(items: Any, num_experts: int) -> dict[str, np.ndarray]:
-    _require_keys(items, COLUMNS, "history")
+def _read_columns(items: Any, config: RunConfig) -> dict[str, np.ndarray]:
+    num_experts, positions = config.num_experts, column_positions(config.num_layers, config.num_experts)
+    _require_keys(items, tuple(positions), "history")
     steps = len(items["step"]) if isinstance(items["step"], list) else 0
     if steps > MOST_STEPS:
         raise ValueError(f"This file has {steps:,} steps; at most {MOST_STEPS:,} can be read.")
-    widths = dict.fromkeys(PER_EXPERT, num_experts) | dict.fromkeys(PER_CHOICE, MOST_CHOICES)
-    columns = {name: _read_numbers(items[name], steps, widths.get(name), name) for name in COLUMNS}
-    for name, values in columns.items():
-        known = values[~np.isnan(values)]
+    columns = {
+        name: _read_numbers(items[name], steps, None if isinstance(place, int) else place.stop - place.start, name)
+        for name, place in positions.items()
+    }
+    for column, values in columns.items():
+        name, known = column.removesuffix(BY_LAYER), values[~np.isnan(values)]
         if name not in NOT_ALWAYS_FINITE and not np.isfinite(values).all():
-            raise ValueError(f"The column {name} in this file has values that are not finite.")
+            raise ValueError(f"The column {column} in this file has values that are not finite.")
         if name in SHARES and not ((known >= -ROUNDING) & (known <= 1 + ROUNDING)).all():
-            raise ValueError(f"The column {name} in this file has shares outside 0 to 1.")
+            raise ValueError(f"The column {column} in this file has shares outside 0 to 1.")
+        if name == "dead_experts" and not np.isin(values, range(num_experts + 1)).all():
+            raise ValueError(f"The column {column} in this file must hold whole numbers from 0 to {num_experts}.")
     if (columns["step"] != np.arange(1, steps + 1)).any():
         raise ValueError("The steps in this file must be 1, 2, 3 and so on.")
-    if not np.isin(columns["dead_experts"], range(num_experts + 1)).all():
-        raise ValueError(f"The column dead_experts in this file must hold whole numbers from 0 to {num_experts}.")
     return columns
 
 
@@ -143,7 +147,8 @@ def _read_probe(item: Any, config: RunConfig, steps: int) -> Probe:
     _require_keys(item, ("step", "expert", "dropped", "joint", "together"), "probe")
     random = generators(config.seed)
     task = TASKS[config.task](config, random["task"], random["held_out"])
-    tokens, groups, num_experts = len(task.held_out.batch.labels), len(task.group_names), config.num_experts
+    layers, num_experts = config.num_layers, config.num_experts
+    tokens, groups = layers * len(task.held_out.batch.labels), layers * len(task.group_names)
     if type(item["step"]) is not int or not 0 <= item["step"] <= steps:
         raise ValueError(f"The probe in this file must be at a step from 0 to {steps}.")
     dropped = item["dropped"]
@@ -153,11 +158,14 @@ def _read_probe(item: Any, config: RunConfig, steps: int) -> Probe:
     if not np.isin(expert, range(num_experts)).all():
         raise ValueError(f"The probe in this file must have experts from 0 to {num_experts - 1}.")
     tables = {name: _read_numbers(item[name], rows, num_experts, name)
-              for name, rows in (("joint", groups), ("together", num_experts))}  # fmt: skip
+              for name, rows in (("joint", groups), ("together", layers * num_experts))}  # fmt: skip
     for name, table in tables.items():
         if not ((table >= 0) & (table <= 1 + ROUNDING)).all():
             raise ValueError(f"The table {name} in this file has shares outside 0 to 1.")
-    return Probe(item["step"], expert.astype(np.uint8), np.array(dropped), **tables)
+    return Probe(
+        item["step"], expert.astype(np.uint8).reshape(layers, -1), np.array(dropped).reshape(layers, -1),
+        **{name: table.reshape(layers, -1, num_experts) for name, table in tables.items()},
+    )  # fmt: skip
 
 
 def _read_numbers(items: Any, length: int, width: int | None, name: str) -> np.ndarray:
@@ -185,12 +193,10 @@ def _read_numbers(items: Any, length: int, width: int | None, name: str) -> np.n
 
 def _rebuild(config: RunConfig, events: list[Event], columns: dict[str, np.ndarray]) -> History:
     history = History(config)
-    cells = [
-        column.astype(np.int64).tolist() if name in WHOLE_NUMBERS else column.tolist() if column.ndim == 1 else column
-        for name, column in columns.items()
-    ]
-    for row in zip(*cells, strict=True):
-        history.append(StepRecord(**dict(zip(columns, row, strict=True))))
+    table = np.empty((len(columns["step"]), row_width(config.num_layers, config.num_experts)))
+    for name, position in column_positions(config.num_layers, config.num_experts).items():
+        table[:, position] = columns[name]
+    history.extend(table)
     for event in events:
         history.record_event(event)
     return history

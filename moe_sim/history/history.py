@@ -1,143 +1,34 @@
-"""The history of a run: one append-only row per step, and the changed knobs."""
+"""The history of a run: one append-only row per step, and the changed knobs.
+
+L layers, E experts.
+"""
 
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
+from moe_sim.history.columns import (
+    BY_LAYER,
+    INTEGERS,
+    OF_LAYERS,
+    PER_CHOICE,
+    PER_EXPERT,
+    SCALARS,
+    StepRecord,
+    column_positions,
+    read_only,
+    row_width,
+)
+from moe_sim.history.layer import Layer
 
 if TYPE_CHECKING:
     import pandas as pd
-
-COARSE = 10
-"""Steps per block of the coarse tables; inference is evaluated after the last step of each block."""
-MOST_CHOICES = 8
-"""The largest top-k."""
-
-
-PerExpert = Annotated[np.ndarray, "(E,)"]
-PerChoice = Annotated[np.ndarray, "(8,)"]
-"""The two shapes of an array in a record; everything else in it is a number."""
-
-
-@dataclass(frozen=True, eq=False)
-class StepRecord:
-    """One training step, in plain numbers and read-only NumPy arrays. Shares are of the T·K (token, choice) pairs.
-
-    Two records are equal if all their numbers are; NaN equals NaN.
-    """
-
-    step: int
-    """1 for the first step."""
-    task_loss: float
-    """Cross-entropy, nats."""
-    balance_loss: float
-    """Switch's E·Σ f P, `per_choice`, whatever is optimized."""
-    auxiliary_loss: float
-    """The balancing loss that α weighs, before weighting."""
-    z_loss: float
-    imbalance_ratio: float
-    max_violation: float
-    load_cv: float
-    load_entropy: float
-    dead_experts: int
-    """From the smoothed load."""
-    dropped_fraction: float
-    """Share of the pairs that capacity drops."""
-    unserved_fraction: float
-    """Share of the tokens that no expert computes: all their pairs were dropped, or no expert chose them."""
-    efficiency: float
-    specialization: float
-    """From the smoothed joint frequencies of group and first choice."""
-    router_entropy: float
-    """Mean over tokens of −Σ p ln p / ln E: 1 if the router has no preference."""
-    router_logit_rms: float
-    """Root mean square of the router's logits, without Gaussian noise."""
-    router_logit_max: float
-    """Largest absolute logit."""
-    router_noise_std: float
-    """Mean σ of the Gaussian noise in the logits."""
-    router_task_gradient: float
-    """Euclidean norm of the task loss's gradient on the router's weights."""
-    router_balance_gradient: float
-    """The same for the balancing loss, before weighting; 0 if the mechanism has no loss."""
-    router_gradient_cosine: float
-    """Cosine between these two gradients; NaN if either is 0."""
-    eval_task_loss: float
-    """Of held-out tokens in inference, after the step's update; NaN except every 10th step."""
-    load: PerExpert
-    first_load: PerExpert
-    """Share of first choices sent to each expert."""
-    importance: PerExpert
-    processed: PerExpert
-    """Share of pairs that each expert computed, after capacity."""
-    preferred_load: PerExpert
-    """The load of the router's own top-k, without Gaussian noise and without the mechanism."""
-    selection_bias: PerExpert
-    """Added to each expert's scores for selection; 0 except with the bias mechanism."""
-    grad_norm: PerExpert
-    """Euclidean norm of the total loss's gradient on each expert's weights."""
-    weight_change: PerExpert
-    """‖Δw‖ / ‖w‖ of each expert's weights in this step."""
-    weight_distance: PerExpert
-    """‖w − w₀‖ / ‖w₀‖, the distance of each expert's weights from their initial values."""
-    smoothed_load: PerExpert
-    """Exponential moving average of `load`, horizon 20 steps, bias-corrected."""
-    eval_load: PerExpert
-    """Load of held-out tokens in inference, after the step's update; NaN except every 10th step."""
-    dropped_by_choice: PerChoice
-    """(8,) share of tokens whose first, second … choice capacity drops; 0 beyond K, except under expert choice."""
-
-    def __post_init__(self) -> None:
-        for name in PER_EXPERT + PER_CHOICE:
-            object.__setattr__(self, name, _read_only(getattr(self, name)))
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, StepRecord):
-            return NotImplemented
-        names = SCALARS + PER_EXPERT + PER_CHOICE
-        return all(np.array_equal(getattr(self, name), getattr(other, name), equal_nan=True) for name in names)
-
-    def __hash__(self) -> int:
-        return hash(self.step)
-
-
-def _read_only(values: np.ndarray) -> np.ndarray:
-    """A view through which nothing can be changed."""
-    view = values.view()
-    view.flags.writeable = False
-    return view
-
-
-_SHAPES = get_type_hints(StepRecord, include_extras=True)
-SCALARS = tuple(name for name, shape in _SHAPES.items() if shape in (int, float))
-INTEGERS = tuple(name for name, shape in _SHAPES.items() if shape is int)
-PER_EXPERT = tuple(name for name, shape in _SHAPES.items() if shape == PerExpert)
-PER_CHOICE = tuple(name for name, shape in _SHAPES.items() if shape == PerChoice)
-
-
-@lru_cache(maxsize=64)
-def column_positions(num_experts: int) -> dict[str, int | slice]:
-    """The position of each column of `StepRecord` in a row of `History.rows`."""
-    widths = dict.fromkeys(PER_EXPERT, num_experts) | dict.fromkeys(PER_CHOICE, MOST_CHOICES)
-    positions: dict[str, int | slice] = {name: left for left, name in enumerate(SCALARS)}
-    left = len(SCALARS)
-    for name, width in widths.items():
-        positions[name] = slice(left, left + width)
-        left += width
-    return positions
-
-
-def row_width(num_experts: int) -> int:
-    """The number of columns in a row of `History.rows`."""
-    return len(SCALARS) + len(PER_EXPERT) * num_experts + len(PER_CHOICE) * MOST_CHOICES
 
 
 class History:
@@ -151,7 +42,9 @@ class History:
         self.initial_config = config
         self.events: tuple[Event, ...] = ()
         self._length = 0
-        self._table = np.empty((256, row_width(config.num_experts)))
+        shape = (config.num_layers, config.num_experts)
+        self._positions = column_positions(*shape)
+        self._table = np.empty((256, row_width(*shape)))
 
     def __len__(self) -> int:
         return self._length
@@ -161,13 +54,6 @@ class History:
         """Bytes of memory of the columns, with the room they have to grow."""
         return self._table.nbytes
 
-    def append(self, record: StepRecord) -> None:
-        """Appends the next step."""
-        row = self._reserve(1)
-        for name, position in column_positions(self.initial_config.num_experts).items():
-            self._table[row, position] = getattr(record, name)
-        self._length = row + 1
-
     def newest(self) -> StepRecord:
         """The record of the newest step.
 
@@ -176,12 +62,12 @@ class History:
         """
         if not self._length:
             raise IndexError("there is no step yet")
-        row = self._table[self._length - 1].copy()
-        positions = column_positions(self.initial_config.num_experts)
-        numbers = {name: row[positions[name]].item() for name in SCALARS}
+        newest = self.until(self._length)
+        numbers: dict[str, Any] = {name: newest.last(name).item() for name in SCALARS}
         for name in INTEGERS:
             numbers[name] = int(numbers[name])
-        return StepRecord(**numbers, **{name: row[positions[name]] for name in PER_EXPERT + PER_CHOICE})
+        arrays: dict[str, Any] = {name: newest.last(name).copy() for name in PER_EXPERT + PER_CHOICE}
+        return StepRecord(**numbers, **arrays)
 
     def rows(self, start: int = 0) -> np.ndarray:
         """(n, width) all columns of the steps after `start`, side by side: a copy for another history's `extend`."""
@@ -215,21 +101,50 @@ class History:
             before = before[:-1]
         self.events = (*before, event)
 
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return self.initial_config.num_layers
+
+    def layer(self, index: int | None = None) -> Layer:
+        """One layer, counted from 0, or all layers in their mean.
+
+        Raises:
+            IndexError: if there is no such layer.
+        """
+        if index is not None and not 0 <= index < self.num_layers:
+            raise IndexError(f"there is no layer {index}: layers are counted from 0 to {self.num_layers - 1}")
+        return Layer(self, index)
+
+    def most_uneven_layer(self) -> int:
+        """The layer in which the busiest expert has the largest smoothed load; the first one before any step."""
+        return int(self.last("smoothed_load").max(1).argmax())
+
     def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """Rows `start` to `stop` of a column: (n,) for a scalar, (n, E) for a per-expert and (n, 8) for a per-choice
-        quantity. A read-only view, not a copy."""
+        """Rows `start` to `stop` of a column: (n,) for a scalar, (n, L, E) for a per-expert and (n, L, 8) for a
+        per-choice quantity. A read-only view, not a copy."""
         length = self._length
-        position = column_positions(self.initial_config.num_experts)[name]
-        return _read_only(self._table[start : length if stop is None else min(stop, length), position])
+        rows = self._table[start : length if stop is None else min(stop, length), self._positions[name]]
+        return read_only(self._in_layers(name, rows))
+
+    def by_layer(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """(n, L) rows of a scalar that each layer has."""
+        if self.num_layers == 1:
+            return self.column(name, start, stop)[:, None]
+        return self.column(name + BY_LAYER, start, stop)
 
     def last(self, name: str) -> np.ndarray:
-        """The newest value of a column, a scalar or (E,), read-only. NaN before the first step."""
-        length = self._length
-        position = column_positions(self.initial_config.num_experts)[name]
-        if not length:
-            return np.full(self._table[0, position].shape, np.nan)[()]
-        newest = self._table[length - 1, position]
-        return _read_only(newest) if newest.ndim else newest
+        """The newest value of a column, a scalar, (L, E) or (L, 8), read-only. NaN before the first step."""
+        length, position = self._length, self._positions[name]
+        newest = self._table[length - 1, position] if length else np.full(self._table[0, position].shape, np.nan)[()]
+        return read_only(self._in_layers(name, newest)) if newest.ndim else newest
+
+    def _in_layers(self, name: str, values: np.ndarray) -> np.ndarray:
+        """(..., L · E) values of a per-expert column → (..., L, E), and so on; scalars as they are."""
+        if name not in PER_EXPERT + PER_CHOICE:
+            return values
+        *leading, width = values.shape
+        return values.reshape(*leading, self.num_layers, width // self.num_layers)
 
     def config_at(self, step: int) -> RunConfig:
         """The configuration in force at step `step`, 1 for the first."""
@@ -248,16 +163,24 @@ class History:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice columns, and the
-        live knobs in force (NaN for a capacity factor, “off” for a swap that is off)."""
+        live knobs in force (NaN for a capacity factor, “off” for a swap that is off). With several layers, `load_1_0`
+        is expert 0 of layer 1, and `balance_loss_1` its load-balancing loss."""
         import pandas as pd  # takes two seconds to load, and live pages do not need it
 
         length = self._length
         data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}
         for name in INTEGERS:
             data[name] = data[name].astype(np.int64)
+        layers = range(self.num_layers)
+        if len(layers) > 1:
+            for name in OF_LAYERS:
+                values = self.by_layer(name, stop=length)
+                data.update({f"{name}_{layer}": values[:, layer].copy() for layer in layers})
         for name in PER_EXPERT + PER_CHOICE:
             values = self.column(name, stop=length)
-            data.update({f"{name}_{i}": values[:, i].copy() for i in range(values.shape[1])})
+            for layer in layers:
+                of_layer = name if len(layers) == 1 else f"{name}_{layer}"
+                data.update({f"{of_layer}_{i}": values[:, layer, i].copy() for i in range(values.shape[2])})
         for name, knob in KNOBS.items():
             if knob.live:
                 data[name] = self.knob(name)[:length]

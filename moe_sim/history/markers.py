@@ -8,6 +8,7 @@ from typing import Any
 from moe_sim.config.knobs import short_name
 from moe_sim.config.words import value_in_words
 from moe_sim.history.history import History
+from moe_sim.history.layer import Layer
 
 SAME_CHANGE = 30
 """Steps within which changes of the same knob count as one: a slider being dragged."""
@@ -33,7 +34,7 @@ class Marker:
     label: str
 
 
-def changes_of(history: History) -> list[Change]:
+def changes_of(history: History | Layer) -> list[Change]:
     """Every change by its first step. Moves of one knob in quick succession are one change, or none if they end at the
     old value."""
     changes: list[Change] = []
@@ -50,7 +51,7 @@ def changes_of(history: History) -> list[Change]:
     return sorted((one for one in changes if one.before != one.after), key=lambda one: one.step)
 
 
-def markers(history: History) -> list[Marker]:
+def markers(history: History | Layer) -> list[Marker]:
     """Every changed knob with its old and new value, where its first move was."""
     labels: dict[int, list[str]] = {}
     for change in changes_of(history):

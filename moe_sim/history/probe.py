@@ -1,4 +1,7 @@
-"""The routing of the held-out tokens on the routing map."""
+"""The routing of the held-out tokens on the routing map.
+
+L layers, N tokens, G groups, E experts.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,28 @@ class Probe:
 
     step: int
     expert: np.ndarray
-    """(N,) the first-choice expert of each token."""
+    """(L, N) the first-choice expert of each token."""
     dropped: np.ndarray
-    """(N,) bool, True if no expert takes the token: capacity dropped it or, under expert choice, none chose it."""
+    """(L, N) bool, True if no expert takes the token: capacity dropped it or, under expert choice, none chose it."""
     joint: np.ndarray
-    """(G, E) smoothed shares of training tokens by group and first choice; sums to 1, or to 0 at step 0."""
+    """(L, G, E) smoothed shares of training tokens by group and first choice; sums to 1, or to 0 at step 0."""
     together: np.ndarray
-    """(E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have that expert."""
+    """(L, E, E) smoothed shares of training tokens that have both experts; on the diagonal, that have that expert."""
+
+    def layer(self, index: int) -> LayerProbe:
+        """The routing in one layer, counted from 0."""
+        return LayerProbe(self.step, self.expert[index], self.dropped[index], self.joint[index], self.together[index])
+
+
+@dataclass(frozen=True, eq=False)
+class LayerProbe:
+    """The routing of the held-out tokens in one layer: a `Probe` without its first dimension."""
+
+    step: int
+    expert: np.ndarray
+    dropped: np.ndarray
+    joint: np.ndarray
+    together: np.ndarray
 
     def first_choices(self) -> np.ndarray:
         """(E,) the share of the held-out tokens whose first choice is each expert."""

@@ -20,15 +20,18 @@ class Smoothed:
 
     @classmethod
     def stack(cls, averages: Sequence[Self]) -> Self:
-        """Joins averages along their first dimension, of size 1. Each keeps its own age."""
-        together = cls(len(averages), *averages[0].value.shape[1:])
+        """Joins averages of one shape along their first dimension. Each keeps its own age."""
+        together = cls(0)
         together.value = np.concatenate([one.value for one in averages])
-        together._weight = np.array([one._weight for one in averages]).reshape(-1, *(together.value.ndim - 1) * (1,))
+        ages = np.repeat([one._weight for one in averages], len(averages[0].value))
+        together._weight = ages.reshape(-1, *(together.value.ndim - 1) * (1,))
         return together
 
     def unstack(self, index: int, average: Self) -> None:
         """Brings an average of a stack up to date."""
-        average.value, average._weight = self.value[index : index + 1].copy(), float(np.ravel(self._weight)[index])
+        rows = len(average.value)
+        first = index * rows
+        average.value, average._weight = self.value[first : first + rows].copy(), float(np.ravel(self._weight)[first])
         average.value.flags.writeable = False
 
     def update(self, value: np.ndarray) -> np.ndarray:

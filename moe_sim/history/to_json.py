@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from moe_sim.config.versions import VERSION
-from moe_sim.history.history import PER_CHOICE, PER_EXPERT, SCALARS, History
+from moe_sim.history.columns import column_positions
+from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
 
 FORMAT = "expert-collapse-lab-run"
@@ -26,7 +27,6 @@ LARGEST_TEXT = 40_000_000
 """The maximum number of characters of a document: about 34,000 steps with 8 experts, 7,600 with 64."""
 MOST_EVENTS = 1_000
 
-COLUMNS = (*SCALARS, *PER_EXPERT, *PER_CHOICE)
 WHOLE_NUMBERS = ("step", "dead_experts")
 INFINITIES = {"inf": np.inf, "-inf": -np.inf}
 
@@ -39,13 +39,14 @@ def run_to_json(history: History, probe: Probe | None = None) -> str:
         probe: the newest routing of the held-out tokens, for the routing map.
     """
     events = history.events  # read before the length, so that no event is later than the last row
-    length = len(history)
+    table = history.rows()
+    positions = column_positions(history.num_layers, history.initial_config.num_experts)
     document = {
         "format": FORMAT,
         "version": VERSION,
         "configuration": history.initial_config.model_dump(),
         "events": [{"step": event.step, "changes": event.changes} for event in events],
-        "history": {name: _column(name, history.column(name, stop=length)) for name in COLUMNS},
+        "history": {name: _column(name, table[:, position]) for name, position in positions.items()},
         "probe": None if probe is None else _probe(probe),
     }
     return json.dumps(document, allow_nan=False, separators=(",", ":"))
@@ -66,8 +67,8 @@ def _column(name: str, values: np.ndarray) -> list[Any]:
 def _probe(probe: Probe) -> dict[str, Any]:
     return {
         "step": probe.step,
-        "expert": probe.expert.tolist(),
-        "dropped": probe.dropped.tolist(),
-        "joint": probe.joint.tolist(),
-        "together": probe.together.tolist(),
+        "expert": probe.expert.ravel().tolist(),
+        "dropped": probe.dropped.ravel().tolist(),
+        "joint": probe.joint.reshape(-1, probe.joint.shape[-1]).tolist(),
+        "together": probe.together.reshape(-1, probe.together.shape[-1]).tolist(),
     }

@@ -12,7 +12,8 @@ from weakref import WeakSet
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import live_changes
 from moe_sim.config.run_config import RunConfig
-from moe_sim.history.history import SCALARS, History
+from moe_sim.history.columns import SCALARS
+from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
 from moe_sim.live.runners.pool import Pool, WorkerLost, advance_together
 from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
@@ -74,7 +75,7 @@ class ComputedRun:
     def nbytes(self) -> int:
         """Bytes of its history and, where it is trained, of the experts' weights with their gradients and moments."""
         config, copies = self.history.initial_config, 0 if self.is_recorded else 4
-        weights = 2 * config.num_experts * config.expert_hidden_size * self.task.width
+        weights = 2 * config.num_layers * config.num_experts * config.expert_hidden_size * self.task.width
         return self.history.nbytes + copies * weights * FLOAT_BYTES
 
     @property

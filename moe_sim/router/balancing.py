@@ -65,6 +65,11 @@ class Balancing:
         """Returns the loss that α weighs, differentiable and of shape (...); None if there is none."""
         return None
 
+    def losses(self, layers: Sequence[Routing], config: RunConfig) -> list[Tensor] | None:
+        """Returns what each layer contributes to that loss, which is their mean; None if there is none."""
+        of_layers = [self.loss(routing, config) for routing in layers]
+        return [loss for loss in of_layers if loss is not None] or None
+
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
         """Updates the mechanism from (..., E) the load of the step just taken."""
 
@@ -86,6 +91,11 @@ class LoadBalancing(Balancing):
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor:
         return losses.load_balancing_each(routing.probs, routing.expert_index, config.convention)
+
+    def losses(self, layers: Sequence[Routing], config: RunConfig) -> list[Tensor] | None:
+        if config.convention != "huggingface" or len(layers) == 1:
+            return super().losses(layers, config)
+        return losses.lumped_load_balancing_each([(routing.probs, routing.expert_index) for routing in layers])
 
 
 class Importance(Balancing):

@@ -8,11 +8,13 @@ T tokens, E experts, K choices per token.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from moe_sim.batched import Generators, drawn, number_apart, softmax
@@ -50,6 +52,29 @@ class Routing:
     """(..., T, K) bool, False where no expert computes the pair: the slot is empty, or capacity dropped it. None if
     every pair is computed."""
 
+    @classmethod
+    def joined(cls, layers: Sequence[Self]) -> Self:
+        """The routings of several layers as one, detached: (L, T, …) of a run, (R · L, T, …) of several, run by run."""
+        if len(layers) == 1:
+            return layers[0]
+        slots = max(layer.expert_index.shape[-1] for layer in layers)  # under expert choice, layers differ in them
+        logits = _joined([layer.logits for layer in layers])
+        is_noisy = any(layer.noisy_logits is not layer.logits for layer in layers)
+        stds = [layer.noise_std for layer in layers if isinstance(layer.noise_std, Tensor)]
+        assigned = [layer.assigned for layer in layers if layer.assigned is not None]
+        kept = [layer.kept for layer in layers if layer.kept is not None]
+        return cls(
+            logits,
+            _joined([layer.noisy_logits for layer in layers]) if is_noisy else logits,
+            _joined(stds) if stds else layers[0].noise_std,
+            _joined([layer.probs for layer in layers]),
+            _joined([layer.expert_index for layer in layers], slots),
+            _joined(assigned, slots) if assigned else None,
+            _joined([layer.dispatch_index for layer in layers], slots),
+            _joined([layer.combine_weights for layer in layers], slots),
+            _joined(kept, slots) if kept else None,
+        )
+
     def chosen(self) -> np.ndarray:
         """(..., E) how many pairs chose each expert, before capacity."""
         return self._counts(self.expert_index, self.assigned)
@@ -68,6 +93,14 @@ class Routing:
 
     def _counts(self, expert: Tensor, present: Tensor | None) -> np.ndarray:
         return count_experts(expert.numpy(), None if present is None else present.numpy(), self.logits.shape[-1])
+
+
+def _joined(layers: list[Tensor], slots: int | None = None) -> Tensor:
+    """(..., T, x) of each layer → (... · L, T, x), padded to this many slots."""
+    parts = [layer.detach() for layer in layers]
+    if slots is not None:
+        parts = [F.pad(part, (0, slots - part.shape[-1])) for part in parts]
+    return torch.stack(parts, dim=-3).flatten(0, -3)
 
 
 def count_experts(expert: np.ndarray, present: np.ndarray | None, num_experts: int) -> np.ndarray:

@@ -16,14 +16,19 @@ import numpy as np
 
 from moe_sim import metrics
 from moe_sim.charts.figure import capacity
+from moe_sim.config.run_config import RunConfig
 from moe_sim.diagnosis.deaths import deaths, in_words
 from moe_sim.diagnosis.verdict import Diagnosis, diagnose
-from moe_sim.history.history import COARSE
+from moe_sim.history.columns import COARSE
+from moe_sim.history.history import History
+from moe_sim.history.layer import Layer
 from moe_sim.history.markers import SAME_CHANGE, markers
+from moe_sim.history.probe import LayerProbe, Probe
 from moe_sim.history.series import (
     SIGNALS,
     coarse_mean,
     evaluations,
+    layer_imbalances,
     recent_mean,
     recent_terms,
     signals,
@@ -49,8 +54,9 @@ ALL_PARTS = frozenset({"picture", "views"})
 
 
 def encode(
-    run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS, lectures: Lectures | None = None
-) -> tuple[int, str]:
+    run: LiveRun, start: int, parts: frozenset[str] = ALL_PARTS, lectures: Lectures | None = None,
+    layer: int | None = None,
+) -> tuple[int, str]:  # fmt: skip
     """Encode what happened in `run` after step `start`.
 
     Args:
@@ -58,17 +64,22 @@ def encode(
         start: the last step that the client knows.
         parts: the optional parts to include, of `ALL_PARTS`.
         lectures: the running lectures; None to offer none.
+        layer: the layer that the client looks at, counted from 0, or None for all; what does not exist counts as None.
+
+    In the message, layers are counted from 1, and 0 is all of them.
 
     Returns:
         The last step in the message, and the message as JSON text. `rows` and `coarse` hold columns to append
         (per-expert ones flattened row by row, the smoothed load in pairs of letters); everything else replaces the
         previous value.
     """
-    stop, message = _message(run, start, parts, lectures)
+    stop, message = _message(run, start, parts, lectures, layer)
     return stop, _text(message)
 
 
-def encode_comparison(comparison: Comparison, start: int, lectures: Lectures | None = None) -> tuple[int, str]:
+def encode_comparison(
+    comparison: Comparison, start: int, lectures: Lectures | None = None, layer: int | None = None
+) -> tuple[int, str]:
     """Encode what happened in all runs of a comparison after step `start`.
 
     Returns:
@@ -77,11 +88,15 @@ def encode_comparison(comparison: Comparison, start: int, lectures: Lectures | N
     """
     members, stop = comparison.members, comparison.steps_done  # read first: the members have done at least these steps
     start = start if 0 <= start <= stop else 0
-    encoded = [_message(member, min(start, member.steps_done), frozenset({"picture"}), None)[1] for member in members]
+    encoded = [
+        _message(member, min(start, member.steps_done), frozenset({"picture"}), None, layer)[1] for member in members
+    ]
     message = _playback(comparison, lectures) | {"from": start, "to": stop, "members": encoded}
-    for part, member in zip(message["members"], members, strict=True):
-        record = deaths(member.history, member.thresholds.dead_share)
-        part["timeline"] = {"words": in_words(member.history, record), "spells": record.spells}
+    message["layer"] = max(part.get("layer", 0) for part in encoded)
+    for part, member in zip(encoded, members, strict=True):
+        history = member.history.layer(shown_layer(member.history, layer))
+        record = deaths(history, member.thresholds.dead_share)
+        part["timeline"] = {"words": in_words(history, record), "spells": record.spells}
     return stop, _text(message)
 
 
@@ -111,64 +126,91 @@ def waiting(run: BackgroundRun, lectures: Lectures | None) -> dict[str, Any]:
     }
 
 
-def _message(run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures | None) -> tuple[int, dict[str, Any]]:
-    history, config = run.history, run.config
-    stop = len(history)
+def shown_layer(history: History, layer: int | None) -> int | None:
+    """The layer, if the run has several and it is one of them; else None for all."""
+    return layer if layer is not None and 0 <= layer < history.num_layers > 1 else None
+
+
+def _message(
+    run: LiveRun, start: int, parts: frozenset[str], lectures: Lectures | None, layer: int | None
+) -> tuple[int, dict[str, Any]]:
+    whole, config = run.history, run.config
+    stop = len(whole)
     start = start if 0 <= start <= stop else 0
-    ratio = smoothed_imbalance(history, start, stop)
-    verdict = diagnose(history, config, run.thresholds, diverged=run.state == "diverged", failed=run.state == "failed")
+    verdict = diagnose(whole, config, run.thresholds, diverged=run.state == "diverged", failed=run.state == "failed")
+    layer = shown_layer(whole, layer)
+    history, probed = whole.layer(layer), whole.most_uneven_layer() if layer is None else layer
+    probe = run.probe.layer(probed)
     message = _playback(run, lectures) | {
         "from": start,
         "to": stop,
         "live": {name: _brief(getattr(config, name)) for name in LIVE} | {"capacity": capacity(config)},
         "diagnosis": _diagnosis(verdict, changeable=not run.is_recorded),
-        "tiles": _tiles(run, stop),
+        "tiles": _tiles(history, run.thresholds.dead_share, stop),
         "rows": {
             "smoothed_load": _letter_pairs(history.column("smoothed_load", start, stop)),
             "task_loss": _numbers(history.column("task_loss", start, stop)),
             "balance_loss": _numbers(history.column("balance_loss", start, stop)),
-            "imbalance": _numbers(ratio, 3),
+            "imbalance": _numbers(smoothed_imbalance(history, start, stop), 3),
         },
-        "coarse": _coarse(run, start, stop),
+        "coarse": _coarse(history, start, stop),
     }  # fmt: skip
+    if whole.num_layers > 1:
+        message["rows"]["layer_imbalance"] = _numbers(layer_imbalances(whole, start, stop).ravel(), 3)
+        message["layers"] = _layers(whole, run.probe, start, stop) | {"probed": probed + 1}
+        message["layer"] = 0 if layer is None else layer + 1
     if planned := sum(event.step < stop for event in run.plan):
         message["planned_changes"] = planned
     if not stop:
-        message["start_load"] = _letter_pairs(run.probe.first_choices())
+        message["start_load"] = _letter_pairs(probe.first_choices())
     newest = history.events[-1].step if history.events else -1
     if start == 0 or newest >= start - SAME_CHANGE:  # otherwise the markers have not changed
         message["events"] = [vars(marker) for marker in markers(history)]
     if "picture" in parts:
-        message |= _picture(run)
+        message |= _picture(probe, config.num_experts)
     if "views" in parts:
-        message |= _views(run, stop)
+        message |= _views(history, config, probe, stop)
     return stop, message
+
+
+def _layers(history: History, probe: Probe, start: int, stop: int) -> dict[str, str]:
+    """For the picture of all layers: the smoothed load of their experts after each complete block of ten steps, to
+    append, and the newest; at step 0, the first choices of the held-out tokens."""
+    if stop:
+        newest = history.last("smoothed_load")
+    else:
+        newest = np.array([probe.layer(index).first_choices() for index in range(history.num_layers)])
+    blocks = history.column("smoothed_load", start // COARSE * COARSE, stop // COARSE * COARSE)[COARSE - 1 :: COARSE]
+    return {"blocks": _letter_pairs(blocks), "load": _letter_pairs(newest)}
 
 
 def _diagnosis(verdict: Diagnosis, *, changeable: bool) -> dict[str, Any]:
     """The verdict in words, whether a button can follow the advice, and whether one can show what a rescue changed."""
     words: dict[str, Any] = {name: getattr(verdict, name) for name in ("state", "level", "evidence", "advice")}
+    if verdict.layer is not None:
+        words["layer"] = verdict.layer + 1
     offers = {"rescue": bool(verdict.remedy), "rescued": verdict.rescued_at is not None}
     return words | {name: True for name, offered in offers.items() if offered and changeable}
 
 
-def _tiles(run: LiveRun, stop: int) -> dict[str, int]:
-    """The number of dead experts, and in thousandths the token choices dropped and the tokens served by no expert."""
-    smoothed = run.history.last("smoothed_load")
+def _tiles(history: Layer, dead_share: float, stop: int) -> dict[str, int]:
+    """The number of dead experts, of all layers that of the worst, and in thousandths the token choices dropped and the
+    tokens served by no expert."""
+    newest = history.layers_of("smoothed_load", stop - 1, stop) if stop else None
     return {
-        "dead": int(metrics.dead_experts(smoothed, run.thresholds.dead_share)) if stop else 0,
-        "dropped": _shares(recent_mean(run.history, "dropped_fraction"))[0],
-        "unserved": _shares(recent_mean(run.history, "unserved_fraction"))[0],
+        "dead": 0 if newest is None else int(metrics.dead_experts(newest, dead_share).max()),
+        "dropped": _shares(recent_mean(history, "dropped_fraction"))[0],
+        "unserved": _shares(recent_mean(history, "unserved_fraction"))[0],
     }
 
 
-def _coarse(run: LiveRun, start: int, stop: int) -> dict[str, list[float | None]]:
+def _coarse(history: Layer, start: int, stop: int) -> dict[str, list[float | None]]:
     """Per-expert columns and, in one column, all `SIGNALS`; empty if no block of ten steps was completed."""
     if start // COARSE == stop // COARSE:
         return {}
-    table = signals(run.history, start, stop)
+    table = signals(history, start, stop)
     digits = {"grad_norm": 2, "weight_change": 2, "weight_distance": 3}
-    return {name: _numbers(coarse_mean(run.history, name, start, stop).ravel(), digits[name]) for name in digits} | {
+    return {name: _numbers(coarse_mean(history, name, start, stop).ravel(), digits[name]) for name in digits} | {
         "signals": [
             _number(float(table[name][block]), 4 if name == "eval_task_loss" else 3)
             for block in range(len(table["z_loss"]))
@@ -177,10 +219,10 @@ def _coarse(run: LiveRun, start: int, stop: int) -> dict[str, list[float | None]
     }
 
 
-def _picture(run: LiveRun) -> dict[str, Any]:
+def _picture(probe: LayerProbe, num_experts: int) -> dict[str, Any]:
     """The expert of each token on the routing map, and which tokens are dropped."""
-    expert, dropped = run.probe.expert, run.probe.dropped
-    if run.config.num_experts <= 8:
+    expert, dropped = probe.expert, probe.dropped
+    if num_experts <= 8:
         expert = np.append(expert, np.zeros(len(expert) % 2, dtype=expert.dtype))
         expert = 8 * expert[::2] + expert[1::2]
     return {
@@ -189,9 +231,8 @@ def _picture(run: LiveRun) -> dict[str, Any]:
     }
 
 
-def _views(run: LiveRun, stop: int) -> dict[str, Any]:
+def _views(history: Layer, config: RunConfig, probe: LayerProbe, stop: int) -> dict[str, Any]:
     """The present values in the second row of views: shares in pairs of letters, means of the last 20 steps."""
-    history, config, probe = run.history, run.config, run.probe
     evaluated = evaluations(history, "eval_load")
     load = recent_mean(history, "load")
     columns = ("load", "first_load", "importance", "processed", "preferred_load", "dropped_by_choice")

@@ -60,7 +60,8 @@ class LiveStream:
         """The newest messages of each run."""
 
     async def endpoint(self, request: Request) -> Response:
-        """Handles `GET /live/{run_id}`. `Last-Event-ID` or `?from=` resumes after that step.
+        """Handles `GET /live/{run_id}`. `Last-Event-ID` or `?from=` resumes after that step; `?layer=` is
+        the layer to look at, 1 for the first, otherwise all.
 
         If there is no such run, an event stream says `gone`, because a run may be replaced while a page opens its
         stream; other clients get a 404.
@@ -71,17 +72,17 @@ class LiveStream:
                 return _Response(_gone())
             return JSONResponse({"error": "This run does not exist or has ended."}, status_code=404)
         last = request.headers.get("last-event-id") or request.query_params.get("from", "0")
-        start = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
         return _Response(
-            self.messages(run, start),
+            self.messages(run, whole_number(last) or 0, layer_in(request)),
             ping=HEARTBEAT,
             send_timeout=SEND_TIMEOUT,
             ping_message_factory=lambda: ServerSentEvent(event="heartbeat", data="{}"),
             headers={"X-Accel-Buffering": "no", "X-Content-Type-Options": "nosniff"},
         )
 
-    async def messages(self, run: Watched, start: int) -> AsyncIterator[ServerSentEvent]:
-        """Watches `run` from step `start` on while the client listens and the run exists. Holds a lease."""
+    async def messages(self, run: Watched, start: int, layer: int | None = None) -> AsyncIterator[ServerSentEvent]:
+        """Watches one or all layers of `run` from step `start` on while the client listens and the run exists. Holds a
+        lease."""
         with run.lease():
             version: tuple[Any, ...] | None = None
             sent, sent_at, count = None, 0.0, 0
@@ -90,7 +91,7 @@ class LiveStream:
                 news = [(member.steps_done, member.probe.step, member.recomputed) for member in _members(run)]
                 if version != self._version(run) or (news != sent and now - sent_at >= INTERVAL * 0.9):
                     version, sent, sent_at = self._version(run), news, now
-                    start, text = await self._shared_encoding(run, start, _parts(run, count), (*version, *news))
+                    start, text = await self._shared_encoding(run, start, _parts(run, count), layer, (*version, *news))
                     count += 1
                     yield ServerSentEvent(id=str(start), data=text, retry=RETRY if count == 1 else None)
                 await asyncio.sleep(DESERTED_TICK if run.deserted else TICK)
@@ -103,29 +104,39 @@ class LiveStream:
         return run.state, run.budget, run.rate, run.thresholds, *waiting(run, self._lectures).values(), *changes
 
     async def _shared_encoding(
-        self, run: Watched, start: int, parts: frozenset[str], version: tuple[Any, ...]
+        self, run: Watched, start: int, parts: frozenset[str], layer: int | None, version: tuple[Any, ...]
     ) -> tuple[int, str]:
         """`encode`, once for all viewers who need the same message."""
-        known, key = self._encodings.setdefault(run, {}), (start, parts, version)
+        known, key = self._encodings.setdefault(run, {}), (start, parts, layer, version)
         if key not in known:
             if len(known) >= MOST_ENCODINGS:
                 known.clear()
-            known[key] = asyncio.ensure_future(self._encoding(run, start, parts))
+            known[key] = asyncio.ensure_future(self._encoding(run, start, parts, layer))
         return await asyncio.shield(known[key])
 
-    async def _encoding(self, run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
+    async def _encoding(self, run: Watched, start: int, parts: frozenset[str], layer: int | None) -> tuple[int, str]:
         """Encodes a message; a long one in a thread, so that it does not block the event loop."""
-        shares = sum(
-            (member.steps_done - start) * member.history.initial_config.num_experts for member in _members(run)
-        )
+        starts = ((member.history.initial_config, member.steps_done - start) for member in _members(run))
+        shares = sum(config.num_layers * config.num_experts * steps for config, steps in starts)
         if shares > LONG_MESSAGE:
-            return await asyncio.to_thread(self._encode, run, start, parts)
-        return self._encode(run, start, parts)
+            return await asyncio.to_thread(self._encode, run, start, parts, layer)
+        return self._encode(run, start, parts, layer)
 
-    def _encode(self, run: Watched, start: int, parts: frozenset[str]) -> tuple[int, str]:
+    def _encode(self, run: Watched, start: int, parts: frozenset[str], layer: int | None) -> tuple[int, str]:
         if isinstance(run, Comparison):
-            return encode_comparison(run, start, self._lectures)
-        return encode(run, start, parts, self._lectures)
+            return encode_comparison(run, start, self._lectures, layer)
+        return encode(run, start, parts, self._lectures, layer)
+
+
+def whole_number(text: str) -> int | None:
+    """The number that a client has sent; None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
+def layer_in(request: Request) -> int | None:
+    """The layer that a client asks for, which counts from 1: as an index from 0, or None for all."""
+    number = whole_number(request.query_params.get("layer", ""))
+    return number - 1 if number else None
 
 
 async def _gone() -> AsyncIterator[ServerSentEvent]:

@@ -37,7 +37,8 @@ class HeldOut:
     positions: np.ndarray | None = None
     """(N, 2) float32, the position of each token on the routing map; None for text."""
     passages: tuple[str, ...] = ()
-    """For text: one passage per domain. Their characters, in order, are the N labels."""
+    """For text: one passage per domain. Their characters, in order, are the N tokens: what each one predicts in the
+    text task, what it reads in the language task."""
 
 
 class Task(Protocol):
@@ -50,6 +51,8 @@ class Task(Protocol):
     held_out: HeldOut
     shift_knobs: tuple[str, ...]
     """The live knobs that change the shares of the groups."""
+    sequence: int | None
+    """The number of tokens that make up a sequence, which attention sees together; None if each token stands alone."""
 
     @classmethod
     def stack(cls, tasks: Sequence[Self]) -> Self:

@@ -31,6 +31,7 @@ class Topics:
     """The topics task for one configuration; the module docstring has the formulas."""
 
     width, classes, group_noun = WIDTH, CLASSES, "topic"
+    sequence: int | None = None
     shift_knobs: tuple[str, ...] = ("topic_skew", "topic_shift")
 
     def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moe_sim.trainer.network import Experts, Router, linear_init
+from moe_sim.trainer.moe import Experts, Router, linear_init
 
 COLUMN_NORM = 1 / math.sqrt(12)
 """The length of each router column of an even start: half of what `linear_init` gives on average."""

@@ -1,139 +1,68 @@
-"""The MoE layer and the small network around it.
+"""The network: a stem, a chain of blocks with an MoE layer each, and a head.
 
 The weights of runs that are computed together have a leading dimension, and so have their tokens (`Network.stack`).
 The arithmetic of a run does not depend on its company: its numbers are the same to the last digit.
 
-T tokens, E experts, K choices per token, D width, H hidden; P pairs, N of them kept, in B blocks of S rows.
+L layers, T tokens, D width.
 """
 
 from __future__ import annotations
 
 import copy
-import math
-from collections.abc import Sequence
-from typing import Any, Self
+from collections.abc import Iterator, Sequence
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_sim.batched import Blocks, Generators, block_size, drawn, linear, number_apart
+from moe_sim.batched import linear
 from moe_sim.config.run_config import RunConfig
-from moe_sim.losses import SMALLEST_STD
 from moe_sim.router.balancing import Balancing
-from moe_sim.router.routing import Routing, route, top_k_of_logits
+from moe_sim.router.routing import Routing
+from moe_sim.tasks.task import Task
+from moe_sim.trainer.blocks import Block, DecoderBlock, LayerNorm, ResidualBlock
+from moe_sim.trainer.moe import MoE, Router, linear_init
 
 
-class Router(nn.Module):
-    """Logits z = x W_r, a linear map without bias, and a second map for learned noise."""
+class LinearHead(nn.Module):
+    """(..., T, D) → (..., T, classes), a linear map."""
 
-    def __init__(self, width: int, num_experts: int, generator: torch.Generator) -> None:
+    def __init__(self, width: int, classes: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.weight = nn.Parameter(linear_init(width, (width, num_experts), generator))
-        self.noise_weight = nn.Parameter(torch.zeros(width, num_experts))
+        self.weight = nn.Parameter(linear_init(width, (width, classes), generator))
+        self.bias = nn.Parameter(torch.zeros(classes))
 
-    def forward(self, x_TD: Tensor, jitter: float = 0.0, noise: Generators | None = None) -> Tensor:
-        """(..., T, D) → (..., T, E) logits; the input is multiplied by U(1 − jitter, 1 + jitter) drawn from `noise`
-        (Switch Transformer)."""
-        if jitter and noise is not None:
-            x_TD = x_TD * (1 + jitter * (2 * drawn(_uniform, noise, x_TD) - 1))
-        return x_TD @ self.weight
-
-    def noise_std(self, x_TD: Tensor, config: RunConfig, balancing: Balancing) -> float | Tensor:
-        """σ of the Gaussian noise in training. If learned, softplus(x W_noise), (..., T, E) (Shazeer et al. 2017,
-        eq. 4; W_noise starts at 0, so σ at ln 2), at least `SMALLEST_STD`, because softplus underflows to 0; otherwise
-        one number, 0 for none."""
-        if config.router_noise == "learned":
-            return F.softplus(x_TD @ self.noise_weight).clamp_min(SMALLEST_STD)
-        return config.noise_std if config.router_noise == "gaussian" or balancing.needs_gaussian_noise else 0.0
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return linear(x_TD, self.weight, self.bias)
 
 
-class Experts(nn.Module):
-    """E two-layer ReLU networks D → H → D, each applied to the tokens sent to it.
+class TiedHead(nn.Module):
+    """(..., T, D) → (..., T, classes), the products with the embeddings of the stem (Press & Wolf 2017)."""
 
-    Tokens are gathered into blocks, one expert per block, and all blocks are multiplied at once (see `Blocks`).
-    """
-
-    def __init__(self, num_experts: int, width: int, hidden: int, generator: torch.Generator) -> None:
+    def __init__(self, embedding: nn.Parameter) -> None:
         super().__init__()
-        self.weight_in = nn.Parameter(linear_init(width, (num_experts, width, hidden), generator))
-        self.bias_in = nn.Parameter(torch.zeros(num_experts, 1, hidden))
-        self.weight_out = nn.Parameter(linear_init(hidden, (num_experts, hidden, width), generator))
-        self.bias_out = nn.Parameter(torch.zeros(num_experts, 1, width))
+        self.norm = LayerNorm(embedding.shape[-1])
+        self.embedding = embedding
 
-    def forward(self, x_TD: Tensor, routing: Routing) -> Tensor:
-        """(..., T, D) → (..., T, D), the sum of the chosen experts' outputs weighted by `routing.combine_weights`."""
-        weights_TK, kept_TK = routing.combine_weights, routing.kept
-        tokens, choices = weights_TK.shape[-2:]
-        num_experts = self.weight_in.shape[-3]
-        weight_in, bias_in, weight_out, bias_out = (weight.flatten(0, -3) for weight in self.parameters())
-        expert_P = number_apart(routing.dispatch_index.numpy(), num_experts, 2).ravel()
-        pair_N = np.arange(expert_P.size) if kept_TK is None else np.flatnonzero(kept_TK.numpy())
-        blocks = Blocks(expert_P[pair_N], len(weight_in), block_size(tokens * choices, num_experts))
-
-        # Gather. Padding reads the first token of its run; its output is never read, so no gradient flows through it.
-        run_B = blocks.group_B // num_experts
-        x_BSD = blocks.gather(x_TD.flatten(0, -2), pair_N // choices, run_B * tokens)
-
-        # Compute all blocks at once.
-        hidden_BSH = torch.baddbmm(blocks.of_groups(bias_in), x_BSD, blocks.of_groups(weight_in)).relu()
-        out_BSD = torch.baddbmm(blocks.of_groups(bias_out), hidden_BSH, blocks.of_groups(weight_out))
-
-        # Combine each token's rows as a weighted sum. A dropped pair reads the first row of its run with weight 0.
-        if kept_TK is None:
-            row_P = blocks.place_N
-        else:
-            first_block = np.searchsorted(run_B, np.arange(len(weight_in) // num_experts))
-            row_P = np.repeat(first_block * blocks.size, tokens * choices)
-            row_P[pair_N] = blocks.place_N
-            weights_TK = weights_TK * kept_TK
-        row_TK, weights_TK = torch.from_numpy(row_P).view(-1, choices), weights_TK.flatten(0, -2)
-        out_TD = F.embedding_bag(row_TK, out_BSD.flatten(0, 1), per_sample_weights=weights_TK, mode="sum")
-        return out_TD.view_as(x_TD)
-
-
-class MoE(nn.Module):
-    """Router and experts: (..., T, D) → (..., T, D), and the routing."""
-
-    def __init__(self, config: RunConfig, width: int, generator: torch.Generator) -> None:
-        super().__init__()
-        self.router = Router(width, config.num_experts, generator)
-        self.experts = Experts(config.num_experts, width, config.expert_hidden_size, generator)
-
-    def forward(self, x_TD: Tensor, config: RunConfig, balancing: Balancing, **how: Any) -> tuple[Tensor, Routing]:
-        """Routes like `route`, then applies and combines the experts."""
-        routing = self.route(x_TD, config, balancing, **how)
-        return self.experts(x_TD, routing), routing
-
-    def route(
-        self, x_TD: Tensor, config: RunConfig, balancing: Balancing, *,
-        noise: Generators | None = None, inference: bool = False,
-    ) -> Routing:  # fmt: skip
-        """The routing alone, under the live knobs of `config`.
-
-        Args:
-            noise: source of the noise; None for no noise.
-            inference: no capacity limit, and every token is routed as if alone.
-        """
-        jitter = min(config.noise_std, 1.0) if config.router_noise == "jitter" else 0.0
-        noise_std = self.router.noise_std(x_TD, config, balancing) if noise is not None else 0.0
-        select = top_k_of_logits if inference and balancing.looks_at_batch else balancing.select
-        logits = self.router(x_TD, jitter, noise)
-        return route(logits, config, select, noise=noise, noise_std=noise_std, limited=not inference)
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return self.norm(x_TD) @ self.embedding.mT
 
 
 class Network(nn.Module):
-    """stem → x + MoE(x) → LayerNorm → linear head. A token that capacity drops takes only the residual path."""
+    """stem → blocks → head. Tokens that stand alone pass residual blocks; sequences, a decoder-only transformer."""
 
-    def __init__(
-        self, stem: nn.Module, width: int, classes: int, config: RunConfig, generator: torch.Generator
-    ) -> None:
+    def __init__(self, task: Task, config: RunConfig, generator: torch.Generator) -> None:
         super().__init__()
-        self.stem = stem
-        self.moe = MoE(config, width, generator)
-        self.head_weight = nn.Parameter(linear_init(width, (width, classes), generator))
-        self.head_bias = nn.Parameter(torch.zeros(classes))
+        self.stem = task.stem(generator)
+        blocks: list[Block] = [
+            ResidualBlock(config, task.width, generator) if task.sequence is None
+            else DecoderBlock(config, task.width, task.sequence, generator)
+            for _ in range(config.num_layers)
+        ]  # fmt: skip
+        self.chain = nn.ModuleList(blocks)
+        embedding = getattr(self.stem, "embedding", None) if task.sequence is not None else None
+        self.head = LinearHead(task.width, task.classes, generator) if embedding is None else TiedHead(embedding)
 
     @classmethod
     def stack(cls, networks: Sequence[Self]) -> Self:
@@ -156,27 +85,60 @@ class Network(nn.Module):
         pairs = zip(self.parameters(), weights, strict=True)
         return copy.deepcopy(self, {id(old): nn.Parameter(new.detach()) for old, new in pairs})
 
+    @property
+    def blocks(self) -> list[Block]:
+        """The blocks, the one next to the stem first."""
+        return cast(list[Block], list(self.chain))
+
+    @property
+    def layers(self) -> list[MoE]:
+        """The MoE layer of each block."""
+        return [block.moe for block in self.blocks]
+
     def parts(self) -> dict[str, list[nn.Parameter]]:
-        """The parameters by the part that can be frozen by itself."""
-        return {
-            "experts": list(self.moe.experts.parameters()),
-            "router": list(self.moe.router.parameters()),
-            "head": [*self.stem.parameters(), self.head_weight, self.head_bias],
+        """The parameters by the part that can be frozen by itself. The head is everything but routers and experts."""
+        parts = {
+            "experts": [weight for moe in self.layers for weight in moe.experts.parameters()],
+            "router": [weight for moe in self.layers for weight in moe.router.parameters()],
         }
+        others = {id(weight) for part in parts.values() for weight in part}
+        return parts | {"head": [weight for weight in self.parameters() if id(weight) not in others]}
 
-    def forward(self, inputs: Tensor, config: RunConfig, balancing: Balancing, **how: Any) -> tuple[Tensor, Routing]:
-        """Task inputs of T tokens → ((..., T, classes) logits, routing), routed as `MoE.route` does."""
+    def forward(
+        self, inputs: Tensor, config: RunConfig, mechanisms: Sequence[Balancing], **how: Any
+    ) -> tuple[Tensor, list[Routing]]:
+        """Task inputs of T tokens → (..., T, classes) logits, and the routing of each layer under its mechanism, made
+        as `MoE.route` does."""
+        x_TD, routings = self.stem(inputs), []
+        for block, mechanism in zip(self.blocks, mechanisms, strict=True):
+            x_TD, routing = block(x_TD, config, mechanism, **how)
+            routings.append(routing)
+        return self.head(x_TD), routings
+
+    def routings(
+        self, inputs: Tensor, config: RunConfig, mechanisms: Sequence[Balancing], **how: Any
+    ) -> list[Routing]:  # fmt: skip
+        """The routings alone: the experts of the last layer are not computed."""
+        found = []
+        for moe, x_TD, mechanism in self._inputs_of_layers(inputs, config, mechanisms, **how):
+            found.append(moe.route(x_TD, config, mechanism, **how))
+        return found
+
+    @torch.no_grad()
+    def router_inputs(
+        self, inputs: Tensor, config: RunConfig, mechanisms: Sequence[Balancing]
+    ) -> Iterator[tuple[Router, Tensor]]:
+        """Each router with its (..., T, D) input in inference. A router may be changed before the next one is asked
+        for, whose input then depends on it."""
+        for moe, x_TD, _ in self._inputs_of_layers(inputs, config, mechanisms, inference=True):
+            yield moe.router, x_TD
+
+    def _inputs_of_layers(
+        self, inputs: Tensor, config: RunConfig, mechanisms: Sequence[Balancing], **how: Any
+    ) -> Iterator[tuple[MoE, Tensor, Balancing]]:
         x_TD = self.stem(inputs)
-        moe_TD, routing = self.moe(x_TD, config, balancing, **how)
-        x_TD = F.layer_norm(x_TD + moe_TD, x_TD.shape[-1:])
-        return linear(x_TD, self.head_weight, self.head_bias), routing
-
-
-def _uniform(generator: torch.Generator, like: Tensor) -> Tensor:
-    return torch.rand(like.shape, generator=generator)
-
-
-def linear_init(fan_in: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    """U(−1/√fan_in, 1/√fan_in), the default of `nn.Linear`, drawn from the given generator."""
-    bound = 1 / math.sqrt(fan_in)
-    return nn.init.uniform_(torch.empty(shape), -bound, bound, generator)
+        for number, (block, mechanism) in enumerate(zip(self.blocks, mechanisms, strict=True), start=1):
+            around_TD, inner_TD = block.before(x_TD)
+            yield block.moe, inner_TD, mechanism
+            if number < len(self.blocks):
+                x_TD = block.after(around_TD, block.moe(inner_TD, config, mechanism, **how)[0])

@@ -2,7 +2,7 @@
 
 Small runs cost mostly the calls into torch and NumPy, of which a batch makes as many as one run.
 
-R runs, T tokens, E experts, D width.
+R runs, L layers, T tokens, E experts, D width.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from moe_sim.config.run_config import RunConfig
-from moe_sim.history.history import COARSE
+from moe_sim.history.columns import COARSE
 from moe_sim.losses import router_z_each
 from moe_sim.router.routing import Routing
 from moe_sim.tasks.task import Batch
@@ -90,7 +90,8 @@ def stepping(trainers: Sequence[Trainer], steps: int) -> Generator[Together]:
 
 def most_together(config: RunConfig) -> int:
     """The most runs of this shape that one computation takes."""
-    pairs, hidden = config.batch_tokens * config.top_k, config.num_experts * config.expert_hidden_size
+    pairs = config.batch_tokens * config.top_k * config.num_layers
+    hidden = config.num_experts * config.expert_hidden_size * config.num_layers
     return max(1, min(MOST_PAIRS // pairs, MOST_HIDDEN // hidden, MOST_TOGETHER))
 
 
@@ -115,15 +116,14 @@ class Together:
         self._single = len(trainers) == 1
         self._task = self._of(lambda one: one.task, type(first.task).stack)
         self._network = self._of(lambda one: one.network, Network.stack)
-        self._balancing = self._of(lambda one: one.balancing, type(first.balancing).stack)
+        of_layers = zip(*(trainer.mechanisms for trainer in trainers), strict=True)
+        self._mechanisms = [parts[0] if self._single else type(parts[0]).stack(parts) for parts in of_layers]
         self._optimizer = self._of(
             lambda one: one.optimizer, lambda parts: Adam.stack(parts, self._network.parameters())
         )
-        self._recorder = self._of(
-            lambda one: one.recorder, lambda parts: Recorder.stack(parts, self._network.moe.experts)
-        )
+        self._recorder = self._of(lambda one: one.recorder, lambda parts: Recorder.stack(parts, self._network.layers))
         self._shares = self._of(lambda one: one.shares, torch.stack)
-        self._direction = self._of(lambda one: one.direction, torch.stack) if self._config.router_blind else None
+        self._directions = self._of(lambda one: one.directions, torch.stack) if self._config.router_blind else None
         self._data = self._of(lambda one: one.random["data"], list)
         self._noise = self._of(lambda one: one.random["noise"], list)
         self._weighs_auxiliary = any(trainer.config.aux_loss_coef for trainer in trainers)
@@ -148,18 +148,19 @@ class Together:
                 generator.set_state(state)
             return False
 
-        batch, routing, loss, gradients = computed
+        batch, routings, loss, gradients = computed
         if not config.frozen:
             self._update_weights()
         steps = np.array([trainer.steps_done + 1 for trainer in self.trainers])
         rows = self._recorder.record(
-            steps, config, self._balancing, batch.groups, routing, loss, gradients, self._evaluate(steps)
+            steps, config, self._mechanisms, batch.groups, routings, loss, gradients, self._evaluate(steps)
         )
         for trainer, row in zip(self.trainers, rows, strict=True):
             trainer.history.extend(row[None])
         if not config.frozen:
-            load = routing.chosen()
-            self._balancing.after_step(load / load.sum(-1, keepdims=True), config)
+            for mechanism, routing in zip(self._mechanisms, routings, strict=True):
+                load = routing.chosen()
+                mechanism.after_step(load / load.sum(-1, keepdims=True), config)
         return True
 
     def settle(self, index: int) -> Trainer:
@@ -169,7 +170,8 @@ class Together:
             self._network.unstack(index, trainer.network)
             self._optimizer.unstack(index, trainer.optimizer)
             self._recorder.unstack(index, trainer.recorder)
-            self._balancing.unstack(index, trainer.balancing)
+            for mechanism, own in zip(self._mechanisms, trainer.mechanisms, strict=True):
+                mechanism.unstack(index, own)
         return trainer
 
     def release(self) -> None:
@@ -177,49 +179,48 @@ class Together:
         for index in range(len(self.trainers)):
             self.settle(index)
 
-    def _compute(self) -> tuple[Batch, Routing, StepLosses, RouterGradients] | None:
-        """A batch forward through router, experts and head, and backward. Returns None if a run diverges."""
+    def _compute(self) -> tuple[Batch, list[Routing], StepLosses, RouterGradients] | None:
+        """A batch forward through the network, and backward. Returns None if a run diverges."""
         config = self._config
         batch = self._task.batch(config.batch_tokens, self._shares, self._data)
         with torch.set_grad_enabled(not config.frozen):
-            logits, routing = self._network(batch.inputs, config, self._balancing, noise=self._noise)
-            loss = self._losses(logits, batch.labels, routing)
+            logits, routings = self._network(batch.inputs, config, self._mechanisms, noise=self._noise)
+            loss = self._losses(logits, batch.labels, routings)
         gradients = RouterGradients() if config.frozen else self._gradients(loss)
-        return None if gradients is None else (batch, routing, loss, gradients)
+        return None if gradients is None else (batch, routings, loss, gradients)
 
     def _of(self, part: Callable[[Trainer], Value], stack: Callable[[list[Value]], Any]) -> Any:
         """A part of the only run, or the parts of all runs, stacked."""
         parts = [part(trainer) for trainer in self.trainers]
         return parts[0] if self._single else stack(parts)
 
-    def _losses(self, logits: Tensor, labels: Tensor, routing: Routing) -> StepLosses:
+    def _losses(self, logits: Tensor, labels: Tensor, routings: list[Routing]) -> StepLosses:
         """The task loss, the loss that α weighs, the z-loss, and the total that is optimized."""
         config = self._config
         task = _cross_entropy(logits, labels)
-        auxiliary = self._balancing.loss(routing, config)
-        z = router_z_each(routing.logits)
+        auxiliary = self._mechanisms[0].losses(routings, config)
+        z = [router_z_each(routing.logits) for routing in routings]
         total = task
         if self._weighs_auxiliary and auxiliary is not None:
-            total = total + self._alpha * auxiliary
+            total = total + self._alpha * _mean(auxiliary)
         if config.z_loss_coef:
-            total = total + self._z_coef * z
+            total = total + self._z_coef * _mean(z)
         return StepLosses(task, auxiliary, z, total)
 
     def _gradients(self, loss: StepLosses) -> RouterGradients | None:
         """Computes all gradients. Returns None if a run diverged."""
-        config, router_weight = self._config, self._network.moe.router.weight
+        routers = [moe.router.weight for moe in self._network.layers]
         self._optimizer.zero_grad()
-        balance = _gradient(loss.auxiliary, router_weight)
-        z = _gradient(loss.z, router_weight) if config.z_loss_coef else None
+        balance = None if loss.auxiliary is None else _gradients(loss.auxiliary, routers)
+        z = _gradients(loss.z, routers) if self._config.z_loss_coef else None
         loss.total.sum().backward()
         if not (torch.isfinite(loss.total) & (loss.task < LARGEST_LOSS)).all() or not self._gradients_are_finite():
             return None
-        # The total's gradient minus those of the other losses is that of the task.
-        task = router_weight.grad.detach().clone()
-        if balance is not None:
-            task -= _per_run(self._alpha) * balance
-        if z is not None:
-            task -= _per_run(self._z_coef) * z
+        # The total's gradient minus those of the layer's other losses is that of the task.
+        task = [router.grad.detach().clone() for router in routers if router.grad is not None]
+        for coefficient, others in ((self._alpha, balance), (self._z_coef, z)):
+            for gradient, other in zip(task, others or (), strict=False):
+                gradient -= _per_run(coefficient) / len(routers) * other
         return RouterGradients(task, balance)
 
     def _gradients_are_finite(self) -> bool:
@@ -234,26 +235,28 @@ class Together:
                     parameter.grad = None
         rates = [trainer.next_learning_rate() for trainer in self.trainers]
         self._optimizer.step(rates[0] if self._single else rates)
-        if self._direction is not None:
-            interventions.make_blind(self._network.moe.router, self._direction)
+        if self._directions is not None:
+            for moe, direction in zip(self._network.layers, self._directions.unbind(-2), strict=True):
+                interventions.make_blind(moe.router, direction)
 
     def _evaluate(self, steps: np.ndarray) -> Evaluation:
         """Evaluates held-out tokens as in inference, once every 10 steps: no noise, no capacity limit, each token by
         itself."""
-        task_loss, load = np.full(len(steps), np.nan), np.full((len(steps), self._config.num_experts), np.nan)
+        shape = (len(steps), self._config.num_layers, self._config.num_experts)
+        task_loss, load = np.full(len(steps), np.nan), np.full(shape, np.nan)
         due = np.flatnonzero(steps % COARSE == 0)
         if not due.size:
             return Evaluation(task_loss, load)
-        network, balancing = self._network, self._balancing
+        network, mechanisms = self._network, self._mechanisms
         batches = [self.trainers[index].evaluation_batch for index in due.tolist()]
         inputs, labels = batches[0].inputs, batches[0].labels
         if not self._single:
-            network, balancing = network.only(due), balancing.only(due)
+            network, mechanisms = network.only(due), [mechanism.only(due) for mechanism in mechanisms]
             inputs, labels = torch.stack([one.inputs for one in batches]), torch.stack([one.labels for one in batches])
         with torch.no_grad():
-            logits, routing = network(inputs, self._config, balancing, inference=True)
+            logits, routings = network(inputs, self._config, mechanisms, inference=True)
             task_loss[due] = _cross_entropy(logits, labels).numpy()
-        chosen = routing.chosen()
+        chosen = np.stack([routing.chosen() for routing in routings], axis=-2)
         load[due] = chosen / chosen.sum(-1, keepdims=True)
         return Evaluation(task_loss, load)
 
@@ -264,11 +267,14 @@ def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return losses.view(labels.shape).mean(-1)
 
 
-def _gradient(loss: Tensor | None, weight: Tensor) -> Tensor | None:
-    """The gradient of a single loss on one weight; None without a loss."""
-    if loss is None:
-        return None
-    return torch.autograd.grad(loss.sum(), weight, retain_graph=True)[0]
+def _mean(layers: list[Tensor]) -> Tensor:
+    return layers[0] if len(layers) == 1 else torch.stack(layers).mean(0)
+
+
+def _gradients(losses: list[Tensor], weights: list[Tensor]) -> list[Tensor]:
+    """The gradient of each layer's loss on its router. It goes through that layer only, so it costs little."""
+    pairs = zip(losses, weights, strict=True)
+    return [torch.autograd.grad(loss.sum(), weight, retain_graph=True)[0] for loss, weight in pairs]
 
 
 def _per_run(coefficient: float | Tensor) -> float | Tensor:

@@ -6,6 +6,7 @@ T tokens, E experts, K choices per token.
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,14 @@ from torch import Tensor, nn
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import live_changes
 from moe_sim.config.run_config import RunConfig, expert_pair
-from moe_sim.history.history import History, StepRecord
+from moe_sim.history.columns import StepRecord
+from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
 from moe_sim.router.balancing import METHODS
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Batch, HeldOut, generators
 from moe_sim.trainer import interventions
+from moe_sim.trainer.moe import Router
 from moe_sim.trainer.network import Network
 from moe_sim.trainer.optimizer import Adam
 from moe_sim.trainer.recorder import Recorder
@@ -58,13 +61,13 @@ class Trainer:
         self._evaluation_start = self.random["evaluation"].get_state()
         self.task = make_task(config)
         weights = self.random["weights"]
-        self.network = Network(self.task.stem(weights), self.task.width, self.task.classes, config, weights)
-        self.balancing = METHODS[config.balancing](config.num_experts)
+        self.network = Network(self.task, config, weights)
+        self._set_mechanisms()
         self._start_state = self.random["start"].get_state()
         self._set_start()
         self.optimizer = Adam(self.network.parameters())
         self._updates = 0
-        self.recorder = Recorder(self.network.moe.experts, len(self.task.group_names))
+        self.recorder = Recorder(self.network.layers, len(self.task.group_names))
         self.history = History(config) if history is None else history
         self.diverged = False
         """True once a loss or gradient was not finite or the task loss was above `LARGEST_LOSS`. Weights and
@@ -97,7 +100,7 @@ class Trainer:
         self.config = config
         self.history.record_event(Event(self.steps_done, changed))
         if "balancing" in changed:
-            self.balancing = METHODS[config.balancing](config.num_experts)
+            self._set_mechanisms()
         if not torch.equal(self.shares, self.task.shares(config)):
             self._set_data_shares()
         self._intervene(before)
@@ -129,14 +132,14 @@ class Trainer:
     @_trains
     def probe(self) -> Probe:
         """Routes the held-out tokens of the routing map with the current weights."""
-        moe, inputs = self.network.moe, self.held_out.batch.inputs
         with torch.no_grad():
-            routing = moe.route(self.network.stem(inputs), self.config, self.balancing)
-        first = routing.expert_index[:, 0].numpy()
-        num_experts = self.config.num_experts
-        joint = self.recorder.joint.value.reshape(-1, num_experts)
-        together = self.recorder.together.value.reshape(num_experts, num_experts)
-        return Probe(self.steps_done, first.astype(np.uint8), ~routing.served(), joint, together)
+            routings = self.network.routings(self.held_out.batch.inputs, self.config, self.mechanisms)
+        first = np.stack([routing.expert_index[:, 0].numpy() for routing in routings])
+        dropped = np.stack([~routing.served() for routing in routings])
+        layers, num_experts = self.config.num_layers, self.config.num_experts
+        joint = self.recorder.joint.value.reshape(layers, -1, num_experts)
+        together = self.recorder.together.value.reshape(layers, num_experts, num_experts)
+        return Probe(self.steps_done, first.astype(np.uint8), dropped, joint, together)
 
     def next_learning_rate(self) -> float:
         """The learning rate of the next update, which is about to be made."""
@@ -146,30 +149,45 @@ class Trainer:
     def _set_start(self) -> None:
         """Prepares the initial weights as `router_init` and `expert_init` say."""
         if self.config.expert_init == "copies":
-            interventions.start_as_copies(self.network.moe.experts)
+            for moe in self.network.layers:
+                interventions.start_as_copies(moe.experts)
         if self.config.router_init == "even":
-            interventions.start_evenly(self.network.moe.router, self._typical_tokens(), self.random["start"])
+            for router, x_TD in self._routers_and_inputs():
+                interventions.start_evenly(router, x_TD, self.random["start"])
 
-    def _typical_tokens(self) -> Tensor:
-        """(T, D) tokens in the default shares, as the stem makes them now; in every run of a seed the same."""
+    def _routers_and_inputs(self) -> Iterator[tuple[Router, Tensor]]:
+        """Each layer's router, with (T, D) inputs of tokens in the default shares: of tokens that are the same in every
+        run of a seed, as the network makes them now."""
         self.random["start"].set_state(self._start_state)
         batch = self.task.batch(START_TOKENS, self.task.shares(RunConfig()), self.random["start"])
-        with torch.no_grad():
-            return self.network.stem(batch.inputs)
+        # With several layers, the later routers' inputs would depend on live knobs.
+        config = self.config.replace(top_k=1, renormalize=False)
+        return self.network.router_inputs(batch.inputs, config, self.mechanisms)
+
+    def _set_mechanisms(self) -> None:
+        config = self.config
+        self.mechanisms = [METHODS[config.balancing](config.num_experts) for _ in range(config.num_layers)]
+        """The balancing mechanism of each layer."""
 
     def _intervene(self, before: RunConfig) -> None:
         """Carries out what a change of live knobs does to the weights at once."""
-        config, moe = self.config, self.network.moe
+        config, layers = self.config, self.network.layers
         if config.router_blind and not before.router_blind:
-            self.direction = interventions.common_direction(self._typical_tokens())
-            interventions.make_blind(moe.router, self.direction)
+            directions = []
+            for router, x_TD in self._routers_and_inputs():
+                directions.append(interventions.common_direction(x_TD))
+                interventions.make_blind(router, directions[-1])
+            self.directions = torch.stack(directions)
+            """(L, D) what all tokens have in common at each router, since the routers are blind to it."""
         if config.swap_columns != before.swap_columns:
             for pair in filter(None, map(expert_pair, (before.swap_columns, config.swap_columns))):
-                interventions.swap(self._with_moments(moe.router), pair, 1)
-                interventions.swap([self.balancing.bias], pair, 0)
+                for moe, mechanism in zip(layers, self.mechanisms, strict=True):
+                    interventions.swap(self._with_moments(moe.router), pair, 1)
+                    interventions.swap([mechanism.bias], pair, 0)
         if config.swap_weights != before.swap_weights:
             for pair in filter(None, map(expert_pair, (before.swap_weights, config.swap_weights))):
-                interventions.swap(self._with_moments(moe.experts), pair, 0)
+                for moe in layers:
+                    interventions.swap(self._with_moments(moe.experts), pair, 0)
                 self.recorder.swap(pair)
 
     def _with_moments(self, part: nn.Module) -> list[Tensor]:

@@ -36,5 +36,6 @@ def payload(run: Comparison, theme: Theme) -> dict[str, Any]:
     return common_payload(run, run.thresholds, theme) | {
         "figures": blank_comparison(starts, theme, run.thresholds),
         "num_experts": [member.config.num_experts for member in run.members],
+        "num_layers": max(member.config.num_layers for member in run.members),
         "maps": [member.task.held_out.positions is not None for member in run.members],
     }

@@ -15,7 +15,7 @@ from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.config.run_plan import NAMES
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.diagnosis.verdict import SETTLING_STEPS
-from moe_sim.history.history import COARSE
+from moe_sim.history.columns import COARSE
 from moe_sim.history.series import SIGNALS
 from moe_sim.live.background_run import RATES, BackgroundRun
 from moe_sim.metrics import SMOOTHING_HORIZON

@@ -8,7 +8,7 @@ from moe_sim.charts.blank import blank_figures
 from moe_sim.charts.palette import PALETTES, Theme
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.thresholds import high_balance_loss
-from moe_sim.history.history import MOST_CHOICES
+from moe_sim.history.columns import MOST_CHOICES
 from moe_sim.live.live_run import LiveRun
 from moe_sim.router.balancing import METHODS
 from moe_sim.teaching.level import Level
@@ -40,7 +40,9 @@ VIEWS: dict[str, tuple[str, list[str]]] = {
     "text": ("Text", []),
 }
 """The second row of views: the title and the charts of each of `TABS`."""
-FIRST_SCREEN = ("routing_map", "utilization", "utilization_over_time", "imbalance", "task_and_balance_loss")
+FIRST_SCREEN = (
+    "routing_map", "utilization", "experts_by_layer", "utilization_over_time", "imbalance", "task_and_balance_loss",
+)  # fmt: skip
 """The charts above the tabs."""
 
 
@@ -55,7 +57,8 @@ def show(session: Session) -> None:
     ))  # fmt: skip
     kept = None if session.following or session.run.is_recorded else to_keep([plan_of(session.run)])
     data = data | {
-        "figures": figures, "tab": session.view.tab, "log": session.view.log, "turns": session.turns,
+        "figures": figures, "tab": session.view.tab, "log": session.view.log, "layer": session.view.layer,
+        "turns": session.turns,
         "hide": sorted(session.view.hide),
         "watching": session.following is not None,
         "session": session.opened_with, "hurrying": session.run.catching_up, "kept": kept,
@@ -74,6 +77,7 @@ def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, 
     task, num_experts = run.task, run.config.num_experts
     return common | {
         "num_experts": num_experts,
+        "num_layers": run.config.num_layers,
         "batch_tokens": run.config.batch_tokens,
         "groups": task.group_names,
         "group_noun": task.group_noun,

@@ -64,7 +64,7 @@ def _controls(session: Session) -> None:
     hidden, config = session.view.hide, session.run.config
     groups: dict[str, list[Knob]] = {}
     for knob in KNOBS.values():
-        if knob.task in (None, config.task) and knob.name not in hidden:
+        if knob.matters_to(config.task) and knob.name not in hidden:
             groups.setdefault(knob.group, []).append(knob)
     for knob in sorted(groups.pop(MAIN, ()), key=lambda knob: bool(knob.choices)):  # the mechanism after the sliders
         _control(session, knob, lambda: session.run.config, session.change)

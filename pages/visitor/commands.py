@@ -9,7 +9,7 @@ from pages.visitor.comparison import ComparisonSession
 from pages.visitor.playback import play
 from pages.visitor.replay import REFUSED, Replay, replay_from
 from pages.visitor.session import Session
-from pages.visitor.view import LOG_AXES, TABS
+from pages.visitor.view import LAYERS, LOG_AXES, TABS
 
 
 def obey(session: Session, command: dict[str, Any]) -> None:
@@ -20,8 +20,12 @@ def obey(session: Session, command: dict[str, Any]) -> None:
                 session.feed.restart()
             case {"name": "back", "query": str() as query}:
                 session.go_back_to(query)
-            case {"name": "view", "tab": str() as tab, "log": list() as log} if tab in TABS:
-                session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log))
+            case {"name": "view", "tab": str() as tab, "log": list() as log, "layer": int() as layer} if (
+                tab in TABS and layer in range(len(LAYERS))
+            ):
+                if layer != session.view.layer:
+                    session.feed.restart()
+                session.look(tab=tab, log=tuple(name for name in LOG_AXES if name in log), layer=int(layer))
             case _ if session.following is None:
                 _act(session, command)
 

@@ -43,6 +43,8 @@ class ComparisonSession:
         self._server, self._presence = server, hosting.presence()
         self.notices = Notices()
         self._feed = Feed()
+        self.layer = 0
+        """The layer that the board shows, counted from 1; 0 for all."""
         made = self._launch(plans, thresholds, DEFAULT_RATE, slow_start=server.settings.slow_start)
         self.run = made or self._add(Comparison([RunPlan(RunConfig())] * 2, runs=server.runs))
         self._opened_with = self.run.id
@@ -157,6 +159,9 @@ class ComparisonSession:
                 self.resume(replay_from(command))
             case {"name": "resync"}:
                 self._feed.restart()
+            case {"name": "layer", "layer": int() as layer}:
+                self.layer = int(layer)
+                self._feed.restart()
             case {"name": "reset"}:
                 self.begin(self.run.plans, train=False)
             case {"name": "lost", "run_id": self.run.id} if self.run.forgotten:
@@ -167,7 +172,8 @@ class ComparisonSession:
 
     def next_message(self) -> str:
         """Returns the next message, for pages without the stream."""
-        return self._feed.next(self.run, lambda start: encode_comparison(self.run, start, self._server.lectures))
+        lectures, layer = self._server.lectures, self.layer - 1 if self.layer else None
+        return self._feed.next(self.run, lambda start: encode_comparison(self.run, start, lectures, layer))
 
     def _launch(
         self, plans: Sequence[RunPlan], thresholds: Thresholds, rate: float, catch_up: int = 0, *, slow_start: bool

@@ -222,7 +222,8 @@ class Session:
 
     def next_message(self) -> str:
         """Returns the next message, for pages without the stream."""
-        return self.feed.next(self.run, lambda start: encode(self.run, start, lectures=self.server.lectures))
+        lectures, layer = self.server.lectures, self.view.layer_index
+        return self.feed.next(self.run, lambda start: encode(self.run, start, lectures=lectures, layer=layer))
 
     @property
     def preset(self) -> str | None:

@@ -24,6 +24,10 @@ HIDEABLE: dict[str, str] = {**{name: knob.label for name, knob in KNOBS.items()}
 """Everything that a link can hide, with its label."""
 
 
+LAYERS = ("all", *map(str, range(1, int(KNOBS["num_layers"].maximum or 1) + 1)))
+"""The layers that a view can show."""
+
+
 @dataclass(frozen=True)
 class View:
     """State of the page that does not affect the run."""
@@ -33,14 +37,23 @@ class View:
     hide: frozenset[str] = frozenset()
     autoplay: bool = False
     level: Level = "beginner"
+    layer: int = 0
+    """Of a run with several, counted from 1; 0 for all."""
+
+    @property
+    def layer_index(self) -> int | None:
+        """The layer counted from 0, or None for all."""
+        return self.layer - 1 if self.layer else None
 
     def to_query(self) -> dict[str, str]:
         """Returns whatever differs from the defaults, as query parameters."""
         texts = {
             "tab": self.tab, "log": ",".join(self.log) or "none", "hide": ",".join(sorted(self.hide)),
-            "autoplay": "1" if self.autoplay else "", "level": self.level,
+            "autoplay": "1" if self.autoplay else "", "level": self.level, "layer": LAYERS[self.layer],
         }  # fmt: skip
-        defaults = {"tab": "why", "log": "imbalance", "hide": "", "autoplay": "", "level": "beginner"}
+        defaults = {
+            "tab": "why", "log": "imbalance", "hide": "", "autoplay": "", "level": "beginner", "layer": "all",
+        }  # fmt: skip
         return {name: text for name, text in texts.items() if text != defaults[name]}
 
 
@@ -72,5 +85,6 @@ def view_from_query(query: Mapping[str, str]) -> tuple[View, list[str]]:
         hide=frozenset(hidden) & frozenset(HIDEABLE),
         autoplay=query.get("autoplay") == "1",
         level=cast(Level, one_of("level", LEVELS)),
+        layer=LAYERS.index(one_of("layer", LAYERS)),
     )
     return view, notices

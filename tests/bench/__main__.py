@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from moe_sim import RunConfig, Trainer, advance
 from moe_sim.diagnosis.final_metrics import final_metrics
 from moe_sim.router.routing import Routing
-from moe_sim.trainer.network import Experts, linear_init
+from moe_sim.trainer.moe import Experts, linear_init
 from tests.bench.interventions import print_causes
 from tests.bench.methods import print_costs, print_methods
 from tests.bench.runs import trained

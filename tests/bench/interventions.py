@@ -58,10 +58,10 @@ def outcomes(seeds: range, steps: int, raised_at: int | None = None, **knobs: ob
 
 def _outcome(history: History) -> Outcome:
     config, end = history.initial_config, final_metrics(history, diverged=False)
-    over = np.flatnonzero(history.column("smoothed_load").max(1) * config.top_k > 0.5)
+    over = np.flatnonzero(history.layer().column("smoothed_load").max(1) * config.top_k > 0.5)
     dead, max_load = end.dead_experts or 0, end.max_load or 0.0
     return Outcome(
-        first=float(history.column("load")[0].max()),
+        first=float(history.layer().column("load")[0].max()),
         half_at=float(over[0] + 1) if len(over) else np.inf,
         max_load=max_load,
         dead=dead,

@@ -18,7 +18,7 @@ from moe_sim.sweep.engines import engine_named
 from moe_sim.sweep.grid import Grid, parse_values
 from moe_sim.tasks.task import generators
 from moe_sim.tasks.topics import Topics
-from moe_sim.trainer.network import linear_init
+from moe_sim.trainer.moe import linear_init
 
 SEEDS, STEPS = 5, 600
 ALPHAS = parse_values("aux_loss_coef", "0,0.0003..10:11:log")

@@ -171,7 +171,8 @@ def test_the_conventions_give_three_consistent_numbers_for_one_routing(page: Pag
     number = {name: float(row[2].rpartition("= ")[2]) for name, row in rows.items()}
     load = recent_mean(history, "load")
     # Means of 20 steps of the sum of the terms; shown with two decimals.
-    each = {name: 8 * (history.column(name) * history.column("importance")).sum(1) for name in ("load", "first_load")}
+    columns = history.layer()
+    each = {name: 8 * (columns.column(name) * columns.column("importance")).sum(1) for name in ("load", "first_load")}
     assert number["per choice"] == pytest.approx(each["load"][-20:].mean(), abs=0.0051)
     assert number["first choice"] == pytest.approx(each["first_load"][-20:].mean(), abs=0.0051)
     assert number["huggingface"] == pytest.approx(2 * each["load"][-20:].mean(), abs=0.0051)

@@ -44,7 +44,7 @@ from moe_sim.charts.system import (
 )
 from moe_sim.cli.run import scene_of
 from moe_sim.config.thresholds import Thresholds
-from moe_sim.history.history import PER_CHOICE, PER_EXPERT, SCALARS
+from moe_sim.history.columns import PER_CHOICE, PER_EXPERT, SCALARS
 from moe_sim.history.series import SIGNALS, sampling_std, signals
 from moe_sim.router.balancing import METHODS
 from moe_sim.tasks.topics import HELD_OUT_TOKENS
@@ -59,6 +59,7 @@ KINDS: dict[str, tuple[set[str], tuple[str, ...]]] = {
     "choices": (set(), ("dropped_by_choice",)), "devices": (set(), ("processed", "idle")),
     "plain": (set(), ("selection_bias",)), "limit": ({"batch_tokens"}, ()), "joint": (set(), ()),
     "together": (set(), ()), "map": ({"colours"}, ()),
+    "layers": ({"numbers", "dead"}, ()), "layer_ratio": ({"layer", "infinity"}, ()),
 }  # fmt: skip
 """The kinds of bindings that pages/dashboard/js/bindings.js knows: their keys besides `column`, and the columns of each
 that messages carry."""
@@ -115,15 +116,24 @@ def test_every_two_settings_meet_in_some_run() -> None:
             assert len(together) == len({run[one] for run in runs}) * len({run[other] for run in runs})
 
 
-@pytest.mark.parametrize(("changes", "theme"), every_kind_of_run())
+DEEP = [
+    pytest.param(dict(num_layers=3, num_experts=4, task="topics"), "dark", id="three layers"),
+    pytest.param(dict(num_layers=2, num_experts=20, top_k=2, task="topics"), "light", id="two layers of 20"),
+    pytest.param(dict(num_layers=2, task="language", top_k=2), "light", id="language"),
+]
+
+
+@pytest.mark.parametrize(("changes", "theme"), every_kind_of_run() + DEEP)
 def test_every_figure_can_be_drawn_before_the_first_step_and_after(changes: dict[str, Any], theme) -> None:
     trainer = Trainer(RunConfig(aux_loss_coef=0.1, batch_tokens=128, **changes))
     ready = page_figures(scene_of(trainer), theme)
     trainer.run(25)
     trained = page_figures(scene_of(trainer), theme)
     assert list(ready) == list(trained)
-    assert ("routing_map" in trained) == (changes["task"] != "text")
-    assert set(trained) == set(PAGE_FIGURES) - ({"routing_map"} if trainer.held_out.positions is None else set())
+    assert ("routing_map" in trained) == (changes["task"] == "topics")
+    missing = set() if trainer.held_out.positions is not None else {"routing_map"}
+    missing |= set() if trainer.config.num_layers > 1 else {"experts_by_layer"}
+    assert set(trained) == set(PAGE_FIGURES) - missing
     for name, figure in trained.items():
         figure.to_json()
         assert_is_titled(figure)
@@ -169,7 +179,7 @@ def may_be_empty(meta: dict[str, Any], history: History) -> bool:
         return config.convention == "per_choice" and config.balancing not in OTHER_LOSSES
     if meta.get("signal") in ("router_gradient_cosine", "router_balance_push"):
         return "aux_loss_coef" not in METHODS[config.balancing].knobs
-    return meta["kind"] == "coarse" and not history.column(meta["column"])[:20, meta["expert"]].any()
+    return meta["kind"] == "coarse" and not history.layer().column(meta["column"])[:20, meta["expert"]].any()
 
 
 def test_what_may_be_missing_is_there_where_the_run_has_it() -> None:
@@ -196,7 +206,7 @@ def test_before_the_first_step_the_bars_are_the_first_choices_of_the_held_out_to
 ) -> None:
     trainer = Trainer(RunConfig(num_experts=num_experts, seed=seed))
     figure = utilization(scene_of(trainer))
-    choices = trainer.network.moe.router(trainer.held_out.batch.inputs).argmax(1).tolist()
+    choices = trainer.network.layers[0].router(trainer.held_out.batch.inputs).argmax(1).tolist()
     shares = [100 * choices.count(expert) / len(choices) for expert in range(num_experts)]
     assert list(figure.data[0].y) == pytest.approx(shares)
     assert max(shares) < 100 * 2.5 / num_experts, "an even start"
@@ -256,7 +266,7 @@ def test_the_share_axis_ends_at_a_round_value_above_everything_on_it(shares: lis
 
 def test_the_band_and_the_dead_follow_the_thresholds(scene: Scene) -> None:
     lines = Thresholds(healthy_low=0.4, healthy_high=3, dead_share=0)
-    moved = Scene(scene.history, scene.config, scene.probe, scene.task, lines)
+    moved = Scene(scene.run, scene.config, scene.routing, scene.task, lines)
     figure = utilization(moved)
     assert (figure.layout.shapes[0].y0, figure.layout.shapes[0].y1) == (5.0, 37.5)
     assert "dead" in " ".join(utilization(scene).layout.xaxis.ticktext)
@@ -280,7 +290,7 @@ def test_a_ratio_is_drawn_as_it_is() -> None:
     trainer = Trainer(RunConfig(num_experts=2, aux_loss_coef=1.0))
     trainer.run(60)
     scene = Scene(trainer.history, trainer.config, trainer.probe(), trainer.task)
-    load = history.column("smoothed_load") if len(history) else trainer.history.column("smoothed_load")
+    load = history.layer().column("smoothed_load") if len(history) else trainer.history.layer().column("smoothed_load")
     np.testing.assert_allclose(imbalance(scene).data[0].y, load.max(1) / load.min(1))
 
 
@@ -421,7 +431,7 @@ def test_a_device_works_or_waits_for_the_busiest_one() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(40)
     busy, idle = devices(scene_of(trainer)).data
-    processed = trainer.history.column("processed")[-20:].mean(0)
+    processed = trainer.history.layer().column("processed")[-20:].mean(0)
     np.testing.assert_allclose(busy.x, 8 * processed)
     np.testing.assert_allclose(np.add(busy.x, idle.x), 8 * processed.max())
     assert np.mean(busy.x) == pytest.approx(1), "without a cap all work is done"

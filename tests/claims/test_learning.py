@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from moe_sim import Event, History, RunConfig, Trainer
-from moe_sim.history.history import COARSE, PER_CHOICE, PER_EXPERT, SCALARS
+from moe_sim.history.columns import COARSE, PER_CHOICE, PER_EXPERT, SCALARS
 from tests.support.runs import runs_of
 
 pytestmark = pytest.mark.xdist_group("long runs")
@@ -40,7 +40,7 @@ def test_without_a_load_balancing_loss_routing_collapses() -> None:
     # Measured: 10 of 10 seeds, the largest smoothed load between 0.993 and 1.000, 7 experts dead.
     collapsed = 0
     for history in all_trained(range(10), 0.0, 600):
-        collapsed += history.last("smoothed_load").max() > 0.5 and history.last("dead_experts") >= 4
+        collapsed += history.layer().last("smoothed_load").max() > 0.5 and history.last("dead_experts") >= 4
     assert collapsed >= 9
 
 
@@ -49,7 +49,7 @@ def test_a_moderate_alpha_keeps_every_expert_in_use(alpha: float) -> None:
     # Measured: the largest smoothed load is 0.24 at α = 0.03 and 0.21 at α = 0.1; no expert dead.
     for seed in SEEDS:
         history = trained(seed, alpha, 600)
-        assert history.last("smoothed_load").max() <= 0.40
+        assert history.layer().last("smoothed_load").max() <= 0.40
         assert history.last("dead_experts") <= 1
 
 
@@ -72,7 +72,7 @@ def test_too_much_alpha_is_even_but_undecided_and_unspecialized() -> None:
             [history.column(name)[LAST].mean() for history in (too_much, moderate)]
             for name in ("router_entropy", "specialization")
         )
-        assert too_much.last("smoothed_load").max() < 0.16
+        assert too_much.layer().last("smoothed_load").max() < 0.16
         assert entropy[0] > entropy[1] + 0.1
         assert specialization[0] < specialization[1] - 0.1
 
@@ -123,7 +123,9 @@ def test_a_learning_rate_that_becomes_absurd_keeps_the_earlier_steps() -> None:
 
 
 @pytest.mark.parametrize("knobs", [{}, {"top_k": 2, "capacity_factor": 1.0, "drop_order": "probability"}])
-@pytest.mark.parametrize("name", ["moe.router.weight", "moe.experts.weight_in", "head_weight", "head_bias"])
+@pytest.mark.parametrize(
+    "name", ["chain.0.moe.router.weight", "chain.0.moe.experts.weight_in", "head.weight", "head.bias"]
+)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_a_weight_that_is_not_finite_ends_the_run_and_raises_nothing(
     name: str, value: float, knobs: dict[str, object]
@@ -135,14 +137,14 @@ def test_a_weight_that_is_not_finite_ends_the_run_and_raises_nothing(
     assert trainer.step() is None
     assert trainer.diverged
     assert len(trainer.history) == 3
-    assert trainer.probe().expert.shape == (400,)
+    assert trainer.probe().expert.shape == (1, 400)
 
 
 def test_a_gradient_that_is_not_finite_is_not_applied() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(3)
     before = [value.clone() for value in trainer.network.state_dict().values()]
-    trainer.network.get_parameter("head_bias").register_hook(lambda gradient: gradient * float("inf"))
+    trainer.network.get_parameter("head.bias").register_hook(lambda gradient: gradient * float("inf"))
     assert trainer.step() is None
     assert trainer.diverged
     assert all(torch.equal(*pair) for pair in zip(before, trainer.network.state_dict().values(), strict=True))

@@ -98,7 +98,7 @@ def test_there_is_a_preset_for_every_mechanism() -> None:
 def test_a_mechanism_at_its_usual_strength_keeps_every_load_below_two_fifths(name: str, seed: int) -> None:
     # Largest smoothed load after 150 steps, seeds 0 and 1: importance loss 0.255, 0.261; load loss 0.147, 0.210;
     # Sinkhorn 0.184, 0.202; the others at most 0.140.
-    load = follow(name, seed, 150).history.last("smoothed_load")
+    load = follow(name, seed, 150).history.layer().last("smoothed_load")
     assert load.max() < 0.4
     if name == "expert-choice":
         np.testing.assert_allclose(load, 1 / 8)
@@ -108,7 +108,7 @@ def test_a_mechanism_at_its_usual_strength_keeps_every_load_below_two_fifths(nam
 def test_noise_alone_does_not_prevent_collapse(seed: int) -> None:
     # Largest smoothed load after 150 steps: 0.527, 0.991; after 200: 0.99 for both.
     trainer = follow("noise-alone", seed, 200)
-    assert trainer.history.last("smoothed_load").max() > 0.5
+    assert trainer.history.layer().last("smoothed_load").max() > 0.5
     assert diagnose(trainer.history, trainer.config).state == "Collapsed"
 
 
@@ -129,7 +129,7 @@ def test_with_a_router_z_loss_the_same_jump_does_little_harm(seed: int) -> None:
     trainer = follow("diverging-router", seed, 300, z_loss_coef=1.0)
     assert trainer.history.last("dead_experts") <= 1
     assert recent_mean(trainer.history, "router_logit_max") < 15
-    assert trainer.history.last("smoothed_load").max() < 0.25
+    assert trainer.history.layer().last("smoothed_load").max() < 0.25
     assert diagnose(trainer.history, trainer.config).state in ("Balanced", "Uneven")
 
 
@@ -146,9 +146,9 @@ def test_in_the_distribution_shift_no_weight_changes_after_step_400(seed: int) -
     for later in kept[1:]:
         for name, value in kept[0].items():
             np.testing.assert_array_equal(later[name], value)
-    assert not history.column("weight_change", 400).any()
-    assert not history.column("grad_norm", 400).any()
-    assert history.column("weight_change", 399, 400).any()
+    assert not history.layer().column("weight_change", 400).any()
+    assert not history.layer().column("grad_norm", 400).any()
+    assert history.layer().column("weight_change", 399, 400).any()
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
@@ -156,7 +156,7 @@ def test_a_data_shift_unbalances_a_healthy_frozen_router(seed: int) -> None:
     # Largest load in inference, seeds 0 to 2: at most 0.287, 0.211, 0.234 in steps 300-450; 0.467, 0.637, 0.352 after
     # the shift (constant: nothing learns, and the held-out tokens stay the same), 1.6, 3.0 and 1.5 times as much.
     history, _ = shifted(seed)
-    largest = history.column("eval_load").max(1)
+    largest = history.layer().column("eval_load").max(1)
     before, after = largest[309:450:10], largest[459:480:10]
     assert len(before) == 15
     assert (after == after[0]).all()

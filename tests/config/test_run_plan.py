@@ -37,10 +37,10 @@ OTHER: dict[str, Any] = {
     "aux_loss_coef": 0.3, "balancing": "bias", "num_experts": 6, "top_k": 3, "capacity_factor": 1.0,
     "convention": "huggingface", "bias_rate": 0.5, "z_loss_coef": 0.1, "renormalize": True, "overflow": "reroute",
     "drop_order": "probability", "router_noise": "learned", "noise_std": 1.0, "seed": 1, "num_topics": 5,
-    "topic_skew": 2.0, "topic_shift": 3, "shared_direction": 0.5, "domain_mix": "even", "batch_tokens": 96,
+    "topic_skew": 2.0, "topic_shift": 3, "shared_direction": 0.5, "domain_mix": "even", "batch_tokens": 128,
     "learning_rate": 0.1, "frozen": True, "expert_hidden_size": 12, "warmup_steps": 50, "frozen_experts": True,
     "frozen_router": True, "frozen_head": True, "router_blind": True, "swap_columns": "1-3", "swap_weights": "2-3",
-    "router_init": "plain", "expert_init": "copies",
+    "router_init": "plain", "expert_init": "copies", "num_layers": 2,
 }  # fmt: skip
 """For each knob except the task, a value that differs from a small run with k = 2."""
 
@@ -198,13 +198,13 @@ def same_weights(one: RunConfig, other: RunConfig) -> bool:
     return ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("task", ["topics", "text"])
+@pytest.mark.parametrize("task", ["topics", "text", "language"])
 @pytest.mark.parametrize("name", OTHER)
 def test_exactly_the_listed_knobs_determine_data_and_initial_weights(name: str, task: str) -> None:
     base = small_config(task=task, top_k=2)
     other = base.replace(**{name: OTHER[name]})
     assert other != base
-    matters = KNOBS[name].task in (None, task)
+    matters = KNOBS[name].matters_to(task)
     assert same_data(base, other) == (name not in DATA_KNOBS or not matters)
     assert same_weights(base, other) == (name not in WEIGHT_KNOBS or not matters)
 
@@ -224,7 +224,7 @@ def test_every_knob_is_covered_and_the_task_determines_data_and_weights() -> Non
 
 def test_a_later_change_of_a_data_knob_changes_the_data_from_there() -> None:
     for name in DATA_KNOBS & set(LIVE):
-        task = KNOBS[name].task or "topics"
+        task = (*KNOBS[name].tasks, "topics")[0]
         one, other = (Trainer(small_config(task=task)) for _ in range(2))
         batches = keep_batches(one), keep_batches(other)
         other.run(1)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.diagnosis.deaths import DeathRecord, deaths, in_words
-from moe_sim.history.history import PER_EXPERT, SCALARS
+from moe_sim.history.columns import PER_EXPERT, SCALARS
 from moe_sim.metrics import SMOOTHING_HORIZON
 
 UNJUDGED = SMOOTHING_HORIZON - 1
@@ -27,7 +27,7 @@ class LoadsOnly(History):
         rows = np.zeros((len(load), self.rows().shape[1]))
         rows[:, left : left + config.num_experts] = load
         self.extend(rows)
-        np.testing.assert_array_equal(self.column("smoothed_load"), load)
+        np.testing.assert_array_equal(self.layer().column("smoothed_load"), load)
         self.events = tuple(events)
 
 
@@ -42,8 +42,8 @@ def history_of(dead: Sequence[Sequence[bool]] | np.ndarray, events: Sequence[Eve
 def summary(*experts: str, events: Sequence[Event] = ()) -> tuple[DeathRecord, str]:
     """The deaths and their summary, for experts given as strings from step 20 on: `x` dead, `.` alive."""
     history = history_of(np.array([[letter == "x" for letter in expert] for expert in experts]).T, events)
-    result = deaths(history, 0.1)
-    return result, in_words(history, result)
+    result = deaths(history.layer(), 0.1)
+    return result, in_words(history.layer(), result)
 
 
 def expected(load: np.ndarray, dead_share: float) -> DeathRecord:
@@ -97,22 +97,22 @@ def test_the_record_equals_a_check_of_every_step(
         low ^= random.random(num_experts) < switching
         row[:] = np.where(low, random.random(num_experts) * 0.5, 1.0) / num_experts
     history = LoadsOnly(load.copy(), RunConfig(num_experts=num_experts))
-    assert deaths(history, dead_share) == expected(load, dead_share)
-    np.testing.assert_array_equal(history.column("smoothed_load"), load)
-    words = in_words(history, deaths(history, dead_share))
+    assert deaths(history.layer(), dead_share) == expected(load, dead_share)
+    np.testing.assert_array_equal(history.layer().column("smoothed_load"), load)
+    words = in_words(history.layer(), deaths(history.layer(), dead_share))
     assert words == "" or words.endswith(".")
 
 
 def test_a_share_exactly_at_the_threshold_is_alive() -> None:
     load = np.full((25, 4), 0.1 / 4)
-    assert deaths(LoadsOnly(load, RunConfig(num_experts=4)), 0.1).first_death is None
-    assert deaths(LoadsOnly(load - 1e-9, RunConfig(num_experts=4)), 0.1).first_death == SMOOTHING_HORIZON
+    assert deaths(LoadsOnly(load, RunConfig(num_experts=4)).layer(), 0.1).first_death is None
+    assert deaths(LoadsOnly(load - 1e-9, RunConfig(num_experts=4)).layer(), 0.1).first_death == SMOOTHING_HORIZON
 
 
 def test_the_summary_is_empty_before_the_horizon_and_then_says_that_no_expert_died() -> None:
     for steps, words in ((0, ""), (UNJUDGED, ""), (SMOOTHING_HORIZON, "No expert has died.")):
         history = LoadsOnly(np.full((steps, 4), 0.25), RunConfig(num_experts=4))
-        assert in_words(history, deaths(history, 0.1)) == words
+        assert in_words(history.layer(), deaths(history.layer(), 0.1)) == words
 
 
 @pytest.mark.parametrize(
@@ -158,19 +158,19 @@ def test_a_recovery_is_counted_from_the_last_change_while_experts_were_dead() ->
 def test_a_real_collapse_and_rescue_is_recorded_as_such() -> None:
     trainer = Trainer(RunConfig())
     trainer.run(150)
-    before = deaths(trainer.history, 0.1)
+    before = deaths(trainer.history.layer(), 0.1)
     assert before.first_death is not None
     assert before.first_death < 100
     assert before.recovered_at is None
     assert len(before.never_back) >= 3
     trainer.update(aux_loss_coef=0.1)
     trainer.run(150)
-    after = deaths(trainer.history, 0.1)
+    after = deaths(trainer.history.layer(), 0.1)
     assert after.first_death == before.first_death
     assert after.most_dead >= before.most_dead
     assert after.recovered_at is not None
     assert 150 < after.recovered_at < 300
     assert after.dead_now == after.never_back == ()
-    words = in_words(trainer.history, after)
+    words = in_words(trainer.history.layer(), after)
     assert f"All back at step {after.recovered_at}, {after.recovered_at - 150} steps after α 0 → 0.1." in words
-    assert after == expected(trainer.history.column("smoothed_load"), 0.1)
+    assert after == expected(trainer.history.layer().column("smoothed_load"), 0.1)

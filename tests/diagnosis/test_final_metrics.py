@@ -12,6 +12,7 @@ import pytest
 from moe_sim import KNOBS, History, RunConfig, Trainer
 from moe_sim.config.events import Event
 from moe_sim.diagnosis.final_metrics import FinalMetrics, final_metrics
+from tests.support.records import append
 
 CONFIG = RunConfig(num_experts=4)
 EVEN, ONE_DEAD = [0.25] * 4, [0.4, 0.4, 0.19, 0.01]
@@ -24,7 +25,7 @@ def history(make_record: Callable[..., object]) -> History:
     for step in range(1, 81):
         evaluation = {} if step % 10 else {"eval_task_loss": float(step), "eval_load": np.array([step, 0, 0, 0]) / 100}
         load = EVEN if step <= 30 else ONE_DEAD
-        history.append(make_record(step, load, task_loss=float(step), specialization=step / 100, **evaluation))  # type: ignore[arg-type]
+        append(history, make_record(step, load, task_loss=float(step), specialization=step / 100, **evaluation))  # type: ignore[arg-type]
     return history
 
 

@@ -14,6 +14,7 @@ from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.diagnosis.verdict import Diagnosis, diagnose
 from moe_sim.router.balancing import METHODS
+from tests.support.records import append
 
 Build = Callable[..., History]
 EVEN = [1 / 8] * 8
@@ -157,7 +158,7 @@ def test_a_raised_alpha_is_given_time_and_its_effect_is_reported(make_history: B
     assert diagnose(history, config).state == "Collapsed"
     assert not raises_alpha(diagnose(history, config))
     for step in range(101, 131):
-        history.append(make_record(step, UNEVEN, task_loss=2.25))
+        append(history, make_record(step, UNEVEN, task_loss=2.25))
     diagnosis = diagnose(history, config)
     assert diagnosis.state == "Recovering"
     assert all(part in plain(diagnosis) for part in ("2.50", "2.25", "100"))
@@ -168,7 +169,7 @@ def test_a_rescue_by_several_key_presses_is_told_from_the_first(make_history: Bu
     for step in range(373, 393):
         if step in (373, 380, 390):
             history.record_event(Event(step - 1, {"aux_loss_coef": step / 4000}))
-        history.append(make_record(step, EVEN, task_loss=2.25))
+        append(history, make_record(step, EVEN, task_loss=2.25))
     assert "2.50 → 2.25 since α was raised at step 372" in plain(diagnose(history, RunConfig(aux_loss_coef=0.1)))
 
 
@@ -177,7 +178,7 @@ def test_a_rescue_that_has_stalled_is_no_longer_recovering(make_history: Build, 
     history.record_event(Event(100, {"aux_loss_coef": 0.02}))
     states = []
     for step in range(101, 161):
-        history.append(make_record(step, UNEVEN))
+        append(history, make_record(step, UNEVEN))
         states.append(diagnose(history, RunConfig(aux_loss_coef=0.02)))
     assert [one.state for one in states[:39]] == ["Recovering"] * 39
     assert states[-1].state == "Uneven"
@@ -206,7 +207,7 @@ def test_a_balanced_run_whose_load_is_evening_out_is_recovering_from_the_start(
 ) -> None:
     history = make_history(config, then, 20)
     for step in range(21, 41):
-        history.append(make_record(step, now))
+        append(history, make_record(step, now))
     diagnosis = diagnose(history, config)
     assert (diagnosis.state, diagnosis.level) == (state, LEVELS[state])
 
@@ -225,7 +226,7 @@ def test_a_multiplied_task_loss_is_an_explosion(make_history: Build, make_record
     config = RunConfig(learning_rate=1.0)
     history = make_history(config, EVEN, 1, task_loss=2.77)
     for step in range(2, 40):
-        history.append(make_record(step, EVEN, task_loss=40.0))
+        append(history, make_record(step, EVEN, task_loss=40.0))
     diagnosis = diagnose(history, config)
     assert diagnosis.state == "Exploding"
     assert all(part in plain(diagnosis) for part in ("2.77", "40", "learning rate"))
@@ -441,7 +442,7 @@ def test_a_rescued_run_says_after_how_many_steps_all_experts_were_back(
     history = make_history(RunConfig(), COLLAPSED, 100)
     history.record_event(Event(100, {"aux_loss_coef": 0.1}))
     for step in range(101, 200):
-        history.append(make_record(step, COLLAPSED if step < 146 else EVEN))
+        append(history, make_record(step, COLLAPSED if step < 146 else EVEN))
     verdict = diagnose(history, RunConfig(aux_loss_coef=0.1))
     assert verdict.evidence.startswith("All 8 experts back after 46 steps: shares from")
     assert verdict.rescued_at == 100
@@ -518,7 +519,7 @@ def test_a_changed_mechanism_is_given_time_like_a_raised_alpha(make_history: Bui
     assert diagnosis.state == "Collapsed"
     assert diagnosis.advice.startswith("You just changed the mechanism.")
     for step in range(101, 131):
-        history.append(make_record(step, UNEVEN, task_loss=2.25))
+        append(history, make_record(step, UNEVEN, task_loss=2.25))
     diagnosis = diagnose(history, config)
     assert diagnosis.state == "Recovering"
     assert "since the mechanism was changed at step 100" in diagnosis.advice
@@ -530,7 +531,7 @@ def test_switching_a_mechanism_off_is_not_a_rescue(make_history: Build, make_rec
     history = make_history(start, EVEN, 100)
     history.record_event(Event(100, {"balancing": "none"}))
     for step in range(101, 131):
-        history.append(make_record(step, COLLAPSED))
+        append(history, make_record(step, COLLAPSED))
     diagnosis = diagnose(history, start.replace(balancing="none"))
     assert diagnosis.state == "Collapsed"
     assert "Choose the load-balancing loss" in diagnosis.advice
@@ -567,7 +568,7 @@ def test_any_change_at_any_step_the_newest_included_gets_a_verdict(
     history, config = History(RunConfig()), RunConfig()
     for load, span in zip(loads, spans, strict=False):
         for step in range(len(history) + 1, len(history) + span + 1):
-            history.append(make_record(step, load))
+            append(history, make_record(step, load))
         if changes:
             change = changes.pop()
             config = config.replace(**change)

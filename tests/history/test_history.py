@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from moe_sim import KNOBS, Event, History, RunConfig, StepRecord
-from moe_sim.history.history import MOST_CHOICES, PER_CHOICE, PER_EXPERT, SCALARS
+from moe_sim.history.columns import MOST_CHOICES, PER_CHOICE, PER_EXPERT, SCALARS
+from tests.support.records import append
 
 FOUR = [0.4, 0.3, 0.2, 0.1]
 
@@ -19,10 +20,10 @@ def test_an_empty_history_has_no_rows_and_nan_as_its_newest_value() -> None:
     history = History(RunConfig(num_experts=4))
     assert len(history) == 0
     assert len(history.to_frame()) == 0
-    assert history.column("load").shape == (0, 4)
+    assert history.layer().column("load").shape == (0, 4)
     assert np.isnan(history.last("task_loss"))
-    assert np.isnan(history.last("load")).all()
-    assert history.last("load").shape == (4,)
+    assert np.isnan(history.layer().last("load")).all()
+    assert history.layer().last("load").shape == (4,)
 
 
 def test_every_field_of_a_record_is_a_column(make_record: Callable[..., StepRecord]) -> None:
@@ -33,11 +34,12 @@ def test_every_field_of_a_record_is_a_column(make_record: Callable[..., StepReco
     values |= {name: np.array([next(numbers) for _ in range(4)], dtype=float) for name in PER_EXPERT}
     values |= {name: np.array([next(numbers) for _ in range(MOST_CHOICES)], dtype=float) for name in PER_CHOICE}
     history = History(RunConfig(num_experts=4))
-    history.append(make_record(1, FOUR))
-    history.append(make_record(**{**values, "step": 2}))
+    append(history, make_record(1, FOUR))
+    append(history, make_record(**{**values, "step": 2}))
     for name, value in {**values, "step": 2}.items():
-        np.testing.assert_array_equal(history.last(name), value, err_msg=name)
-        assert history.column(name).shape == (2, *np.shape(value)), name
+        shape = np.shape(value) if name in SCALARS else (1, *np.shape(value))
+        np.testing.assert_array_equal(history.last(name), np.reshape(value, shape), err_msg=name)
+        assert history.column(name).shape == (2, *shape), name
 
 
 def test_records_are_equal_if_all_their_numbers_are(make_record: Callable[..., StepRecord]) -> None:
@@ -70,22 +72,22 @@ def test_unknown_values_stay_nan(make_history: Callable[..., History]) -> None:
 def test_rows_survive_growth(make_record: Callable[..., StepRecord], steps: int) -> None:
     history = History(RunConfig(num_experts=4))
     for step in range(1, steps + 1):
-        history.append(make_record(step, np.roll(FOUR, step), task_loss=1 / step))
+        append(history, make_record(step, np.roll(FOUR, step), task_loss=1 / step))
     assert len(history) == steps
     np.testing.assert_array_equal(history.column("step"), np.arange(1, steps + 1))
     np.testing.assert_array_equal(history.column("task_loss"), 1 / np.arange(1, steps + 1))
-    np.testing.assert_array_equal(history.column("load"), [np.roll(FOUR, step) for step in range(1, steps + 1)])
+    np.testing.assert_array_equal(history.layer().column("load"), [np.roll(FOUR, step) for step in range(1, steps + 1)])
 
 
 def test_a_column_is_a_view_that_stays_valid_when_the_history_grows(make_record: Callable[..., StepRecord]) -> None:
     history = History(RunConfig(num_experts=4))
     for step in range(1, 101):
-        history.append(make_record(step, FOUR))
+        append(history, make_record(step, FOUR))
     view = history.column("step")
     assert not view.flags.owndata
     assert np.shares_memory(view, history.column("step"))
     for step in range(101, 1001):
-        history.append(make_record(step, FOUR))
+        append(history, make_record(step, FOUR))
     np.testing.assert_array_equal(view, np.arange(1, 101))
 
 
@@ -103,7 +105,7 @@ def test_a_slice_of_a_column_ends_where_the_history_ends(make_history: Callable[
     assert history.column("step", 10, 13).tolist() == [11, 12, 13]
     assert history.column("step", 28).tolist() == [29, 30]
     assert history.column("step", 28, 100).tolist() == [29, 30]
-    assert history.column("load", 5, 9).shape == (4, 4)
+    assert history.layer().column("load", 5, 9).shape == (4, 4)
     assert len(history.column("step", 30)) == 0
 
 
@@ -158,7 +160,7 @@ def test_changing_a_frame_does_not_change_the_history(make_history: Callable[...
     frame = history.to_frame()
     frame.loc[:, ["task_loss", "load_0"]] = -1.0
     assert history.column("task_loss").tolist() == [2.0] * 3
-    assert history.column("load")[:, 0].tolist() == [0.4] * 3
+    assert history.layer().column("load")[:, 0].tolist() == [0.4] * 3
 
 
 def test_an_infinite_ratio_stays_infinite(make_history: Callable[..., History]) -> None:

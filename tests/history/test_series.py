@@ -81,7 +81,7 @@ def test_no_marker_has_an_underscore_whatever_knob_changed(name: str) -> None:
     knob = KNOBS[name]
     targets = knob.choices or ((True,) if knob.kind is bool else (knob.minimum, knob.maximum))
     # With this start every knob may take any of its values.
-    start = RunConfig(top_k=2, task=knob.task or "topics")
+    start = RunConfig(top_k=2, task=(*knob.tasks, "topics")[0])
     for target in targets:
         if start.replace(**{name: target}) == start:
             continue
@@ -104,24 +104,25 @@ def trainer() -> Trainer:
 
 
 def test_coarse_rows_are_means_of_complete_blocks_of_ten(trainer: Trainer) -> None:
-    norms = trainer.history.column("grad_norm")
-    rows = coarse_mean(trainer.history, "grad_norm", 0, 37)
+    norms = trainer.history.layer().column("grad_norm")
+    rows = coarse_mean(trainer.history.layer(), "grad_norm", 0, 37)
     assert rows.shape == (3, 8)
     np.testing.assert_allclose(rows[2], norms[20:30].mean(0))
-    assert coarse_mean(trainer.history, "grad_norm", 37, 39).shape == (0, 8)
-    np.testing.assert_allclose(coarse_mean(trainer.history, "grad_norm", 37, 41)[0], norms[30:40].mean(0))
+    assert coarse_mean(trainer.history.layer(), "grad_norm", 37, 39).shape == (0, 8)
+    np.testing.assert_allclose(coarse_mean(trainer.history.layer(), "grad_norm", 37, 41)[0], norms[30:40].mean(0))
 
 
 def test_the_recent_mean_is_over_twenty_steps_and_zero_before_the_first(trainer: Trainer) -> None:
-    np.testing.assert_allclose(recent_mean(trainer.history, "load"), trainer.history.column("load")[40:].mean(0))
-    np.testing.assert_array_equal(recent_mean(Trainer(RunConfig()).history, "load"), np.zeros(8))
+    layer = trainer.history.layer()
+    np.testing.assert_allclose(recent_mean(layer, "load"), layer.column("load")[40:].mean(0))
+    np.testing.assert_array_equal(recent_mean(Trainer(RunConfig()).history.layer(), "load"), np.zeros(8))
 
 
 def test_the_smoothed_ratio_is_infinite_for_an_expert_unused_for_long_but_not_after_a_recent_token(
     trainer: Trainer,
 ) -> None:
-    load = trainer.history.column("smoothed_load")
-    ratio = smoothed_imbalance(trainer.history)
+    load = trainer.history.layer().column("smoothed_load")
+    ratio = smoothed_imbalance(trainer.history.layer())
     # One token in the newest of many steps adds 1/(20·256); half of that counts as 0.
     nothing = 0.5 / (20 * 256)
     np.testing.assert_array_equal(np.isinf(ratio), load.min(1) <= nothing)
@@ -163,7 +164,7 @@ def test_signals_are_means_over_blocks_of_ten_rows_of_the_frame(moved: History) 
     expected["eval_task_loss"] = frame["eval_task_loss"].iloc[9::10]
     expected["eval_max_load"] = columns_of(frame, "eval_load").max(axis=1).iloc[9::10]
 
-    table = signals(moved)
+    table = signals(moved.layer())
     assert set(table) == set(expected) == set(SIGNALS)
     for name, values in expected.items():
         assert table[name].shape == (6,)
@@ -178,9 +179,9 @@ def test_signals_are_means_over_blocks_of_ten_rows_of_the_frame(moved: History) 
 
 
 def test_without_a_capacity_limit_a_collapsing_router_takes_several_times_as_long(trainer: Trainer) -> None:
-    load = trainer.history.column("load")
+    load = trainer.history.layer().column("load")
     expected = [8 * load[start : start + 10].max(1).mean() for start in range(0, 60, 10)]
-    np.testing.assert_allclose(signals(trainer.history)["step_time"], expected)
+    np.testing.assert_allclose(signals(trainer.history.layer())["step_time"], expected)
     assert expected[-1] > 3
 
 
@@ -188,18 +189,18 @@ def test_without_a_capacity_limit_a_collapsing_router_takes_several_times_as_lon
 def test_signals_between_two_steps_are_a_slice_of_all_signals(
     moved: History, start: int, stop: int, first: int, last: int
 ) -> None:
-    whole, part = signals(moved), signals(moved, start, stop)
+    whole, part = signals(moved.layer()), signals(moved.layer(), start, stop)
     for name in SIGNALS:
         np.testing.assert_allclose(part[name], whole[name][first:last], err_msg=name)
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 9), (41, 49), (60, 65)])
 def test_without_a_complete_block_there_are_no_signals(moved: History, start: int, stop: int) -> None:
-    assert all(values.shape == (0,) for values in signals(moved, start, stop).values())
+    assert all(values.shape == (0,) for values in signals(moved.layer(), start, stop).values())
 
 
 def test_signals_without_a_balancing_loss_have_no_cosine() -> None:
-    table = signals(trained({}, 10, small_config(balancing="bias")).history)
+    table = signals(trained({}, 10, small_config(balancing="bias")).history.layer())
     assert np.isnan(table["router_gradient_cosine"]).all()
     assert table["router_balance_push"].tolist() == [0]
     assert table["router_task_gradient"][0] > 0
@@ -292,5 +293,5 @@ def test_the_loss_that_alpha_weighs_is_a_signal_where_it_is_not_the_load_balanci
 ) -> None:
     history = trained({}, 20, small_config(aux_loss_coef=0.1, **changes)).history
     weighed = history.column("auxiliary_loss").reshape(2, 10).mean(1)
-    np.testing.assert_allclose(signals(history)["other_loss"], weighed if differs else [np.nan] * 2)
-    assert (signals(history)["loss_share"] > 0).all() == weighed.any()
+    np.testing.assert_allclose(signals(history.layer())["other_loss"], weighed if differs else [np.nan] * 2)
+    assert (signals(history.layer())["loss_share"] > 0).all() == weighed.any()

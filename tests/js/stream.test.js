@@ -29,7 +29,7 @@ function streamOn(context, status = 200) {
   const note = (name) => () => calls.push(name);
   let steps = 0;
   const stream = new Stream("/live/1", {
-    from: () => steps,
+    query: () => `from=${steps}`,
     onMessage: ({ to }) => { steps = to; },
     onSilence: note("silence"), onSteady: note("steady"), onLost: note("lost"),
   });

@@ -288,12 +288,12 @@ def test_a_frozen_run_keeps_routing_with_fixed_weights_and_can_be_unfrozen(sched
         assert run.state == "training"
         for name, value in weights(trainer_of(run)).items():
             np.testing.assert_array_equal(value, held[name])
-        assert not run.history.column("weight_change", frozen_at).any()
-        assert run.history.column("weight_change", 0, frozen_at).any(1).all()
+        assert not run.history.layer().column("weight_change", frozen_at).any()
+        assert run.history.layer().column("weight_change", 0, frozen_at).any(1).all()
         run.update(frozen=False)
         thawed_at = run.history.events[-1].step
         assert eventually(lambda: len(run.history) > thawed_at + 5)
-        assert run.history.column("weight_change", thawed_at).any(1).all()
+        assert run.history.layer().column("weight_change", thawed_at).any(1).all()
 
 
 def test_a_planned_freeze_and_shift_have_the_numbers_of_a_lone_trainer(scheduler: Scheduler) -> None:

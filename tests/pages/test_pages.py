@@ -78,7 +78,7 @@ def test_every_knob_that_applies_to_the_task_has_a_control_with_its_help(task: s
     config = RunConfig(task=task)
     shown = controls(app)
     for name, knob in KNOBS.items():
-        matters = knob.task in (None, task) and name != "bias_rate"
+        matters = knob.matters_to(task) and name != "bias_rate"
         assert (knob.label in shown) == matters, name
         if matters:
             assert shown[knob.label].value == getattr(config, name), name
@@ -152,7 +152,7 @@ def test_the_address_of_a_rescued_run_reproduces_it() -> None:
     settled(app)
     run.advance_by(6)
     settled(app)
-    assert address(app) == {"v": "2", "seed": "7", "router_noise": "gaussian", "events": "4:aux_loss_coef=0.1"}
+    assert address(app) == {"v": "3", "seed": "7", "router_noise": "gaussian", "events": "4:aux_loss_coef=0.1"}
     again = run_of(opened(**address(app)))
     again.advance_by(10)
     np.testing.assert_array_equal(again.history.rows(), run.history.rows())
@@ -421,7 +421,7 @@ def test_the_payload_has_what_the_dashboard_texts_need() -> None:
     assert payload["context"]["dead_share"] == 0.3
     assert payload["context"]["uneven_ratio"] == pytest.approx(3 / 0.4)
     [data] = json.loads(app.get("bidi_component")[0].proto.json)
-    assert set(data["figures"]) == {*run_board.FIRST_SCREEN, "load_and_importance"}
+    assert set(data["figures"]) == {*run_board.FIRST_SCREEN, "load_and_importance"} - {"experts_by_layer"}
     band = json.loads(data["figures"]["utilization"])["layout"]["shapes"][0]
     assert (band["y0"], band["y1"]) == (5.0, 37.5)
     assert KNOBS["topic_skew"].label in payload["shift"]
@@ -570,8 +570,8 @@ def test_the_anatomy_page_can_copy_f_and_p_from_the_live_run() -> None:
     settled(app)
     press(app, "From your run")
     shown = [slider.value for slider in app.slider if str(slider.key).startswith("anatomy_f_")]
-    assert shown == pytest.approx(100 * history.column("load", 5).mean(0), abs=0.01)
-    anatomy = dissect(history.column("load", 5).mean(0), history.column("importance", 5).mean(0), 2)
+    assert shown == pytest.approx(100 * history.layer().column("load", 5).mean(0), abs=0.01)
+    anatomy = dissect(history.layer().column("load", 5).mean(0), history.layer().column("importance", 5).mean(0), 2)
     numbers = {metric.label: float(metric.value) for metric in app.metric[:2]}
     assert numbers["per choice"] == pytest.approx(anatomy.loss, abs=2e-3)
     assert numbers["huggingface"] == pytest.approx(anatomy.huggingface, abs=4e-3)
@@ -703,9 +703,9 @@ def test_a_viewer_of_a_lecture_controls_nothing() -> None:
     obey(session_of(app), {"name": "rate", "value": 5})
     assert (before.state, before.budget, before.rate, len(before.history)) == ("ready", 2000, 60, 0)
     assert run_of(app) is leader.run is before
-    obey(session_of(app), {"name": "view", "tab": "router", "log": []})
+    obey(session_of(app), {"name": "view", "tab": "router", "log": [], "layer": 2})
     settled(app)
-    assert address(app) == {"follow": lecture, "level": "expert", "tab": "router", "log": "none"}
+    assert address(app) == {"follow": lecture, "level": "expert", "tab": "router", "log": "none", "layer": "2"}
 
 
 def test_a_viewer_of_a_lecture_sees_its_current_run() -> None:

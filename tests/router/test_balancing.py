@@ -254,7 +254,7 @@ def test_without_a_mechanism_the_routers_own_choice_holds() -> None:
 def largest_load(seed: int, name: str, alpha: float) -> float:
     """The largest smoothed load after 300 steps of the topics task."""
     run = run_of(RunConfig(seed=seed, balancing=name, aux_loss_coef=alpha), 300)
-    return run.history.last("smoothed_load").max()
+    return run.history.layer().last("smoothed_load").max()
 
 
 # Measured on seeds 0 to 9: the largest smoothed load of the worst seed after 300 / 600 steps.
@@ -281,5 +281,5 @@ def test_without_balancing_routing_collapses() -> None:
 
 def test_under_expert_choice_every_load_is_exactly_even() -> None:
     history = Trainer(RunConfig(balancing="expert_choice")).run(50)
-    assert (history.column("load") == 1 / 8).all()
+    assert (history.layer().column("load") == 1 / 8).all()
     assert (history.column("max_violation") == 0).all()

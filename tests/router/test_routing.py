@@ -14,7 +14,7 @@ from moe_sim import RunConfig
 from moe_sim.router.balancing import METHODS, Balancing
 from moe_sim.router.routing import Routing, route
 from moe_sim.router.selection import Selection
-from moe_sim.trainer.network import MoE, Router
+from moe_sim.trainer.moe import MoE, Router
 from tests.support import oracles
 
 PLAIN = Balancing(8)

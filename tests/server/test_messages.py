@@ -57,9 +57,9 @@ class Clients:
             history = member.history
             assert client.steps == len(history)
             np.testing.assert_allclose(client.rows["task_loss"], history.column("task_loss"), rtol=1e-3)
-            np.testing.assert_allclose(client.smoothed_load(), history.column("smoothed_load"), atol=2e-4)
-            told = deaths(history, comparison.thresholds.dead_share)
-            assert client.latest["timeline"]["words"] == in_words(history, told)
+            np.testing.assert_allclose(client.smoothed_load(), history.layer().column("smoothed_load"), atol=2e-4)
+            told = deaths(history.layer(), comparison.thresholds.dead_share)
+            assert client.latest["timeline"]["words"] == in_words(history.layer(), told)
             assert client.latest["timeline"]["spells"] == [[[*spell] for spell in spells] for spells in told.spells]
 
 
@@ -262,7 +262,7 @@ def test_every_run_with_positions_sends_the_experts_of_its_tokens() -> None:
     parts = json.loads(encode_comparison(comparison, comparison.steps_done)[1])["members"]
     for part, member in zip(parts, comparison.members, strict=True):
         pairs = [LETTERS.index(letter) for letter in part["map"]]
-        assert [expert for pair in pairs for expert in divmod(pair, 8)] == member.probe.expert.tolist()
+        assert [expert for pair in pairs for expert in divmod(pair, 8)] == member.probe.layer(0).expert.tolist()
     assert parts[0]["map"] != parts[1]["map"]
 
 
@@ -270,7 +270,7 @@ def test_before_the_first_step_every_run_says_where_its_tokens_would_go() -> Non
     comparison = Comparison(COMPARISONS["top-k"].plans(3))
     _, text = encode_comparison(comparison, 0)
     for part, member in zip(json.loads(text)["members"], comparison.members, strict=True):
-        shares = np.bincount(member.probe.expert, minlength=8) / 400
+        shares = np.bincount(member.probe.layer(0).expert, minlength=8) / 400
         np.testing.assert_allclose(letter_pairs(part["start_load"]), shares, atol=2e-4)
     advance(comparison, 1)
     assert "start_load" not in encode_comparison(comparison, 0)[1]

@@ -34,7 +34,7 @@ class Drawing:
         self.begun = threading.Event()
         self.permits = threading.Semaphore(0)
 
-    def slide(self, run: BackgroundRun, name: str, link: str) -> str:
+    def slide(self, run: BackgroundRun, name: str, link: str, layer: int | None) -> str:
         self.begun.set()
         self.permits.acquire(timeout=20)
         self.drawn.append(run.id)
@@ -175,7 +175,7 @@ def test_only_the_figure_that_is_asked_for_is_drawn(monkeypatch: pytest.MonkeyPa
     for name in list(page.PAGE_FIGURES):
         monkeypatch.setitem(page.PAGE_FIGURES, name, drawer(name))
     run = LiveRun(small_config())
-    assert slides._slide(run, "imbalance", "") is not None
+    assert slides._slide(run, "imbalance", "", None) is not None
     assert drawn == ["imbalance"]
-    assert slides._slide(Comparison([RunPlan(small_config())] * 2), "compare_imbalance", "") is not None
+    assert slides._slide(Comparison([RunPlan(small_config())] * 2), "compare_imbalance", "", None) is not None
     assert drawn == ["imbalance"]

@@ -84,10 +84,10 @@ def test_the_first_message_holds_everything(run: LiveRun) -> None:
     assert set(message) == EXPECTED_ALWAYS | {"events"} | PART_KEYS["picture"] | PART_KEYS["views"]
     np.testing.assert_allclose(client.rows["task_loss"], history.column("task_loss"), rtol=1e-3)
     np.testing.assert_allclose(client.rows["balance_loss"], history.column("balance_loss"), rtol=1e-3)
-    ratio = smoothed_imbalance(history)
+    ratio = smoothed_imbalance(history.layer())
     received = np.array(client.rows["imbalance"], dtype=float)  # null: ∞
     np.testing.assert_allclose(received, np.where(np.isfinite(ratio), ratio, np.nan), rtol=0.006)
-    np.testing.assert_allclose(client.smoothed_load(), history.column("smoothed_load"), atol=PAIR)
+    np.testing.assert_allclose(client.smoothed_load(), history.layer().column("smoothed_load"), atol=PAIR)
     for name, rounding in (("grad_norm", 0.051), ("weight_change", 0.051), ("weight_distance", 0.0051)):
         blocks = history.column(name)[:40].reshape(4, 10, 8).mean(1)
         np.testing.assert_allclose(client.blocks(name), blocks, rtol=rounding)
@@ -95,7 +95,7 @@ def test_the_first_message_holds_everything(run: LiveRun) -> None:
 
 def test_signals_are_sent_as_one_table_in_their_order(run: LiveRun) -> None:
     # The cosine between the gradients of task loss and load-balancing loss is included, and so is the absent noise.
-    received, derived = read(run).signals(), signals(run.history)
+    received, derived = read(run).signals(), signals(run.history.layer())
     assert set(received) == set(derived)
     for name, values in derived.items():
         np.testing.assert_allclose(received[name], values, rtol=0.006, err_msg=name)
@@ -111,7 +111,7 @@ def test_an_undefined_cosine_is_null_and_the_message_stays_valid_json() -> None:
 @pytest.mark.parametrize("fixture", ["run", "crowded"])
 def test_current_values_are_means_of_the_last_twenty_steps(request: pytest.FixtureRequest, fixture: str) -> None:
     run = request.getfixturevalue(fixture)
-    client, history = read(run), run.history
+    client, history = read(run), run.history.layer()
     for name in ("load", "first_load", "importance", "processed", "preferred_load", "dropped_by_choice"):
         expected = history.column(name)[25:45].mean(0)
         expected = expected[: run.config.top_k] if name == "dropped_by_choice" else expected
@@ -127,7 +127,7 @@ def test_current_values_are_means_of_the_last_twenty_steps(request: pytest.Fixtu
 
 def test_the_selection_bias_is_sent_only_if_there_is_one(run: LiveRun, crowded: LiveRun) -> None:
     assert read(run).latest["now"]["selection_bias"] == []
-    bias = crowded.history.last("selection_bias")
+    bias = crowded.history.layer().last("selection_bias")
     assert np.abs(bias).max() > 0.05
     np.testing.assert_allclose(read(crowded).latest["now"]["selection_bias"], bias, rtol=0.006)
 
@@ -138,7 +138,7 @@ def test_tiles_are_in_thousandths_and_follow_the_thresholds(crowded: LiveRun) ->
     assert tiles["dropped"] == round(1000 * history.column("dropped_fraction")[25:].mean()) > 100
     assert tiles["unserved"] == round(1000 * history.column("unserved_fraction")[25:].mean()) > 0
     collapsed = trained(RunConfig(), 100)
-    load = collapsed.history.last("smoothed_load")
+    load = collapsed.history.layer().last("smoothed_load")
     assert read(collapsed).latest["tiles"]["dead"] == (load < 0.1 / 8).sum() > 0
     collapsed.thresholds = Thresholds(dead_share=0.5)
     assert read(collapsed).latest["tiles"]["dead"] == (load < 0.5 / 8).sum()
@@ -209,27 +209,28 @@ def test_infinite_values_are_sent_as_null() -> None:
 )  # fmt: skip
 def test_the_map_holds_the_expert_of_each_held_out_token_and_the_dropped_tokens(changes: dict[str, Any]) -> None:
     run = trained(RunConfig(**changes), 5)
-    client, tokens = read(run), len(run.probe.expert)
+    client, probe = read(run), run.probe.layer(0)
+    tokens = len(probe.expert)
     assert len(client.latest["map"]) == (tokens if run.config.num_experts > 8 else (tokens + 1) // 2)
-    assert client.experts()[:tokens] == run.probe.expert.tolist()
-    np.testing.assert_array_equal(client.dropped(tokens), run.probe.dropped)
-    assert run.probe.dropped.any() == ("capacity_factor" in changes or "balancing" in changes)
+    assert client.experts()[:tokens] == probe.expert.tolist()
+    np.testing.assert_array_equal(client.dropped(tokens), probe.dropped)
+    assert probe.dropped.any() == ("capacity_factor" in changes or "balancing" in changes)
 
 
 @pytest.mark.parametrize("num_experts", [8, 9])
 def test_an_odd_number_of_tokens_is_sent_completely(num_experts: int) -> None:
     run = trained(RunConfig(num_experts=num_experts), 5)
-    probe = replace(run.probe, expert=run.probe.expert[:399], dropped=np.arange(399) == 398)
+    probe = replace(run.probe, expert=run.probe.expert[:, :399], dropped=np.arange(399)[None] == 398)
     run = LiveRun.recorded(run.history, probe)
     client = read(run)
-    assert client.experts()[:399] == probe.expert[:399].tolist()
+    assert client.experts()[:399] == probe.expert[0].tolist()
     assert np.flatnonzero(client.dropped(399)).tolist() == [398]
 
 
 def test_matrices_of_shares_are_sent_in_units_of_one_sixty_third(run: LiveRun, crowded: LiveRun) -> None:
-    joint = run.probe.joint / run.probe.joint.sum(1, keepdims=True)
+    joint = run.probe.joint[0] / run.probe.joint[0].sum(1, keepdims=True)
     np.testing.assert_allclose(read(run).matrix("joint"), joint, atol=LETTER)
-    together = crowded.probe.together
+    together = crowded.probe.together[0]
     shares = read(crowded).matrix("together")
     used = np.diagonal(together) > 0
     expected = together[used] / np.diagonal(together)[used, None]

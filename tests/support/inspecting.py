@@ -60,7 +60,7 @@ def keep_batches(trainer: Trainer) -> list[Batch]:
 
 
 class Watched:
-    """A small run that records each step's routing and the gradients of the router's weights."""
+    """A small run with one layer that records each step's routing and the gradients of the router's weights."""
 
     def __init__(self, **knobs: Any) -> None:
         self.trainer = Trainer(small_config(**knobs))
@@ -89,10 +89,12 @@ class Watched:
         present = np.ones(index.shape, dtype=bool) if assigned is None else assigned.numpy()
         return [row[there].tolist() for row, there in zip(index, present, strict=True)]
 
-    def _record(self, network: nn.Module, args: tuple, kwargs: dict[str, Any], output: tuple[Tensor, Routing]) -> None:
+    def _record(
+        self, network: nn.Module, args: tuple, kwargs: dict[str, Any], output: tuple[Tensor, list[Routing]]
+    ) -> None:
         if kwargs.get("inference"):
             return
-        logits, self.routing = output
+        logits, (self.routing,) = output
         if not torch.is_grad_enabled():
             return
         losses = {
@@ -100,7 +102,7 @@ class Watched:
             "balance": balancing_loss(self.routing, self.trainer.config),
             "z": self.routing.logits.exp().sum(1).log().square().mean(),
         }
-        router = network.get_parameter("moe.router.weight")
+        router = network.get_parameter("chain.0.moe.router.weight")
         for name, loss in losses.items():
             if loss is not None:
                 self.gradients[name] = torch.autograd.grad(loss, router, retain_graph=True)[0]

@@ -32,6 +32,8 @@ def configs(draw: st.DrawFn) -> RunConfig:
     """Any valid configuration."""
     chosen = {name: draw(values(knob)) for name, knob in KNOBS.items()}
     chosen["top_k"] = min(chosen["top_k"], chosen["num_experts"])
+    if chosen["task"] == "language":
+        chosen["batch_tokens"] = max(64, chosen["batch_tokens"] // 64 * 64)
     chosen["renormalize"] = chosen["renormalize"] and chosen["top_k"] > 1 and chosen["balancing"] != "expert_choice"
     return RunConfig(**chosen)
 

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from moe_sim import KNOBS, RunConfig
+from moe_sim.tasks.corpora import ALPHABET, DOMAINS, HELD_OUT_CHARACTERS, MIXES
 from moe_sim.tasks.task import Batch, generators
-from moe_sim.tasks.text import ALPHABET, CONTEXT, DOMAINS, HELD_OUT_CHARACTERS, MIXES, PASSAGE, Text
+from moe_sim.tasks.text import CONTEXT, PASSAGE, Text
 
 PROSE, CODE, NAMES, ARITHMETIC = range(4)
 USUAL = torch.tensor([0.4, 0.3, 0.2, 0.1])

@@ -227,8 +227,8 @@ def test_the_first_step_of_the_defaults_is_even_and_half_of_the_tokens_are_soon_
     # Measured on forty seeds: at most 0.25 in the first step; on ten, one half (mean of 20 steps) at steps 35 to 78.
     for seed in SEEDS:
         history = default_run(seed).history
-        assert history.column("load")[0].max() <= 0.27
-        assert 20 <= int(np.argmax(history.column("smoothed_load").max(1) > 0.5)) + 1 <= 150
+        assert history.layer().column("load")[0].max() <= 0.27
+        assert 20 <= int(np.argmax(history.layer().column("smoothed_load").max(1) > 0.5)) + 1 <= 150
 
 
 def test_the_reference_is_the_run_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +268,7 @@ def test_two_choices_let_two_experts_take_over() -> None:
     for seed in SEEDS:
         history = run_of(RunConfig(seed=seed, top_k=2), 200).history
         assert dead(history) > 4
-        assert 0.4 < history.last("smoothed_load").max() <= 0.5
+        assert 0.4 < history.layer().last("smoothed_load").max() <= 0.5
 
 
 def test_larger_noise_does_not_prevent_collapse_and_logits_outgrow_it() -> None:

@@ -28,7 +28,7 @@ def side_by_side(seed: int) -> list[History]:
 def test_all_but_the_blind_router_collapse(seed: int) -> None:
     # Measured on seeds 0-9 with 600 steps: past one half on 10 of 10 as it is, with experts frozen and with copies;
     # with the router blind the largest load at the end is 0.18 to 0.28.
-    as_it_is, frozen, blind, copies = (history.column("smoothed_load").max(1) for history in side_by_side(seed))
+    as_it_is, frozen, blind, copies = (history.layer().column("smoothed_load").max(1) for history in side_by_side(seed))
     for share in (as_it_is, frozen, copies):
         assert share.max() > 0.5
     assert blind.max() < 0.4

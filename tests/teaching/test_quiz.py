@@ -76,10 +76,10 @@ def inference(drawn: Drawn) -> Callable[[Option], bool]:
     """Trains the run again and counts the router's favourites among 400 other held-out tokens, hence the margin."""
     for seed in range(drawn.seed, drawn.seed + 4):
         trainer = Trainer(RunConfig(seed=seed, balancing="sinkhorn"))
-        load = trainer.run(STEPS).last("smoothed_load")
+        load = trainer.run(STEPS).layer().last("smoothed_load")
         if f"takes {100 * load.max():.0f}\u00a0%" in drawn.text:
             with torch.no_grad():
-                favourite = trainer.network.moe.router(trainer.held_out.batch.inputs).argmax(1)
+                favourite = trainer.network.layers[0].router(trainer.held_out.batch.inputs).argmax(1)
             return near(100 * np.bincount(favourite).max() / len(favourite), 8)
     raise AssertionError("no seed gives this run")
 
@@ -267,7 +267,7 @@ def test_a_sheet_skips_wrong_options_that_repeat_another_one() -> None:
 def test_a_run_equals_a_trainers_and_is_cached() -> None:
     history = Trainer(RunConfig(seed=1, aux_loss_coef=0.003)).run(STEPS)
     some = run(1, WEAK)
-    assert some.load == tuple(history.last("smoothed_load"))
+    assert some.load == tuple(history.layer().last("smoothed_load"))
     assert some.task_loss == tuple(history.column("task_loss"))
     assert run(1 + RUN_SEEDS, WEAK) is some
 

@@ -10,11 +10,11 @@ import torch
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.trainer.interventions import COLUMN_NORM, common_direction, make_blind
-from moe_sim.trainer.network import Router
+from moe_sim.trainer.moe import Router
 from tests.support.inspecting import small_config, weights
 
 EVEN = {"router_init": "even", "warmup_steps": 200}
-PARTS = {"experts": "moe.experts.", "router": "moe.router.", "head": "head_"}
+PARTS = {"experts": "chain.0.moe.experts.", "router": "chain.0.moe.router.", "head": "head."}
 
 
 def part_of(name: str) -> str:
@@ -23,7 +23,7 @@ def part_of(name: str) -> str:
 
 
 def columns(trainer: Trainer) -> np.ndarray:
-    return weights(trainer)["moe.router.weight"].astype(np.float64)
+    return weights(trainer)["chain.0.moe.router.weight"].astype(np.float64)
 
 
 def mean_token(seed: int = 0, tokens: int = 4096, **knobs: Any) -> np.ndarray:
@@ -37,13 +37,13 @@ def mean_token(seed: int = 0, tokens: int = 4096, **knobs: Any) -> np.ndarray:
 @pytest.mark.parametrize("seeds", [range(20), range(7401, 7421)], ids=["0-19", "7401-7420"])
 def test_an_even_start_gives_no_expert_more_than_27_percent_of_the_first_batch(seeds: range) -> None:
     # Measured: at most 25 % on these forty seeds.
-    busiest = [Trainer(RunConfig(seed=seed, **EVEN)).step().load.max() for seed in seeds]
+    busiest = [Trainer(RunConfig(seed=seed, **EVEN)).step().load[0].max() for seed in seeds]
     assert max(busiest) <= 0.27
 
 
 def test_a_plain_start_is_lopsided() -> None:
     # What the even start removes.
-    busiest = [Trainer(RunConfig(seed=seed, router_init="plain")).step().load.max() for seed in range(10)]
+    busiest = [Trainer(RunConfig(seed=seed, router_init="plain")).step().load[0].max() for seed in range(10)]
     assert np.median(busiest) > 0.4
 
 
@@ -56,7 +56,7 @@ def test_the_columns_of_an_even_start_are_equally_long_and_nearly_blind_to_the_m
 
 def test_only_the_router_differs_between_an_even_and_a_plain_start() -> None:
     even, plain = (weights(Trainer(small_config(router_init=start))) for start in ("even", "plain"))
-    assert {name for name in even if not np.array_equal(even[name], plain[name])} == {"moe.router.weight"}
+    assert {name for name in even if not np.array_equal(even[name], plain[name])} == {"chain.0.moe.router.weight"}
 
 
 def test_making_a_router_blind_removes_exactly_the_component_along_the_direction() -> None:
@@ -124,10 +124,10 @@ def test_warm_up_raises_the_learning_rate_linearly_to_its_full_value() -> None:
 def test_copies_are_equal_at_first_and_differ_once_they_have_learned() -> None:
     trainer = Trainer(small_config(expert_init="copies"))
     for name, value in weights(trainer).items():
-        if name.startswith("moe.experts."):
+        if name.startswith("chain.0.moe.experts."):
             assert (value == value[:1]).all()
     trainer.run(5)
-    learned = weights(trainer)["moe.experts.weight_in"]
+    learned = weights(trainer)["chain.0.moe.experts.weight_in"]
     assert not np.array_equal(learned[0], learned[1])
 
 
@@ -155,10 +155,10 @@ def test_swapping_columns_and_weights_of_two_experts_only_renames_them(at: int, 
 
 def test_swapped_columns_send_each_expert_the_tokens_of_the_other() -> None:
     trainer = Trainer(small_config(frozen=True))
-    before, experts = columns(trainer), weights(trainer)["moe.experts.weight_in"]
+    before, experts = columns(trainer), weights(trainer)["chain.0.moe.experts.weight_in"]
     trainer.update(swap_columns="1-4")
     assert np.array_equal(columns(trainer), before[:, [3, 1, 2, 0]])
-    assert np.array_equal(weights(trainer)["moe.experts.weight_in"], experts)
+    assert np.array_equal(weights(trainer)["chain.0.moe.experts.weight_in"], experts)
     trainer.update(swap_columns="2-3")  # the first swap ends as the second begins
     assert np.array_equal(columns(trainer), before[:, [0, 2, 1, 3]])
     trainer.update(swap_columns=None)

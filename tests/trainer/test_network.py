@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from moe_sim import RunConfig
 from moe_sim.router.balancing import METHODS, Balancing
 from moe_sim.router.routing import Routing, route
-from moe_sim.trainer.network import Experts, MoE, Network
+from moe_sim.tasks.topics import Topics
+from moe_sim.trainer.moe import Experts, MoE
+from moe_sim.trainer.network import Network
 from tests.support import oracles
 
 TOKENS, EXPERTS, WIDTH, HIDDEN = 48, 6, 5, 7
@@ -143,18 +145,27 @@ def test_an_expert_without_tokens_gets_a_gradient_of_zero() -> None:
 NO_BALANCING = Balancing(4)
 
 
+class SmallTask(Topics):
+    """Three classes of narrow tokens."""
+
+    width, classes = WIDTH, 3
+
+    def __init__(self) -> None:
+        """It draws no tokens."""
+
+
 def small_network(**knobs: object) -> tuple[Network, RunConfig]:
     config = RunConfig(num_experts=4, expert_hidden_size=8, **knobs)
-    return Network(nn.Identity(), WIDTH, 3, config, torch.Generator().manual_seed(0)).double(), config
+    return Network(SmallTask(), config, torch.Generator().manual_seed(0)).double(), config
 
 
 def test_a_dropped_token_takes_the_residual_path() -> None:
     network, config = small_network(capacity_factor=0.25)
     x = torch.randn(64, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    logits, routing = network(x, config, NO_BALANCING)
+    logits, (routing,) = network(x, config, [NO_BALANCING])
     assert routing.kept is not None
     dropped = ~routing.kept[:, 0]
-    without_experts = F.layer_norm(x, (WIDTH,)) @ network.head_weight + network.head_bias
+    without_experts = F.layer_norm(x, (WIDTH,)) @ network.head.weight + network.head.bias
     same = torch.isclose(logits, without_experts).all(1)
     assert 0 < dropped.sum() < 64
     assert torch.equal(same, dropped)
@@ -175,10 +186,10 @@ def test_the_router_gets_the_gradient_of_the_task_loss(knobs: dict[str, object],
     labels = torch.randint(3, (64,), generator=generator)
 
     def task_loss() -> Tensor:
-        return F.cross_entropy(network(x, config, balancing)[0], labels)
+        return F.cross_entropy(network(x, config, [balancing])[0], labels)
 
     task_loss().backward()
-    weight, step = network.moe.router.weight, 1e-6
+    weight, step = network.layers[0].router.weight, 1e-6
     for index in ((0, 0), (2, 1), (4, 3)):
         slope = 0.0
         for sign in (1, -1):

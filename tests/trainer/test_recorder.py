@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from moe_sim import StepRecord, Trainer
-from moe_sim.history.history import MOST_CHOICES, PER_CHOICE, PER_EXPERT, SCALARS
+from moe_sim.history.columns import MOST_CHOICES, PER_CHOICE, PER_EXPERT, SCALARS
 from moe_sim.history.smoothed import Smoothed
 from moe_sim.router.balancing import METHODS
 from tests.support import oracles
@@ -40,18 +40,18 @@ def test_a_record_is_plain_numbers_and_arrays_without_a_graph() -> None:
             assert isinstance(value, (int, float)), name
         else:
             assert isinstance(value, np.ndarray), name
-            assert value.shape == (4 if name in PER_EXPERT else MOST_CHOICES,), name
+            assert value.shape == (1, 4 if name in PER_EXPERT else MOST_CHOICES), name
     assert {*SCALARS, *PER_EXPERT, *PER_CHOICE} == set(vars(record))
 
 
 def test_the_first_record_matches_the_definitions() -> None:
     run = Watched(top_k=2, seed=3)
     record = run.step()
-    logits = run.batches[0].inputs.numpy() @ run.before["moe.router.weight"]
+    logits = run.batches[0].inputs.numpy() @ run.before["chain.0.moe.router.weight"]
     probs, chosen = oracles.softmax(logits), oracles.choices(logits, 2)
     load, importance = oracles.load(chosen, 4), probs.mean(0)
-    np.testing.assert_allclose(record.load, load)
-    np.testing.assert_allclose(record.importance, importance, rtol=1e-5)
+    np.testing.assert_allclose(record.load[0], load)
+    np.testing.assert_allclose(record.importance[0], importance, rtol=1e-5)
     assert record.z_loss == pytest.approx(oracles.router_z_loss(logits), rel=1e-5)
     assert record.balance_loss == pytest.approx(4 * (load * importance).sum(), rel=1e-5)
     assert record.router_entropy == pytest.approx(
@@ -62,7 +62,7 @@ def test_the_first_record_matches_the_definitions() -> None:
     joint = np.zeros((12, 4))
     np.add.at(joint, (run.batches[0].groups.numpy(), chosen[:, 0]), 1)
     assert record.specialization == pytest.approx(oracles.specialization(joint[joint.sum(1) > 0]))
-    np.testing.assert_allclose(run.trainer.probe().joint, joint / 64)
+    np.testing.assert_allclose(run.trainer.probe().joint[0], joint / 64)
 
 
 @pytest.mark.parametrize("knobs", KINDS, ids=str)
@@ -84,7 +84,7 @@ def test_shares_of_experts_are_counted_from_the_routing(knobs: dict[str, Any]) -
         preferred = oracles.choices(run.routing.logits.detach().numpy(), run.trainer.config.top_k)
         expected["preferred_load"] = oracles.load(preferred, 4)
         for name, shares in expected.items():
-            np.testing.assert_allclose(getattr(record, name), shares, atol=1e-12, err_msg=name)
+            np.testing.assert_allclose(getattr(record, name)[0], shares, atol=1e-12, err_msg=name)
         assert record.dropped_fraction == pytest.approx(1 - expected["processed"].sum(), abs=1e-12)
         assert record.unserved_fraction == pytest.approx(oracles.unserved(kept), abs=1e-12)
 
@@ -105,8 +105,8 @@ def test_dropped_pairs_are_recorded_by_choice(top_k: int, overflow: str, drop_or
     run = Watched(top_k=top_k, overflow=overflow, drop_order=drop_order, capacity_factor=0.5)
     for _ in range(5):
         record = run.step()
-        np.testing.assert_allclose(record.dropped_by_choice, oracles.dropped_by_choice(run.kept()), atol=1e-12)
-        assert record.dropped_by_choice.sum() / top_k == pytest.approx(record.dropped_fraction, abs=1e-12)
+        np.testing.assert_allclose(record.dropped_by_choice[0], oracles.dropped_by_choice(run.kept()), atol=1e-12)
+        assert record.dropped_by_choice[0].sum() / top_k == pytest.approx(record.dropped_fraction, abs=1e-12)
         # There are half as many seats as pairs.
         assert record.dropped_fraction >= 0.5 - 1e-12
 
@@ -117,13 +117,13 @@ def test_dropped_pairs_are_recorded_by_choice(top_k: int, overflow: str, drop_or
 def test_pairs_that_are_not_dropped_are_processed(top_k: int, drop_order: str, overflow: str) -> None:
     config = small_config(top_k=top_k, capacity_factor=0.75, drop_order=drop_order, overflow=overflow)
     history = Trainer(config).run(20)
-    processed, dropped = history.column("processed"), history.column("dropped_fraction")
+    processed, dropped = history.layer().column("processed"), history.column("dropped_fraction")
     np.testing.assert_allclose(processed.sum(1) + dropped, 1, atol=1e-12)
-    np.testing.assert_allclose(history.column("load").sum(1), 1, atol=1e-12)
+    np.testing.assert_allclose(history.layer().column("load").sum(1), 1, atol=1e-12)
     # C = ⌈0.75 · 64 · K / 4⌉ = 12 K of the 64 K pairs.
     assert (processed <= 12 / 64 + 1e-12).all()
     if overflow == "drop":
-        np.testing.assert_allclose(processed, np.minimum(history.column("load"), 12 / 64), atol=1e-12)
+        np.testing.assert_allclose(processed, np.minimum(history.layer().column("load"), 12 / 64), atol=1e-12)
     elif top_k == 1:
         np.testing.assert_allclose(processed, 12 / 64, atol=1e-12)
     assert (dropped > 0).all()
@@ -137,14 +137,14 @@ def test_with_enough_seats_rerouting_drops_no_pair() -> None:
     assert (drop.column("dropped_fraction") > 0.1).all()
     assert not reroute.column("dropped_fraction").any()
     assert not reroute.column("unserved_fraction").any()
-    assert (reroute.column("processed") == 1 / 4).all()
+    assert (reroute.layer().column("processed") == 1 / 4).all()
 
 
 def test_without_a_limit_nothing_is_dropped() -> None:
     history = Trainer(small_config(top_k=2)).run(10)
     for name in ("dropped_fraction", "unserved_fraction", "dropped_by_choice"):
         assert not history.column(name).any(), name
-    np.testing.assert_array_equal(history.column("processed"), history.column("load"))
+    np.testing.assert_array_equal(history.layer().column("processed"), history.layer().column("load"))
 
 
 @pytest.mark.parametrize("shape", [{}, {"top_k": 2}, {"num_experts": 7, "top_k": 3, "batch_tokens": 96}], ids=str)
@@ -153,11 +153,11 @@ def test_under_expert_choice_the_load_is_exactly_even_and_some_tokens_have_no_ex
     experts = run.trainer.config.num_experts
     for _ in range(10):
         record = run.step()
-        assert (record.load == 1 / experts).all()
+        assert (record.load[0] == 1 / experts).all()
         assert record.imbalance_ratio == 1
         assert record.efficiency == pytest.approx(1)
         assert record.dropped_fraction == 0
-        assert not record.dropped_by_choice.any()
+        assert not record.dropped_by_choice[0].any()
         unserved = sum(not chosen for chosen in run.chosen()) / len(run.chosen())
         assert record.unserved_fraction == pytest.approx(unserved, abs=1e-12)
         # With one expert per token on average, some tokens have none; with more, that is rare.
@@ -179,7 +179,7 @@ def test_groups_and_pairs_of_experts_are_counted_from_the_routing(knobs: dict[st
     # Smoothed over three steps: the newest counts 1, the one before 0.95, the first 0.95².
     ages = np.array([0.95**2, 0.95, 1])
     joint, together = (np.average(values, axis=0, weights=ages) for values in (joints, togethers))
-    probe = run.trainer.probe()
+    probe = run.trainer.probe().layer(0)
     np.testing.assert_allclose(probe.joint, joint, atol=1e-12)
     np.testing.assert_allclose(probe.together, together, atol=1e-6)
     assert record.specialization == pytest.approx(oracles.specialization(joint[joint.sum(1) > 0]))
@@ -195,17 +195,17 @@ def test_gradients_and_weight_changes_are_recorded_per_expert() -> None:
     for _ in range(4):
         record = run.step()
     after = weights(run.trainer)
-    names = [name for name in start if name.startswith("moe.experts.")]
+    names = [name for name in start if name.startswith("chain.0.moe.experts.")]
     gradients = {name: run.trainer.network.get_parameter(name).grad.numpy() for name in names}
     assert len(names) == 4
     for expert in range(4):
         now, before, first = ([arrays[name][expert] for name in names] for arrays in (after, run.before, start))
         norm = np.sqrt(sum((gradients[name][expert].astype(float) ** 2).sum() for name in names))
-        assert record.grad_norm[expert] == pytest.approx(norm, rel=1e-4)
-        assert record.weight_change[expert] == pytest.approx(oracles.distance(now, before), rel=1e-4)
-        assert record.weight_distance[expert] == pytest.approx(oracles.distance(now, first), rel=1e-4)
-    used = record.grad_norm > 0
-    assert (record.weight_distance > record.weight_change)[used].all()
+        assert record.grad_norm[0][expert] == pytest.approx(norm, rel=1e-4)
+        assert record.weight_change[0][expert] == pytest.approx(oracles.distance(now, before), rel=1e-4)
+        assert record.weight_distance[0][expert] == pytest.approx(oracles.distance(now, first), rel=1e-4)
+    used = record.grad_norm[0] > 0
+    assert (record.weight_distance[0] > record.weight_change[0])[used].all()
     assert used.sum() >= 2
 
 
@@ -232,7 +232,7 @@ def test_the_router_gradient_is_split_into_task_and_balancing(knobs: dict[str, A
         assert record.router_gradient_cosine == pytest.approx(cosine.item(), abs=1e-3)
         # Together they make up the total gradient on the router.
         z = run.trainer.config.z_loss_coef * run.gradients["z"]
-        total = run.trainer.network.moe.router.weight.grad
+        total = run.trainer.network.layers[0].router.weight.grad
         np.testing.assert_allclose((task + alpha * balance + z).numpy(), total.numpy(), rtol=1e-5, atol=1e-5)
         t, b = record.router_task_gradient, alpha * record.router_balance_gradient
         length = np.sqrt(t**2 + b**2 + 2 * t * b * record.router_gradient_cosine)
@@ -257,7 +257,7 @@ def test_the_strength_of_the_noise_is_recorded(name: str, router_noise: str) -> 
     for _ in range(3):
         strength.append(run.step().router_noise_std)
         # The weights of the noise are trained only if the noise is learned.
-        noise_weight = run.before["moe.router.noise_weight"]
+        noise_weight = run.before["chain.0.moe.router.noise_weight"]
         expected = oracles.softplus(run.batches[-1].inputs.numpy() @ noise_weight).mean()
         if router_noise == "learned":
             assert strength[-1] == pytest.approx(expected, rel=1e-4)
@@ -276,17 +276,17 @@ def test_the_bias_used_for_selection_is_recorded() -> None:
     bias = np.zeros(4)
     for _ in range(20):
         record = run.step()
-        np.testing.assert_allclose(record.selection_bias, bias, atol=1e-6)
-        chosen = oracles.choices(run.routing.probs.detach().numpy() + record.selection_bias, 2)
+        np.testing.assert_allclose(record.selection_bias[0], bias, atol=1e-6)
+        chosen = oracles.choices(run.routing.probs.detach().numpy() + record.selection_bias[0], 2)
         np.testing.assert_array_equal(run.routing.expert_index.numpy(), chosen)
-        bias = oracles.updated_bias(bias, record.load, 0.01)
+        bias = oracles.updated_bias(bias, record.load[0], 0.01)
     assert np.abs(bias).max() > 0.02
 
 
 @pytest.mark.parametrize("knobs", [*KINDS, {"top_k": 2, "convention": "huggingface"}], ids=str)
 def test_the_recorded_balance_loss_is_per_choice_whatever_loss_is_optimized(knobs: dict[str, Any]) -> None:
     history = Trainer(small_config(**knobs)).run(10)
-    expected = 4 * (history.column("load") * history.column("importance")).sum(1)
+    expected = 4 * (history.layer().column("load") * history.layer().column("importance")).sum(1)
     np.testing.assert_allclose(history.column("balance_loss"), expected, rtol=1e-6)
 
 
@@ -312,8 +312,8 @@ def test_the_loss_that_alpha_weighs_is_recorded_too(knobs: dict[str, Any]) -> No
 
 def test_the_smoothed_load_equals_the_moving_average_of_pandas() -> None:
     history = Trainer(small_config(aux_loss_coef=0.01)).run(60)
-    expected = pd.DataFrame(history.column("load")).ewm(alpha=1 / 20).mean()
-    np.testing.assert_allclose(history.column("smoothed_load"), expected, atol=1e-12)
+    expected = pd.DataFrame(history.layer().column("load")).ewm(alpha=1 / 20).mean()
+    np.testing.assert_allclose(history.layer().column("smoothed_load"), expected, atol=1e-12)
     np.testing.assert_array_equal(history.column("dead_experts"), (expected < 0.1 / 4).sum(axis=1))
 
 

@@ -32,6 +32,11 @@ KINDS: list[dict[str, Any]] = [
     {"balancing": "importance_and_load", "aux_loss_coef": 0.1, "router_noise": "learned"},
     {"router_noise": "jitter", "z_loss_coef": 0.1},
     {"router_blind": True, "frozen_experts": True},
+    {"num_layers": 3, "top_k": 2, "aux_loss_coef": 0.1, "convention": "huggingface", "z_loss_coef": 0.1},
+    {"num_layers": 2, "balancing": "bias", "bias_rate": 0.1, "router_blind": True},
+    {"num_layers": 2, "balancing": "expert_choice", "top_k": 2, "capacity_factor": 0.5},
+    {"num_layers": 2, "balancing": "importance_and_load", "aux_loss_coef": 0.1, "router_noise": "learned"},
+    {"task": "language", "num_layers": 2, "top_k": 2, "renormalize": True, "batch_tokens": 128, "aux_loss_coef": 0.1},
     {"frozen": True},
     # Sizes that are no multiples of what a processor computes at once.
     {"num_experts": 3, "top_k": 3, "expert_hidden_size": 4, "batch_tokens": 32, "aux_loss_coef": 0.1},
@@ -119,7 +124,7 @@ def test_what_is_not_a_number_in_one_run_does_not_reach_another() -> None:
     alone, together = ([Trainer(small_config(capacity_factor=0.5, seed=seed)) for seed in (0, 1)] for _ in range(2))
     for trainers in (alone, together):
         with torch.no_grad():
-            trainers[0].network.moe.experts.weight_in[:] = torch.nan
+            trainers[0].network.layers[0].experts.weight_in[:] = torch.nan
     alone[1].run(5)
     advance(together, 5)
     assert together[0].diverged

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from moe_sim import KNOBS, PRESETS, Event, RunConfig, StepRecord, Trainer
-from moe_sim.history.history import SCALARS
+from moe_sim.history.columns import SCALARS
 from moe_sim.router.balancing import METHODS
 from moe_sim.tasks.task import generators
 from tests.support import oracles
@@ -54,6 +54,9 @@ SHIFTS: list[tuple[dict[str, Any], dict[str, Any], list[float]]] = [
 NOISES = KNOBS["router_noise"].choices
 
 
+EXPERT = ("weight_in", "bias_in", "weight_out", "bias_out")
+
+
 def step(trainer: Trainer) -> StepRecord:
     record = trainer.step()
     assert record is not None
@@ -71,16 +74,19 @@ def inference(
     weight: dict[str, np.ndarray], inputs: np.ndarray, labels: np.ndarray, top_k: int, bias: np.ndarray
 ) -> tuple[float, np.ndarray]:
     """Task loss and load of a network with these weights, token by token: no noise, no capacity limit, plain top-k."""
-    losses, num_experts = [], weight["moe.router.weight"].shape[1]
-    probs = oracles.softmax(inputs @ weight["moe.router.weight"])
+    losses, num_experts = [], weight["chain.0.moe.router.weight"].shape[1]
+    probs = oracles.softmax(inputs @ weight["chain.0.moe.router.weight"])
     chosen = oracles.choices(probs + bias, top_k)
     for x, p, experts, label in zip(inputs.astype(float), probs, chosen, labels, strict=True):
         out = x.copy()
         for e in experts:
-            hidden = x @ weight["moe.experts.weight_in"][e] + weight["moe.experts.bias_in"][e, 0]
-            result = np.maximum(hidden, 0) @ weight["moe.experts.weight_out"][e] + weight["moe.experts.bias_out"][e, 0]
+            hidden = x @ weight["chain.0.moe.experts.weight_in"][e] + weight["chain.0.moe.experts.bias_in"][e, 0]
+            result = (
+                np.maximum(hidden, 0) @ weight["chain.0.moe.experts.weight_out"][e]
+                + weight["chain.0.moe.experts.bias_out"][e, 0]
+            )
             out += p[e] * result
-        logits = oracles.layer_norm(out[None]) @ weight["head_weight"] + weight["head_bias"]
+        logits = oracles.layer_norm(out[None]) @ weight["head.weight"] + weight["head.bias"]
         losses.append(-np.log(oracles.softmax(logits)[0, label]))
     return float(np.mean(losses)), oracles.load(chosen, num_experts)
 
@@ -171,16 +177,16 @@ def test_nothing_that_a_run_returns_can_change_it() -> None:
     trainer = Trainer(small_config(balancing="bias", bias_rate=0.1))
     trainer.run(2)
     record, probe = step(trainer), trainer.probe()
-    for values in (record.smoothed_load, record.selection_bias, probe.joint, probe.together):
+    for values in (record.smoothed_load[0], record.selection_bias[0], probe.joint, probe.together):
         with pytest.raises(ValueError, match="read-only"):
             values[:] = 7
     # An intervention in the trainer's bias leaves records of earlier steps alone.
     trainer.update(frozen=True)
     record = step(trainer)
-    before = record.selection_bias.copy()
+    before = record.selection_bias[0].copy()
     assert before.min() < before.max()
     trainer.update(swap_columns=f"{before.argmin() + 1}-{before.argmax() + 1}")
-    np.testing.assert_array_equal(record.selection_bias, before)
+    np.testing.assert_array_equal(record.selection_bias[0], before)
 
 
 def test_setting_a_knob_to_its_current_value_is_no_event() -> None:
@@ -233,13 +239,13 @@ def test_alpha_affects_the_task_loss_only_after_the_first_step() -> None:
 
 def test_the_probe_routes_the_held_out_tokens_with_the_current_weights() -> None:
     trainer = Trainer(small_config())
-    assert trainer.probe().step == 0
-    assert trainer.probe().joint.shape == (12, 4)
-    assert not trainer.probe().joint.any()
-    assert not trainer.probe().group_shares().any()
+    assert trainer.probe().layer(0).step == 0
+    assert trainer.probe().layer(0).joint.shape == (12, 4)
+    assert not trainer.probe().layer(0).joint.any()
+    assert not trainer.probe().layer(0).group_shares().any()
     trainer.run(5)
-    probe = trainer.probe()
-    logits = trainer.held_out.batch.inputs.numpy() @ weights(trainer)["moe.router.weight"]
+    probe = trainer.probe().layer(0)
+    logits = trainer.held_out.batch.inputs.numpy() @ weights(trainer)["chain.0.moe.router.weight"]
     np.testing.assert_array_equal(probe.expert, oracles.choices(logits, 1)[:, 0])
     assert probe.step == 5
     assert probe.joint.sum() == pytest.approx(1)
@@ -250,7 +256,7 @@ def test_the_probe_routes_the_held_out_tokens_with_the_current_weights() -> None
 
 def test_the_probe_has_the_capacity_limit_but_no_noise() -> None:
     trainer = Trainer(small_config(router_noise="gaussian", noise_std=10.0, capacity_factor=0.5))
-    first, second = trainer.probe(), trainer.probe()
+    first, second = trainer.probe().layer(0), trainer.probe().layer(0)
     np.testing.assert_array_equal(first.expert, second.expert)
     # C = ⌈0.5 · 400 / 4⌉ = 50 tokens per expert.
     counts = np.bincount(first.expert, minlength=4)
@@ -259,8 +265,8 @@ def test_the_probe_has_the_capacity_limit_but_no_noise() -> None:
 
 def test_the_probe_marks_tokens_that_no_expert_chose() -> None:
     trainer = Trainer(small_config(balancing="expert_choice"))
-    probe = trainer.probe()
-    probs = oracles.softmax(trainer.held_out.batch.inputs.numpy() @ weights(trainer)["moe.router.weight"])
+    probe = trainer.probe().layer(0)
+    probs = oracles.softmax(trainer.held_out.batch.inputs.numpy() @ weights(trainer)["chain.0.moe.router.weight"])
     has = oracles.expert_choice(probs, 1)
     np.testing.assert_array_equal(probe.dropped, ~has.any(1))
     assert 0 < probe.dropped.sum() < 400
@@ -271,10 +277,10 @@ def test_the_probe_marks_tokens_that_no_expert_chose() -> None:
 
 def test_coactivation_is_a_share_of_the_tokens_of_the_first_expert() -> None:
     trainer = Trainer(small_config(top_k=2))
-    assert not trainer.probe().together.any()
-    assert not trainer.probe().coactivation().any()
+    assert not trainer.probe().layer(0).together.any()
+    assert not trainer.probe().layer(0).coactivation().any()
     trainer.run(5)
-    probe = trainer.probe()
+    probe = trainer.probe().layer(0)
     np.testing.assert_allclose(probe.together, probe.together.T)
     assert np.trace(probe.together) == pytest.approx(2)
     shares = probe.coactivation()
@@ -320,10 +326,10 @@ def test_switching_to_a_mechanism_resets_its_state(before: str, after: str) -> N
     trainer = Trainer(small_config(balancing=before, bias_rate=0.1, aux_loss_coef=0.1))
     trainer.run(5)
     if before == "bias":
-        assert trainer.balancing.bias.any()
+        assert trainer.mechanisms[0].bias.any()
     trainer.update(balancing="none")
     trainer.update(balancing=after)
-    assert isinstance(trainer.balancing, METHODS[after])
+    assert isinstance(trainer.mechanisms[0], METHODS[after])
     assert not step(trainer).selection_bias.any()
     assert step(trainer).selection_bias.any() == (after == "bias")
 
@@ -331,11 +337,11 @@ def test_switching_to_a_mechanism_resets_its_state(before: str, after: str) -> N
 def test_changing_other_knobs_keeps_the_state_of_a_mechanism() -> None:
     trainer = Trainer(small_config(balancing="bias", bias_rate=0.1))
     trainer.run(5)
-    bias = trainer.balancing.bias.clone()
+    bias = trainer.mechanisms[0].bias.clone()
     trainer.update(bias_rate=0.3, top_k=2, balancing="bias")
-    np.testing.assert_array_equal(step(trainer).selection_bias, bias.numpy())
-    expected = oracles.updated_bias(bias.numpy(), trainer.history.last("load"), 0.3)
-    np.testing.assert_allclose(trainer.balancing.bias.numpy(), expected, atol=1e-6)
+    np.testing.assert_array_equal(step(trainer).selection_bias[0], bias.numpy())
+    expected = oracles.updated_bias(bias.numpy(), trainer.history.layer().last("load"), 0.3)
+    np.testing.assert_allclose(trainer.mechanisms[0].bias.numpy(), expected, atol=1e-6)
 
 
 # Frozen
@@ -350,26 +356,27 @@ def test_freezing_keeps_every_weight_and_the_bias_while_steps_continue(name: str
         run.step()
     trainer = run.trainer
     trainer.update(frozen=True)
-    before, bias, distance = weights(trainer), trainer.balancing.bias.clone(), trainer.history.last("weight_distance")
+    before, bias = weights(trainer), trainer.mechanisms[0].bias.clone()
+    distance = trainer.history.layer().last("weight_distance")
     for number in range(6, 12):
         record = run.step()
         assert record.step == number
-        assert not record.grad_norm.any()
-        assert not record.weight_change.any()
-        np.testing.assert_array_equal(record.weight_distance, distance)
-        np.testing.assert_array_equal(record.selection_bias, bias.numpy())
+        assert not record.grad_norm[0].any()
+        assert not record.weight_change[0].any()
+        np.testing.assert_array_equal(record.weight_distance[0], distance)
+        np.testing.assert_array_equal(record.selection_bias[0], bias.numpy())
         assert record.router_task_gradient == record.router_balance_gradient == 0
         assert np.isnan(record.router_gradient_cosine)
         assert record.task_loss > 0
         assert (record.auxiliary_loss > 0) == ("aux_loss_coef" in METHODS[name].knobs)
     for key, value in weights(trainer).items():
         np.testing.assert_array_equal(value, before[key])
-    assert torch.equal(trainer.balancing.bias, bias)
+    assert torch.equal(trainer.mechanisms[0].bias, bias)
     assert len({record.task_loss for record in (run.step(), run.step())}) == 2
     trainer.update(frozen=False)
     record = run.step()
-    assert record.grad_norm.any()
-    assert record.weight_change.any()
+    assert record.grad_norm[0].any()
+    assert record.weight_change[0].any()
     assert record.router_task_gradient > 0
 
 
@@ -388,7 +395,7 @@ def test_frozen_steps_have_no_effect_on_later_training(name: str) -> None:
     plain.run(10)
     for key, value in weights(plain).items():
         np.testing.assert_array_equal(weights(frozen)[key], value, err_msg=key)
-    assert torch.equal(frozen.balancing.bias, plain.balancing.bias)
+    assert torch.equal(frozen.mechanisms[0].bias, plain.mechanisms[0].bias)
 
 
 def test_a_run_may_start_frozen() -> None:
@@ -397,7 +404,7 @@ def test_a_run_may_start_frozen() -> None:
     history = trainer.run(10)
     for key, value in weights(trainer).items():
         np.testing.assert_array_equal(value, before[key])
-    assert not history.column("weight_distance").any()
+    assert not history.layer().column("weight_distance").any()
     trainer.update(frozen=False)
     assert step(trainer).weight_change.any()
 
@@ -410,7 +417,7 @@ def test_inference_is_evaluated_after_every_tenth_step() -> None:
     for name in ("eval_task_loss", "eval_load"):
         seen = ~np.isnan(history.column(name)).reshape(35, -1)
         assert seen.any(1).tolist() == seen.all(1).tolist() == [number % 10 == 0 for number in range(1, 36)]
-    np.testing.assert_allclose(history.column("eval_load")[9::10].sum(1), 1)
+    np.testing.assert_allclose(history.layer().column("eval_load")[9::10].sum(1), 1)
 
 
 @pytest.mark.parametrize(
@@ -425,9 +432,9 @@ def test_inference_is_plain_top_k_of_held_out_tokens_without_noise_or_capacity_l
     trainer = Trainer(small_config(aux_loss_coef=0.1, bias_rate=0.03, **knobs))
     history = trainer.run(10)
     inputs, labels = held_out_tokens(trainer)
-    top_k, bias = trainer.config.top_k, history.last("selection_bias")
+    top_k, bias = trainer.config.top_k, history.layer().last("selection_bias")
     loss, load = inference(weights(trainer), inputs, labels, top_k, bias)
-    np.testing.assert_allclose(history.last("eval_load"), load, atol=1e-12)
+    np.testing.assert_allclose(history.layer().last("eval_load"), load, atol=1e-12)
     assert history.last("eval_task_loss") == pytest.approx(loss, rel=1e-5)
     assert bias.any() == (trainer.config.balancing == "bias")
 
@@ -447,7 +454,7 @@ def test_training_knobs_do_not_change_the_evaluation() -> None:
     seen = ~np.isnan(history.column("eval_task_loss"))
     assert seen.sum() == len(moves)
     assert len(set(history.column("eval_task_loss")[seen])) == 1
-    assert (history.column("eval_load")[seen] == history.column("eval_load")[9]).all()
+    assert (history.layer().column("eval_load")[seen] == history.layer().column("eval_load")[9]).all()
     # Training, meanwhile, was affected.
     assert (history.column("dropped_fraction")[20:40] > 0).any()
 

@@ -40,11 +40,11 @@ def _watch_criteria(history: History, config: RunConfig) -> list[Criterion]:
 
 def _watch_conclusion(history: History, config: RunConfig) -> Paragraphs:
     task_loss = history.column("task_loss")
-    share = history.column("smoothed_load").max(1)
+    share = history.layer().column("smoothed_load").max(1)
     first_above = int(np.argmax(share > 0.5)) + 1
     return (
-        f"In the first step no expert had more than {percent(history.column('load')[0].max())} of the tokens. At step "
-        f"{first_above} one first had more than half of them. The model pays for "
+        f"In the first step no expert had more than {percent(history.layer().column('load')[0].max())} of the tokens. "
+        f"At step {first_above} one first had more than half of them. The model pays for "
         f"{config.num_experts} experts and uses {config.num_experts - int(history.last('dead_experts'))}.",
         f"Meanwhile the task loss fell from {task_loss[0]:.2f} to {mean(history, 'task_loss'):.2f}. Nothing in that "
         "curve shows a problem, so look at the load.",
@@ -118,7 +118,7 @@ def _median_over_largest(history: History, name: str) -> float:
 
 
 def _loop_conclusion(history: History, config: RunConfig) -> Paragraphs:
-    first, second = np.sort(history.column("load")[0])[::-1][:2]
+    first, second = np.sort(history.layer().column("load")[0])[::-1][:2]
     gradient = per_expert(history, "grad_norm")
     return (
         f"In the first step one expert had {percent(first)} of the tokens and the next {percent(second)}. Now the "

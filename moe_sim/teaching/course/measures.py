@@ -9,6 +9,7 @@ import numpy as np
 
 from moe_sim.config.events import Event
 from moe_sim.history.history import History
+from moe_sim.history.layer import Layer
 from moe_sim.history.series import evaluations, smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON
 from moe_sim.teaching.course.lesson import Criterion
@@ -27,11 +28,11 @@ def mean(history: History, name: str, stop: int | None = None) -> float:
 
 def per_expert(history: History, name: str, stop: int | None = None) -> np.ndarray:
     """(E,) means of a per-expert column over the 20 steps up to step `stop`; NaN if any is missing."""
-    values = _window(history, name, stop)
+    values = _window(history.layer(), name, stop)
     return values.mean(0) if len(values) else np.full(values.shape[1:], np.nan)
 
 
-def _window(history: History, name: str, stop: int | None) -> np.ndarray:
+def _window(history: History | Layer, name: str, stop: int | None) -> np.ndarray:
     end = len(history) if stop is None else stop
     values = history.column(name, max(0, end - WINDOW), end)
     return values if end <= len(history) and len(values) == WINDOW else values[:0]
@@ -40,7 +41,7 @@ def _window(history: History, name: str, stop: int | None) -> np.ndarray:
 def smoothed_load(history: History, stop: int | None = None) -> np.ndarray:
     """The (E,) smoothed load after step `stop` (None: the newest)."""
     end = len(history) if stop is None else stop
-    values = history.column("smoothed_load", 0, end)
+    values = history.layer().column("smoothed_load", 0, end)
     return values[-1] if 0 < end <= len(history) else np.full(values.shape[1:], np.nan)
 
 
@@ -59,13 +60,13 @@ def dead(history: History, stop: int | None = None) -> float:
 def ratio(history: History, stop: int | None = None) -> float:
     """max/min of the smoothed load after step `stop`; ∞ where an expert got nothing."""
     end = len(history) if stop is None else stop
-    values = smoothed_imbalance(history, max(0, end - 1), end) if 0 < end <= len(history) else np.array([])
+    values = smoothed_imbalance(history.layer(), max(0, end - 1), end) if 0 < end <= len(history) else np.array([])
     return float(values[-1]) if len(values) else np.nan
 
 
 def held_out_load(history: History, stop: int | None = None) -> float:
     """The busiest expert's load in inference: mean of the newest 5 evaluations up to step `stop`, 10 steps apart."""
-    values = evaluations(history, "eval_load", 0, stop)[-LOOKS:]
+    values = evaluations(history.layer(), "eval_load", 0, stop)[-LOOKS:]
     return float(values.mean(0).max()) if len(values) == LOOKS else np.nan
 
 
@@ -78,8 +79,8 @@ def first_even_stretch(history: History, after: int, highest: float = np.inf) ->
     """The end of the first 20 consecutive steps after step `after` in which no expert is dead and none has a larger
     share of the choices than `highest`; None if there is no such stretch."""
     end = len(history)  # the run may train on between two reads
-    dead_experts, share = history.column("dead_experts", after, end), history.column("smoothed_load", after, end).max(1)
-    is_even = (dead_experts == 0) & (share <= highest)
+    share = history.layer().column("smoothed_load", after, end).max(1)
+    is_even = (history.column("dead_experts", after, end) == 0) & (share <= highest)
     if len(is_even) < WINDOW:
         return None
     stretches = np.lib.stride_tricks.sliding_window_view(is_even, WINDOW).all(1)

@@ -43,7 +43,7 @@ class Outcome:
 
     @classmethod
     def of(cls, history: History) -> Outcome:
-        share = history.column("smoothed_load", 0, JUDGED_AT).max(1) * history.initial_config.top_k
+        share = history.layer().column("smoothed_load", 0, JUDGED_AT).max(1) * history.initial_config.top_k
         above = np.flatnonzero(share > 0.5)
         return cls(int(above[0]) + 1 if len(above) else None, float(share[-1]))
 

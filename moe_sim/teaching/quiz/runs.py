@@ -73,11 +73,11 @@ def _run(seed: int, changes: tuple[tuple[str, Any], ...], steps: int, rescued_at
     return Run(
         config=trainer.config,
         state=diagnose(history, trainer.config).state,
-        load=_numbers(history.last("smoothed_load")),
+        load=_numbers(history.layer().last("smoothed_load")),
         processed=_ending(history, "processed"),
         preferred=_ending(history, "preferred_load"),
-        inference_load=_numbers(history.last("eval_load")),
-        busiest=_numbers(history.column("load").max(1)),
+        inference_load=_numbers(history.layer().last("eval_load")),
+        busiest=_numbers(history.layer().column("load").max(1)),
         task_loss=_numbers(history.column("task_loss")),
         balance_loss=_numbers(history.column("balance_loss")),
         router_entropy=float(history.column("router_entropy")[-AVERAGED:].mean()),
@@ -86,7 +86,7 @@ def _run(seed: int, changes: tuple[tuple[str, Any], ...], steps: int, rescued_at
 
 
 def _ending(history: History, name: str) -> tuple[float, ...]:
-    return _numbers(history.column(name)[-AVERAGED:].mean(0))
+    return _numbers(history.layer().column(name)[-AVERAGED:].mean(0))
 
 
 def _numbers(values: np.ndarray) -> tuple[float, ...]:

@@ -1,6 +1,7 @@
 // Layouts that depend on the data or on the size of the chart.
 
 import { percent } from "./format.js";
+import { withLayer } from "./layers.js";
 
 /** @import { Axis, Context, FigureMeta, Layout, Trace } from "./types.js" */
 /** @import { Store } from "./store.js" */
@@ -45,6 +46,18 @@ export function inPlainWords(layout) {
   const axis = (name) => layout[name];
   const titled = axes.map(([name, text]) => [name, { ...axis(name), title: { ...axis(name).title, text } }]);
   return { ...layout, ...Object.fromEntries(titled) };
+}
+
+/**
+ * What the chart's small print says now: where the figure has two, the second one from the first step on.
+ * @param {FigureMeta} meta
+ * @param {Store} store
+ * @param {boolean} plain whether for beginners
+ * @param {boolean} isMap
+ */
+export function captionOf({ captions, caption, plain: words, all_layers }, store, plain, isMap) {
+  const text = captions ? captions[store.steps ? 1 : 0] : (plain && words?.caption) || caption;
+  return all_layers ? text : withLayer(text, store, isMap);
 }
 
 /**
@@ -103,13 +116,16 @@ export function shareAxisTop(traces, { tops, headroom, least }) {
 }
 
 /**
- * The dead experts. Python decides how many there are; they are the least used ones.
+ * The dead experts. Python decides how many there are; they are the least used ones. In the mean of several layers,
+ * where Python's number is that of the worst layer, those with next to nothing in all of them.
  * @param {Store} store
  * @param {Context} context
  */
-export function deadExperts(store, { settling_steps }) {
+export function deadExperts(store, { settling_steps, dead_share }) {
   const load = store.now("smoothed_load");
-  const count = store.steps < settling_steps ? 0 : store.message.tiles.dead;
+  const isMean = store.numLayers > 1 && !store.message.layer;
+  const dead = isMean ? load.filter((share) => share < dead_share / load.length).length : store.message.tiles.dead;
+  const count = store.steps < settling_steps ? 0 : dead;
   return new Set([...load.keys()].sort((one, other) => load[one] - load[other]).slice(0, count));
 }
 

@@ -3,6 +3,8 @@
 /** @import { Binding, Column, Context, Trace } from "./types.js" */
 /** @import { Store } from "./store.js" */
 
+import { percent } from "./format.js";
+
 const MAX_POINTS = 400;
 
 /**
@@ -57,6 +59,8 @@ const BINDINGS = {
   joint: (_, store) => ({ z: store.matrix(store.message.joint).map(percents) }),
   together: bindTogether,
   map: bindMap,
+  layers: bindLayers,
+  layer_ratio: bindLayerRatio,
 };
 
 /** @param {number[]} shares */
@@ -78,7 +82,15 @@ function bindDifference({ column, baseline }, store) {
 
 /** @type {Bind<"ratio">} */
 function bindRatio({ column, infinity }, store) {
-  const { x, y } = overSteps(store.rows[column]);
+  return ratioLine(store.rows[column], infinity);
+}
+
+/**
+ * @param {Column} column
+ * @param {number} infinity where ∞ is drawn
+ */
+function ratioLine(column, infinity) {
+  const { x, y } = overSteps(column);
   return {
     x,
     y: y.map((value) => value ?? infinity),
@@ -144,6 +156,23 @@ function bindSpells({ expert, height }, store) {
 function bindTogether(_, store) {
   const rows = store.matrix(store.message.together).map(percents);
   return { z: rows.map((row, i) => row.map((value, j) => (i === j ? null : value))) };
+}
+
+/**
+ * Layers × experts, with a mark for dead experts and, if there is room, a number for the others.
+ * @type {Bind<"layers">}
+ */
+function bindLayers({ numbers, dead }, store, _, { dead_share, settling_steps }) {
+  const rows = store.layerShares();
+  const step = store.shownBlock === null ? store.steps : (store.shownBlock + 1) * store.encoding.block;
+  const isDead = (/** @type {number} */ share) => step >= settling_steps && share < dead_share / store.numExperts;
+  const text = rows.map((row) => row.map((share) => (isDead(share) ? dead : numbers ? percent(share) : "")));
+  return { z: rows.map(percents), text };
+}
+
+/** @type {Bind<"layer_ratio">} */
+function bindLayerRatio({ layer, infinity }, store) {
+  return ratioLine(store.rows.layer_imbalance.filter((_, i) => i % store.numLayers === layer), infinity);
 }
 
 /** @type {Bind<"map">} */

@@ -3,10 +3,13 @@
 import { watchBack } from "./back.js";
 import { Charts } from "./charts.js";
 import { Commands } from "./commands.js";
-import { find, prefersReducedMotion, setText } from "./dom.js";
+import { prefersReducedMotion } from "./dom.js";
 import { FirstPaint } from "./first_paint.js";
+import { LayerPicker } from "./layers.js";
+import { drawNotice } from "./notice.js";
 import { fetchAhead, loadPlotly } from "./plotly.js";
 import { findAfterReload, keepForReload, progressOf } from "./reload.js";
+import { watchShowing } from "./showing.js";
 import { Stream } from "./stream.js";
 import { ThemeWatcher } from "./theme.js";
 
@@ -31,18 +34,17 @@ export class Board {
       if (this.root.isConnected) this.component?.setTriggerValue("commands", delivery);
     });
     this.charts = new Charts(() => this.schedule());
+    this.layers = new LayerPicker(root, () => this.onLayer());
     /** @type {SomeStore | null} */
     this.store = null;
+    /** @type {Data | undefined} */
+    this.data = undefined; // the newest
     /** @type {SomeStore | null} */
     this.catchingUp = null; // the store of a run that is computed again, until it reaches the step on the screen
     this.resuming = this.fed = this.chartsFailing = false;
-    this.runId = "";
     this.frame = 0;
     this.firstPaint = new FirstPaint();
-    this.resizing = new ResizeObserver(() => this.schedule());
-    this.resizing.observe(root);
-    this.onVisible = () => this.schedule();
-    document.addEventListener("visibilitychange", this.onVisible);
+    this.stopWatching = watchShowing(root, () => this.schedule());
     this.stopWatchingBack = watchBack((command) => this.send(command));
     this.stopKeeping = keepForReload(() => progressOf(this.kept, this.store));
     this.onChartsFailing = () => this.setChartsFailing(true);
@@ -85,19 +87,21 @@ export class Board {
     this.kept = data.kept;
     const reduced_motion = prefersReducedMotion();
     this.context = /** @type {Context} */ ({ ...data.context, run: data.run_id, reduced_motion });
+    this.layers.offer(data.num_layers);
     for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
     this.root.dataset.theme = this.theme.drawn = data.context.theme;
+    const { layer } = this.layers;
     this.buildViews(data);
-    if (data.run_id !== this.runId) {
-      this.runId = data.run_id;
+    if (data.run_id !== this.data?.run_id || this.layers.layer !== layer) {
       this.catchingUp = this.resuming && data.hurrying ? this.makeStore(data) : null;
       if (!this.catchingUp) this.store = this.makeStore(data);
       this.resuming = false;
       this.listen(data);
     }
+    this.data = data;
     this.fed = Boolean(data.message);
     if (data.message && !this.apply(JSON.parse(data.message))) this.send({ name: "resync" });
-    this.drawNotice();
+    drawNotice(this);
     this.schedule();
     fetchAhead(data.plotly_url);
     await this.firstPaint.done;
@@ -111,14 +115,14 @@ export class Board {
     this.stream?.close();
     if (!data.stream_url) return; // this host serves no stream: Python feeds the page from the start
     const stream = new Stream(data.stream_url, {
-      from: () => this.target?.steps ?? 0,
+      query: () => `from=${this.target?.steps ?? 0}&layer=${this.layers.layer}`,
       onMessage: (message) => this.apply(message) || stream.open(),
       onSilence: () => this.fed || this.component?.setStateValue("transport", "component"),
       onSteady: () => {
         if (this.fed) this.component?.setStateValue("transport", "stream");
         this.fed = false; // unless Python says otherwise
       },
-      onLost: () => this.send({ name: "lost", run_id: this.runId }),
+      onLost: () => this.send({ name: "lost", run_id: data.run_id }),
     });
     /** @type {Stream | undefined} */
     this.stream = stream;
@@ -151,10 +155,11 @@ export class Board {
    * @param {any} message
    */
   apply(message) {
+    if ((message.layer ?? 0) !== this.layers.layer && this.layers.count > 1) return true; // of the layer before
     const complete = Boolean(this.target?.apply(message));
     if (complete) {
       this.switchWhenCaughtUp();
-      this.drawNotice();
+      drawNotice(this);
       this.schedule();
     }
     return complete;
@@ -174,20 +179,14 @@ export class Board {
   setChartsFailing(failing) {
     if (this.chartsFailing === failing) return;
     this.chartsFailing = failing;
-    this.drawNotice();
+    drawNotice(this);
   }
 
-  drawNotice() {
-    const words = [];
-    const again = this.catchingUp?.steps ?? this.store?.latest?.recomputed ?? null;
-    if (again !== null) {
-      const lost = this.catchingUp ? "The connection was lost." : "A worker process of the server was lost.";
-      words.push(`${lost} The run is being computed again: step ${again} of ${this.store?.steps ?? 0} so far.`);
-    } else if (this.fed && this.stream) words.push("Live stream not reachable: updates come through the page instead.");
-    if (this.chartsFailing) words.push("The charts could not be loaded; trying again …");
-    const notice = find(this.root, ".notice");
-    notice.hidden = !words.length;
-    setText(notice, words.join(" "));
+  // Another layer is another stream, from the first step on. What is on the screen stays until it has come.
+  onLayer() {
+    if (!this.data) return;
+    Object.assign(this, { store: this.makeStore(this.data), catchingUp: null });
+    this.listen(this.data);
   }
 
   // Draws at most once per frame, and only while somebody can see it.
@@ -208,8 +207,7 @@ export class Board {
 
   close() {
     this.stream?.close();
-    this.resizing.disconnect();
-    document.removeEventListener("visibilitychange", this.onVisible);
+    this.stopWatching();
     this.stopWatchingBack();
     this.stopKeeping();
     cancelAnimationFrame(this.frame);

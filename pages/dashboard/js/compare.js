@@ -29,6 +29,11 @@ class SideBySide extends Board {
     return new Peers(data.num_experts, data.encoding);
   }
 
+  onLayer() {
+    super.onLayer();
+    this.send({ name: "layer", layer: this.layers.layer });
+  }
+
   /** @param {ComparisonData} data */
   buildViews(data) {
     this.toolbar.setRates(data.rates);

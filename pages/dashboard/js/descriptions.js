@@ -38,7 +38,7 @@ export class Description {
  */
 export function rowsOf(traces) {
   return traces.filter(({ visible }) => visible !== false).flatMap((trace) => {
-    if (trace.meta?.kind === "map") return countsOf(trace.text ?? []);
+    if (trace.meta?.kind === "map") return countsOf((trace.text ?? []).map(String));
     if (trace.z) return trace.z.map((row, i) => [String(trace.y?.[i] ?? i + 1), largestOf(trace, row)]);
     const { x = [], y = [] } = trace;
     const several = trace.type === "bar";

@@ -2,8 +2,9 @@
 
 import { Alpha } from "./alpha.js";
 import { Board } from "./board.js";
-import { element, find } from "./dom.js";
+import { element, find, setText } from "./dom.js";
 import { Experts } from "./experts.js";
+import { Scrubber, withLayer } from "./layers.js";
 import { mounted } from "./mount.js";
 import { Passages } from "./passages.js";
 import { Presenting } from "./presenting.js";
@@ -13,6 +14,7 @@ import { Tabs } from "./tabs.js";
 
 /** @import { Context, RunData, RunMessage } from "./types.js" */
 
+const TEXT_CAPTION = "Each character's colour is the expert that gets it.";
 const SECOND_ROW = ["utilization_over_time", "imbalance", "task_and_balance_loss"];
 
 /** @extends {Board<RunData, Store>} */
@@ -40,11 +42,18 @@ class Dashboard extends Board {
     this.passages = null;
     /** @type {boolean | null} */
     this.mapIsText = null;
+    /** @type {HTMLElement | null} */
+    this.mapCaption = null;
   }
 
   /** @param {RunData} data */
   makeStore(data) {
     return new Store(data.num_experts, data.encoding);
+  }
+
+  onLayer() {
+    super.onLayer();
+    this.onViewChange();
   }
 
   /** @param {RunMessage} message */
@@ -85,6 +94,8 @@ class Dashboard extends Board {
         this.charts.add(parent, name, data.log_axes.includes(name) ? onLog : undefined);
       };
       add(first, "utilization");
+      this.charts.add(find(this.root, ".charts.depth"), "experts_by_layer");
+      this.scrubber = new Scrubber(find(this.root, ".charts.depth"), () => this.schedule());
       for (const name of SECOND_ROW) add(second, name);
       this.tabs = new Tabs(this.root, data.tabs, add, () => this.onViewChange());
     }
@@ -98,16 +109,17 @@ class Dashboard extends Board {
    * sent a while ago.
    * @param {RunData} data
    */
-  followView({ tab, log, turns }) {
+  followView({ tab, log, layer, turns }) {
     if (turns === this.turns) return;
     this.turns = turns;
+    this.layers.layer = layer;
     this.tabs?.open(tab);
     this.log = new Set(log);
     this.charts.setLog(this.log);
   }
 
   onViewChange() {
-    this.send({ name: "view", tab: this.tabs?.current, log: [...this.log] });
+    this.send({ name: "view", tab: this.tabs?.current, log: [...this.log], layer: this.layers.layer });
     this.schedule();
   }
 
@@ -130,6 +142,7 @@ class Dashboard extends Board {
     if (this.mapIsText === isText || !this.mapPlace) return;
     this.mapIsText = isText;
     this.charts.remove("routing_map");
+    this.mapCaption = null;
     this.mapPlace.replaceChildren();
     this.passages = null;
     if (!isText) {
@@ -138,7 +151,7 @@ class Dashboard extends Board {
     }
     const region = element("section", { class: "plot", role: "region", "aria-label": "Routing map" });
     const heading = element("h2", {}, "Routing map ");
-    heading.append(element("small", {}, "Each character's colour is the expert that gets it."));
+    this.mapCaption = heading.appendChild(element("small"));
     const body = element("div", { class: "graph passages" });
     region.append(heading, body);
     this.mapPlace.append(region);
@@ -152,10 +165,13 @@ class Dashboard extends Board {
    */
   drawWords(store, context) {
     this.root.classList.toggle("begun", store.steps > 0);
+    this.root.classList.toggle("deep", store.numLayers > 1);
     this.statusBar.draw(store, context);
     this.alpha.draw(store, Boolean(this.mechanisms?.[store.message.live.balancing].weighs_a_loss));
     this.experts.draw(store, context);
+    if (this.mapCaption) setText(this.mapCaption, withLayer(TEXT_CAPTION, store, true));
     this.passages?.draw(store, context);
+    this.scrubber?.draw(store);
     this.tabs?.draw(store, context);
   }
 

@@ -1,6 +1,6 @@
 // One Plotly chart that keeps its element, its zoom and its place while data flows through it.
 
-import { barLabels, enlarged, inPlainWords, shareAxisTop, timeAxis, withScale } from "./axes.js";
+import { barLabels, captionOf, enlarged, inPlainWords, shareAxisTop, timeAxis, withScale } from "./axes.js";
 import { bind } from "./bindings.js";
 import { Description } from "./descriptions.js";
 import { element, setText } from "./dom.js";
@@ -77,8 +77,6 @@ export class Plot {
     this.region.setAttribute("aria-label", title);
     this.heading.replaceChildren(title, " ", this.caption);
     this.header.replaceChildren(this.heading, chartTools(this, title));
-    const { meta } = figure.layout;
-    this.caption.textContent = (plain && meta.plain?.caption) || meta.caption;
   }
 
   get isOverTime() {
@@ -115,7 +113,7 @@ export class Plot {
     if (key === this.drawn) return true;
     if (layout.meta.time && now - this.drawnAt < REDRAW_INTERVAL) return false;
     if (window.Plotly) Object.assign(this, { drawn: key, drawnAt: now });
-    if (layout.meta.captions) setText(this.caption, layout.meta.captions[store.steps ? 1 : 0]);
+    setText(this.caption, captionOf(layout.meta, store, this.plain, this.name === "routing_map"));
     const traces = data.map((trace) => bind(trace, store.of(trace.meta), context));
     this.description.update(layout.title.text, traces, this.step, now);
     const size = Number(getComputedStyle(this.graph).getPropertyValue("--u"));

@@ -19,8 +19,12 @@ export class Store {
     this.steps = 0;
     /** @type {number[]} */
     this.load = []; // the smoothed load, flattened row by row
-    /** @type {Record<"task_loss" | "balance_loss" | "imbalance", Column>} */
-    this.rows = { task_loss: [], balance_loss: [], imbalance: [] };
+    /** @type {Record<"task_loss" | "balance_loss" | "imbalance" | "layer_imbalance", Column>} */
+    this.rows = { task_loss: [], balance_loss: [], imbalance: [], layer_imbalance: [] };
+    /** @type {number[]} */
+    this.blocks = []; // the smoothed load of all layers after each block of steps, flattened
+    /** @type {number | null} */
+    this.shownBlock = null; // of the picture of all layers; null for the newest step
     /** @type {Record<typeof SMOOTHED[number], number[]>} */
     this.smoothed = { task_loss: [], balance_loss: [] };
     /** @type {Record<string, Column>} */
@@ -68,6 +72,7 @@ export class Store {
     }
     if (message.from > this.steps) return false;
     if (message.to < this.steps) return true;
+    if (message.layers) this.extendLayers(message, message.layers);
     this.extendRows(message);
     this.extendCoarse(message);
     this.steps = message.to;
@@ -75,6 +80,41 @@ export class Store {
     this.latest = /** @type {Latest} */ ({ events: [], ...this.latest, ...gone, ...message });
     if (message.now) this.viewsVersion += 1;
     return true;
+  }
+
+  /**
+   * @param {RunMessage} message
+   * @param {NonNullable<RunMessage["layers"]>} layers
+   */
+  extendLayers({ from, rows }, { load, blocks }) {
+    const cells = load.length / 2;
+    const { block } = this.encoding;
+    append(this.rows.layer_imbalance, rows.layer_imbalance ?? [], (this.steps - from) * (cells / this.numExperts));
+    const known = Math.floor(this.steps / block) - Math.floor(from / block);
+    append(this.blocks, this.letters.pairedShares(blocks), known * cells);
+  }
+
+  get numLayers() {
+    return (this.latest?.layers?.load.length ?? 2 * this.numExperts) / 2 / this.numExperts;
+  }
+
+  /**
+   * Chooses the block of steps of the picture of all layers.
+   * @param {number | null} block null for the newest step
+   */
+  show(block) {
+    this.shownBlock = block;
+    this.viewsVersion += 1;
+  }
+
+  /** A row of shares for each layer. */
+  layerShares() {
+    const cells = this.numLayers * this.numExperts;
+    const start = (this.shownBlock ?? 0) * cells;
+    const shares = this.shownBlock === null
+      ? this.letters.pairedShares(this.message.layers.load)
+      : this.blocks.slice(start, start + cells);
+    return this.rowsOf(shares);
   }
 
   /** @param {RunMessage} message */
@@ -154,7 +194,11 @@ export class Store {
    * @param {string} text
    */
   matrix(text) {
-    const shares = this.letters.shares(text);
+    return this.rowsOf(this.letters.shares(text));
+  }
+
+  /** @param {number[]} shares */
+  rowsOf(shares) {
     const rows = [];
     for (let i = 0; i < shares.length; i += this.numExperts) rows.push(shares.slice(i, i + this.numExperts));
     return rows;

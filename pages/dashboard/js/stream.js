@@ -6,7 +6,7 @@ const MAX_RETRY_DELAY = 30000; // ms between two attempts to reconnect
 
 /**
  * @typedef {object} Handlers
- * @property {() => number} from how many steps are known
+ * @property {() => string} query what is asked for, with how many steps are known
  * @property {(message: any) => void} onMessage
  * @property {() => void} onSilence called at every attempt to reconnect
  * @property {() => void} onSteady called at every message while the stream is steady
@@ -33,7 +33,7 @@ export class Stream {
 
   open() {
     this.disconnect();
-    const source = (this.source = new EventSource(`${this.url}?from=${this.handlers.from()}`));
+    const source = (this.source = new EventSource(`${this.url}?${this.handlers.query()}`));
     source.onmessage = (event) => {
       this.noteActivity();
       this.handlers.onMessage(JSON.parse(event.data));

@@ -27,6 +27,8 @@ export interface Rows {
   task_loss: Column;
   balance_loss: Column;
   imbalance: Column;
+  /** With several layers, step by step that of each. */
+  layer_imbalance?: Column;
 }
 
 export type CoarseName = "grad_norm" | "weight_change" | "weight_distance" | "signals";
@@ -55,7 +57,13 @@ export interface RunMessage extends Playback {
     frozen: boolean;
   };
   start_load?: string;
-  diagnosis: { state: string; level: Level; evidence: string; advice: string; rescue?: boolean; rescued?: boolean };
+  diagnosis: {
+    state: string; level: Level; evidence: string; advice: string; rescue?: boolean; rescued?: boolean; layer?: number;
+  };
+  /** With several layers: the one that the numbers are about, from 1, or 0 for all. */
+  layer?: number;
+  /** Shares of the experts of all layers, after each block of steps and now, and the layer of the routing map. */
+  layers?: { blocks: string; load: string; probed: number };
   planned_changes?: number;
   tiles: { dead: number; dropped: number; unserved: number };
   rows: Rows;
@@ -119,6 +127,7 @@ export interface BoardData {
   slide_url: string | null;
   plotly_url: string | null;
   rates: number[];
+  num_layers: number;
   encoding: Encoding;
   context: Omit<Context, "run" | "reduced_motion">;
   /** By name, as JSON. */
@@ -140,6 +149,7 @@ export interface Mechanism {
 
 export interface RunData extends BoardData {
   num_experts: number;
+  layer: number;
   batch_tokens: number;
   groups: string[];
   group_noun: string;
@@ -205,6 +215,8 @@ export type Binding = { run?: number } & (
   | { kind: "spells"; expert: number; height: number }
   | { kind: "joint" | "together" }
   | { kind: "map"; colours: string[] }
+  | { kind: "layers"; numbers: boolean; dead: string }
+  | { kind: "layer_ratio"; layer: number; infinity: number }
 );
 
 export interface Trace {
@@ -216,7 +228,7 @@ export interface Trace {
   x?: (number | string | null)[];
   y?: (number | string | null)[];
   z?: (number | null)[][];
-  text?: string[];
+  text?: string[] | string[][];
   marker?: Record<string, unknown>;
 }
 
@@ -237,6 +249,8 @@ export interface FigureMeta {
   caption: string;
   captions?: [beforeTheFirstStep: string, later: string];
   time: boolean;
+  /** Whether it shows every layer of a run, not one or their mean. */
+  all_layers?: boolean;
   only?: Record<string, unknown> | null;
   /** For beginners, in place of the caption and of the titles of axes. */
   plain?: Record<string, string>;
