@@ -72,7 +72,7 @@ async def finish_start() -> None:
 def routes() -> list[Route]:
     """The routes besides Streamlit's own."""
     base = hosting.base_path()
-    paths = (http.LIVE_PATH, http.SLIDE_PATH, http.METRICS_PATH)
+    paths = (http.LIVE_PATH, http.SLIDE_PATH, http.PROMPT_PATH, http.METRICS_PATH)
     own = [Route(f"{base}{path}", starting.endpoint(path)) for path in paths]
     return [*own, Route(f"{base}{http.PLOTLY_PATH}", http.plotly_endpoint)]
 

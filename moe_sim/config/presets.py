@@ -78,6 +78,15 @@ PRESETS: dict[str, Preset] = {
         "Predict the next character of real text in four domains. Which expert takes arithmetic?",
         {"task": "text", "aux_loss_coef": 0.01, "batch_tokens": 512, "expert_hidden_size": 48},
     ),
+    "language-model": Preset(
+        "Language model",
+        "A transformer of three layers, two of eight experts for each character of real text, no load-balancing loss. "
+        "Each layer has a router of its own: watch them go different ways.",
+        {
+            "task": "language", "num_layers": 3, "top_k": 2, "renormalize": True, "batch_tokens": 512,
+            "expert_hidden_size": 96, "warmup_steps": 100,
+        },
+    ),
     "load-balancing-loss": _mechanism("Load-balancing loss", "Switch's E·Σ f·P at α = 0.1.", aux_loss_coef=0.1),
     "importance-loss": _mechanism(
         "Importance loss", "CV² of P at α = 0.1.", balancing="importance", aux_loss_coef=0.1

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from typing import Any
 from weakref import WeakSet
 
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import live_changes
 from moe_sim.config.run_config import RunConfig
@@ -19,6 +20,7 @@ from moe_sim.live.runners.pool import Pool, WorkerLost, advance_together
 from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Task
+from moe_sim.trainer.prompting import Prompt
 
 STEP = SCALARS.index("step")
 SOON = 300
@@ -99,6 +101,20 @@ class ComputedRun:
             known = self._probes and self._probes[-1].step == step
             if step == len(self.history) and not known and not self.diverged and self._runner is not None:
                 self._ask(lambda runner: runner.look())
+
+    def prompt(self, prompt: Prompt) -> dict[str, Any]:
+        """Lets the language model, as it has been computed so far, answer a prompt.
+
+        Raises:
+            InvalidInput: as `answer` in moe_sim.trainer.prompting does, or if there is no model to ask at the moment.
+        """
+        with self._lock:
+            if self._runner is None:
+                raise InvalidInput("This run was saved without its model, which cannot answer.")
+            try:
+                return self._runner.prompt(prompt)
+            except WorkerLost:
+                raise InvalidInput("The model is being computed again. Try again in a moment.") from None
 
     def update(self, changes: Mapping[str, Any], plan: tuple[Event, ...]) -> None:
         """Changes live knobs now and replaces the plan. Only for a run that is not shared.

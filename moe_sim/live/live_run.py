@@ -17,6 +17,7 @@ from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
 from moe_sim.live.computed_run import ComputedRun, reach_together
 from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.tasks.task import Task
+from moe_sim.trainer.prompting import Prompt
 
 
 class LiveRun(BackgroundRun):
@@ -144,6 +145,10 @@ class LiveRun(BackgroundRun):
         if steps == 0:
             run.follow_plan()
         return run
+
+    def prompt(self, prompt: Prompt) -> dict[str, Any]:
+        """Lets the language model answer; see `ComputedRun.prompt`."""
+        return self._computed.prompt(prompt)
 
     def branch(self) -> LiveRun:
         """Returns an independent copy of this run, waiting at the same step. The copy of a recorded run first replays

@@ -1,4 +1,4 @@
-"""The server's endpoints besides the pages: the stream, slides and metrics."""
+"""The server's endpoints besides the pages: the stream, slides, prompts and metrics."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from moe_sim.server import http
 from moe_sim.server.monitoring import Census, metrics_endpoint
+from moe_sim.server.prompts import prompt_endpoint
 from moe_sim.server.server import Server
 from moe_sim.server.slides import slide_endpoint
 from moe_sim.server.stream import LiveStream
@@ -28,5 +29,6 @@ def endpoints(server: Server, errors: Callable[[], int]) -> dict[str, Endpoint]:
     return {
         http.LIVE_PATH: LiveStream(find, server.lectures).endpoint,
         http.SLIDE_PATH: slide_endpoint(find),
+        http.PROMPT_PATH: prompt_endpoint(find),
         http.METRICS_PATH: metrics_endpoint(Census(server.scheduler, queues, errors)),
     }

@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LIVE_PATH, SLIDE_PATH, METRICS_PATH = "/live/{run_id}", "/slide/{run_id}/{name}", "/metrics"
+PROMPT_PATH = "/prompt/{run_id}"
 PLOTLY_PATH = f"/plotly-{plotly.__version__}.js"
 
 

@@ -10,6 +10,7 @@ import importlib.util
 import random
 import sys
 import unicodedata
+from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from pydoc_data import topics as pydoc_topics
@@ -59,15 +60,15 @@ class Corpus:
         return self._characters[first.unsqueeze(-1) + torch.arange(length + 1)].long(), groups
 
 
-def encode(text: str) -> np.ndarray:
-    """The characters of a text as indices into `ALPHABET`; others are left out."""
-    table = {character: index for index, character in enumerate(ALPHABET)}
+def encode(text: str, alphabet: str = ALPHABET) -> np.ndarray:
+    """The characters of a text as indices into an alphabet; others are left out."""
+    table = {character: index for index, character in enumerate(alphabet)}
     return np.array([table[character] for character in text if character in table], dtype=np.uint8)
 
 
-def decode(characters: np.ndarray) -> str:
-    """The text of indices into `ALPHABET`."""
-    return "".join(ALPHABET[index] for index in characters)
+def decode(characters: Iterable[int], alphabet: str = ALPHABET) -> str:
+    """The text of indices into an alphabet."""
+    return "".join(alphabet[index] for index in characters)
 
 
 @lru_cache(maxsize=1)

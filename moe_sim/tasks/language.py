@@ -34,6 +34,7 @@ class Language:
     group_names: tuple[str, ...] = DOMAINS
     shift_knobs: tuple[str, ...] = ("domain_mix",)
     sequence: int | None = SEQUENCE
+    alphabet = ALPHABET
 
     def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:
         train, held_out_texts = encoded_corpora()

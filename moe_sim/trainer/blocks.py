@@ -32,7 +32,7 @@ class LayerNorm(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         """(..., T, D) → (..., T, D)."""
-        return F.layer_norm(x_TD, x_TD.shape[-1:]) * self.weight.unsqueeze(-2) + self.bias.unsqueeze(-2)
+        return torch.addcmul(self.bias.unsqueeze(-2), F.layer_norm(x_TD, x_TD.shape[-1:]), self.weight.unsqueeze(-2))
 
 
 class CausalAttention(nn.Module):

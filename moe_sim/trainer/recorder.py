@@ -284,11 +284,13 @@ def _expert_weights(layers: Sequence[MoE]) -> list[tuple[Tensor, ...]]:
 
 def _flat_per_expert(layers: Sequence[Sequence[Tensor]]) -> np.ndarray:
     """All weights of each expert side by side: of each layer, (R, E, …) or (E, …) tensors → (R · L, E, n), a copy."""
-    flat = []
-    for tensors in layers:
-        parts = [tensor.detach().flatten(-2).numpy() for tensor in tensors]
-        flat.append(np.concatenate([part.reshape(-1, *part.shape[-2:]) for part in parts], axis=2))
-    return flat[0] if len(flat) == 1 else np.stack(flat, axis=1).reshape(-1, *flat[0].shape[1:])
+    parts = [[tensor.detach().flatten(-2).numpy() for tensor in tensors] for tensors in layers]
+    *leading, num_experts, _ = parts[0][0].shape
+    size = sum(part.shape[-1] for part in parts[0])
+    flat = np.empty((*leading, len(layers), num_experts, size), dtype=np.float32)
+    for layer, of_layer in enumerate(parts):
+        np.concatenate(of_layer, axis=-1, out=flat[..., layer, :, :])
+    return flat.reshape(-1, num_experts, size)
 
 
 def _norms(rows: np.ndarray) -> np.ndarray:

@@ -122,6 +122,14 @@ class Together:
             lambda one: one.optimizer, lambda parts: Adam.stack(parts, self._network.parameters())
         )
         self._recorder = self._of(lambda one: one.recorder, lambda parts: Recorder.stack(parts, self._network.layers))
+        self._parameters = list(self._network.parameters())
+        self._routers = [moe.router.weight for moe in self._network.layers]
+        self._frozen = [
+            parameter
+            for part, parameters in self._network.parts().items()
+            if getattr(self._config, f"frozen_{part}")
+            for parameter in parameters
+        ]
         self._shares = self._of(lambda one: one.shares, torch.stack)
         self._directions = self._of(lambda one: one.directions, torch.stack) if self._config.router_blind else None
         self._data = self._of(lambda one: one.random["data"], list)
@@ -209,7 +217,7 @@ class Together:
 
     def _gradients(self, loss: StepLosses) -> RouterGradients | None:
         """Computes all gradients. Returns None if a run diverged."""
-        routers = [moe.router.weight for moe in self._network.layers]
+        routers = self._routers
         self._optimizer.zero_grad()
         balance = None if loss.auxiliary is None else _gradients(loss.auxiliary, routers)
         z = _gradients(loss.z, routers) if self._config.z_loss_coef else None
@@ -224,15 +232,12 @@ class Together:
         return RouterGradients(task, balance)
 
     def _gradients_are_finite(self) -> bool:
-        norms = torch._foreach_norm([p.grad for p in self._network.parameters() if p.grad is not None])
+        norms = torch._foreach_norm([p.grad for p in self._parameters if p.grad is not None])
         return bool(torch.isfinite(torch.stack(norms)).all())
 
     def _update_weights(self) -> None:
-        config = self._config
-        for part, parameters in self._network.parts().items():
-            if getattr(config, f"frozen_{part}"):
-                for parameter in parameters:
-                    parameter.grad = None
+        for parameter in self._frozen:
+            parameter.grad = None
         rates = [trainer.next_learning_rate() for trainer in self.trainers]
         self._optimizer.step(rates[0] if self._single else rates)
         if self._directions is not None:

@@ -16,6 +16,7 @@ from moe_sim.teaching.other_names import KNOB_NAMES, METRICS
 from moe_sim.teaching.terms.catalogue import TERMS
 from moe_sim.trainer.trainer import EVALUATION_TOKENS
 from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.visitor import hosting
 from pages.visitor.commands import obey
 from pages.visitor.comparison import plan_of
 from pages.visitor.replay import to_keep
@@ -38,6 +39,7 @@ VIEWS: dict[str, tuple[str, list[str]]] = {
     "inference": ("Inference", ["inference_load", "inference_loss"]),
     "names": ("Other names", []),
     "text": ("Text", []),
+    "prompt": ("Prompt", []),
 }
 """The second row of views: the title and the charts of each of `TABS`."""
 FIRST_SCREEN = (
@@ -82,6 +84,8 @@ def payload(run: LiveRun, theme: Theme, level: Level = "beginner") -> dict[str, 
         "groups": task.group_names,
         "group_noun": task.group_noun,
         "passages": task.held_out.passages,
+        "prompt_url": f"{hosting.base_path()}/prompt/{run.id}" if hosting.routes_served() else None,
+        "answers": run.config.task == "language",
         "mechanisms": {
             name: {
                 "label": method.label,

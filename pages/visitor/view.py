@@ -10,7 +10,7 @@ from moe_sim.config.knobs import KNOBS
 from moe_sim.teaching.level import LEVELS, Level
 
 TABS = ("why", "mechanism", "specialization", "feedback", "router", "capacity", "devices", "variance", "coactivation",
-        "inference", "names", "text")  # fmt: skip
+        "inference", "names", "text", "prompt")  # fmt: skip
 """The tabs of the dashboard. `VIEWS` in pages/dashboard/run_board.py has their titles and charts."""
 LOG_AXES = ("imbalance", "task_and_balance_loss")
 """Charts whose vertical axis can be linear or logarithmic."""

@@ -6,7 +6,6 @@ These are scripts, not tests: machines are noisy. Leave the machine idle while o
 from __future__ import annotations
 
 import argparse
-import statistics
 import time
 from collections.abc import Callable
 
@@ -19,9 +18,11 @@ from moe_sim.diagnosis.final_metrics import final_metrics
 from moe_sim.router.routing import Routing
 from moe_sim.trainer.moe import Experts, linear_init
 from tests.bench.interventions import print_causes
+from tests.bench.language import print_language
 from tests.bench.methods import print_costs, print_methods
 from tests.bench.runs import trained
 from tests.bench.sweep import print_sweep
+from tests.bench.timing import medians
 
 RUNS, STRIDE = (1, 4, 8, 16, 24), 5
 SHAPES: tuple[tuple[str, dict[str, object]], ...] = (
@@ -29,20 +30,6 @@ SHAPES: tuple[tuple[str, dict[str, object]], ...] = (
     ("1,024 tokens, top-2", {"batch_tokens": 1024, "top_k": 2}),
 )  # fmt: skip
 CELLS = [(256, 8, 1), (256, 8, 2), (256, 64, 2), (1024, 8, 1), (1024, 8, 2), (1024, 64, 2)]
-
-
-def medians(contestants: dict[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """Median ms of each contestant, measured in turns so that noise affects all alike."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for step in contestants.values():
-        for _ in range(15):
-            step()
-    for _ in range(repeats):
-        for name, step in contestants.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(1000 * (time.perf_counter() - start))
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 class Dense(nn.Module):
@@ -265,6 +252,11 @@ def main() -> None:
         "--peers", type=int, default=3, help="number of runs to measure with transformers' Mixtral block"
     )
     sweep.set_defaults(run=lambda options: print_sweep(options.peers))
+    language = commands.add_parser(
+        "language", help="the language model: its step beside transformers' Mixtral, its loss"
+    )
+    language.add_argument("--repeats", type=int, default=100)
+    language.set_defaults(run=lambda options: print_language(options.repeats))
     page = commands.add_parser("page", help="time to the first chart, slider latency, message sizes, in a real browser")
     page.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     page.set_defaults(run=bench_page)

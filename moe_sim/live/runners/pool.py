@@ -15,12 +15,14 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.live.runners import framing
 from moe_sim.live.runners.runner import LocalRunner, Progress, Runner, Turn, take_turns, unwrapped
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
 from moe_sim.processes.nursery import Nursery, close_pipes
+from moe_sim.trainer.prompting import Prompt
 
 RECENT = 5.0
 """Seconds for which a run counts toward the load of its worker."""
@@ -55,7 +57,7 @@ class WorkerProcess:
         self._stopped = self._lost = False
         self._released: deque[int] = deque()
         self._sending = threading.Lock()
-        self._outstanding: deque[Future[Progress]] = deque()
+        self._outstanding: deque[Future[Any]] = deque()
         """The requests without a response, in order."""
         self._process = nursery.start("moe_sim.live.runners.worker:main", "moe-live", NICENESS)
         threading.Thread(target=self._receive_all, name=f"worker-{number}-responses", daemon=True).start()
@@ -76,14 +78,15 @@ class WorkerProcess:
         now = time.monotonic()
         return sum(now - handle.used_at < RECENT for handle in list(self.handles))
 
-    def ask(self, *requests: dict[str, Any]) -> list[Future[Progress]]:
+    def ask(self, *requests: dict[str, Any]) -> list[Future[Any]]:
         """Sends requests. Meanwhile other threads may send theirs: the process computes together what is waiting, and
         never idles.
 
         Returns:
-            Their responses. One that does not come raises WorkerLost; an error of the run, RuntimeError.
+            Their responses: progress, or the answer to a prompt. One that does not come raises WorkerLost; an error of
+            the run, RuntimeError; what a visitor has asked in vain, InvalidInput.
         """
-        responses = [Future[Progress]() for _ in requests]
+        responses = [Future[Any]() for _ in requests]
         with self._sending:
             if not self.ready:
                 for response in responses:
@@ -127,6 +130,10 @@ class WorkerProcess:
                 response = self._outstanding.popleft()
                 if "error" in header:
                     response.set_exception(RuntimeError(header["error"]))
+                elif "sentence" in header:
+                    response.set_exception(InvalidInput(header["sentence"]))
+                elif "answer" in header:
+                    response.set_result(header["answer"])
                 else:
                     response.set_result(progress_from_message(header, arrays))
         except (OSError, EOFError, ValueError, IndexError):  # IndexError: whoever sends has noticed it first
@@ -166,6 +173,12 @@ class RemoteRunner:
 
     def look(self) -> Progress:
         return self._ask("look")
+
+    def prompt(self, prompt: Prompt) -> dict[str, Any]:
+        request = self._request("prompt", text=prompt.text, switched_off=prompt.switched_off)
+        [response] = self.worker_process.ask(request)
+        answer: dict[str, Any] = response.result()
+        return answer
 
     def copy(self, step: int, plan: tuple[Event, ...]) -> RemoteRunner:
         return RemoteRunner(self.worker_process, "copy", original=self._number, step=step, plan=events_to_json(plan))

@@ -17,6 +17,7 @@ from moe_sim.config.limits import MOST_STEPS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
+from moe_sim.trainer.prompting import Prompt, answer
 from moe_sim.trainer.together import most_together, shape_of, stepping
 from moe_sim.trainer.trainer import Trainer
 
@@ -68,6 +69,10 @@ class Runner(Protocol):
 
     def look(self) -> Progress:
         """Probes the routing as it is now."""
+        ...
+
+    def prompt(self, prompt: Prompt) -> dict[str, Any]:
+        """Lets the language model, as it is now, answer a prompt; see `moe_sim.trainer.prompting.answer`."""
         ...
 
     def copy(self, step: int, plan: tuple[Event, ...]) -> Runner:
@@ -123,6 +128,9 @@ class LocalRunner:
         if not self.trainer.diverged:
             self._probes.append(self.trainer.probe())
         return self.progress()
+
+    def prompt(self, prompt: Prompt) -> dict[str, Any]:
+        return answer(self.trainer, prompt)
 
     def copy(self, step: int, plan: tuple[Event, ...]) -> LocalRunner:
         available: dict[int, Trainer | None] = {0: None, **self._snapshots, self.steps_done: self.trainer}

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 
+from moe_sim.config.errors import UserError
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.settings import read_settings
@@ -20,6 +21,7 @@ from moe_sim.history.probe import Probe
 from moe_sim.live.runners import framing
 from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, take_turns
 from moe_sim.logs import ProcessLog
+from moe_sim.trainer.prompting import Prompt
 
 log = logging.getLogger(__name__)
 
@@ -62,11 +64,11 @@ class Worker:
     def __init__(self) -> None:
         self._runners: dict[int, LocalRunner] = {}
 
-    def obey_all(self, requests: Sequence[dict[str, Any]]) -> Iterator[Progress | Exception]:
+    def obey_all(self, requests: Sequence[dict[str, Any]]) -> Iterator[Progress | dict[str, Any] | Exception]:
         """Handles requests, of which those to advance are computed together as far as they follow one another.
 
         Yields:
-            In their order, the progress of each run or what it raised.
+            In their order, the progress of each run, the answer to its prompt, or what it raised.
         """
         for name, alike in itertools.groupby(requests, lambda request: request["name"]):
             if name == "advance":
@@ -94,7 +96,7 @@ class Worker:
             for number in request["forget"]:
                 self._runners.pop(number, None)
 
-    def _obey(self, request: dict[str, Any]) -> Progress:
+    def _obey(self, request: dict[str, Any]) -> Progress | dict[str, Any]:
         self._forget(request)
         number = request["number"]
         match request["name"]:
@@ -107,6 +109,9 @@ class Worker:
             case "update":
                 plan = events_from_json(request["plan"])
                 return self._runners[number].update(request["changes"], plan)
+            case "prompt":
+                off = request["switched_off"]
+                return self._runners[number].prompt(Prompt(request["text"], off and (off[0], off[1])))
         return self._runners[number].look()
 
 
@@ -119,9 +124,13 @@ def serve(source: BinaryIO, target: BinaryIO) -> None:
         come = [waiting.get(), *(waiting.get() for _ in range(waiting.qsize()))]
         requests = [request for message in come if message is not None for request in message]
         for request, result in zip(requests, worker.obey_all(requests), strict=True):
-            if isinstance(result, Exception):
+            if isinstance(result, UserError):
+                framing.write(target, {"sentence": str(result)})
+            elif isinstance(result, Exception):
                 log.error("Request %s failed in run %s", request["name"], request["number"], exc_info=result)
                 framing.write(target, {"error": f"{type(result).__name__}: {result}"})
+            elif isinstance(result, dict):
+                framing.write(target, {"answer": result})
             else:
                 framing.write(target, *progress_to_message(result))
         if None in come:

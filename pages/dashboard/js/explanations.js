@@ -1,6 +1,6 @@
 // What each tab says in words, with the run's own numbers in the formulas.
 
-import { capacity, coactivation, devices, inference, text, variance } from "./explanations_of_systems.js";
+import { capacity, coactivation, devices, inference, prompt, text, variance } from "./explanations_of_systems.js";
 import { fixed, percent, significant } from "./format.js";
 
 /** @import { Explanation, RunData } from "./types.js" */
@@ -18,6 +18,7 @@ const GRADIENT =
 /** @type {Record<string, Explain>} */
 export const EXPLANATIONS = {
   why, mechanism, specialization, feedback, router, capacity, devices, variance, coactivation, inference, names, text,
+  prompt,
 };
 
 /** @type {Explain} */

@@ -118,3 +118,15 @@ export function text() {
     text: ["Held-out text. The colour of each character shows the expert that gets it to predict the next one."],
   };
 }
+
+/** @type {Explain} */
+export function prompt() {
+  return {
+    text: [
+      "The model continues your text, one character after the other. Each line is a layer: the colour of a character " +
+        "is the expert that layer sends it to. Your text is bold.",
+      "Switch off an expert, and it adds nothing to any token. The table says what that costs on held-out text, " +
+        "beside another expert of the layer, drawn at random.",
+    ],
+  };
+}

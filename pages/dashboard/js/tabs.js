@@ -3,6 +3,7 @@
 import { element, find, refill, table } from "./dom.js";
 import { EXPLANATIONS } from "./explanations.js";
 import { Passages } from "./passages.js";
+import { PromptView } from "./prompt.js";
 import { Terms } from "./terms.js";
 
 /** @import { Context, RunData, Tab } from "./types.js" */
@@ -38,6 +39,7 @@ export class Tabs {
     }
     /** @type {Passages | null} */
     this.passages = null;
+    this.prompt = new PromptView(this.panels.prompt);
     this.first = this.current = tabs[0].name;
     this.open(this.first);
   }
@@ -72,7 +74,9 @@ export class Tabs {
     this.data = data;
     const isText = data.passages.length > 0;
     this.buttons.text.hidden = !isText;
-    if (!isText && this.current === "text") this.open(this.first);
+    this.buttons.prompt.hidden = !data.answers || !data.prompt_url;
+    this.prompt.setUrl(data.prompt_url ?? "");
+    if (this.buttons[this.current].hidden) this.open(this.first);
     if (!isText) return;
     this.passages ??= new Passages(this.panels.text.appendChild(element("div", { class: "passages" })));
     this.passages.setText(data.groups, data.passages);
@@ -94,5 +98,6 @@ export class Tabs {
       refill(find(panel, ".card"), (explanation.tables ?? []).map(({ head, rows }) => table(head, rows)));
     }
     if (this.current === "text") this.passages?.draw(store, context);
+    if (this.current === "prompt") this.prompt.draw(store, context);
   }
 }

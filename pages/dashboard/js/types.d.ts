@@ -155,6 +155,10 @@ export interface RunData extends BoardData {
   group_noun: string;
   level: "beginner" | "practitioner" | "expert";
   passages: string[];
+  /** Where a language model answers; null if this host does not serve it. */
+  prompt_url: string | null;
+  /** Whether there is a language model. */
+  answers: boolean;
   mechanisms: Record<string, Mechanism>;
   metrics: [name: string, formula: string, balanced: string, elsewhere: string][];
   knob_names: string[][];
@@ -178,6 +182,19 @@ export interface ComparisonData extends BoardData {
   maps: boolean[];
   difference: string;
   runs: { name: string; words: string }[];
+}
+
+/** A language model's continuation of a prompt (moe_sim/trainer/prompting.py). */
+export interface Answer {
+  step: number;
+  text: string;
+  /** How many of its characters are the prompt's. */
+  prompt: number;
+  experts: number[][];
+  loss?: number;
+  loss_without?: number;
+  loss_without_other?: number;
+  other?: number;
 }
 
 export interface Command {
