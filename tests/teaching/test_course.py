@@ -82,6 +82,8 @@ def checked(slug: str, trainer: Trainer) -> list[Criterion]:
 # noise*            share 0.97 (0.5), then none dead          | no noise, 7 dead
 # z-loss            logit 8.5 (15), 1 dead (2)                | 21.9, 5 dead
 # other-mechanisms  0.137 and 0.18 in inference (0.22)        | expert choice in inference 0.26
+# layers-collapse-differently  3 of 3 layers, then share 0.25 (0.4), 1 dead (1) | 1.0, 7 dead
+# a-loss-that-reads-one*       loss 1.01 (1.05), 4 of 6 layers (3), then share 0.35 (0.4), none dead | 0.84, 5 dead
 # real-text (4)     specialization 0.33 (0.2), share 0.163    | 0.084
 # distribution-shift*: load rises × 1.28 (1.1), ends at 0.19 (0.25) | 0.33
 @pytest.mark.parametrize("seed", SEEDS)
@@ -197,7 +199,7 @@ def test_a_planned_change_stays_until_its_knob_is_changed_by_hand() -> None:
 
 
 def test_lessons_have_different_names_and_open_views_that_exist() -> None:
-    assert len({one.slug for one in COURSE}) == len(COURSE) == len({one.title for one in COURSE}) == 13
+    assert len({one.slug for one in COURSE}) == len(COURSE) == len({one.title for one in COURSE}) == 15
     assert {one.tab for one in LESSONS} <= set(TABS)
     with pytest.raises(KeyError):
         lesson("no-such-lesson")

@@ -6,13 +6,15 @@ from moe_sim.teaching.course.alpha import CHOOSE, TOO_LATE
 from moe_sim.teaching.course.beyond import MECHANISMS, Z_LOSS
 from moe_sim.teaching.course.collapse import RESCUE, WATCH, WHY
 from moe_sim.teaching.course.data import SHIFTED, TEXT
+from moe_sim.teaching.course.layers import DIFFER, LUMPED
 from moe_sim.teaching.course.lesson import Chapter, Lesson
 from moe_sim.teaching.course.noise import NOISE
 from moe_sim.teaching.course.routing import CAPACITY, TOP_K
 from moe_sim.teaching.course.which_loop import WHICH_LOOP
 
 COURSE: tuple[Chapter, ...] = (
-    WATCH, WHY, WHICH_LOOP, RESCUE, CHOOSE, TOO_LATE, CAPACITY, TOP_K, NOISE, Z_LOSS, MECHANISMS, TEXT, SHIFTED,
+    WATCH, WHY, WHICH_LOOP, RESCUE, CHOOSE, TOO_LATE, CAPACITY, TOP_K, NOISE, Z_LOSS, MECHANISMS, DIFFER, LUMPED, TEXT,
+    SHIFTED,
 )  # fmt: skip
 """In course order."""
 LESSONS = tuple(one for one in COURSE if isinstance(one, Lesson))

@@ -90,4 +90,15 @@ QUESTIONS = (
             Option("The load-balancing loss corrects it", "A frozen run learns nothing, from any loss."),
         ),
     )),
+    Question("lumped", "practitioner", ("lumped loss", "load-balancing loss"), Sheet(
+        "A model has eight layers of eight experts, top-1. Every layer sends all tokens to one expert, each layer to "
+        "another one. What does the load-balancing loss of transformers read?",
+        Option("1, as at perfect balance",
+               "It takes f and P as means over the layers, and those are even. Each layer's own loss would be 8."),
+        (
+            Option("8", "That is each layer's own loss, and their mean. transformers averages the layers first."),
+            Option("64", "Losses of layers are averaged, not added up, and each is at most 8."),
+            Option("0", "E·Σ f·P with even f and P is 1."),
+        ),
+    )),
 )  # fmt: skip

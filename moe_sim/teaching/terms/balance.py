@@ -118,5 +118,18 @@ TERMS = (
         formula="mean over tokens of (ln Σ_i e^z_i)²", elsewhere=other_names("router z-loss (z_loss_coef)"),
         see=("logits", "saturation", "divergence"),
     ),
+    Term(
+        "lumped loss", ("lumped",), "practitioner",
+        "A load-balancing loss of several layers that takes f and P as means over the layers.",
+        by_level(
+            "One number for the whole model. If each layer uses only one expert, but each another one, it says that "
+            "all is well.",
+            "transformers computes its loss this way: it concatenates the layers and then counts. Layers that collapse "
+            "onto different experts cancel out, and the loss reads 1 times K.",
+            "E · Σ f̄_i P̄_i with means over the layers. Once f̄ is uniform its gradient vanishes, however uneven each "
+            "layer is. The mean of the layers' own losses has no such blind spot.",
+        ),
+        formula="E · Σ_i mean_l f_li · mean_l P_li", see=("load-balancing loss", "collapse", "load"),
+    ),
 )  # fmt: skip
 """In learning order."""

@@ -166,5 +166,29 @@ TERMS = (
         ),
         formula="active / total = K / E, counting expert weights only", see=("dense and sparse", "top-k"),
     ),
+    Term(
+        "attention", ("causal attention",), "beginner",
+        "The part of a transformer through which a token sees the earlier tokens of its sequence.",
+        by_level(
+            "Before a token goes to its experts, it looks back at the text so far and takes up what matters.",
+            "In the Language task each layer is attention and then a Mixture-of-Experts layer. Without attention, as "
+            "in the Topics and Text tasks, a token stands alone.",
+            "softmax(q·kᵀ/√d)·v per head, masked so that position t sees positions up to t. The router gets its input "
+            "from there, so the same character can go to different experts.",
+        ),
+        see=("token", "router", "Mixture-of-Experts"),
+    ),
+    Term(
+        "ablation", ("switched off",), "practitioner",
+        "Taking a part away to see what it was worth.",
+        by_level(
+            "Switch an expert off and see how much worse the model gets.",
+            "In the Prompt tab a switched-off expert adds nothing to any token. The loss that it costs, beside that of "
+            "another expert drawn at random, says what it was worth.",
+            "The output of the expert is set to 0 and the router stays as it is, so its tokens keep their other choice "
+            "and the residual path. An expert that is dead costs nothing.",
+        ),
+        see=("expert", "dead expert", "task loss"),
+    ),
 )  # fmt: skip
 """In learning order."""
