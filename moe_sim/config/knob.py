@@ -42,10 +42,18 @@ class Knob:
     tasks: tuple[str, ...] = ()
     """The tasks that use the knob; empty if every task does."""
     optional: bool = False
+    words: str = ""
+    """What a text must be, worded to follow “must be”."""
+    has_widget: bool = True
+    """Whether the pages set it by a widget of its kind."""
 
     def matters_to(self, task: str) -> bool:
         """Whether a task uses the knob."""
         return not self.tasks or task in self.tasks
+
+    def is_offered(self, task: str) -> bool:
+        """Whether the pages offer it for a task."""
+        return self.has_widget and self.matters_to(task)
 
     @property
     def allowed(self) -> str:
@@ -55,7 +63,7 @@ class Knob:
         if self.kind is bool:
             return "on or off"
         if self.kind is str:
-            return "two different experts such as 1-3, or off"
+            return f"{self.words}, or off"
         number = "a whole number" if self.kind is int else "a number"
         return f"{number} from {self.minimum:g} to {self.maximum:.10g}" + (", or off" if self.optional else "")
 

@@ -206,6 +206,18 @@ class RunConfig(KnobModel):
         live=True,
         tasks=("text", "language"),
     )
+    own_text: str | None = knob(
+        None,
+        "Text of your own",
+        "The key of a text that a visitor has pasted; off: the text that comes with the task. It has no domains: what "
+        "the groups are is its quarters.",
+        group=TASK,
+        live=False,
+        pattern=r"[0-9a-f]{12}",
+        words="the key of a text, 12 hexadecimal digits",
+        tasks=("language",),
+        has_widget=False,
+    )
     num_layers: int = knob(
         1,
         "Layers",
@@ -298,6 +310,7 @@ class RunConfig(KnobModel):
         group=INTERVENTIONS,
         live=True,
         pattern=PAIR,
+        words="two different experts such as 1-3",
     )
     swap_weights: str | None = knob(
         None,
@@ -306,6 +319,7 @@ class RunConfig(KnobModel):
         group=INTERVENTIONS,
         live=True,
         pattern=PAIR,
+        words="two different experts such as 1-3",
     )
     router_init: Literal["even", "plain"] = knob(
         "even",

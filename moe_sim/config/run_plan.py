@@ -17,13 +17,23 @@ from moe_sim.config.words import value_in_words
 NAMES = "ABCD"
 """The names of runs side by side; there are never more."""
 DATA_KNOBS = frozenset(
-    {"task", "seed", "batch_tokens", "num_topics", "topic_skew", "topic_shift", "shared_direction", "domain_mix"}
+    {
+        "task",
+        "seed",
+        "batch_tokens",
+        "num_topics",
+        "topic_skew",
+        "topic_shift",
+        "shared_direction",
+        "domain_mix",
+        "own_text",
+    }
 )
 """Knobs that determine which tokens a run sees, and in what order."""
 WEIGHT_KNOBS = frozenset(
     {
         "task", "seed", "num_layers", "num_experts", "expert_hidden_size", "router_init", "expert_init", "num_topics",
-        "shared_direction", "router_blind", "swap_columns", "swap_weights",
+        "shared_direction", "own_text", "router_blind", "swap_columns", "swap_weights",
     }
 )  # fmt: skip
 """Knobs whose values at step 0 determine the initial weights; an even start looks at the tokens."""

@@ -17,7 +17,7 @@ ADDED_IN: dict[int, dict[str, Any]] = {
         "router_blind": False, "swap_columns": None, "swap_weights": None, "router_init": "plain",
         "expert_init": "independent",
     },
-    3: {"num_layers": 1},
+    3: {"num_layers": 1, "own_text": None},
 }  # fmt: skip
 """The knobs that a version added, with the value that all runs had before."""
 ADDED = {name: value for knobs in ADDED_IN.values() for name, value in knobs.items()}

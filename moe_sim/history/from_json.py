@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 from pydantic import ValidationError
 
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.limits import MOST_STEPS
@@ -146,7 +147,10 @@ def _read_columns(items: Any, config: RunConfig) -> dict[str, np.ndarray]:
 def _read_probe(item: Any, config: RunConfig, steps: int) -> Probe:
     _require_keys(item, ("step", "expert", "dropped", "joint", "together"), "probe")
     random = generators(config.seed)
-    task = TASKS[config.task](config, random["task"], random["held_out"])
+    try:
+        task = TASKS[config.task](config, random["task"], random["held_out"])
+    except InvalidInput as error:  # a text of its author's own
+        raise ValueError(str(error)) from None
     layers, num_experts = config.num_layers, config.num_experts
     tokens, groups = layers * len(task.held_out.batch.labels), layers * len(task.group_names)
     if type(item["step"]) is not int or not 0 <= item["step"] <= steps:

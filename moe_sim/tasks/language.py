@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from moe_sim.batched import Generators, number_apart
 from moe_sim.config.run_config import RunConfig
 from moe_sim.tasks.corpora import ALPHABET, DOMAINS, MIXES, Corpus, decode, encoded_corpora
+from moe_sim.tasks.own_text import PARTS, known_text
 from moe_sim.tasks.task import Batch, HeldOut
 
 WIDTH = 64
@@ -30,16 +31,27 @@ PASSAGE = 2 * SEQUENCE
 class Language:
     """The language task."""
 
-    width, classes, group_noun = WIDTH, len(ALPHABET), "domain"
+    width, classes = WIDTH, len(ALPHABET)
+    group_noun: str = "domain"
     group_names: tuple[str, ...] = DOMAINS
     shift_knobs: tuple[str, ...] = ("domain_mix",)
     sequence: int | None = SEQUENCE
-    alphabet = ALPHABET
+    alphabet: str = ALPHABET
 
     def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:
-        train, held_out_texts = encoded_corpora()
+        """
+        Raises:
+            InvalidInput: for the key of a text that is not known here.
+        """
+        self.own_text = None if config.own_text is None else known_text(config.own_text)
+        """A visitor's text; it is known as long as this refers to it."""
+        if self.own_text is None:
+            train, held_out_texts = encoded_corpora()
+        else:
+            train, held_out_texts, self.alphabet = self.own_text.train, self.own_text.held_out, self.own_text.alphabet
+            self.group_noun, self.group_names, self.shift_knobs = "part", PARTS, ()
         self._train, self._held_out = Corpus(train), Corpus(held_out_texts)
-        self.held_out = _passages(held_out_texts)
+        self.held_out = _passages(held_out_texts, self.alphabet)
 
     @classmethod
     def stack(cls, tasks: Sequence[Self]) -> Self:
@@ -47,8 +59,8 @@ class Language:
         return tasks[0]
 
     def shares(self, config: RunConfig) -> Tensor:
-        """The shares of the domains."""
-        return torch.tensor(MIXES[config.domain_mix])
+        """The shares of the domains; the quarters of a visitor's text are equal."""
+        return torch.tensor(MIXES[config.domain_mix if self.own_text is None else "even"])
 
     def batch(self, tokens: int, shares: Tensor, generator: Generators) -> Batch:
         """Draws sequences of the training text, each of one domain, with the domains in these shares."""
@@ -86,12 +98,17 @@ class SequenceStem(nn.Module):
         return sequences.flatten(-3, -2)
 
 
-def _passages(held_out: list[np.ndarray]) -> HeldOut:
-    """A passage of each domain, from the beginning of a line on."""
-    starts = [int(np.argmax(characters == 0)) + 1 for characters in held_out]
+def _passages(held_out: list[np.ndarray], alphabet: str) -> HeldOut:
+    """A passage of each domain, from the beginning of a line on if there is one early enough."""
+    starts = [_start_of_line(characters, alphabet) for characters in held_out]
     windows = [characters[start:][: PASSAGE + 1] for characters, start in zip(held_out, starts, strict=True)]
     inputs, labels = (torch.from_numpy(np.concatenate(part)).long() for part in (
         [window[:-1] for window in windows], [window[1:] for window in windows],
     ))  # fmt: skip
     groups = torch.arange(len(windows)).repeat_interleave(PASSAGE)
-    return HeldOut(Batch(inputs, labels, groups), passages=tuple(decode(window[:-1]) for window in windows))
+    return HeldOut(Batch(inputs, labels, groups), passages=tuple(decode(window[:-1], alphabet) for window in windows))
+
+
+def _start_of_line(characters: np.ndarray, alphabet: str) -> int:
+    ends = np.flatnonzero(characters[: len(characters) - PASSAGE - 1] == alphabet.find("\n"))
+    return int(ends[0]) + 1 if len(ends) else 0

@@ -120,7 +120,7 @@ def _branch_as_picked(comparison: ComparisonSession, run: LiveRun) -> None:
 def _pick(place: str, config: RunConfig, usable: Callable[[str], bool]) -> str:
     """Draws a choice of knobs and the widget of the chosen one, whose name it returns. `config` holds the value shown
     at first."""
-    options = [name for name, knob in KNOBS.items() if knob.matters_to(config.task) and usable(name)]
+    options = [name for name, knob in KNOBS.items() if knob.is_offered(config.task) and usable(name)]
     chosen = st.selectbox("Knob", options, key=f"knob-{place}", format_func=lambda name: KNOBS[name].label)
     name = one_of(chosen, options, options[0])
     knob = KNOBS[name]

@@ -15,7 +15,7 @@ from moe_sim.config.run_config import MAIN, RunConfig
 from moe_sim.config.thresholds import GROUP
 from moe_sim.router.balancing import METHODS, PARTICULAR_KNOBS
 from moe_sim.teaching.level import LEVELS
-from pages.sidebar import sharing
+from pages.sidebar import own_text, sharing
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.session import Session
 from pages.visitor.widgets import one_of
@@ -64,7 +64,7 @@ def _controls(session: Session) -> None:
     hidden, config = session.view.hide, session.run.config
     groups: dict[str, list[Knob]] = {}
     for knob in KNOBS.values():
-        if knob.matters_to(config.task) and knob.name not in hidden:
+        if knob.is_offered(config.task) and knob.name not in hidden:
             groups.setdefault(knob.group, []).append(knob)
     for knob in sorted(groups.pop(MAIN, ()), key=lambda knob: bool(knob.choices)):  # the mechanism after the sliders
         _control(session, knob, lambda: session.run.config, session.change)
@@ -90,6 +90,8 @@ def _knobs(session: Session, knobs: Sequence[Knob]) -> None:
             _control(session, knob, lambda: session.run.config, session.change)
         if knob.name == "seed":
             st.button("New seed", on_click=session.new_seed, width="stretch")
+        if knob.name == "domain_mix" and session.run.config.task == "language":
+            own_text.draw(session)
 
 
 def _thresholds(session: Session) -> None:

@@ -52,7 +52,7 @@ def draw(session: Session, sweeps: MySweeps) -> None:
 def _draw_axes(base: RunConfig) -> None:
     """Draws the choices of knobs and the fields for their values."""
     taken: list[str] = []
-    usable = [knob.name for knob in KNOBS.values() if knob.matters_to(base.task)]
+    usable = [knob.name for knob in KNOBS.values() if knob.is_offered(base.task)]
     for number, first in zip(NUMBERS, FIRST_KNOBS, strict=True):
         options = [name for name in usable if name not in (*taken, "seed", "frozen")]
         options = [NONE, *options] if taken else options

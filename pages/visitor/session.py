@@ -20,6 +20,7 @@ from moe_sim.config.codec import (
     thresholds_to_query,
     to_link,
 )
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS, problems
 from moe_sim.config.presets import PRESETS
@@ -29,6 +30,7 @@ from moe_sim.live.lectures import NoRoom
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.messages import encode
 from moe_sim.server.server import Server
+from moe_sim.tasks.own_text import OwnText, own_text
 from pages.text.notices import Notices
 from pages.visitor import hosting
 from pages.visitor.address import AddressBar
@@ -61,6 +63,8 @@ class Session:
         self.leave_for: str | None = None
         """The title of the page to open next, after a button of the dashboard."""
         self._lecture: str | None = None
+        self._text: OwnText | None = None
+        """The visitor's own text, known for as long as this refers to it."""
         self._comparison: ComparisonSession | None = None
         self.run = self._start_from(dict(st.query_params))
         self.opened_with = self.run.id
@@ -261,6 +265,17 @@ class Session:
             self.run.thresholds = self.thresholds
         if self._comparison is not None:
             self._comparison.run.thresholds = self.thresholds
+
+    @synchronized
+    def use_text(self, content: str) -> None:
+        """Starts the language model on a text of the visitor's own, which this session remembers. If it is not
+        suitable, adds a notice."""
+        try:
+            self._text = own_text(content)
+        except InvalidInput as error:
+            self.notices.append(str(error))
+        else:
+            self.change(own_text=self._text.key)
 
     @synchronized
     def choose_preset(self, name: str) -> None:

@@ -40,7 +40,7 @@ def expected(config: RunConfig) -> dict[str, Any]:
 
 
 def test_another_value_is_known_for_every_knob_that_can_move_alone() -> None:
-    assert set(KNOBS) - set(OTHERS) <= {"renormalize"}
+    assert set(KNOBS) - set(OTHERS) <= {"renormalize", "own_text"}
 
 
 @pytest.mark.parametrize("knob", OTHERS)

@@ -26,7 +26,7 @@ DEFAULTS_OF_VERSION_3 = (
     "v=3&aux_loss_coef=0&balancing=load_balancing&num_experts=8&top_k=1&capacity_factor=off&"
     "convention=per_choice&bias_rate=0.01&z_loss_coef=0&renormalize=off&overflow=drop&"
     "drop_order=position&router_noise=none&noise_std=0.125&task=topics&seed=0&num_topics=12&"
-    "topic_skew=0.5&topic_shift=0&shared_direction=2&domain_mix=usual&num_layers=1&batch_tokens=256&"
+    "topic_skew=0.5&topic_shift=0&shared_direction=2&domain_mix=usual&own_text=off&num_layers=1&batch_tokens=256&"
     "learning_rate=0.003&warmup_steps=200&expert_hidden_size=24&frozen=off&frozen_experts=off&"
     "frozen_router=off&frozen_head=off&router_blind=off&swap_columns=off&swap_weights=off&"
     "router_init=even&expert_init=independent"

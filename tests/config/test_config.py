@@ -145,6 +145,7 @@ def test_knobs_of_a_single_task_name_it() -> None:
         "topic_shift": ("topics",),
         "shared_direction": ("topics",),
         "domain_mix": ("text", "language"),
+        "own_text": ("language",),
     }
 
 

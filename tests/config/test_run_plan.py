@@ -217,7 +217,7 @@ def test_a_later_intervention_leaves_the_initial_weights_the_same() -> None:
 
 
 def test_every_knob_is_covered_and_the_task_determines_data_and_weights() -> None:
-    assert {*OTHER, "task"} == set(KNOBS)
+    assert {*OTHER, "task", "own_text"} == set(KNOBS)
     assert "task" in DATA_KNOBS & WEIGHT_KNOBS
     assert not same_weights(small_config(), small_config(task="text"))
 

@@ -21,7 +21,7 @@ def values(knob: Knob) -> st.SearchStrategy[Any]:
     if knob.kind is bool:
         return st.booleans()
     if knob.kind is str:
-        return st.sampled_from((None, "1-2"))
+        return st.sampled_from((None, "1-2") if knob.has_widget else (None,))
     numbers = st.integers if knob.kind is int else st.floats
     allowed = numbers(knob.minimum, knob.maximum)
     return st.none() | allowed if knob.optional else allowed

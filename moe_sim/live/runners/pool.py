@@ -22,6 +22,7 @@ from moe_sim.live.runners import framing
 from moe_sim.live.runners.runner import LocalRunner, Progress, Runner, Turn, take_turns, unwrapped
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
 from moe_sim.processes.nursery import Nursery, close_pipes
+from moe_sim.tasks.own_text import known_text
 from moe_sim.trainer.prompting import Prompt
 
 RECENT = 5.0
@@ -244,7 +245,8 @@ class Pool:
         if ready:
             worker = min(ready, key=lambda worker: worker.load)
             try:
-                return RemoteRunner(worker, "begin", config=config.model_dump(), plan=events_to_json(plan))
+                text = None if config.own_text is None else known_text(config.own_text).content
+                return RemoteRunner(worker, "begin", config=config.model_dump(), plan=events_to_json(plan), text=text)
             except WorkerLost:
                 pass
         return LocalRunner(config, plan)

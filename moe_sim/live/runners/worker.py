@@ -21,6 +21,7 @@ from moe_sim.history.probe import Probe
 from moe_sim.live.runners import framing
 from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, take_turns
 from moe_sim.logs import ProcessLog
+from moe_sim.tasks.own_text import own_text
 from moe_sim.trainer.prompting import Prompt
 
 log = logging.getLogger(__name__)
@@ -101,8 +102,10 @@ class Worker:
         number = request["number"]
         match request["name"]:
             case "begin":
-                plan = events_from_json(request["plan"])
+                plan, text = events_from_json(request["plan"]), request.get("text")
+                held = None if text is None else own_text(text)  # until the run refers to it
                 self._runners[number] = LocalRunner(RunConfig(**request["config"]), plan)
+                del held
             case "copy":
                 plan = events_from_json(request["plan"])
                 self._runners[number] = self._runners[request["original"]].copy(request["step"], plan)
