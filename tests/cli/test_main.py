@@ -487,7 +487,7 @@ def test_without_names_all_figures_are_drawn(tmp_path: Path, browser: str, monke
     drawn: dict[str, Any] = {}
     monkeypatch.setattr("moe_sim.charts.images.draw", lambda slides, formats, browser, keep: drawn.update(slides))
     assert main(["figures", "--steps", "1", "--out", str(tmp_path), "--format", "png"]) == 0
-    assert {"routing_map", "feedback_share", *PAGE_FIGURES} - set(drawn) == {"selection_bias"}
+    assert {"routing_map", "feedback_share", *PAGE_FIGURES} - set(drawn) == {"selection_bias", "experts_by_layer"}
 
 
 def test_figures_without_a_browser_give_a_sentence_before_any_training(

@@ -78,7 +78,7 @@ def test_a_fault_in_a_step_ends_that_run_with_a_sentence_and_the_others_continue
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])
-@pytest.mark.parametrize("where", ["chain.0.moe.router.weight", "moe.experts"])
+@pytest.mark.parametrize("where", ["chain.0.moe.router.weight", "chain.0.moe.experts"])
 def test_a_non_finite_weight_ends_the_run_as_diverged_with_only_finite_records(
     scheduler: Scheduler, poison: float, where: str
 ) -> None:

@@ -82,7 +82,7 @@ class Counting:
         self.now = self.most = 0
         self.go_on = threading.Event()
 
-    def slide(self, run: Any, name: str, link: str) -> str:
+    def slide(self, run: Any, name: str, link: str, layer: int | None) -> str:
         self.now += 1
         self.most = max(self.most, self.now)
         self.go_on.wait(10)

@@ -40,8 +40,8 @@ class Dashboard extends Board {
     this.plannedChanges = new WeakMap();
     /** @type {Passages | null} */
     this.passages = null;
-    /** @type {boolean | null} */
-    this.mapIsText = null;
+    /** @type {string | null} */
+    this.shownPassages = null;
     /** @type {HTMLElement | null} */
     this.mapCaption = null;
   }
@@ -138,14 +138,14 @@ class Dashboard extends Board {
    * @param {RunData} data
    */
   fillMapPlace(data) {
-    const isText = data.passages.length > 0;
-    if (this.mapIsText === isText || !this.mapPlace) return;
-    this.mapIsText = isText;
+    const passages = data.passages.join("\n");
+    if (this.shownPassages === passages || !this.mapPlace) return;
+    this.shownPassages = passages;
     this.charts.remove("routing_map");
     this.mapCaption = null;
     this.mapPlace.replaceChildren();
     this.passages = null;
-    if (!isText) {
+    if (!passages) {
       this.charts.add(this.mapPlace, "routing_map");
       return;
     }
