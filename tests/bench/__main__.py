@@ -20,6 +20,7 @@ from moe_sim.trainer.moe import Experts, linear_init
 from tests.bench.interventions import print_causes
 from tests.bench.language import print_language
 from tests.bench.methods import print_costs, print_methods
+from tests.bench.records import print_records
 from tests.bench.runs import trained
 from tests.bench.sweep import print_sweep
 from tests.bench.timing import medians
@@ -257,6 +258,9 @@ def main() -> None:
     )
     language.add_argument("--repeats", type=int, default=100)
     language.set_defaults(run=lambda options: print_language(options.repeats))
+    records = commands.add_parser("records", help="a step with and without its record")
+    records.add_argument("--repeats", type=int, default=150)
+    records.set_defaults(run=lambda options: print_records(options.repeats))
     page = commands.add_parser("page", help="time to the first chart, slider latency, message sizes, in a real browser")
     page.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     page.set_defaults(run=bench_page)

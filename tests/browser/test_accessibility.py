@@ -12,7 +12,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from moe_sim.teaching.course.catalogue import COURSE
 from moe_sim.teaching.course.lesson import ComparisonLesson
 from tests.browser.conftest import Scheme, new_page
-from tests.browser.driver import TIMEOUT, halt, press, train_slowly, visit, wait_for_step
+from tests.browser.driver import TIMEOUT, halt, open_tab, press, train_slowly, visit, wait_for_step
 
 GRAVE = ("serious", "critical")
 ALSO = ("heading-order",)
@@ -118,6 +118,23 @@ def test_no_page_breaks_a_grave_rule_of_axe_or_has_faint_text(
     width, height = SIZES[size]
     with new_page(home, server, width, height, theme) as page:
         found = list(walk(page, server))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(("theme", "size"), [("light", "phone"), ("dark", "desktop")])
+def test_nor_does_the_page_of_a_language_model(home: BrowserContext, server: str, theme: Scheme, size: str) -> None:
+    width, height = SIZES[size]
+    with new_page(home, server, width, height, theme) as page:
+        visit(page, f"{server}?v=3&task=language&num_layers=2&top_k=2&num_experts=4&batch_tokens=64&tab=prompt")
+        close_sidebar(page)
+        press(page, "Train")
+        wait_for_step(page, 40)
+        halt(page)
+        panel = open_tab(page, "Prompt")
+        panel.get_by_label("Expert switched off").select_option("2-1")
+        press(page, "Continue")
+        expect(panel.locator(".losses tr")).to_have_count(4, timeout=TIMEOUT)
+        found = list(troubles(page, "the language model"))
     assert not found, "\n".join(found)
 
 

@@ -20,9 +20,9 @@ SIZES = {
 SCHEMES = ("light", "dark")
 PAGES = {
     "live": "", "compare": "compare", "sweep": "sweep", "learn": "learn", "anatomy": "anatomy", "quiz": "quiz",
-    "glossary": "glossary",
+    "glossary": "glossary", "language": "?v=3&task=language&num_layers=3&top_k=2&renormalize=on&batch_tokens=512",
 }  # fmt: skip
-TRAINS = ("live", "compare", "learn")
+TRAINS = ("live", "compare", "learn", "language")
 DURING, AFTER = 60, 260
 """Steps of the pictures while a run trains and once the router has collapsed."""
 SETTLED = 900
@@ -33,7 +33,9 @@ def take(browser: Browser, address: str, page_name: str, size: str, scheme: str,
     """Before, during and after training, where the page trains."""
     width, height = SIZES[size]
     page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)  # type: ignore[arg-type]
-    page.goto(f"{address}/{PAGES[page_name]}{'?embed=true' if size == 'embed' else ''}")
+    link = PAGES[page_name]
+    embed = f"{'&' if '?' in link else '?'}embed=true" if size == "embed" else ""
+    page.goto(f"{address}/{link}{embed}")
     page.get_by_test_id("stMainBlockContainer").wait_for(timeout=TIMEOUT)
     if page_name in TRAINS:
         page.locator(".ecl .state, .ecl .difference").first.wait_for(timeout=TIMEOUT)
