@@ -23,6 +23,10 @@ OPTIMIZER = "Optimizer and size"
 INTERVENTIONS = "Interventions"
 
 
+MOST_HIDDEN = 64 * 256
+"""Hidden units of all experts in all layers: what one layer may have. It bounds the memory of a run."""
+MOST_WORK = 2048 * 8 * 256
+"""Hidden units that a step computes, in all layers: again what one layer may. It bounds the time that a step takes."""
 PAIR = r"([1-9]\d?)-([1-9]\d?)"
 """The text of a pair of experts, numbered from 1."""
 
@@ -380,6 +384,22 @@ class RunConfig(KnobModel):
                 "Tokens per step (batch_tokens) must be a multiple of 64 for the language task, whose sequences have "
                 "64 tokens, not {batch_tokens}.",
                 {"knob": "batch_tokens", "batch_tokens": self.batch_tokens},
+            )
+        hidden = self.num_layers * self.num_experts * self.expert_hidden_size
+        if hidden > MOST_HIDDEN:
+            raise PydanticCustomError(
+                "knobs",
+                "Layers × Experts × Expert hidden size (num_layers, num_experts, expert_hidden_size) may be at most "
+                "{most}, not {hidden}.",
+                {"knob": "num_layers", "most": f"{MOST_HIDDEN:,}", "hidden": f"{hidden:,}"},
+            )
+        work = self.num_layers * self.batch_tokens * self.top_k * self.expert_hidden_size
+        if work > MOST_WORK:
+            raise PydanticCustomError(
+                "knobs",
+                "Layers × Tokens per step × Top-k × Expert hidden size (num_layers, batch_tokens, top_k, "
+                "expert_hidden_size) may be at most {most}, not {work}.",
+                {"knob": "num_layers", "most": f"{MOST_WORK:,}", "work": f"{work:,}"},
             )
         return self
 

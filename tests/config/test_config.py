@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -226,3 +227,19 @@ def test_an_invalid_value_gets_one_sentence_with_knob_and_range(name: str) -> No
     limits = knob.choices or ([f"{knob.minimum:g}"] if knob.kind in (int, float) else ["on", "off"])
     assert all(limit in sentences[name] for limit in limits)
     assert "nonsense" in sentences[name]
+
+
+@pytest.mark.parametrize(
+    ("knobs", "sentence"),
+    [
+        ({"num_layers": 2, "num_experts": 64, "expert_hidden_size": 132}, r"at most 16,384, not 16,896"),
+        ({"num_layers": 6, "num_experts": 8, "top_k": 8, "batch_tokens": 2048, "expert_hidden_size": 44},
+         r"at most 4,194,304, not 4,325,376"),
+    ],
+    ids=["memory", "time"],
+)  # fmt: skip
+def test_layers_cost_no_more_than_one_may(knobs: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ValidationError, match=sentence):
+        RunConfig(**knobs)
+    RunConfig(**{**knobs, "expert_hidden_size": knobs["expert_hidden_size"] - 4})
+    RunConfig(num_experts=64, top_k=8, batch_tokens=2048, expert_hidden_size=256)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from moe_sim import KNOBS, Event, RunConfig
 from moe_sim.config.knob import Knob
+from moe_sim.config.run_config import MOST_HIDDEN, MOST_WORK
 from moe_sim.config.run_plan import RunPlan
 
 LIVE = tuple(name for name, knob in KNOBS.items() if knob.live)
@@ -34,6 +35,11 @@ def configs(draw: st.DrawFn) -> RunConfig:
     chosen["top_k"] = min(chosen["top_k"], chosen["num_experts"])
     if chosen["task"] == "language":
         chosen["batch_tokens"] = max(64, chosen["batch_tokens"] // 64 * 64)
+    largest = min(
+        MOST_HIDDEN // chosen["num_experts"] // chosen["expert_hidden_size"],
+        MOST_WORK // chosen["batch_tokens"] // chosen["top_k"] // chosen["expert_hidden_size"],
+    )
+    chosen["num_layers"] = min(chosen["num_layers"], largest)
     chosen["renormalize"] = chosen["renormalize"] and chosen["top_k"] > 1 and chosen["balancing"] != "expert_choice"
     return RunConfig(**chosen)
 
