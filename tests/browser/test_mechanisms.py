@@ -169,9 +169,9 @@ def test_the_conventions_give_three_consistent_numbers_for_one_routing(page: Pag
     rows = {row[0]: row for row in cells(panel)}
     assert list(rows) == ["per choice", "first choice", "huggingface"]
     number = {name: float(row[2].rpartition("= ")[2]) for name, row in rows.items()}
-    load = recent_mean(history, "load")
-    # Means of 20 steps of the sum of the terms; shown with two decimals.
     columns = history.layer()
+    load = recent_mean(columns, "load")
+    # Means of 20 steps of the sum of the terms; shown with two decimals.
     each = {name: 8 * (columns.column(name) * columns.column("importance")).sum(1) for name in ("load", "first_load")}
     assert number["per choice"] == pytest.approx(each["load"][-20:].mean(), abs=0.0051)
     assert number["first choice"] == pytest.approx(each["first_load"][-20:].mean(), abs=0.0051)

@@ -34,7 +34,8 @@ class Kind extends Board {
 const mount = mounted(Kind);
 window.enter = () => {
   const parentElement = document.body.appendChild(document.createElement("div"));
-  parentElement.append(Object.assign(document.createElement("div"), { className: "ecl" }));
+  const innerHTML = '<label class="layer"><select></select></label>';
+  parentElement.append(Object.assign(document.createElement("div"), { className: "ecl", innerHTML }));
   const words = ({ session, commands }) => [session, ...commands.map(({ name }) => name)].join(" ");
   const setTriggerValue = (_, delivery) => sent.push(words(delivery));
   const call = (session = "s") => mount({ parentElement, data: [{ session }], setTriggerValue });

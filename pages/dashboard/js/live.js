@@ -152,7 +152,8 @@ class Dashboard extends Board {
     const region = element("section", { class: "plot", role: "region", "aria-label": "Routing map" });
     const heading = element("h2", {}, "Routing map ");
     this.mapCaption = heading.appendChild(element("small"));
-    const body = element("div", { class: "graph passages" });
+    const keyboard = { role: "group", "aria-label": "Passages", tabindex: "0" }; // it scrolls
+    const body = element("div", { class: "graph passages", ...keyboard });
     region.append(heading, body);
     this.mapPlace.append(region);
     this.passages = new Passages(body);

@@ -35,7 +35,7 @@ export class Toolbar {
       const open = find(root, ".toolbar").classList.toggle("open");
       unfold.setAttribute("aria-expanded", String(open));
     };
-    this.select = /** @type {HTMLSelectElement} */ (find(root, "select"));
+    this.select = /** @type {HTMLSelectElement} */ (find(root, ".speed select"));
     this.select.onchange = () => send({ name: "rate", value: Number(this.select.value) });
   }
 
