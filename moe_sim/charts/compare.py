@@ -63,7 +63,12 @@ def _of_run(draw: Callable[[Scene, Theme], go.Figure], scene: Scene, theme: Them
 def task_loss(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
     """The smoothed task loss of every run."""
     figure = blank_figure(
-        PALETTES[theme], "Task loss", f"smoothed over {SMOOTHING_HORIZON} steps", time=True, yaxis=dict(title="nats")
+        PALETTES[theme],
+        "Task loss",
+        f"smoothed over {SMOOTHING_HORIZON} steps",
+        time=True,
+        yaxis=dict(title="nats"),
+        all_layers=True,
     )
     for index, scene in enumerate(scenes):
         values = smooth(scene.history.column("task_loss"))
@@ -76,7 +81,7 @@ def task_loss_difference(scenes: Sequence[Scene], theme: Theme = "light") -> go.
     of the batches cancels out."""
     palette = PALETTES[theme]
     figure = blank_figure(
-        palette, "Task loss compared with A", "difference", time=True,
+        palette, "Task loss compared with A", "difference", time=True, all_layers=True,
         yaxis=dict(title="nats, below 0 is better", rangemode="tozero"),
     )  # fmt: skip
     figure.add_hline(y=0, line=dict(color=palette.runs[0], width=1.5))
@@ -114,7 +119,7 @@ def dead_experts(scenes: Sequence[Scene], theme: Theme = "light") -> go.Figure:
                    tickvals=[lane * (1 + LANE_GAP) + 0.5 for lane in range(lanes)], ticktext=list(NAMES[:lanes])),
     )  # fmt: skip
     for index, scene in enumerate(scenes):
-        record = deaths(scene.history, scene.thresholds.dead_share)
+        record = deaths(scene.run.layer(scene.probed_layer), scene.thresholds.dead_share)
         num_experts = scene.config.num_experts
         top = index * (1 + LANE_GAP)
         figure.add_hrect(y0=top, y1=top + 1, fillcolor=palette.accent, opacity=0.07, line_width=0, layer="below")

@@ -26,7 +26,7 @@ FONT = '"Source Sans", "Source Sans Pro", sans-serif'
 
 def blank_figure(
     palette: Palette, title: str, caption: str, *, time: bool = False, only: dict[str, str] | None = None,
-    plain: dict[str, str] | None = None, **layout: Any,
+    plain: dict[str, str] | None = None, all_layers: bool = False, **layout: Any,
 ) -> go.Figure:  # fmt: skip
     """An empty figure in the house style.
 
@@ -37,6 +37,7 @@ def blank_figure(
         time: whether the x axis is steps.
         only: the values of live knobs for which the chart is meaningful; otherwise the page hides it.
         plain: plain words for beginners in place of axis titles, by axis, and of the caption.
+        all_layers: whether the chart is about all layers of a run, not one or their mean.
         **layout: Plotly layout on top.
     """
     axis = dict(
@@ -56,7 +57,8 @@ def blank_figure(
     figure = go.Figure(
         layout={
             "template": go.layout.Template(), "title": dict(text=title), "showlegend": False,
-            "meta": {"caption": caption, "time": time, "only": only, "plain": plain or {}},
+            "meta": {"caption": caption, "time": time, "only": only, "plain": plain or {}}
+            | ({"all_layers": True} if all_layers else {}),
             "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "colorway": palette.experts,
             "font": dict(family=FONT, size=13, color=palette.muted), "hoverlabel": dict(font_family=FONT),
             "margin": dict(l=54, r=right, t=10, b=42), "uirevision": "keep", "bargap": 0.2, "dragmode": "zoom",

@@ -33,11 +33,11 @@ def experts_by_layer(scene: Scene, theme: Theme = "light") -> go.Figure:
     ])  # fmt: skip
     captions = (UTILIZATION_CAPTIONS[0], f"share of each layer's token choices · {DEAD} dead")
     figure = blank_figure(
-        palette, "Experts by layer", captions[scene.started], hovermode="closest",
+        palette, "Experts by layer", captions[scene.started], hovermode="closest", all_layers=True,
         xaxis=expert_axis(num_experts), margin=dict(l=54, r=34, t=8, b=44),
         yaxis=dict(title="layer", type="category", autorange="reversed", showgrid=False, ticks=""),
     )  # fmt: skip
-    figure.update_layout(meta={**figure.layout.meta, "all_layers": True, "captions": captions})
+    figure.update_layout(meta={**figure.layout.meta, "captions": captions})
     settled = len(run) >= SETTLING_STEPS
     words = [
         [_in_words(share, num_experts, settled and share < scene.thresholds.dead_share / num_experts) for share in row]

@@ -94,10 +94,21 @@ def encode_comparison(
     message = _playback(comparison, lectures) | {"from": start, "to": stop, "members": encoded}
     message["layer"] = max(part.get("layer", 0) for part in encoded)
     for part, member in zip(encoded, members, strict=True):
-        history = member.history.layer(shown_layer(member.history, layer))
-        record = deaths(history, member.thresholds.dead_share)
-        part["timeline"] = {"words": in_words(history, record), "spells": record.spells}
+        part["timeline"] = _timeline(member, layer)
     return stop, _text(message)
+
+
+def _timeline(run: LiveRun, layer: int | None) -> dict[str, Any]:
+    """When experts were dead, in one layer: of all, in the one whose busiest expert has the most tokens."""
+    whole = run.history
+    shown = shown_layer(whole, layer)
+    index = whole.most_uneven_layer() if shown is None else shown
+    record = deaths(whole.layer(index), run.thresholds.dead_share)
+    words = in_words(whole.layer(index), record)
+    return {
+        "words": f"Layer {index + 1}: {words}" if words and whole.num_layers > 1 else words,
+        "spells": record.spells,
+    }
 
 
 def _text(message: dict[str, Any]) -> str:
