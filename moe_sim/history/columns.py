@@ -145,8 +145,3 @@ def row_width(layers: int, num_experts: int) -> int:
     """The number of columns in a row of `History.rows`."""
     by_layer = len(OF_LAYERS) * layers if layers > 1 else 0
     return len(SCALARS) + by_layer + layers * (len(PER_EXPERT) * num_experts + len(PER_CHOICE) * MOST_CHOICES)
-
-
-def over_layers(name: str, values: np.ndarray) -> np.ndarray:
-    """(..., L) values of a scalar that each layer has → (...), what its column holds of them."""
-    return values.max(-1) if name in WORST else values.mean(-1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from typing import Any, Self, cast
 
 import numpy as np
@@ -85,16 +86,24 @@ class Network(nn.Module):
         pairs = zip(self.parameters(), weights, strict=True)
         return copy.deepcopy(self, {id(old): nn.Parameter(new.detach()) for old, new in pairs})
 
-    @property
+    # What follows is asked for in every step, and walking through all modules takes a while.
+
+    @cached_property
+    def weights(self) -> list[nn.Parameter]:
+        """All parameters."""
+        return list(self.parameters())
+
+    @cached_property
     def blocks(self) -> list[Block]:
         """The blocks, the one next to the stem first."""
         return cast(list[Block], list(self.chain))
 
-    @property
+    @cached_property
     def layers(self) -> list[MoE]:
         """The MoE layer of each block."""
         return [block.moe for block in self.blocks]
 
+    @cached_property
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by the part that can be frozen by itself. The head is everything but routers and experts."""
         parts = {

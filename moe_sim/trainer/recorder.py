@@ -24,8 +24,9 @@ from moe_sim.history.columns import (
     OF_LAYERS,
     PER_CHOICE,
     PER_EXPERT,
+    SCALARS,
+    WORST,
     column_positions,
-    over_layers,
     row_width,
 )
 from moe_sim.history.smoothed import Smoothed
@@ -165,11 +166,8 @@ class Recorder:
             "dropped_by_choice": _dropped_by_choice(routing, rows),
             **self._of_weights(config),
         }
-        if layers > 1:
-            values |= _across_layers(values, runs, layers)
         table = np.empty((runs, row_width(layers, num_experts)))
-        for name, position in column_positions(layers, num_experts).items():
-            table[:, position] = values[name]
+        _fill(table, values, layers)
         return table
 
     def swap(self, pair: tuple[int, int]) -> None:
@@ -184,13 +182,16 @@ class Recorder:
         before, norms_before, layers = self._last, self._last_norms, self._expert_weights
         self._last = weights = _flat_per_expert(layers)
         self._last_norms = _norms(weights)
+        difference = np.subtract(weights, before, out=before if before is not self._initial else None)
+        change = _norms(difference) / norms_before
+        distance = _norms(np.subtract(weights, self._initial, out=difference)) / self._initial_norms
         gradients = [[weight.grad for weight in parameters if weight.grad is not None] for parameters in layers]
         # A frozen step has no gradients, but the tensors still hold those of the last update.
         moves = not config.frozen and all(gradients)
         return {
-            "grad_norm": _norms(_flat_per_expert(gradients)) if moves else np.zeros(weights.shape[:2]),
-            "weight_change": _norms(weights - before) / norms_before,
-            "weight_distance": _norms(weights - self._initial) / self._initial_norms,
+            "grad_norm": _norms(_flat_per_expert(gradients, out=difference)) if moves else np.zeros(change.shape),
+            "weight_change": change,
+            "weight_distance": distance,
         }
 
     def _update_joint(self, groups: np.ndarray, routing: Routing) -> np.ndarray:
@@ -267,27 +268,40 @@ def _cosine(one: Tensor, other: Tensor) -> np.ndarray:
     return ((one * other).sum((-2, -1)) / torch.where(lengths > 0, lengths, torch.nan)).numpy()
 
 
-def _across_layers(values: dict[str, np.ndarray | float], runs: int, layers: int) -> dict[str, np.ndarray]:
-    """From rows for each layer of each run to columns of the runs."""
-    columns: dict[str, np.ndarray] = {}
-    for name in OF_LAYERS:
-        by_layer = np.broadcast_to(values[name], runs * layers).astype(np.float64).reshape(runs, layers)
-        columns |= {name + BY_LAYER: by_layer, name: over_layers(name, by_layer)}
-    for name in PER_EXPERT + PER_CHOICE:
-        columns[name] = np.broadcast_to(values[name], (runs * layers, *np.shape(values[name])[1:])).reshape(runs, -1)
-    return columns
+def _fill(table: np.ndarray, values: dict[str, np.ndarray | float], layers: int) -> None:
+    """Fills (R, width) rows of histories from rows for each layer of each run."""
+    runs, num_experts = len(table), np.shape(values["load"])[1]
+    positions = column_positions(layers, num_experts)
+    if layers == 1:
+        for name, position in positions.items():
+            table[:, position] = values[name]
+        return
+    of_layers = np.empty((len(OF_LAYERS), runs * layers))
+    for row, name in zip(of_layers, OF_LAYERS, strict=True):
+        row[:] = values[name]
+    by_layer = of_layers.reshape(-1, runs, layers)
+    means, worst = by_layer.mean(-1), by_layer.max(-1)
+    for number, name in enumerate(OF_LAYERS):
+        table[:, positions[name]] = (worst if name in WORST else means)[number]
+        table[:, positions[name + BY_LAYER]] = by_layer[number]
+    for name in (*SCALARS, *PER_EXPERT, *PER_CHOICE):
+        if name not in OF_LAYERS:
+            value = values[name]
+            table[:, positions[name]] = value if name in SCALARS else np.reshape(value, (runs, -1))
 
 
 def _expert_weights(layers: Sequence[MoE]) -> list[tuple[Tensor, ...]]:
     return [tuple(moe.experts.parameters()) for moe in layers]
 
 
-def _flat_per_expert(layers: Sequence[Sequence[Tensor]]) -> np.ndarray:
-    """All weights of each expert side by side: of each layer, (R, E, …) or (E, …) tensors → (R · L, E, n), a copy."""
+def _flat_per_expert(layers: Sequence[Sequence[Tensor]], out: np.ndarray | None = None) -> np.ndarray:
+    """All weights of each expert side by side: of each layer, (R, E, …) or (E, …) tensors → (R · L, E, n), a copy, in
+    `out` if it is given and large enough."""
     parts = [[tensor.detach().flatten(-2).numpy() for tensor in tensors] for tensors in layers]
     *leading, num_experts, _ = parts[0][0].shape
     size = sum(part.shape[-1] for part in parts[0])
-    flat = np.empty((*leading, len(layers), num_experts, size), dtype=np.float32)
+    shape = (*leading, len(layers), num_experts, size)
+    flat = np.empty(shape, np.float32) if out is None or out.size != math.prod(shape) else out.reshape(shape)
     for layer, of_layer in enumerate(parts):
         np.concatenate(of_layer, axis=-1, out=flat[..., layer, :, :])
     return flat.reshape(-1, num_experts, size)

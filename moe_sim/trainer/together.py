@@ -122,11 +122,11 @@ class Together:
             lambda one: one.optimizer, lambda parts: Adam.stack(parts, self._network.parameters())
         )
         self._recorder = self._of(lambda one: one.recorder, lambda parts: Recorder.stack(parts, self._network.layers))
-        self._parameters = list(self._network.parameters())
+        self._parameters = self._network.weights
         self._routers = [moe.router.weight for moe in self._network.layers]
         self._frozen = [
             parameter
-            for part, parameters in self._network.parts().items()
+            for part, parameters in self._network.parts.items()
             if getattr(self._config, f"frozen_{part}")
             for parameter in parameters
         ]
