@@ -214,6 +214,13 @@ def bench_page(options: argparse.Namespace) -> None:
     measure(options.chrome)
 
 
+def bench_memory(options: argparse.Namespace) -> None:
+    """Measure a page's memory in a real browser, which the other benchmarks do not import."""
+    from tests.bench.memory import print_memory
+
+    print_memory(options.chrome)
+
+
 def bench_tick(options: argparse.Namespace) -> None:
     """Measure a live tick in a real browser, which the other benchmarks do not import."""
     from tests.bench.tick import print_ticks
@@ -264,6 +271,9 @@ def main() -> None:
     page = commands.add_parser("page", help="time to the first chart, slider latency, message sizes, in a real browser")
     page.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
     page.set_defaults(run=bench_page)
+    memory = commands.add_parser("memory", help="the memory of a page with a large run, in a real browser")
+    memory.add_argument("--chrome", default=None, help="path of a Chromium; found by itself otherwise")
+    memory.set_defaults(run=bench_memory)
     tick = commands.add_parser(
         "tick", help="a live tick compared with st.plotly_chart in a fragment, in a real browser"
     )
