@@ -213,8 +213,8 @@ class RunConfig(KnobModel):
     own_text: str | None = knob(
         None,
         "Text of your own",
-        "The key of a text that a visitor has pasted; off: the text that comes with the task. It has no domains: what "
-        "the groups are is its quarters.",
+        "The key of a text that a visitor has pasted, for the router to see in place of the one that comes with the "
+        "task. Its groups are its quarters.",
         group=TASK,
         live=False,
         pattern=r"[0-9a-f]{12}",

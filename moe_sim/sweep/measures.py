@@ -139,8 +139,8 @@ def _rank(name: str, value: Any) -> float:
     if value is None:
         return math.inf
     if KNOBS[name].kind is str:
-        first, second = map(int, value.split("-"))
-        return 100 * first + second
+        first, _, second = value.partition("-")
+        return 100 * int(first) + int(second) if second else int(value, 16)  # a pair of experts, or a text's key
     return float(value)
 
 

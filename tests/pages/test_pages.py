@@ -72,13 +72,13 @@ def test_the_four_main_sliders_come_first(app: AppTest) -> None:
     assert labels[:4] == ["Load-balancing coefficient α", "Experts", "Top-k", "Capacity factor"]
 
 
-@pytest.mark.parametrize("task", ["topics", "text"])
+@pytest.mark.parametrize("task", ["topics", "text", "language"])
 def test_every_knob_that_applies_to_the_task_has_a_control_with_its_help(task: str) -> None:
     app = opened(task=task)
     config = RunConfig(task=task)
     shown = controls(app)
     for name, knob in KNOBS.items():
-        matters = knob.matters_to(task) and name != "bias_rate"
+        matters = knob.is_offered(task) and name != "bias_rate"
         assert (knob.label in shown) == matters, name
         if matters:
             assert shown[knob.label].value == getattr(config, name), name
@@ -96,7 +96,7 @@ def test_a_knob_that_only_some_mechanisms_use_is_hidden_or_disabled_for_the_othe
     assert alpha.help.endswith(KNOBS["aux_loss_coef"].help)
     assert (KNOBS["bias_rate"].label in shown) == (balancing == "bias")
     assert (KNOBS["convention"].label in shown) == (balancing == "load_balancing")
-    for name in set(KNOBS) - PARTICULAR_KNOBS - {"domain_mix"}:
+    for name in {name for name, knob in KNOBS.items() if knob.is_offered("topics")} - PARTICULAR_KNOBS:
         assert not widget(app, name).disabled, name
 
 

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from moe_sim import KNOBS, RunConfig
 from moe_sim.cli.sweep import add_sweep_arguments, read_grid
 from moe_sim.diagnosis.final_metrics import FinalMetrics
-from moe_sim.sweep.grid import Grid, parse_values
+from moe_sim.sweep.grid import Cell, Grid, parse_values
 from moe_sim.sweep.measures import MEASURES, axes_of, complete, counted, groups, in_words, pareto_front, restricted
 from moe_sim.sweep.table import rows_to_frame
 from moe_sim.sweep.wording import command_of, duration, suggested_values
+from moe_sim.sweep.worker import failed_row
 from tests.support.sweep_rows import ALPHAS, row_of, table
 
 COORDINATE = st.one_of(st.integers(0, 4).map(float), st.just(math.inf), st.just(math.nan))
@@ -119,12 +120,18 @@ def test_runs_without_a_result_are_left_out_and_counted() -> None:
     assert counted(frame) == "1 run; left out: 1 diverged, 1 failed"
 
 
+def test_runs_on_different_texts_of_visitors_are_told_apart() -> None:
+    configs = [RunConfig(task="language", own_text=key) for key in (None, "00ab" * 3, "0011" * 3)]
+    frame = rows_to_frame([failed_row(Cell(config, 1), "not here") for config in configs])
+    assert axes_of(frame)["own_text"] == ("0011" * 3, "00ab" * 3, None)
+
+
 def test_a_combination_is_named_in_short_form() -> None:
     settings = {"aux_loss_coef": 0.03, "num_experts": 8, "capacity_factor": None, "balancing": "expert_choice"}
     assert in_words(settings) == "α 0.03, experts 8, capacity factor off, balancing mechanism expert choice"
 
 
-@pytest.mark.parametrize("name", [name for name in KNOBS if name != "seed"])
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if name != "seed" and knob.has_widget])
 def test_the_suggested_values_of_every_knob_are_allowed_and_at_least_two(name: str) -> None:
     assert 2 <= len(parse_values(name, suggested_values(KNOBS[name]))) <= 8
 
