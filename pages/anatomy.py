@@ -75,8 +75,9 @@ def _numbers(anatomy: Anatomy, top_k: int) -> None:
         "CV² of P (importance loss)": f"{anatomy.importance_loss:.4f}", "CV² of f": f"{anatomy.load_cv_squared:.3f}",
         "max f / min f": "∞" if np.isinf(anatomy.imbalance_ratio) else f"{anatomy.imbalance_ratio:.1f}",
     }  # fmt: skip
-    for column, (label, value) in zip(st.columns([1, 1, 1.7, 1, 1]), cells.items(), strict=True):
-        column.metric(label, value)
+    with st.container(horizontal=True, gap="large"):  # which wraps where it is narrow
+        for label, value in cells.items():
+            st.metric(label, value, width="content")
     st.caption(
         f"per choice: E·Σ f·P, which is 1 at balance. huggingface: f counts all choices / T, so the loss is k = "
         f"{top_k} times as large. first choice: f counts first choices only, so with k = 1 it equals per choice."

@@ -7,7 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.browser.conftest import FLAGS
 from tests.browser.driver import TIMEOUT, press, wait_for_step
@@ -49,7 +49,9 @@ def take(browser: Browser, address: str, page_name: str, size: str, scheme: str,
 
 
 def shoot(page: Page, path: Path) -> None:
-    """A picture of what is in the window."""
+    """A picture of what is in the window, once the page has come."""
+    page.locator(".stApp[data-test-script-state=notRunning]").wait_for(timeout=TIMEOUT)
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0, timeout=TIMEOUT)
     page.wait_for_timeout(SETTLED)
     page.screenshot(path=path)
 
