@@ -75,7 +75,7 @@ def _numbers(anatomy: Anatomy, top_k: int) -> None:
         "CV² of P (importance loss)": f"{anatomy.importance_loss:.4f}", "CV² of f": f"{anatomy.load_cv_squared:.3f}",
         "max f / min f": "∞" if np.isinf(anatomy.imbalance_ratio) else f"{anatomy.imbalance_ratio:.1f}",
     }  # fmt: skip
-    with st.container(horizontal=True, gap="large"):  # which wraps where it is narrow
+    with st.container(horizontal=True, gap="small"):  # which wraps where it is narrow
         for label, value in cells.items():
             st.metric(label, value, width="content")
     st.caption(
