@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from moe_sim.history.columns import StepRecord
     from moe_sim.history.history import History
     from moe_sim.history.probe import Probe
+    from moe_sim.history.trace import TraceHistory, open_trace
+    from moe_sim.tracing.watching import watch
     from moe_sim.trainer.together import advance
     from moe_sim.trainer.trainer import Trainer
 
@@ -27,15 +29,19 @@ __all__ = [
     "Probe",
     "RunConfig",
     "StepRecord",
+    "TraceHistory",
     "Trainer",
     "__version__",
     "advance",
+    "open_trace",
+    "watch",
 ]
 
 _MODULES = {
     "KNOBS": "config.knobs", "PRESETS": "config.presets", "Event": "config.events", "History": "history.history",
     "Preset": "config.presets", "Probe": "history.probe", "RunConfig": "config.run_config",
-    "StepRecord": "history.columns", "Trainer": "trainer.trainer", "advance": "trainer.together",
+    "StepRecord": "history.columns", "TraceHistory": "history.trace", "Trainer": "trainer.trainer",
+    "advance": "trainer.together", "open_trace": "history.trace", "watch": "tracing.watching",
 }  # fmt: skip
 _PACKAGES = ("config", "losses", "metrics", "router", "trainer")
 

@@ -18,6 +18,8 @@ from numpy.typing import ArrayLike, NDArray
 
 SMOOTHING_HORIZON = 20
 """Steps. In smoothed quantities, each new step reduces the weight of the earlier ones by 1/20."""
+DEAD_SHARE = 0.1
+"""An expert with less than this multiple of the even share 1/E counts as dead, unless a threshold is given."""
 SUM_TOLERANCE = 0.01
 """How far shares may be from a sum of 1: bfloat16 rounds each by up to 0.4 %."""
 
@@ -62,7 +64,7 @@ def normalized_entropy(load: ArrayLike) -> NDArray[np.float64]:
     return _entropy(shares) / np.log(shares.shape[-1])
 
 
-def dead_experts(load: ArrayLike, threshold: float = 0.1) -> NDArray[np.int64]:
+def dead_experts(load: ArrayLike, threshold: float = DEAD_SHARE) -> NDArray[np.int64]:
     """The number of experts with f below threshold / E. Meant for the smoothed load. NaN, which cannot be counted,
     raises ValueError."""
     shares = _shares(load)

@@ -20,7 +20,7 @@ LEVELS = (
     {"batched", "losses", "metrics", "logs", "version", "config", "processes"},
     {"router", "tasks"},
     {"history"},
-    {"trainer", "diagnosis"},
+    {"trainer", "diagnosis", "tracing"},
     {"live", "sweep", "teaching"},
     {"charts"},
     {"server", "cli"},

@@ -18,3 +18,8 @@ def value_in_words(value: Any) -> str:
 def percent(share: float) -> str:
     """A share in whole percent; – if it is not finite."""
     return f"{100 * share:.0f}\u00a0%" if math.isfinite(share) else "–"
+
+
+def plural(count: int, noun: str) -> str:
+    """“1 layer”, “1,000 layers”."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

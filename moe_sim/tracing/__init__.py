@@ -1,0 +1,1 @@
+"""Watches the routing of any torch model, and reads what other tools have recorded."""

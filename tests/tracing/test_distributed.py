@@ -1,0 +1,66 @@
+"""Data-parallel training: two processes write the trace that one process with the whole batch writes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from moe_sim.history.trace import TraceHistory, open_trace
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys
+import torch
+from torch import distributed, nn
+import moe_sim
+from tests.tracing.test_handwritten import Loop, Model
+
+path, processes, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+torch.set_num_threads(1)
+torch.manual_seed(0)
+model = Model(Loop)
+if processes > 1:
+    distributed.init_process_group("gloo", rank=rank, world_size=processes)
+    model = nn.parallel.DistributedDataParallel(model)
+optimizer = torch.optim.SGD(model.parameters(), 0.5)
+with moe_sim.watch(model, path) as trace:
+    for step in range(4):
+        batch = torch.randn(16, 5, 12, generator=torch.Generator().manual_seed(step))
+        share = batch[rank::processes]
+        loss = model(share).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        trace.step(task_loss=loss)
+if processes > 1:
+    distributed.destroy_process_group()
+"""
+
+
+def train(path: Path, processes: int) -> TraceHistory:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, str(path), str(processes), str(rank)], cwd=ROOT, env=environment
+        )
+        for rank in range(processes)
+    ]
+    assert [process.wait(timeout=120) for process in running] == [0] * processes
+    return open_trace(path)
+
+
+def test_the_trace_of_two_processes_equals_that_of_one(tmp_path: Path) -> None:
+    one, two = train(tmp_path / "one", 1), train(tmp_path / "two", 2)
+    assert len(one) == len(two) == 4
+    np.testing.assert_array_equal(one._tables["load"][:4], two._tables["load"][:4])
+    np.testing.assert_array_equal(one._tables["tokens"][:4], two._tables["tokens"][:4])
+    for name in ("task_loss", "importance", "router_entropy", "router_logit_rms", "router_logit_max"):
+        np.testing.assert_allclose(one.column(name), two.column(name), rtol=1e-5)
