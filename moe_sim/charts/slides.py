@@ -75,6 +75,11 @@ def slide_figure(figure: go.Figure, scene: Scene, link: str = "") -> go.Figure:
     return _slide(figure, [scene], small_print(scene, link))
 
 
+def plain_slide(figure: go.Figure, words: str) -> go.Figure:
+    """The same for a figure that belongs to no run of ours, with its own small print."""
+    return _slide(figure, [], words)
+
+
 def comparison_slide(name: str, scenes: Sequence[Scene], difference: str, link: str = "") -> go.Figure | None:
     """A figure of `comparison_figures` for a slide; None if there is none of that name.
 
@@ -114,7 +119,7 @@ def _slide(figure: go.Figure, scenes: Sequence[Scene], words: str) -> go.Figure:
     above = TITLE_HEIGHT + MARK_LINE * min(len(marks), MARK_LINES)
     below = (30 if is_map else 120) + 22 * len(lines)
     wide = dict(l=max(120, 2 * (margin.l or 0)), r=max(60, 2 * (margin.r or 0)), t=above, b=below)
-    _raise_marks(marks, max(len(scene.history) for scene in scenes), plot_height=HEIGHT - above - below)
+    _raise_marks(marks, max((len(scene.history) for scene in scenes), default=0), plot_height=HEIGHT - above - below)
     slide.update_layout(
         width=WIDTH, height=HEIGHT, margin=wide, autosize=False,
         paper_bgcolor=palette.background, plot_bgcolor=palette.background, font=dict(size=TEXT, color=palette.ink),

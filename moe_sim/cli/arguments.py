@@ -6,8 +6,9 @@ from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.suggestions import unknown_knob
 
-EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2, 130, 141
-"""Exit codes: failed or diverged runs, an error before or outside a run, Ctrl-C, output that `head` cut short."""
+EXIT_FAILED, EXIT_USAGE, EXIT_COLLAPSED, EXIT_INTERRUPTED, EXIT_PIPE_CLOSED = 1, 2, 3, 130, 141
+"""Exit codes: failed or diverged runs, an error before or outside a run, a collapsed layer in a trace, Ctrl-C, output
+that `head` cut short."""
 
 
 def split_assignments(words: list[str]) -> dict[str, str]:

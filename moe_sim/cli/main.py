@@ -16,6 +16,7 @@ from typing import NoReturn
 from moe_sim.cli.arguments import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_USAGE
 from moe_sim.cli.figures import add_figures_arguments, figures
 from moe_sim.cli.sweep import add_sweep_arguments, sweep
+from moe_sim.cli.trace import add_trace_arguments, trace
 from moe_sim.cli.train import add_train_arguments, train
 from moe_sim.config.codec import events_to_text, format_value
 from moe_sim.config.errors import InvalidInput, UserError
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Returns:
-        The exit code: 0, 1 if a run diverged or runs of a sweep failed, 2 after an error message, 130 after Ctrl-C, or
+        The exit code: 0, 1 if a run diverged or runs of a sweep failed, 2 after an error message, 3 if a layer of a
+        trace that is shown has collapsed, 130 after Ctrl-C, or
         141 if nobody reads the output to its end.
     """
     try:
@@ -112,6 +114,7 @@ COMMANDS = (
     Command("train", "Train a run and write it to files.", train, add_train_arguments),
     Command("figures", "Train a run and draw its figures for slides.", figures, add_figures_arguments),
     Command("sweep", "Train a grid of runs on several cores or machines.", sweep, add_sweep_arguments),
+    Command("trace", "Show, export or import the routing of somebody's own model.", trace, add_trace_arguments),
     Command("presets", "List the presets.", _presets),
     Command("knobs", "List the knobs and their allowed values.", _knobs),
     Command("settings", "List the environment variables that a host may set.", _settings),

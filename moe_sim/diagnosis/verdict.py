@@ -9,6 +9,7 @@ from moe_sim.config.codec import format_value
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.config.words import percent
+from moe_sim.diagnosis.load import LoadReading
 from moe_sim.diagnosis.remedies import EXCESSIVE_ALPHA, Remedy, balances, has_loss, more_balancing
 from moe_sim.history.history import History
 from moe_sim.history.layer import Layer
@@ -22,9 +23,6 @@ LEVELS = get_args(Level)
 
 SETTLING_STEPS = SMOOTHING_HORIZON
 """Before this step, and this long after a change of a knob, the smoothed load still reflects earlier steps."""
-WAY_TO_COLLAPSE = 3 / 7
-"""How far a load may go from 1/E (even) towards 1/K (all tokens on the same K experts). For E = 8 and K = 1 the limit
-is one half; for two experts, where twice the uniform share is everything, it is 5/7."""
 TREND_STEPS = 40
 """A run recovers if its load was less even this many steps ago."""
 
@@ -103,45 +101,9 @@ def _judge_layers(history: History, config: RunConfig, thresholds: Thresholds) -
     return replace(verdict, evidence=evidence, layer=worst)
 
 
-@dataclass(frozen=True)
-class _Load:
-    """What the verdict reads from the smoothed load."""
-
-    busiest: int
-    token_share: float
-    """The busiest expert's share of the tokens."""
-    dead: int
-    idle: int
-    """Experts below the healthy band, the dead ones included."""
-    outlier: bool
-    """Whether the busiest expert is above the healthy band."""
-    num_experts: int
-    shares: str
-
-    @classmethod
-    def of(cls, history: Layer, config: RunConfig, thresholds: Thresholds) -> _Load:
-        load = history.last("smoothed_load")
-        num_experts, busiest = len(load), int(load.argmax())
-        return cls(
-            busiest, float(load[busiest] * config.top_k), int(dead_experts(load, thresholds.dead_share)),
-            int((load * num_experts < thresholds.healthy_low).sum()),
-            bool(load[busiest] > highest_healthy_load(num_experts, config.top_k, thresholds.healthy_high)),
-            num_experts, f"shares from {percent(load.min())} to {percent(load.max())}",
-        )  # fmt: skip
-
-    @property
-    def is_uneven(self) -> bool:
-        return bool(self.dead or self.outlier or self.idle)
-
-    def dead_in_words(self) -> str:
-        if self.dead == 0:
-            return "no expert is dead"
-        return f"{self.dead} of {self.num_experts} experts {'is' if self.dead == 1 else 'are'} dead"
-
-
 def _judge(history: Layer, config: RunConfig, thresholds: Thresholds) -> Diagnosis:
     """The state of a run that has settled and has not broken."""
-    load = _Load.of(history, config, thresholds)
+    load = LoadReading.of(history.last("smoothed_load"), config.top_k, thresholds)
     largest_logit = float(recent_mean(history, "router_logit_max"))
     if largest_logit > thresholds.large_logits and load.is_uneven:
         return Diagnosis(
@@ -150,7 +112,7 @@ def _judge(history: Layer, config: RunConfig, thresholds: Thresholds) -> Diagnos
             f"router; {load.dead_in_words()}.",
             "α cannot help here. Reset with a router z-loss of 1, which keeps logits small, or a lower learning rate.",
         )  # fmt: skip
-    if (load.token_share > thresholds.collapse_share and load.outlier) or load.dead >= load.num_experts / 2:
+    if load.is_collapsed(thresholds):
         return _collapsed(history, config, load)
     dropped = float(recent_mean(history, "dropped_fraction"))
     if dropped > thresholds.many_dropped:
@@ -184,7 +146,7 @@ def _judge(history: Layer, config: RunConfig, thresholds: Thresholds) -> Diagnos
     in_use = f"All {load.num_experts} experts back after {revived_after}" if revived_after else "Every expert is in use"
     evidence = f"{in_use}: {load.shares}."
     if load.idle:
-        advice = task_loss or _below_the_band(load, thresholds)
+        advice = task_loss or load.below_the_band(thresholds)
         return Diagnosis("Nearly balanced", "good", evidence, advice, rescued_at=rescued_at)
     preferred = recent_mean(history, "preferred_load")
     favourite = int(preferred.argmax())
@@ -198,7 +160,7 @@ def _judge(history: Layer, config: RunConfig, thresholds: Thresholds) -> Diagnos
 
 
 def _uneven(
-    history: Layer, config: RunConfig, thresholds: Thresholds, load: _Load, task_loss: str
+    history: Layer, config: RunConfig, thresholds: Thresholds, load: LoadReading, task_loss: str
 ) -> Diagnosis:  # fmt: skip
     evidence = f"{load.dead_in_words().capitalize()}; {load.shares}."
     if balances(config) and _is_recovering(history, thresholds):
@@ -208,14 +170,8 @@ def _uneven(
     if load.outlier:
         advice = f"Expert {load.busiest + 1} is above the healthy band, which ends at {thresholds.healthy_high:g}/E."
     else:
-        advice = _below_the_band(load, thresholds)
+        advice = load.below_the_band(thresholds)
     return Diagnosis("Uneven", "warning", evidence, advice)
-
-
-def highest_healthy_load(num_experts: int, top_k: int, healthy_high: float = 2.0) -> float:
-    """The load above which an expert has too much, for any E and K; balanced routing never reaches it."""
-    uniform = 1 / num_experts
-    return min(healthy_high * uniform, uniform + WAY_TO_COLLAPSE * (1 / top_k - uniform)) + 1e-9
 
 
 def _outlook(config: RunConfig) -> str:
@@ -232,7 +188,7 @@ def _diverged(history: History, config: RunConfig) -> Diagnosis:
     )  # fmt: skip
 
 
-def _collapsed(history: Layer, config: RunConfig, load: _Load) -> Diagnosis:
+def _collapsed(history: Layer, config: RunConfig, load: LoadReading) -> Diagnosis:
     evidence = f"Expert {load.busiest + 1} takes {percent(load.token_share)} of the tokens; {load.dead_in_words()}."
     change = _last_rescue(history)
     if change is not None and len(history) - change.last_step < 3 * SETTLING_STEPS:
@@ -276,8 +232,3 @@ def _task_loss_since(history: Layer, change: Change) -> str:
     before, now = recent_mean(history, "task_loss", change.step), recent_mean(history, "task_loss")
     changed = "the mechanism was changed" if change.knob == "balancing" else "α was raised"
     return f"Task loss {before:.2f} → {now:.2f} since {changed} at step {change.step:,}."
-
-
-def _below_the_band(load: _Load, thresholds: Thresholds) -> str:
-    experts = "1 expert is" if load.idle == 1 else f"{load.idle} experts are"
-    return f"{experts} below the healthy band, which begins at {thresholds.healthy_low:g}/E."

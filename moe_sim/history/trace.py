@@ -114,6 +114,8 @@ class TraceHistory:
             "load": np.empty((64, cells), np.uint16),
         }  # fmt: skip
         self._numbers: list[str] = []
+        self._now = np.full(cells, np.nan)
+        """(C,) the newest smoothed load."""
         self._evaluations: dict[int, Routed] = {}
         self._evaluates_only = True
         self._joint = Smoothed(len(self.header.groups), cells)
@@ -203,8 +205,7 @@ class TraceHistory:
             columns = [OF_LOAD[name](self._load(layer, start, stop)) for layer in range(self.num_layers)]
             return read_only(np.stack(columns, 1))
         if name == "top_k":
-            pairs = np.add.reduceat(self._rows("load", start, stop), self.header.offsets[:-1], 1, dtype=np.int64)
-            return read_only(pairs / np.maximum(self._rows("tokens", start, stop), 1))
+            return read_only(self.pairs(start, stop) / np.maximum(self._rows("tokens", start, stop), 1))
         self._require(name)
         return read_only(self._rows(name, start, stop))
 
@@ -225,7 +226,18 @@ class TraceHistory:
         if not self._length:
             per_expert = name in ("load", "smoothed_load", "importance", "eval_load")
             return np.full((self.num_layers, self.num_experts) if per_expert else (), np.nan)
+        if name == "smoothed_load":
+            return np.stack([_padded(self.now(layer)[None], self.num_experts)[0] for layer in range(self.num_layers)])
         return self.column(name, self._length - 1)[0]
+
+    def pairs(self, start: int = 0, stop: int | None = None) -> np.ndarray:
+        """(n, L) token choices."""
+        return np.add.reduceat(self._rows("load", start, stop), self.header.offsets[:-1], 1, dtype=np.int64)
+
+    def now(self, layer: int) -> np.ndarray:
+        """(E,) the newest smoothed load of a layer; NaN before the first record."""
+        begin, end = self.header.offsets[layer : layer + 2]
+        return read_only(self._now[begin:end])
 
     def smallest_share(self, layer: int) -> float:
         """The smoothed load of an expert that has not been used for 14 records is below this."""
@@ -373,7 +385,7 @@ class TraceHistory:
         average, first = Smoothed(self.header.num_cells), max(0, self._summarized - WARM_UP)
         nothing = np.array([self._smallest_share(layer, self._written) for layer in range(self.num_layers)])
         for row in range(first, self._written):
-            load = average.update(self._shares(row))
+            load = self._now = average.update(self._shares(row))
             if row < self._summarized:
                 continue
             highest, lowest = np.maximum.reduceat(load, begin), np.minimum.reduceat(load, begin)

@@ -1,0 +1,67 @@
+"""What to try on somebody's own model, by the names that its framework gives to its settings."""
+
+from __future__ import annotations
+
+from moe_sim.history.trace_format import Setting, TraceHeader
+
+USUAL_COEFFICIENT = 0.01
+"""Of the load-balancing loss: the value of Switch and ST-MoE, and in the middle of what models are trained with."""
+RENORMALIZING = ("mixtral", "minimax")
+"""Model types of transformers that always divide the weights of the chosen experts by their sum."""
+
+
+def more_balancing(header: TraceHeader) -> str:
+    """How to balance the load of this model more."""
+    framework, settings = header.framework.partition(" ")[0], header.settings
+    match framework:
+        case "transformers":
+            return _for_transformers(settings)
+        case "Megatron-LM":
+            return (
+                "Raise --moe-aux-loss-coeff (with --moe-router-load-balancing-type aux_loss), or balance by selection: "
+                "--moe-router-enable-expert-bias."
+            )
+        case "SGLang":
+            return "Serving cannot change the router; --enable-eplb moves busy experts to more devices."
+        case "vLLM":
+            return "Serving cannot change the router; --enable-eplb copies busy experts to more devices."
+    return (
+        "Raise the weight of its load-balancing loss, or add one: moe_sim.losses.load_balancing_loss of this layer's "
+        f"probabilities and choices, times {USUAL_COEFFICIENT}."
+    )
+
+
+def no_gradient(header: TraceHeader) -> str:
+    """A warning, if this router learns nothing from the task: with one expert for each token, a weight that is divided
+    by its own sum is always 1. Empty otherwise."""
+    settings = header.settings
+    name = next((name for name in ("num_experts_per_tok", "moe_k") if name in settings), "")
+    renormalizes = settings.get("norm_topk_prob") is True or settings.get("model_type") in RENORMALIZING
+    if not name or settings[name] != 1 or not renormalizes:
+        return ""
+    return (
+        f"With {name}=1 and weights that are divided by their sum, every weight is 1: the router gets no gradient from "
+        "the task. Use 2, or keep the probability as the weight."
+    )
+
+
+def _for_transformers(settings: dict[str, Setting]) -> str:
+    if settings.get("e_score_correction_bias"):
+        return (
+            "This model balances by e_score_correction_bias, which transformers does not update: after each step, add "
+            "0.001·sign(mean load − load) to each expert's."
+        )
+    coefficient = settings.get("router_aux_loss_coef")
+    if coefficient is None:
+        return (
+            "This model adds no load-balancing loss of its own in transformers; add one to its loss: "
+            "moe_sim.losses.load_balancing_loss."
+        )
+    if settings.get("output_router_logits") is False:
+        return (
+            f"Set output_router_logits=True: without it, transformers adds no load-balancing loss, whatever "
+            f"router_aux_loss_coef is (now {coefficient:g})."
+        )
+    if isinstance(coefficient, int | float) and coefficient < USUAL_COEFFICIENT:
+        return f"Raise router_aux_loss_coef, now {coefficient:g}, to {USUAL_COEFFICIENT} or {2 * USUAL_COEFFICIENT}."
+    return f"Raise router_aux_loss_coef, now {coefficient:g}, two- to threefold."

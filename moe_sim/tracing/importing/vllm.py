@@ -1,0 +1,103 @@
+"""vLLM's routed experts (`--enable-return-routed-experts`): the experts of each token in each layer.
+
+Read are an array (tokens, layers, k) of NumPy (`.npy`), as `CompletionOutput.routed_experts` has it, and responses of
+the API as JSON or JSON lines, with nested lists under `routed_experts` and `prompt_routed_experts` (vLLM 0.21).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from moe_sim.config.errors import InvalidInput
+from moe_sim.tracing.importing.imported import Counts, Imported, Options, counts_of_choices, lines_of
+
+KEYS = ("prompt_routed_experts", "routed_experts")
+LARGEST_ARRAY = 2**28
+"""Choices in one array."""
+
+
+def read_routed_experts(path: Path, options: Options) -> Imported:
+    """A file of routed experts. Each response is a step, or each `tokens_per_step` tokens.
+
+    Raises:
+        InvalidInput: with a sentence, if it is something else.
+    """
+    arrays = [_array(path)] if path.suffix.lower() == ".npy" else list(_responses(path))
+    counts, step, layers = Counts(), 0, 0
+    for array in arrays:
+        layers = layers or array.shape[1]
+        if array.shape[1] != layers:
+            raise InvalidInput(f"{path.name} has responses of {layers} and of {array.shape[1]} layers.")
+        size = options.tokens_per_step or len(array)
+        for begin in range(0, len(array), size):
+            step += 1
+            for layer in range(layers):
+                try:
+                    chosen, tokens = counts_of_choices(array[begin : begin + size, layer])
+                except ValueError:
+                    raise InvalidInput(f"{path.name} has experts with impossible numbers.") from None
+                counts.add(step, layer, chosen, tokens)
+    return counts.imported({layer: f"layers.{layer}" for layer in range(layers)}, "vLLM", options)
+
+
+def _array(path: Path) -> np.ndarray:
+    try:
+        array = np.load(path, mmap_mode="r")  # without pickles, which is the default
+    except OSError as error:
+        raise InvalidInput(f"Cannot read {path}: {(error.strerror or 'not an array').lower()}.") from None
+    except Exception:  # of several kinds, for a header that makes no sense
+        raise InvalidInput(f"{path.name} is not an array of NumPy.") from None
+    return _checked(array, path.name)
+
+
+def _responses(path: Path) -> Iterator[np.ndarray]:
+    """An array for each response in a JSON document or in JSON lines."""
+    lines = [line for line in lines_of(path) if line]
+    documents = [b"\n".join(lines)] if lines and not _is_json(lines[0]) else lines
+    for number, line in enumerate(documents, 1):
+        try:
+            document = json.loads(line)
+        except (ValueError, RecursionError):
+            if number == len(documents) > 1:
+                continue  # the last one is torn
+            raise InvalidInput(f"{path.name} is neither JSON nor JSON lines.") from None
+        for response in document if isinstance(document, list) else [document]:
+            parts = list(_parts(response, path.name))
+            if not parts:
+                raise InvalidInput(f"A response in {path.name} has no routed_experts.")
+            yield np.concatenate(parts)
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict | list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _parts(response: Any, name: str) -> Iterator[np.ndarray]:
+    if not isinstance(response, dict):
+        return
+    choices = response.get("choices")
+    for place in (response, *(choices if isinstance(choices, list) else ())):
+        for key in KEYS:
+            value = place.get(key) if isinstance(place, dict) else None
+            if isinstance(value, str):
+                raise InvalidInput(f"The routed_experts in {name} are encoded; only nested lists and .npy can be read.")
+            if value:
+                try:
+                    array = np.asarray(value)
+                except (ValueError, OverflowError):
+                    raise InvalidInput(f"The routed_experts in {name} are no (tokens, layers, k).") from None
+                yield _checked(array, name)
+
+
+def _checked(array: np.ndarray, name: str) -> np.ndarray:
+    if array.ndim != 3 or array.dtype.kind not in "iu" or not 0 < array.size <= LARGEST_ARRAY:
+        raise InvalidInput(f"The routed experts in {name} are no whole numbers of the shape (tokens, layers, k).")
+    return array
