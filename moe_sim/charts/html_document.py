@@ -73,6 +73,7 @@ def _state_line(state: Diagnosis) -> str:
 
 def _figure(name: str, figure: go.Figure) -> str:
     title, caption = figure.layout.title.text, (figure.layout.meta or {}).get("caption") or ""
+    height = f' style="height:{figure.layout.height}px"' if figure.layout.height else ""
     figure.update_layout(title_text=None, autosize=True)
     plot = figure.to_html(
         full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=f"figure-{name}",
@@ -80,5 +81,5 @@ def _figure(name: str, figure: go.Figure) -> str:
     )  # fmt: skip
     return (
         f'<figure id="{name}"><figcaption><strong>{html.escape(title)}</strong> <span>{html.escape(caption)}</span>'
-        f'</figcaption><div class="plot">{plot}</div></figure>'
+        f'</figcaption><div class="plot"{height}>{plot}</div></figure>'
     )

@@ -349,9 +349,8 @@ def gap(cells: int) -> float:
 
 def _common(parts: list[list[str]]) -> int:
     """How many words all begin with."""
-    return next(
-        (place for place, words in enumerate(zip(*parts, strict=False)) if len(set(words)) > 1), min(map(len, parts))
-    )
+    differing = (place for place, words in enumerate(zip(*parts, strict=False)) if len(set(words)) > 1)
+    return next(differing, min(map(len, parts)))
 
 
 def _layer_axis(scene: TraceScene) -> dict[str, Any]:

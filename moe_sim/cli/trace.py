@@ -16,7 +16,7 @@ from moe_sim.history.files import check_writable, write_whole
 from moe_sim.history.to_csv import frame_to_csv
 from moe_sim.history.trace import TraceHistory, open_trace
 from moe_sim.history.trace_files import traces_in
-from moe_sim.history.trace_format import MOST_CELLS
+from moe_sim.history.trace_format import FILE_NAME, MOST_CELLS
 from moe_sim.history.trace_writer import TraceWriter
 
 SHOWN_LAYERS = 20
@@ -126,14 +126,15 @@ def _import(arguments: argparse.Namespace) -> int:
         _number(arguments.tokens_per_step, "--tokens-per-step", 10**9),
     )
     imported = FORMATS[arguments.format].read(Path(arguments.path), options)
+    if (Path(arguments.out) / FILE_NAME).exists():
+        raise InvalidInput(f"{arguments.out} holds a trace already; choose another folder.")
     with TraceWriter(arguments.out, imported.header) as writer:
         for record in imported.records:
             writer.write(record)
     for notice in imported.notices:
         print(notice, file=sys.stderr)
-    print(
-        f"{plural(len(imported.records), 'record')} of {plural(len(imported.header.layers), 'layer')}: {arguments.out}"
-    )
+    records, layers = plural(len(imported.records), "record"), plural(len(imported.header.layers), "layer")
+    print(f"{records} of {layers}: {arguments.out}")
     return 0
 
 

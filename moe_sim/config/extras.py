@@ -6,7 +6,14 @@ from importlib import import_module
 
 from moe_sim.config.errors import MissingPackage
 
-EXTRA_OF = {"plotly": "figures", "kaleido": "figures", "loky": "sweep", "pyarrow": "sweep", "distributed": "dask"}
+EXTRA_OF = {
+    "plotly": "figures",
+    "kaleido": "figures",
+    "loky": "sweep",
+    "pyarrow": "sweep",
+    "distributed": "dask",
+    "transformers": "demo",
+}
 """The extra that installs each package which `moe_sim` loads when it is needed."""
 
 

@@ -35,7 +35,7 @@ class LoadReading:
         """Reads (E,) shares of the token choices, K for each token."""
         num_experts, busiest = len(load), int(load.argmax())
         return cls(
-            busiest, float(load[busiest] * top_k), int(dead_experts(load, thresholds.dead_share)),
+            busiest, min(1.0, float(load[busiest] * top_k)), int(dead_experts(load, thresholds.dead_share)),
             int((load * num_experts < thresholds.healthy_low).sum()),
             bool(load[busiest] > highest_healthy_load(num_experts, top_k, thresholds.healthy_high)),
             num_experts, f"shares from {percent(load.min())} to {percent(load.max())}",

@@ -1,0 +1,109 @@
+"""Trains transformers' own tiny models, with and without their load-balancing loss, while they are watched."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from moe_sim.config.extras import require
+from moe_sim.tasks.corpora import ALPHABET, DOMAINS, Corpus, encoded_corpora
+from moe_sim.tracing.watching import Watch, watch
+
+SEQUENCES, LENGTH = 8, 64
+LEARNING_RATE = 1e-2
+"""High, so that a router without a load-balancing loss collapses within seconds."""
+STEPS = 240
+SMALL = dict(
+    vocab_size=len(ALPHABET), hidden_size=64, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
+    max_position_embeddings=LENGTH, pad_token_id=None, bos_token_id=None, eos_token_id=None, output_router_logits=True,
+)  # fmt: skip
+_MIXTRAL = dict(num_local_experts=8, num_experts_per_tok=2, intermediate_size=64)
+_QWEN = dict(num_experts=16, num_experts_per_tok=2, moe_intermediate_size=48, intermediate_size=64, head_dim=16,
+             decoder_sparse_step=1)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A model to be trained and watched."""
+
+    name: str
+    """Of its folder."""
+    family: str
+    """transformers' `model_type`."""
+    settings: dict[str, Any]
+    coefficient: float
+    """`router_aux_loss_coef`, the weight of the model's load-balancing loss."""
+    later: float | None = None
+    """The coefficient in the second half; None to leave it."""
+
+
+DEMONSTRATIONS = (
+    Demonstration("mixtral-without-loss", "mixtral", _MIXTRAL, 0.0),
+    Demonstration("mixtral-rescued", "mixtral", _MIXTRAL, 0.0, later=1.0),
+    Demonstration("qwen3-moe-without-loss", "qwen3_moe", _QWEN, 0.0),
+    Demonstration("qwen3-moe-with-loss", "qwen3_moe", _QWEN, 0.1),
+)
+
+
+def demonstrate(
+    folder: Path, steps: int = STEPS, report: Callable[[str, int], None] = lambda name, step: None,
+    demonstrations: tuple[Demonstration, ...] = DEMONSTRATIONS,
+) -> None:  # fmt: skip
+    """Trains each model on the text that ships with Python and writes its trace into a folder of its own.
+
+    Args:
+        folder: where the folders of the traces go.
+        steps: of each model.
+        report: called after each step with the name of the demonstration and the number of the step.
+        demonstrations: what to train.
+
+    Raises:
+        MissingPackage: if transformers is not installed.
+        CannotWriteError: if nothing can be written there.
+    """
+    require("transformers", "The demonstration")
+    for one in demonstrations:
+        _train(one, folder / one.name, steps, report)
+
+
+def _train(one: Demonstration, path: Path, steps: int, report: Callable[[str, int], None]) -> None:
+    model = _model(one)
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.0)
+    generator = torch.Generator().manual_seed(0)
+    corpus, shares = Corpus(encoded_corpora()[0]), torch.full((len(DOMAINS),), 1 / len(DOMAINS))
+    kinds: Tensor = torch.empty(0)  # (B, S) the kind of text of each token in the present batch
+    with watch(model, path, groups=lambda *_: kinds, group_names=DOMAINS) as trace:
+        for step in range(1, steps + 1):
+            if one.later is not None and step == steps // 2 + 1:
+                model.router_aux_loss_coef = one.later
+            characters, domain = corpus.draw(SEQUENCES, LENGTH - 1, shares, generator)
+            kinds = domain[:, None].expand_as(characters)
+            output = model(input_ids=characters, labels=characters)
+            output.loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            _record(trace, output, model.router_aux_loss_coef)
+            report(one.name, step)
+
+
+def _record(trace: Watch, output: Any, coefficient: float) -> None:
+    balance = float(output.aux_loss.detach())
+    task_loss = float(output.loss.detach()) - coefficient * balance
+    trace.step(task_loss=task_loss, aux_loss=balance, router_aux_loss_coef=coefficient)
+
+
+def _model(one: Demonstration) -> Any:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        settings = SMALL | one.settings | {"router_aux_loss_coef": one.coefficient}
+        model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(one.family, **settings))
+    return model.train()
