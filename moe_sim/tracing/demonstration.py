@@ -101,9 +101,13 @@ def _record(trace: Watch, output: Any, coefficient: float) -> None:
 def _model(one: Demonstration) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    settings = SMALL | one.settings | {"router_aux_loss_coef": one.coefficient}
     with warnings.catch_warnings(), torch.random.fork_rng():
         warnings.simplefilter("ignore")
-        torch.manual_seed(0)
-        settings = SMALL | one.settings | {"router_aux_loss_coef": one.coefficient}
         model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model(one.family, **settings))
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():  # as transformers does it, but not with the generator that all share
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                weight.normal_(0, model.config.initializer_range, generator=generator)
     return model.train()
