@@ -30,7 +30,7 @@ log = logging.getLogger("moe_sim.app")
 def settings_or_exit() -> Settings:
     """Reads the settings. An invalid one ends the process with a sentence."""
     try:
-        return read_settings()
+        return read_settings(sys.argv[1:])
     except InvalidInput as error:
         sys.exit(str(error))
 

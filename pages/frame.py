@@ -30,6 +30,7 @@ PAGES = (
     st.Page(HERE / "live.py", title="Live", default=True),
     st.Page(HERE / "compare.py", title="Compare"),
     st.Page(HERE / "sweep.py", title="Sweep"),
+    st.Page(HERE / "your_model.py", title="Your model"),
     st.Page(HERE / "learn.py", title="Learn"),
     st.Page(HERE / "anatomy.py", title="Anatomy"),
     st.Page(HERE / "quiz.py", title="Quiz"),
@@ -50,7 +51,7 @@ visitor.follow_lecture()
 with st.sidebar:
     trains_live_run = page.title == "Live" or (page.title == "Learn" and not course.compares())
     run_controls.draw(visitor, PAGES, trains_live_run=trains_live_run)
-visitor.write_address(comparing=page.title == "Compare")
+visitor.write_address(comparing=page.title == "Compare", watching=page.title == "Your model")
 visitor.notices.show()
 try:
     page.run()

@@ -29,8 +29,8 @@ LEVELS = (
 PAGE_LEVELS = (
     {"text"},
     {"visitor"},
-    {"sidebar", "dashboard", "sweeps"},
-    {"live", "compare", "sweep", "learn", "anatomy", "quiz", "glossary"},
+    {"sidebar", "dashboard", "sweeps", "traces"},
+    {"live", "compare", "sweep", "your_model", "learn", "anatomy", "quiz", "glossary"},
     {"frame"},
 )
 """The same for `pages`: folders, the files that Streamlit opens, and the frame around them."""

@@ -132,7 +132,7 @@ def utilization_over_time(scene: Scene, theme: Theme = "light") -> go.Figure:
     load = scene.history.column("smoothed_load")
     if num_experts > STACKED_UP_TO:
         figure = blank_figure(
-            palette, "Utilization over time", "share of token choices, % · dark is busy", time=True,
+            palette, "Utilization over time", "share of token choices, % · strong colour: busy", time=True,
             hovermode="closest", yaxis=dict(title="expert", range=[num_experts + 0.5, 0.5], showgrid=False),
         )  # fmt: skip
         figure.add_heatmap(

@@ -40,6 +40,8 @@ class TraceScene:
     history: TraceHistory
     layer: int = 0
     thresholds: Thresholds = field(default_factory=Thresholds)
+    beside: TraceHistory | None = None
+    """Another trace, whose figures have the same scales."""
     rows: np.ndarray = field(init=False)
     """The records that charts over time draw."""
 
@@ -57,26 +59,9 @@ class TraceScene:
         return self.history.layer_names[self.layer]
 
     @property
-    def short_names(self) -> list[str]:
-        """The layers' names without what all of them begin or end with."""
-        return short_names(self.history.layer_names)
-
-    @property
     def steps(self) -> np.ndarray:
         """The steps of `rows`."""
         return self.history.column("step")[self.rows]
-
-
-def short_names(names: list[str]) -> list[str]:
-    """Names without what all begin and end with, but with whole numbers and words: model.layers.3.mlp → layers.3."""
-    if len(names) < 2:
-        return [name if len(name) <= 24 else f"…{name[-23:]}" for name in names]
-    parts = [name.split(".") for name in names]
-    begin = _common(parts)
-    end = _common([part[begin:][::-1] for part in parts])
-    begin = max(0, begin - 1)  # one word before the first difference
-    short = [".".join(part[begin : len(part) - end]) for part in parts]
-    return short if len(set(short)) == len(names) else names
 
 
 def experts_by_layer(scene: TraceScene, theme: Theme = "light") -> go.Figure:
@@ -97,8 +82,8 @@ def experts_by_layer(scene: TraceScene, theme: Theme = "light") -> go.Figure:
     ]  # fmt: skip
     what = "each layer's experts, the busiest first" if ranked else f"share of each layer's token choices · {DEAD} dead"
     figure = blank_figure(
-        palette, "Experts by layer", f"{what} · dark: {BRIGHTEST} times the even share or more", hovermode="closest",
-        height=map_height(history.num_layers), margin=dict(l=110, r=20, t=8, b=44),
+        palette, "Experts by layer", f"{what} · full colour: {BRIGHTEST} times the even share or more",
+        hovermode="closest", height=map_height(history.num_layers), margin=dict(l=110, r=20, t=8, b=44),
         xaxis=dict(title="rank" if ranked else "expert", showgrid=False, range=[-0.5, history.num_experts - 0.5],
                    **_ticks(history.num_experts)),
         yaxis=dict(**_layer_axis(scene)),
@@ -115,13 +100,13 @@ def experts_by_layer(scene: TraceScene, theme: Theme = "light") -> go.Figure:
 
 
 def layers_over_time(scene: TraceScene, theme: Theme = "light") -> go.Figure:
-    """Layers × steps: how many times the even share the busiest expert has. A collapse is a row that turns dark."""
+    """Layers × steps: how many times the even share the busiest expert has. A collapse is a row whose colour fills."""
     palette, history = PALETTES[theme], scene.history
     experts = np.array([layer.num_experts for layer in history.header.layers])
     times = history.by_layer("busiest_share")[scene.rows] * experts
     top = max(BRIGHTEST, float(np.max(experts / np.maximum(1, [history.top_k(one) for one in range(len(experts))]))))
     figure = blank_figure(
-        palette, "The busiest expert of each layer, over time", f"in even shares · dark: {top:.3g}, everything",
+        palette, "The busiest expert of each layer, over time", f"in even shares · full colour: {top:.3g}, everything",
         time=True, hovermode="closest", height=map_height(history.num_layers), margin=dict(l=110, r=20, t=8, b=44),
         yaxis=dict(**_layer_axis(scene)),
     )  # fmt: skip
@@ -164,7 +149,7 @@ def utilization_over_time(scene: TraceScene, theme: Theme = "light") -> go.Figur
     caption = f"share of token choices, {SMOOTHED_CAPTION}"
     if experts > STACKED_UP_TO:
         figure = blank_figure(
-            palette, "Utilization over time", f"{caption} · dark is busy", time=True, hovermode="closest",
+            palette, "Utilization over time", f"{caption} · strong colour: busy", time=True, hovermode="closest",
             yaxis=dict(title="expert", range=[experts - 0.5, -0.5], showgrid=False),
         )  # fmt: skip
         figure.add_heatmap(
@@ -188,8 +173,7 @@ def imbalance(scene: TraceScene, theme: Theme = "light") -> go.Figure:
     many. ∞, where an expert got no tokens, is at the top."""
     palette, history = PALETTES[theme], scene.history
     ratios = history.by_layer("smoothed_imbalance")[scene.rows].astype(float)
-    finite = ratios[np.isfinite(ratios)]
-    top = float(10 ** np.ceil(np.log10(max(100.0, 2 * finite.max(initial=1)))))
+    top = max(_highest_decade(one) for one in (history, scene.beside) if one is not None)
     healthy = scene.thresholds.healthy_ratio
     decades = range(1, round(np.log10(top)))
     figure = blank_figure(
@@ -200,9 +184,9 @@ def imbalance(scene: TraceScene, theme: Theme = "light") -> go.Figure:
     )  # fmt: skip
     figure.add_hrect(y0=1, y1=healthy, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
     if history.num_layers <= MOST_LINES:
-        lines = [(name, ratios[:, index], index == scene.layer) for index, name in enumerate(scene.short_names)]
+        lines = [(name, ratios[:, index], index == scene.layer) for index, name in enumerate(scene.history.short_names)]
     else:
-        chosen = scene.short_names[scene.layer]
+        chosen = scene.history.short_names[scene.layer]
         lines = [("worst", ratios.max(1, initial=1), False), ("median", np.median(ratios, 1), False),
                  (chosen, ratios[:, scene.layer], True)]  # fmt: skip
     for name, values, is_chosen in lines:
@@ -260,7 +244,7 @@ def router(scene: TraceScene, theme: Theme = "light") -> go.Figure:
         palette, "Router", "entropy: 1 is undecided · largest logit: 15 is saturated", time=True, showlegend=True,
         yaxis=dict(title="entropy / ln E", range=[0, 1.04], color=palette.ink),
         yaxis2=dict(title=dict(text="largest logit", font_color=palette.accent), overlaying="y", side="right",
-                    showgrid=False, tickfont_color=palette.accent, rangemode="tozero"),
+                    showgrid=False, tickfont_color=palette.accent, rangemode="tozero", tickmode="auto", nticks=6),
     )  # fmt: skip
     entropy = history.by_layer("router_entropy")[scene.rows, scene.layer]
     figure.add_scatter(x=scene.steps, y=entropy, mode="lines", name="entropy", line=dict(color=palette.ink, width=2),
@@ -328,8 +312,13 @@ def figure_names(history: TraceHistory) -> list[str]:
 
 
 def draw(scene: TraceScene, name: str, theme: Theme = "light") -> go.Figure:
-    """One of `figure_names`."""
-    return FIGURES[name][0](scene, theme) if name in FIGURES else logged(scene, name, theme)
+    """One of `figure_names`. Of several layers, the caption names the one that is shown."""
+    figure = FIGURES[name][0](scene, theme) if name in FIGURES else logged(scene, name, theme)
+    if name in FIGURES and name not in (*OF_ALL_LAYERS, "imbalance") and scene.history.num_layers > 1:
+        figure.layout.meta = figure.layout.meta | {
+            "caption": f"{scene.history.short_names[scene.layer]} · {figure.layout.meta['caption']}"
+        }
+    return figure
 
 
 def spread(length: int) -> np.ndarray:
@@ -347,14 +336,14 @@ def gap(cells: int) -> float:
     return 2 if cells <= 32 else 1 if cells <= 96 else 0
 
 
-def _common(parts: list[list[str]]) -> int:
-    """How many words all begin with."""
-    differing = (place for place, words in enumerate(zip(*parts, strict=False)) if len(set(words)) > 1)
-    return next(differing, min(map(len, parts)))
+def _highest_decade(history: TraceHistory) -> float:
+    """A power of ten well above all finite imbalance ratios that are drawn."""
+    ratios = history.by_layer("smoothed_imbalance")[spread(len(history))]
+    return float(10 ** np.ceil(np.log10(max(100.0, 2 * ratios[np.isfinite(ratios)].max(initial=1)))))
 
 
 def _layer_axis(scene: TraceScene) -> dict[str, Any]:
-    names = scene.short_names
+    names = scene.history.short_names
     every = max(1, -(-len(names) // 48))
     return dict(
         tickvals=list(range(0, len(names), every)), ticktext=names[::every], range=[len(names) - 0.5, -0.5],

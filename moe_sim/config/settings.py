@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import shutil
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from annotated_types import Ge, Le
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -42,6 +45,12 @@ def _program(text: str | None) -> str | None:
     if text and shutil.which(text) is None:
         raise PydanticCustomError("program", "the path or the name of a program")
     return text or None
+
+
+def _folder(path: Path | None) -> Path | None:
+    if path is not None and (not str(path).isprintable() or os.path.isfile(path)):
+        raise PydanticCustomError("folder", "a folder")
+    return path
 
 
 class Settings(BaseSettings):
@@ -89,6 +98,12 @@ class Settings(BaseSettings):
         description="address of a Dask scheduler that computes the sweeps",
         json_schema_extra={"default": "this machine"},
     )
+    traces: Annotated[Path | None, AfterValidator(_folder)] = Field(
+        default=None,
+        description="folder whose traces the page *Your model* shows; also `--runs FOLDER` after `--`, or that folder "
+        "in `MOE_SIM_RUNS`",
+        json_schema_extra={"default": "an example"},
+    )
     browser_path: Annotated[str | None, AfterValidator(_program)] = Field(
         default=None,
         validation_alias="BROWSER_PATH",
@@ -96,15 +111,33 @@ class Settings(BaseSettings):
         json_schema_extra={"default": "the first on the PATH"},
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _runs_may_be_a_folder(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Takes a folder in `MOE_SIM_RUNS` for that of the traces, as the option `--runs`."""
+        runs = given.get("runs")
+        if isinstance(runs, str) and not runs.strip().isdigit() and (os.sep in runs or os.path.isdir(runs)):
+            given = {"traces": runs} | {name: value for name, value in given.items() if name != "runs"}
+        return {name: value for name, value in given.items() if name != "traces" or value != ""}
 
-def read_settings() -> Settings:
+
+def read_settings(arguments: Sequence[str] = ()) -> Settings:
     """Reads the settings of this process from the environment.
+
+    Args:
+        arguments: of the command line; only `--runs FOLDER` is read, and takes precedence.
 
     Raises:
         InvalidInput: with a sentence that names the variable, its value and what it must be.
     """
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    options.add_argument("--runs", dest="traces", type=Path, metavar="FOLDER")
     try:
-        return Settings()
+        known, _ = options.parse_known_args(list(arguments))
+    except argparse.ArgumentError:
+        raise InvalidInput("--runs needs a folder: streamlit run app.py -- --runs FOLDER") from None
+    try:
+        return Settings(**{name: value for name, value in vars(known).items() if value is not None})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         variable = variable_of(str(first["loc"][0]))
@@ -114,7 +147,7 @@ def read_settings() -> Settings:
 def _allowed(problem: ErrorDetails) -> str:
     """The allowed values, worded to follow “must be”."""
     match problem["type"]:
-        case "source_list" | "scheduler_address" | "program":
+        case "source_list" | "scheduler_address" | "program" | "folder":
             return problem["msg"]
         case "literal_error":
             return str(problem["ctx"]["expected"]).replace("'", "")

@@ -23,3 +23,21 @@ def percent(share: float) -> str:
 def plural(count: int, noun: str) -> str:
     """“1 layer”, “1,000 layers”."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def short_names(names: list[str]) -> list[str]:
+    """Names without what all begin and end with, but with whole numbers and words: model.layers.3.mlp → layers.3."""
+    if len(names) < 2:
+        return [name if len(name) <= 24 else f"…{name[-23:]}" for name in names]
+    parts = [name.split(".") for name in names]
+    begin = _common(parts)
+    end = _common([part[begin:][::-1] for part in parts])
+    begin = max(0, begin - 1)  # one word before the first difference
+    short = [".".join(part[begin : len(part) - end]) for part in parts]
+    return short if len(set(short)) == len(names) else names
+
+
+def _common(parts: list[list[str]]) -> int:
+    """How many words all begin with."""
+    differing = (place for place, words in enumerate(zip(*parts, strict=False)) if len(set(words)) > 1)
+    return next(differing, min(map(len, parts)))

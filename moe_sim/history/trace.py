@@ -8,14 +8,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Iterator
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from moe_sim import metrics
-from moe_sim.config.words import plural
+from moe_sim.config.words import plural, short_names
 from moe_sim.history.columns import WORST, read_only
 from moe_sim.history.smoothed import Smoothed
 from moe_sim.history.trace_format import (
@@ -87,13 +87,15 @@ class TraceHistory:
     Args:
         path: of the file.
         most_bytes: of memory. What does not fit is left unread, and `truncated` says so.
+        content: of the file, if it is not on a disk.
 
     Raises:
         NotATraceError: with a sentence, if it is not a trace.
     """
 
-    def __init__(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, path: Path, most_bytes: int = MOST_BYTES, content: bytes | None = None) -> None:
         self.path = path
+        self._content = content
         self.header = self._read_header()
         self.skipped = 0
         """Lines that were torn or damaged."""
@@ -144,9 +146,19 @@ class TraceHistory:
         return [layer.name for layer in self.header.layers]
 
     @property
+    def short_names(self) -> list[str]:
+        """The names of the layers without what all of them begin and end with."""
+        return short_names(self.layer_names)
+
+    @property
     def numbers(self) -> tuple[str, ...]:
         """The names of what was logged beside the routing: losses, a learning rate."""
         return tuple(self._numbers)
+
+    @property
+    def bytes_read(self) -> int:
+        """How far the file has been read: it grows with everything that is new."""
+        return self._position
 
     @property
     def nbytes(self) -> int:
@@ -284,17 +296,25 @@ class TraceHistory:
     # Reading
 
     def _read_header(self) -> TraceHeader:
-        with _opened(self.path) as file:
+        with self._opened() as file:
             line = file.readline(LONGEST_LINE)
         if not line.endswith(b"\n"):
             raise NotATraceError(f"{self.path} is not a trace: its first line is not complete.")
         return read_header(line)
 
+    def _opened(self) -> BufferedReader:
+        if self._content is not None:
+            return BufferedReader(BytesIO(self._content))
+        try:
+            return self.path.open("rb")
+        except OSError as error:
+            raise NotATraceError(f"Cannot read {self.path}: {(error.strerror or 'unknown error').lower()}.") from None
+
     def _new_records(self) -> Iterator[TraceRecord]:
         """The records of the complete lines that were not read yet. A line that cannot be read is passed over, but the
         newest one is tried again: on a network file system it may not be all there yet."""
-        with _opened(self.path) as file:
-            if os.fstat(file.fileno()).st_size < self._position:  # it was begun again
+        with self._opened() as file:
+            if file.seek(0, os.SEEK_END) < self._position:  # it was begun again
                 raise NotATraceError(f"{self.path} was replaced by a shorter file.")
             file.seek(self._position)
             while not self.truncated and (chunk := file.readlines(CHUNK)):
@@ -454,13 +474,6 @@ class TraceHistory:
                 counts = routed.counts[begin:end].astype(float)
                 load[row - start] = counts / max(1, counts.sum())
         return load
-
-
-def _opened(path: Path) -> BufferedReader:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise NotATraceError(f"Cannot read {path}: {(error.strerror or 'unknown error').lower()}.") from None
 
 
 def _doubled(table: np.ndarray) -> np.ndarray:

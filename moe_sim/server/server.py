@@ -12,6 +12,8 @@ from moe_sim.live.lectures import Lectures
 from moe_sim.live.runners.pool import Pool
 from moe_sim.live.scheduler import Scheduler
 from moe_sim.live.shared_runs import SharedRuns
+from moe_sim.live.trace_folder import TraceFolder
+from moe_sim.live.uploaded_traces import UploadedTraces
 from moe_sim.processes.nursery import Nursery
 from moe_sim.sweep.dask_engine import Dask
 from moe_sim.sweep.driver import Sweep
@@ -38,6 +40,8 @@ class Server:
         self.pool = Pool(self.nursery)
         self.runs = SharedRuns(self.pool)
         self.lectures = Lectures()
+        self.traces = TraceFolder(settings.traces)
+        self.uploaded_traces = UploadedTraces()
         self.scheduler = Scheduler(Admission(settings.runs), self.lectures)
         engine = Dask(settings.dask) if settings.dask else Forked(self.nursery, os.cpu_count() or 1)
         self.sweeps = SweepQueue(

@@ -22,6 +22,11 @@ class AddressBar:
         self._opened_at = -math.inf
         self._gone_back_to: dict[str, str] = {}
 
+    @property
+    def written(self) -> dict[str, str]:
+        """The query that was written last."""
+        return self._written
+
     def put_by_visitor(self) -> dict[str, str] | None:
         """Returns the query that the visitor opened (back button, edited link). None if the query is ours, or empty as
         on another page."""

@@ -8,6 +8,7 @@ and the charts work without the routes.
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
@@ -56,7 +57,7 @@ def server() -> Server:
 def _server_of_a_plain_host() -> Server:
     from moe_sim.server.server import Server  # not before a page needs it: it loads torch
 
-    return Server(read_settings())
+    return Server(read_settings(sys.argv[1:]))
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,7 @@ from pages.visitor.comparison import ComparisonSession, plan_of
 from pages.visitor.feed import Feed
 from pages.visitor.locking import synchronized
 from pages.visitor.memory import or_notice_out_of_memory
+from pages.visitor.trace_choice import TraceChoice, without_choice
 from pages.visitor.view import View, view_from_query
 
 
@@ -66,6 +67,8 @@ class Session:
         self._text: OwnText | None = None
         """The visitor's own text, known for as long as this refers to it."""
         self._comparison: ComparisonSession | None = None
+        self.traces = TraceChoice.from_query(st.query_params)
+        """What the visitor looks at on the page *Your model*."""
         self.run = self._start_from(dict(st.query_params))
         self.opened_with = self.run.id
         """The first run's id, from which a browser can tell whether the session is still the same."""
@@ -103,8 +106,12 @@ class Session:
     @synchronized
     def follow_address(self) -> None:
         """Starts the run in the address bar if the visitor changed it (back button, edited link)."""
+        before = self._address.written
         query = self._address.put_by_visitor()
-        if query is not None:
+        if query is None:
+            return
+        self.traces = TraceChoice.from_query(query)
+        if without_choice(query) != without_choice(before):
             self._release_runs()
             self.run = self._start_from(query)
             self._show_in_lecture()
@@ -172,15 +179,21 @@ class Session:
         with self.acting:
             pass
 
-    def write_address(self, *, comparing: bool = False) -> None:
-        """Writes the whole configuration of the run or the comparison to the address bar."""
+    def look_at_trace(self, **changes: str) -> None:
+        """Records what the visitor looks at on the page *Your model*."""
+        self.traces = replace(self.traces, **changes)
+
+    def write_address(self, *, comparing: bool = False, watching: bool = False) -> None:
+        """Writes the whole configuration of the run or the comparison to the address bar, and on the page of traces
+        what is looked at there."""
+        traces = self.traces.to_query() if watching else {}
         if comparing:
             base = self.comparison().run.plans[0]
             self._address.write(self.link(base.config, base.events) | self.comparison().to_query())
         elif self.following is not None:
-            self._address.write({"follow": self.following} | self.view.to_query())
+            self._address.write({"follow": self.following} | self.view.to_query() | traces)
         else:
-            self._address.write(self.link(*self._on_screen()))
+            self._address.write(self.link(*self._on_screen()) | traces)
 
     def _on_screen(self) -> tuple[RunConfig, tuple[Event, ...]]:
         """What it takes to see the same run again: its configuration at step 0, and all changes, made and planned. If

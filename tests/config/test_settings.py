@@ -26,7 +26,7 @@ def test_the_variables_keep_their_names() -> None:
     assert VARIABLES == [
         "MOE_SIM_LOG", "MOE_SIM_FRAME_ANCESTORS", "MOE_SIM_WORKERS", "MOE_SIM_RUNS",
         "MOE_SIM_SLOW_START", "MOE_SIM_SWEEP_RUNS",
-        "MOE_SIM_SWEEP_STEPS", "MOE_SIM_SWEEP_SECONDS", "MOE_SIM_DASK", "BROWSER_PATH",
+        "MOE_SIM_SWEEP_STEPS", "MOE_SIM_SWEEP_SECONDS", "MOE_SIM_DASK", "MOE_SIM_TRACES", "BROWSER_PATH",
     ]  # fmt: skip
 
 
@@ -60,11 +60,30 @@ def test_a_variable_sets_its_field(
     assert getattr(read_settings(), field) == (text if value is None else value)
 
 
+def test_the_folder_of_the_traces_may_be_given_in_three_ways(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("MOE_SIM_RUNS", str(tmp_path))
+    assert (read_settings().traces, read_settings().runs) == (tmp_path, 60)
+    monkeypatch.setenv("MOE_SIM_RUNS", "7")
+    monkeypatch.setenv("MOE_SIM_TRACES", "not-there-yet")
+    assert (read_settings().traces, read_settings().runs) == (Path("not-there-yet"), 7)
+    assert read_settings(["--other", "--runs", "runs"]).traces == Path("runs")
+    assert read_settings(["--runs=runs/deeper"]).traces == Path("runs/deeper")
+
+
+def test_an_option_without_a_folder_is_rejected_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInput, match="--runs needs a folder"):
+        read_settings(["--runs"])
+    monkeypatch.setenv("MOE_SIM_TRACES", __file__)
+    with pytest.raises(InvalidInput, match="MOE_SIM_TRACES must be a folder, not"):
+        read_settings()
+
+
 def test_an_empty_address_or_path_means_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MOE_SIM_DASK", "")
     monkeypatch.setenv("BROWSER_PATH", "")
+    monkeypatch.setenv("MOE_SIM_TRACES", "")
     settings = read_settings()
-    assert settings.dask is settings.browser_path is None
+    assert settings.dask is settings.browser_path is settings.traces is None
 
 
 @pytest.mark.parametrize(

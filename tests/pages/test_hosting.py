@@ -89,5 +89,5 @@ def test_on_a_plain_script_host_with_an_invalid_setting_the_log_names_it_without
 
 def test_on_a_plain_script_host_every_page_opens() -> None:
     app = settled(AppTest.from_file(SCRIPT, default_timeout=60))
-    for page in ("compare", "sweep", "learn", "anatomy", "quiz", "glossary", "live"):
+    for page in ("compare", "sweep", "your_model", "learn", "anatomy", "quiz", "glossary", "live"):
         turned_to(app, f"pages/{page}")

@@ -36,7 +36,7 @@ from pages.visitor.commands import obey
 from pages.visitor.view import HIDEABLE
 from tests.support.apps import address, button, controls, opened, press, run_of, session_of, settled, turned_to, widget
 
-PAGES = ("live", "learn", "compare", "anatomy", "sweep", "quiz", "glossary")
+PAGES = ("live", "learn", "compare", "anatomy", "sweep", "your_model", "quiz", "glossary")
 
 
 @pytest.fixture(scope="module")

@@ -138,8 +138,8 @@ TERMS = (
         by_level(
             "With top-2 or more, each token has a team of experts. Co-activation shows which teams form.",
             "The share of one expert's tokens that another expert gets too. By chance it would be (k − 1) / (E − 1).",
-            "Dark blocks are teams that always work together and might as well be one expert. A single dark column is "
-            "an expert that joins every team. With k = 1 there is nothing to see.",
+            "Strong blocks are teams that always work together and might as well be one expert. A single filled column "
+            "is an expert that joins every team. With k = 1 there is nothing to see.",
         ),
         see=("top-k", "specialization"),
     ),

@@ -120,7 +120,7 @@ function specialization(store, { group_noun: noun }) {
     text: [
       `How well the chosen expert predicts a token's ${noun}: ${fixed(store.message.now.specialization, 2)} out of 1 ` +
         `(mutual information divided by the entropy of the ${noun}s).`,
-      "One dark column is collapse. Dark single cells are specialists. If all cells look alike, the router has " +
+      "One filled column is collapse. Single strong cells are specialists. If all cells look alike, the router has " +
         "stopped telling tokens apart, as with too large an α.",
     ],
   };

@@ -78,7 +78,7 @@ export function coactivation(store) {
     text: [
       "Which experts share tokens: of the tokens of the row's expert, the share that the column's expert also has.",
       `With ${k} of ${store.numExperts} experts at random, every cell would be ${percent(atRandom)}. One dark column ` +
-        "is an expert that comes with every other. Dark blocks are teams that always work together and might as well " +
+        "is an expert that comes with every other. Strong blocks are teams that always work together and might as well " +
         "be one expert.",
     ],
   };
