@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from moe_sim.cli.arguments import EXIT_INTERRUPTED, EXIT_PIPE_CLOSED, EXIT_USAGE
+from moe_sim.cli.demo import add_demo_arguments, demo
 from moe_sim.cli.figures import add_figures_arguments, figures
 from moe_sim.cli.sweep import add_sweep_arguments, sweep
 from moe_sim.cli.trace import add_trace_arguments, trace
@@ -115,6 +116,7 @@ COMMANDS = (
     Command("figures", "Train a run and draw its figures for slides.", figures, add_figures_arguments),
     Command("sweep", "Train a grid of runs on several cores or machines.", sweep, add_sweep_arguments),
     Command("trace", "Show, export or import the routing of somebody's own model.", trace, add_trace_arguments),
+    Command("demo", "Train tiny models of transformers while they are watched.", demo, add_demo_arguments),
     Command("presets", "List the presets.", _presets),
     Command("knobs", "List the knobs and their allowed values.", _knobs),
     Command("settings", "List the environment variables that a host may set.", _settings),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,19 @@ import torch
 from torch import Tensor
 
 from moe_sim.config.extras import require
+from moe_sim.losses import load_balancing_loss
 from moe_sim.tasks.corpora import ALPHABET, DOMAINS, Corpus, encoded_corpora
-from moe_sim.tracing.watching import Watch, watch
+from moe_sim.tracing.watching import watch
 
 SEQUENCES, LENGTH = 8, 64
-LEARNING_RATE = 1e-2
-"""High, so that a router without a load-balancing loss collapses within seconds."""
-STEPS = 240
+LEARNING_RATE = 3e-3
+STEPS = 400
+STRONG = 1.0
+"""A `router_aux_loss_coef` that keeps a model balanced within 400 steps. What models are trained with, 0.001 to 0.02,
+is too weak for so short a training: transformers computes this loss over all layers together, so that layers which
+collapse onto different experts cancel. For the same reason it cannot bring a collapsed model back."""
+RESCUE = 0.1
+"""The coefficient of a loss that is computed for each layer, and can."""
 SMALL = dict(
     vocab_size=len(ALPHABET), hidden_size=64, num_hidden_layers=4, num_attention_heads=4, num_key_value_heads=4,
     max_position_embeddings=LENGTH, pad_token_id=None, bos_token_id=None, eos_token_id=None, output_router_logits=True,
@@ -39,15 +45,16 @@ class Demonstration:
     settings: dict[str, Any]
     coefficient: float
     """`router_aux_loss_coef`, the weight of the model's load-balancing loss."""
-    later: float | None = None
-    """The coefficient in the second half; None to leave it."""
+    rescued: bool = False
+    """Whether a load-balancing loss of each layer is added in the second half."""
 
 
 DEMONSTRATIONS = (
     Demonstration("mixtral-without-loss", "mixtral", _MIXTRAL, 0.0),
-    Demonstration("mixtral-rescued", "mixtral", _MIXTRAL, 0.0, later=1.0),
+    Demonstration("mixtral-rescued", "mixtral", _MIXTRAL, 0.0, rescued=True),
+    Demonstration("mixtral-with-loss", "mixtral", _MIXTRAL, STRONG),
     Demonstration("qwen3-moe-without-loss", "qwen3_moe", _QWEN, 0.0),
-    Demonstration("qwen3-moe-with-loss", "qwen3_moe", _QWEN, 0.1),
+    Demonstration("qwen3-moe-with-loss", "qwen3_moe", _QWEN, STRONG),
 )
 
 
@@ -68,8 +75,13 @@ def demonstrate(
         CannotWriteError: if nothing can be written there.
     """
     require("transformers", "The demonstration")
-    for one in demonstrations:
-        _train(one, folder / one.name, steps, report)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # more only get into each other's way in models this small
+    try:
+        for one in demonstrations:
+            _train(one, folder / one.name, steps, report)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _train(one: Demonstration, path: Path, steps: int, report: Callable[[str, int], None]) -> None:
@@ -80,22 +92,24 @@ def _train(one: Demonstration, path: Path, steps: int, report: Callable[[str, in
     kinds: Tensor = torch.empty(0)  # (B, S) the kind of text of each token in the present batch
     with watch(model, path, groups=lambda *_: kinds, group_names=DOMAINS) as trace:
         for step in range(1, steps + 1):
-            if one.later is not None and step == steps // 2 + 1:
-                model.router_aux_loss_coef = one.later
             characters, domain = corpus.draw(SEQUENCES, LENGTH - 1, shares, generator)
             kinds = domain[:, None].expand_as(characters)
             output = model(input_ids=characters, labels=characters)
-            output.loss.backward()
+            rescue = RESCUE if one.rescued and step > steps // 2 else 0.0
+            loss = output.loss + rescue * _balance(output.router_logits, model.config.num_experts_per_tok)
+            loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            _record(trace, output, model.router_aux_loss_coef)
+            aux_loss = float(output.aux_loss.detach())
+            task_loss = float(output.loss.detach()) - one.coefficient * aux_loss
+            trace.step(task_loss=task_loss, aux_loss=aux_loss, coefficient_per_layer=rescue)
             report(one.name, step)
 
 
-def _record(trace: Watch, output: Any, coefficient: float) -> None:
-    balance = float(output.aux_loss.detach())
-    task_loss = float(output.loss.detach()) - coefficient * balance
-    trace.step(task_loss=task_loss, aux_loss=balance, router_aux_loss_coef=coefficient)
+def _balance(router_logits: Sequence[Tensor], top_k: int) -> Tensor:
+    """The mean of all layers' load-balancing losses, from their (T, E) logits."""
+    probs_LTE = torch.stack([logits_TE.softmax(-1) for logits_TE in router_logits])
+    return load_balancing_loss(router_probs=probs_LTE, expert_index=probs_LTE.topk(top_k).indices)
 
 
 def _model(one: Demonstration) -> Any:
