@@ -19,6 +19,8 @@ EXAMPLE = Path(__file__).parents[1] / "tracing" / "example"
 """A trace that is part of the package: see `python -m moe_sim demo`."""
 INTERVAL = 0.4
 """Seconds for which what was read counts as new."""
+PAUSE = 20
+"""How many times as long as looking for traces takes nobody looks again."""
 MOST_BYTES = 2**29
 """Memory that one trace may take, and about what all together do."""
 PATIENCE = 0.5
@@ -91,7 +93,7 @@ class TraceFolder:
     def _look(self) -> dict[str, Path]:
         """Looks for traces, not more often than the folder's size permits."""
         now = time.monotonic()
-        if now - self._looked_at > INTERVAL + 20 * self._looking_took:
+        if now - self._looked_at > INTERVAL + PAUSE * self._looking_took:
             root = self.folder or EXAMPLE
             paths = traces_in(root)
             self._paths = {_name(path, root): path for path in paths}
