@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_sim import metrics
+from moe_sim.config.errors import UnknownName
+from moe_sim.config.suggestions import did_you_mean
 from moe_sim.config.words import plural
 from moe_sim.history.columns import WORST, read_only
 from moe_sim.history.smoothed import Smoothed
@@ -33,6 +35,9 @@ from moe_sim.history.trace_format import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
+
+    from moe_sim.charts.palette import Theme
 
 MOST_BYTES = 2**30
 """Memory that one trace may take; a longer one is read as far as that goes."""
@@ -189,7 +194,7 @@ class TraceHistory:
         beyond the experts of a layer.
 
         Raises:
-            KeyError: if the trace has no such column.
+            UnknownName: with a sentence, if the trace has no such column. It is a KeyError.
         """
         if name in ("load", "smoothed_load", "importance", "eval_load"):
             return self.of_layers(name, start, stop)
@@ -251,6 +256,25 @@ class TraceHistory:
         """(G, E) smoothed token choices of a layer by group, as shares of all; zeros before any."""
         begin, end = self.header.offsets[layer : layer + 2]
         return self._joint.value[:, begin:end]
+
+    def plot(self, name: str, layer: int | str | None = None, theme: Theme = "light") -> go.Figure:
+        """Draws a chart of the page Your model, such as `experts_by_layer`, or any column over the steps, such as
+        `load`.
+
+        Charts count experts from 0, as the model does.
+
+        Args:
+            name: of a chart or a column; `moe_sim.plot` says which.
+            layer: counted from 0, or the name of its module; None for the one with the worst verdict.
+            theme: light or dark.
+
+        Raises:
+            UnknownName: with a sentence, if there is no such chart, column or layer.
+            MissingPackage: without plotly.
+        """
+        import moe_sim  # charts stand above histories: the package hands on what draws
+
+        return moe_sim.plot(self, name, layer, theme)
 
     def to_frame(self, tidy: bool = False) -> pd.DataFrame:
         """The columns as a table.
@@ -410,7 +434,8 @@ class TraceHistory:
 
     def _require(self, name: str) -> None:
         if not self.has(name):
-            raise KeyError(f"this trace has no column {name!r}; it has {', '.join(self.columns)}")
+            end = did_you_mean(name, self.columns, f"; it has {', '.join(self.columns)}.")
+            raise UnknownName(f"This trace has no column {name!r}{end}")
 
     def _rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
         end = self._length if stop is None else min(stop, self._length)
