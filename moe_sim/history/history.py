@@ -53,6 +53,9 @@ class History:
     def __init__(self, config: RunConfig) -> None:
         self.initial_config = config
         self.events: tuple[Event, ...] = ()
+        self.own_parts: dict[str, str] = {}
+        """The classes of the `balancing` and the `task` that its user has given the run and its configuration does not
+        name."""
         self._length = 0
         shape = (config.num_layers, config.num_experts)
         self._positions = column_positions(*shape)

@@ -58,6 +58,8 @@ OF_LOAD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Scalars of each layer that follow from its load."""
 SMOOTHED = ("smoothed_imbalance", "dead_experts", "busiest_share")
 """Scalars of each layer that follow from its smoothed load: max/min, the number of dead experts, the largest share."""
+PER_EXPERT = ("load", "smoothed_load", "importance", "eval_load")
+"""The columns with a number for each expert."""
 OF_ROUTER = {"router_entropy": "entropy", "router_logit_rms": "logit_rms", "router_logit_max": "logit_max"}
 """Scalars of each layer that its router tells, and their names in the file."""
 
@@ -196,7 +198,7 @@ class TraceHistory:
         Raises:
             UnknownName: with a sentence, if the trace has no such column. It is a KeyError.
         """
-        if name in ("load", "smoothed_load", "importance", "eval_load"):
+        if name in PER_EXPERT:
             return self.of_layers(name, start, stop)
         if name == "step" or name in self._numbers:
             return read_only(self._rows(name, start, stop))
@@ -229,7 +231,7 @@ class TraceHistory:
     def last(self, name: str) -> np.ndarray:
         """The newest value of a column: a scalar or (L, E). NaN before the first record."""
         if not self._length:
-            per_expert = name in ("load", "smoothed_load", "importance", "eval_load")
+            per_expert = name in PER_EXPERT
             return np.full((self.num_layers, self.num_experts) if per_expert else (), np.nan)
         if name == "smoothed_load":
             return np.stack([_padded(self.now(layer)[None], self.num_experts)[0] for layer in range(self.num_layers)])
@@ -285,7 +287,7 @@ class TraceHistory:
         """
         import pandas as pd
 
-        per_expert = [name for name in ("load", "smoothed_load", "importance", "eval_load") if self.has(name)]
+        per_expert = [name for name in PER_EXPERT if self.has(name)]
         by_layer = [name for name in self.columns if name not in ("step", *self._numbers, *per_expert)]
         steps, experts = self.column("step"), [layer.num_experts for layer in self.header.layers]
         if tidy:
