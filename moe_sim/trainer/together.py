@@ -117,7 +117,7 @@ class Together:
         self._config = first.config
         """What all runs have in common."""
         self._single = len(trainers) == 1
-        self._task = self._of(lambda one: one.task, type(first.task).stack)
+        self._task = self._of(lambda one: one.task, lambda tasks: type(first.task).stack(tasks))
         self._network = self._of(lambda one: one.network, Network.stack)
         of_layers = zip(*(trainer.mechanisms for trainer in trainers), strict=True)
         self._mechanisms = [parts[0] if self._single else type(parts[0]).stack(parts) for parts in of_layers]

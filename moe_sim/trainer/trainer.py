@@ -65,8 +65,8 @@ class Trainer:
         Args:
             config: the run.
             history: where steps are recorded; a new one by default.
-            balancing: a mechanism of your own in place of `config.balancing`, which then only names the advice of the
-                verdict: a subclass of `moe_sim.router.balancing.Balancing`, an object of one, of which each layer gets
+            balancing: a mechanism of your own in place of `config.balancing`, by which only the verdict's advice goes
+                then: a subclass of `moe_sim.router.balancing.Balancing`, an object of one, of which each layer gets
                 a copy, or a function of the number of experts. α weighs its loss.
             task: a task of your own in place of `config.task`: an object that fulfils `moe_sim.tasks.task.Task`, or a
                 class or function that makes one of the configuration and the generators of its data and of the held-out
