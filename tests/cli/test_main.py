@@ -175,7 +175,7 @@ REJECTED = {
         ["trace", "import", "x", "--format", "vllm", "--out", "y", "--token-per-step", "3"],
         "not accept '--token-per-step'; did you mean --tokens-per-step?",
     ),
-    "an option like no other": (["train", "--run"], "train does not accept '--run'."),
+    "an option like what is none": (["train", "--comand"], "train does not accept '--comand'."),
     "an unknown option": (["train", "--fast"], "train does not accept '--fast'"),
     "a knob where none is accepted": (["presets", "seed=1"], "'seed=1'"),
     "an option without a value": (["train", "--steps"], "--steps"),
