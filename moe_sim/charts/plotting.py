@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from moe_sim.config.errors import InvalidInput, UnknownName
 from moe_sim.config.extras import require
 from moe_sim.config.suggestions import did_you_mean
+from moe_sim.history.column_meanings import COLUMN_MEANINGS
 from moe_sim.history.history import History
 from moe_sim.history.trace import TraceHistory
 
@@ -98,7 +99,7 @@ def _of_run(run: Trainer | History, name: str, layer: int | str | None, theme: T
 def _of_trace(trace: TraceHistory, name: str, layer: int | str | None, theme: Theme) -> go.Figure:
     from moe_sim.charts.columns import trace_column
     from moe_sim.charts.figure import standing_alone
-    from moe_sim.charts.traces import TraceScene, draw, figure_names
+    from moe_sim.charts.traces import FIGURES, TraceScene, draw, figure_names
     from moe_sim.diagnosis.traces import diagnose_trace
 
     if not len(trace):
@@ -109,8 +110,10 @@ def _of_trace(trace: TraceHistory, name: str, layer: int | str | None, theme: Th
     index = trace.layer_names.index(layer) if isinstance(layer, str) else layer
     scene, charts = TraceScene(trace, index), figure_names(trace)
     columns = [one for one in trace.columns if one != "step"]
-    chart = ALIASES.get(name, name)
-    _see_that_it_is_known("chart or column", chart, [*charts, *columns])
+    chart, known = ALIASES.get(name, name), [*charts, *columns]
+    if chart not in known and (chart in FIGURES or chart in COLUMN_MEANINGS["trace"]):
+        raise UnknownName(f"This trace has no numbers for {chart}; choose from {', '.join(known)}.")
+    _see_that_it_is_known("chart or column", chart, known)
     figure = draw(scene, chart, theme) if chart in charts else trace_column(scene, chart, theme)
     return standing_alone(figure, theme)
 

@@ -18,6 +18,7 @@ from moe_sim import metrics
 from moe_sim.config.errors import UnknownName
 from moe_sim.config.suggestions import did_you_mean
 from moe_sim.config.words import plural
+from moe_sim.history.column_meanings import COLUMN_MEANINGS
 from moe_sim.history.columns import WORST, read_only
 from moe_sim.history.smoothed import Smoothed
 from moe_sim.history.trace_format import (
@@ -436,8 +437,10 @@ class TraceHistory:
 
     def _require(self, name: str) -> None:
         if not self.has(name):
-            end = did_you_mean(name, self.columns, f"; it has {', '.join(self.columns)}.")
-            raise UnknownName(f"This trace has no column {name!r}{end}")
+            others = f"; it has {', '.join(self.columns)}."
+            exists = name in COLUMN_MEANINGS["trace"]  # only not in this trace
+            end = others if exists else did_you_mean(name, self.columns, others)
+            raise UnknownName(f"This trace has no column {name[:40]!r}{end}")
 
     def _rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
         end = self._length if stop is None else min(stop, self._length)

@@ -158,6 +158,12 @@ def test_a_wrong_name_gets_a_sentence(name: str, how: dict[str, object], sentenc
 def test_a_wrong_name_of_a_trace_gets_a_sentence(trace: TraceHistory) -> None:
     with pytest.raises(UnknownName, match=r"^There is no chart or column 'ruoter'; did you mean router\?$"):
         trace.plot("ruoter")
+    with pytest.raises(UnknownName, match=r"^This trace has no numbers for specialization; choose from "):
+        trace.plot("specialization")
+    with pytest.raises(UnknownName, match=r"^This trace has no column 'laod'; did you mean load\?$"):
+        trace.column("laod")
+    with pytest.raises(UnknownName, match=r"^This trace has no column 'specialization'; it has step, "):
+        trace.column("specialization")
     with pytest.raises(UnknownName, match=r"^There is no layer 'c\.1'; did you mean [ab]\.1\?$"):
         trace.plot("load", layer="c.1")
 
