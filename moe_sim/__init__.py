@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from moe_sim.version import __version__
 
 if TYPE_CHECKING:
+    from moe_sim.charts.plotting import plot
     from moe_sim.config.events import Event
     from moe_sim.config.knobs import KNOBS
     from moe_sim.config.presets import PRESETS, Preset
@@ -34,6 +35,7 @@ __all__ = [
     "__version__",
     "advance",
     "open_trace",
+    "plot",
     "watch",
 ]
 
@@ -41,9 +43,10 @@ _MODULES = {
     "KNOBS": "config.knobs", "PRESETS": "config.presets", "Event": "config.events", "History": "history.history",
     "Preset": "config.presets", "Probe": "history.probe", "RunConfig": "config.run_config",
     "StepRecord": "history.columns", "TraceHistory": "history.trace", "Trainer": "trainer.trainer",
-    "advance": "trainer.together", "open_trace": "history.trace", "watch": "tracing.watching",
+    "advance": "trainer.together", "open_trace": "history.trace", "plot": "charts.plotting",
+    "watch": "tracing.watching",
 }  # fmt: skip
-_PACKAGES = ("config", "losses", "metrics", "router", "trainer")
+_PACKAGES = ("config", "history", "losses", "metrics", "router", "trainer")
 
 
 def __getattr__(name: str) -> Any:
@@ -52,7 +55,12 @@ def __getattr__(name: str) -> Any:
         return import_module(f"{__name__}.{name}")
     if name in _MODULES:
         return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    end = ""
+    if not name.startswith("_"):  # which tools look for without being mistaken
+        from moe_sim.config.suggestions import did_you_mean
+
+        end = did_you_mean(name, __dir__(), "")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{end}")
 
 
 def __dir__() -> list[str]:

@@ -127,6 +127,28 @@ def test_the_tables_name_what_there_is() -> None:
         assert there == set().union(*levels)
 
 
+DRAWING = {"moe_sim.history.history", "moe_sim.history.trace", "moe_sim.trainer.trainer"}
+"""What can be drawn asks the package for `plot`, which stands above it, when it is asked to draw."""
+
+
+def names_taken_from_the_package(file: Path) -> set[str]:
+    """The names that a file has from `moe_sim` itself, which are no modules: by `import moe_sim`, or by name."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    whole = [node for node in ast.walk(tree) if isinstance(node, ast.Import) and node.names[0].name == "moe_sim"]
+    by_name = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "moe_sim"]
+    names = {ast.unparse(node) for node in ast.walk(tree) if whole and isinstance(node, ast.Attribute)}
+    names |= {f"moe_sim.{alias.name}" for node in by_name for alias in node.names}
+    return {name for name in names if name.startswith("moe_sim.")} - set(MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(set(SIMULATION) - OUTSIDE))
+def test_what_hands_on_names_is_no_way_up(module: str) -> None:
+    allowed = {"moe_sim.plot"} if module in DRAWING else set()
+    assert names_taken_from_the_package(MODULES[module]) == allowed
+    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    assert "moe_sim" not in {alias.name for node in tree.body if isinstance(node, ast.Import) for alias in node.names}
+
+
 def test_imports_go_down() -> None:
     assert wrong_imports(IMPORTS) == []
 
@@ -212,14 +234,18 @@ def test_nobody_waits_for_what_is_not_needed_yet(program: str, heavy: tuple[str,
 
 
 def test_an_unknown_name_of_the_package_is_no_attribute() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Trainr'"):
+    with pytest.raises(AttributeError, match=r"no attribute 'Trainr'; did you mean Trainer\?$"):
         _ = moe_sim.Trainr
+    with pytest.raises(AttributeError, match=r"no attribute 'xyzzy'$"):
+        _ = moe_sim.xyzzy
+    assert not hasattr(moe_sim, "__wrapped__")
 
 
 @pytest.mark.parametrize(
     ("module", "names"),
     [
-        ("moe_sim", "KNOBS PRESETS Event History Preset Probe RunConfig StepRecord Trainer __version__"),
+        ("moe_sim", "KNOBS PRESETS Event History Preset Probe RunConfig StepRecord Trainer __version__ plot"),
+        ("moe_sim.history", "COLUMN_MEANINGS"),
         ("moe_sim.config", "RunConfig knob MAIN BALANCING CAPACITY NOISE TASK OPTIMIZER"),
         ("moe_sim.losses", "load_balancing_loss importance_loss load_loss router_z_loss Convention"),
         ("moe_sim.metrics", "imbalance_ratio one_token max_violation coefficient_of_variation normalized_entropy "

@@ -68,6 +68,23 @@ def blank_figure(
     return figure
 
 
+def standing_alone(figure: go.Figure, theme: Theme = "light") -> go.Figure:
+    """Lets a figure of a page stand without it: with its title, its caption below that, and a background."""
+    palette, margin = PALETTES[theme], figure.layout.margin
+    above = 68
+    return figure.update_layout(
+        paper_bgcolor=palette.background, plot_bgcolor=palette.background, font_color=palette.ink,
+        margin=dict(t=above, l=max(64, margin.l or 0), b=max(52, margin.b or 0)), autosize=True,
+        height=(figure.layout.height or 420) + above - (margin.t or 0),
+        legend=dict(y=-0.18, yanchor="top"),
+        title=dict(
+            font=dict(size=17, color=palette.ink), x=0.01, xanchor="left", y=1, yref="container", yanchor="top",
+            pad=dict(t=12), subtitle=dict(text=(figure.layout.meta or {}).get("caption", ""),
+                                          font=dict(size=13, color=palette.muted)),
+        ),
+    )  # fmt: skip
+
+
 def mark_events(figure: go.Figure, scene: Scene, theme: Theme = "light") -> go.Figure:
     """Draw a dashed line with a label at every change of a knob, on a figure whose x axis is time."""
     palette = PALETTES[theme]

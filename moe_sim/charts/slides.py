@@ -57,11 +57,12 @@ def shown_figure(scene: Scene, name: str) -> go.Figure | None:
 
 def small_print(scene: Scene, link: str = "") -> str:
     """One line of plain text that identifies the run, in the syntax of the command line: knobs that differ from their
-    defaults, seed, changed knobs, step, link."""
+    defaults, seed, a mechanism or a task of the user's own, changed knobs, step, link."""
     config = scene.history.initial_config
     changed = [f"{name}={format_value(value)}" for name, value in config if value != KNOBS[name].default]
     seed = f"seed={config.seed}"
     parts = [" ".join(text for text in changed if text != seed) or "default configuration", seed]
+    parts += [f"{kind} of its own: {name}" for kind, name in scene.run.own_parts.items()]
     if scene.history.events:
         parts.append(f"moved {_moves(scene.history.events)}")
     if scene.run.num_layers > 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,8 @@ from moe_sim.config.errors import InvalidInput, UserError
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.presets import PRESETS
 from moe_sim.config.settings import settings_table
-from moe_sim.config.suggestions import did_you_mean
+from moe_sim.config.suggestions import did_you_mean, unknown
+from moe_sim.history.column_meanings import described
 from moe_sim.sweep.untrusted_files import NotASweepError
 
 
@@ -68,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Report one sentence instead of the full usage."""
+        if match := re.fullmatch(r"argument (\w+): invalid choice: '(.*)' \(choose from (.*)\)", message, re.DOTALL):
+            noun, word, names = match[1], match[2], re.findall(r"\w+", match[3])
+            raise InvalidInput(unknown(noun, word, names, f"; choose from {', '.join(names)}."))
         raise InvalidInput(f"{message[0].upper()}{message[1:]}; see {self.prog} --help.")
 
 
@@ -81,11 +86,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+NO_OPTIONS = ("command", "action", "run", "path", "knobs")
+"""Attributes of parsed arguments that no option sets."""
+
+
 def _take_knobs(arguments: argparse.Namespace, rest: list[str]) -> None:
     """Accept name=value after options too, where argparse does not parse it."""
     for word in rest:
         if word.startswith("-"):
-            end = did_you_mean(word.partition("=")[0], [f"--{name}" for name in vars(arguments)])
+            options = [f"--{name.replace('_', '-')}" for name in vars(arguments) if name not in NO_OPTIONS]
+            end = did_you_mean(word.partition("=")[0], options)
             raise InvalidInput(f"{arguments.command} does not accept {word[:40]!r}{end}")
         if "knobs" not in arguments:
             raise InvalidInput(f"{arguments.command} does not accept {word[:40]!r}.")
@@ -107,6 +117,10 @@ def _knobs(arguments: argparse.Namespace) -> None:
         print(f"{name}={format_value(knob.default)}\n    {knob.label}: {knob.help}\n    {knob.allowed}; {applies}")
 
 
+def _columns(arguments: argparse.Namespace) -> None:
+    print(described())
+
+
 def _settings(arguments: argparse.Namespace) -> None:
     print(settings_table())
 
@@ -119,5 +133,6 @@ COMMANDS = (
     Command("demo", "Train tiny models of transformers while they are watched.", demo, add_demo_arguments),
     Command("presets", "List the presets.", _presets),
     Command("knobs", "List the knobs and their allowed values.", _knobs),
+    Command("columns", "List the columns of the tables with their units and averages.", _columns),
     Command("settings", "List the environment variables that a host may set.", _settings),
 )

@@ -14,6 +14,7 @@ from moe_sim.config.words import percent, plural
 from moe_sim.diagnosis.traces import diagnose_layers, diagnose_trace, ranking
 from moe_sim.history.files import check_writable, write_whole
 from moe_sim.history.to_csv import frame_to_csv
+from moe_sim.history.to_parquet import frame_to_parquet
 from moe_sim.history.trace import TraceHistory, open_trace
 from moe_sim.history.trace_files import traces_in
 from moe_sim.history.trace_format import FILE_NAME, MOST_CELLS
@@ -26,14 +27,18 @@ EXPORTS = (".csv", ".parquet", ".html")
 
 def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
-    show = actions.add_parser("show", help="Print the verdict on each layer; exit code 3 if one has collapsed.")
+    show = actions.add_parser(
+        "show", help="Print the verdict on each layer; exit code 3 if one has collapsed.", allow_abbrev=False
+    )
     show.add_argument("path", metavar="DIR", help="a trace, or a folder with traces in it")
     show.add_argument("--all", action="store_true", help=f"list all layers, not only the {SHOWN_LAYERS} worst")
-    export = actions.add_parser("export", help="Write the numbers of a trace, or a page with its charts.")
+    export = actions.add_parser(
+        "export", help="Write the numbers of a trace, or a page with its charts.", allow_abbrev=False
+    )
     export.add_argument("path", metavar="DIR", help="a trace")
     export.add_argument("--out", required=True, metavar="FILE", help=f"ends in {', '.join(EXPORTS)}")
     export.add_argument("--tidy", action="store_true", help="a table with one row per step, layer and expert")
-    bring = actions.add_parser("import", help="Make a trace of what another tool has recorded.")
+    bring = actions.add_parser("import", help="Make a trace of what another tool has recorded.", allow_abbrev=False)
     bring.add_argument("path", metavar="FILE", help="a file, or a folder with the files of all ranks")
     bring.add_argument("--format", required=True, metavar="NAME", help="; ".join(_described_formats()))
     bring.add_argument("--out", required=True, metavar="DIR", help="the folder of the trace")
@@ -109,8 +114,7 @@ def _export(arguments: argparse.Namespace) -> int:
     elif kind == ".csv":
         write_whole(out, frame_to_csv(history.to_frame(tidy=arguments.tidy)).encode())
     else:
-        require("pyarrow", "Parquet")
-        write_whole(out, history.to_frame(tidy=arguments.tidy).to_parquet(index=False))
+        write_whole(out, frame_to_parquet(history.to_frame(tidy=arguments.tidy), "trace"))
     return 0
 
 

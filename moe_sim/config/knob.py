@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import NoneType
 from typing import Any, Self, get_args
@@ -72,6 +73,15 @@ class KnobModel(BaseModel):
     """A model whose fields are knobs. Its ValidationError holds a sentence for each invalid one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Only what differs from the defaults."""
+        for name, field in type(self).model_fields.items():
+            if getattr(self, name) != field.default:
+                yield name, getattr(self, name)
+
+    def __str__(self) -> str:
+        return repr(self)
 
     @model_validator(mode="wrap")
     @classmethod

@@ -9,13 +9,13 @@ from pydantic import ValidationError
 
 from moe_sim.config.knob import Knob, read_knobs
 from moe_sim.config.run_config import RunConfig
-from moe_sim.config.suggestions import unknown_knob
+from moe_sim.config.suggestions import ByName, unknown_knob
 from moe_sim.config.thresholds import Thresholds
 
-KNOBS: dict[str, Knob] = read_knobs(RunConfig)
+KNOBS: dict[str, Knob] = ByName("knob", read_knobs(RunConfig))
 """Every knob by name, in the order of `RunConfig`."""
 
-THRESHOLDS: dict[str, Knob] = read_knobs(Thresholds)
+THRESHOLDS: dict[str, Knob] = ByName("threshold", read_knobs(Thresholds))
 """Every diagnosis threshold by name."""
 
 

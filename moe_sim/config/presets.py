@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.suggestions import ByName
 
 Kind = Literal["scenario", "mechanism"]
 SCENARIO: Kind = "scenario"
@@ -32,7 +33,7 @@ def _mechanism(label: str, description: str, **changes: Any) -> Preset:
     return Preset(label, description, changes, kind=MECHANISM)
 
 
-PRESETS: dict[str, Preset] = {
+PRESETS: dict[str, Preset] = ByName("preset", {
     "collapse": Preset(
         "Collapse", "No load-balancing loss: all experts begin even, and soon one takes most of the tokens."
     ),
@@ -104,4 +105,4 @@ PRESETS: dict[str, Preset] = {
         "Noise alone", "Gaussian noise with σ = 1, no balancing: it does not prevent collapse here.",
         router_noise="gaussian", noise_std=1.0,
     ),
-}  # fmt: skip
+})  # fmt: skip

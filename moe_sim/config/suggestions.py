@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from functools import partial
+from typing import NoReturn, TypeVar
+
+from moe_sim.config.errors import UnknownName
+
+Value = TypeVar("Value")
 
 OTHER_NAMES = {"alpha": "aux_loss_coef", "lr": "learning_rate", "k": "top_k", "experts": "num_experts"}
 """Knobs by the names that people try first."""
@@ -31,3 +37,20 @@ def unknown_knob(name: str, known: Iterable[str], otherwise: str = ".") -> str:
     """The same for a knob."""
     other = OTHER_NAMES.get(name.lower(), "")
     return unknown("knob named", name, known, f"; did you mean {other}?" if other in known else otherwise)
+
+
+class ByName(dict[str, Value]):
+    """A dictionary that answers an unknown name with a sentence.
+
+    Args:
+        noun: what the names stand for.
+        items: the values by name.
+    """
+
+    def __init__(self, noun: str, items: Mapping[str, Value]) -> None:
+        super().__init__(items)
+        self.noun = noun
+
+    def __missing__(self, name: str) -> NoReturn:
+        say = unknown_knob if self.noun == "knob" else partial(unknown, self.noun)
+        raise UnknownName(say(str(name), self))

@@ -5,11 +5,14 @@ L layers, E experts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Annotated, get_type_hints
 
 import numpy as np
+
+from moe_sim.config.suggestions import ByName
+from moe_sim.metrics import SMOOTHING_HORIZON
 
 COARSE = 10
 """Steps per block of the coarse tables; inference is evaluated after the last step of each block."""
@@ -24,75 +27,108 @@ Worst = Annotated[float, "the largest of the layers"]
 WorstCount = Annotated[int, "the largest of the layers"]
 """Numbers that each layer has: what a record and a column hold of them. Other numbers belong to the whole run."""
 
+EACH = "each step"
+SMOOTHED = f"exponential moving average over {SMOOTHING_HORIZON} steps, bias-corrected"
+TENTH = f"every {COARSE}th step; NaN at the others"
+"""Over which steps a column is taken."""
+PAIRS = "share of the (token, choice) pairs"
+
+
+def about(meaning: str, unit: str = "", over: str = EACH) -> dict[str, str]:
+    """What a column means: see `moe_sim.history.column_meanings`."""
+    return {"meaning": meaning, "unit": unit, "over": over}
+
 
 @dataclass(frozen=True, eq=False)
 class StepRecord:
-    """One training step, in plain numbers and read-only NumPy arrays. Shares are of the T·K (token, choice) pairs of a
-    layer. `History.layer` has the numbers of one layer.
+    """One training step, in plain numbers and read-only NumPy arrays. `History.layer` has the numbers of one layer.
 
     Two records are equal if all their numbers are; NaN equals NaN.
     """
 
-    step: int
-    """1 for the first step."""
-    task_loss: float
-    """Cross-entropy, nats."""
-    balance_loss: Mean
-    """Switch's E·Σ f P, `per_choice`, whatever is optimized."""
-    auxiliary_loss: Mean
-    """The balancing loss that α weighs, before weighting."""
-    z_loss: Mean
-    imbalance_ratio: Worst
-    max_violation: Worst
-    load_cv: Mean
-    load_entropy: Mean
-    dead_experts: WorstCount
-    """From the smoothed load."""
-    dropped_fraction: Mean
-    """Share of the pairs that capacity drops."""
-    unserved_fraction: Mean
-    """Share of the tokens that no expert computes: all their pairs were dropped, or no expert chose them."""
-    efficiency: Mean
-    specialization: Mean
-    """From the smoothed joint frequencies of group and first choice."""
-    router_entropy: Mean
-    """Mean over tokens of −Σ p ln p / ln E: 1 if the router has no preference."""
-    router_logit_rms: Mean
-    """Root mean square of the router's logits, without Gaussian noise."""
-    router_logit_max: Worst
-    """Largest absolute logit."""
-    router_noise_std: Mean
-    """Mean σ of the Gaussian noise in the logits."""
-    router_task_gradient: Mean
-    """Euclidean norm of the task loss's gradient on the router's weights."""
-    router_balance_gradient: Mean
-    """The same for the balancing loss, before weighting; 0 if the mechanism has no loss."""
-    router_gradient_cosine: Mean
-    """Cosine between these two gradients; NaN if either is 0."""
-    eval_task_loss: float
-    """Of held-out tokens in inference, after the step's update; NaN except every 10th step."""
-    load: PerExpert
-    first_load: PerExpert
-    """Share of first choices sent to each expert."""
-    importance: PerExpert
-    processed: PerExpert
-    """Share of pairs that each expert computed, after capacity."""
-    preferred_load: PerExpert
-    """The load of the router's own top-k, without Gaussian noise and without the mechanism."""
-    selection_bias: PerExpert
-    """Added to each expert's scores for selection; 0 except with the bias mechanism."""
-    grad_norm: PerExpert
-    """Euclidean norm of the total loss's gradient on each expert's weights."""
-    weight_change: PerExpert
-    """‖Δw‖ / ‖w‖ of each expert's weights in this step."""
-    weight_distance: PerExpert
-    """‖w − w₀‖ / ‖w₀‖, the distance of each expert's weights from their initial values."""
-    smoothed_load: PerExpert
-    """Exponential moving average of `load`, horizon 20 steps, bias-corrected."""
-    eval_load: PerExpert
-    """Load of held-out tokens in inference, after the step's update; NaN except every 10th step."""
-    dropped_by_choice: PerChoice
-    """The share of tokens whose first, second … choice capacity drops; 0 beyond K, except under expert choice."""
+    step: int = field(metadata=about("1 for the first step"))
+    task_loss: float = field(metadata=about("Cross-entropy", "nats"))
+    balance_loss: Mean = field(
+        metadata=about(
+            "Switch's E·Σ f·P, `per_choice`, whatever is optimized: 1 if even, E/K if K experts get everything"
+        )
+    )
+    auxiliary_loss: Mean = field(
+        metadata=about("The balancing loss that α weighs, before weighting; 0 if the mechanism has none")
+    )
+    z_loss: Mean = field(metadata=about("Router z-loss, the mean square of the logits' log-sum-exp, before weighting"))
+    imbalance_ratio: Worst = field(metadata=about("Largest / smallest load; ∞ if an expert got nothing"))
+    max_violation: Worst = field(metadata=about("Largest load / mean load − 1: 0 is balance"))
+    load_cv: Mean = field(metadata=about("Coefficient of variation of the load, std / mean: 0 is balance"))
+    load_entropy: Mean = field(
+        metadata=about("−Σ f ln f / ln E of the load: 1 is balance, 0 one expert for everything")
+    )
+    dead_experts: WorstCount = field(
+        metadata=about("Experts whose smoothed load is below a tenth of 1/E", "experts", SMOOTHED)
+    )
+    dropped_fraction: Mean = field(metadata=about("Pairs that capacity drops", PAIRS))
+    unserved_fraction: Mean = field(
+        metadata=about(
+            "Tokens that no expert computes: all their pairs were dropped, or no expert chose them", "share of tokens"
+        )
+    )
+    efficiency: Mean = field(
+        metadata=about("Mean / largest load: the device time in use if every expert has its own device", "share")
+    )
+    specialization: Mean = field(
+        metadata=about(
+            "Normalized mutual information of the tokens' groups and first choices: 1 if the expert tells the group",
+            over=SMOOTHED,
+        )
+    )
+    router_entropy: Mean = field(
+        metadata=about("Mean over tokens of −Σ p ln p / ln E: 1 if the router has no preference")
+    )
+    router_logit_rms: Mean = field(metadata=about("Root mean square of the router's logits, without Gaussian noise"))
+    router_logit_max: Worst = field(metadata=about("Largest absolute logit of the router, without Gaussian noise"))
+    router_noise_std: Mean = field(metadata=about("Mean σ of the Gaussian noise in the logits"))
+    router_task_gradient: Mean = field(
+        metadata=about("Euclidean norm of the task loss's gradient on the router's weights")
+    )
+    router_balance_gradient: Mean = field(
+        metadata=about(
+            "Euclidean norm of the balancing loss's gradient on the router's weights, before weighting; 0 if there is "
+            "no such loss"
+        )
+    )
+    router_gradient_cosine: Mean = field(
+        metadata=about(
+            "Cosine between the gradients of task loss and balancing loss on the router's weights; NaN if one is 0"
+        )
+    )
+    eval_task_loss: float = field(
+        metadata=about("`task_loss` of held-out tokens in inference, after the step's update", "nats", TENTH)
+    )
+    load: PerExpert = field(metadata=about("Pairs that choose the expert, before capacity", PAIRS))
+    first_load: PerExpert = field(metadata=about("First choices sent to the expert", "share of tokens"))
+    importance: PerExpert = field(metadata=about("Mean router probability P of the expert", "probability"))
+    processed: PerExpert = field(metadata=about("Pairs that the expert computes, after capacity", PAIRS))
+    preferred_load: PerExpert = field(
+        metadata=about("`load` of the router's own top-k, without Gaussian noise and without the mechanism", PAIRS)
+    )
+    selection_bias: PerExpert = field(
+        metadata=about("Added to the expert's scores for selection; 0 except with the bias mechanism", "probability")
+    )
+    grad_norm: PerExpert = field(metadata=about("Euclidean norm of the total loss's gradient on the expert's weights"))
+    weight_change: PerExpert = field(metadata=about("‖Δw‖ / ‖w‖ of the expert's weights"))
+    weight_distance: PerExpert = field(
+        metadata=about("‖w − w₀‖ / ‖w₀‖, the distance of the expert's weights from their initial values")
+    )
+    smoothed_load: PerExpert = field(metadata=about("`load`, averaged", PAIRS, SMOOTHED))
+    eval_load: PerExpert = field(
+        metadata=about("`load` of held-out tokens in inference, after the step's update", PAIRS, TENTH)
+    )
+    dropped_by_choice: PerChoice = field(
+        metadata=about(
+            "Tokens whose first, second … choice capacity drops; 0 beyond K, except under expert choice",
+            "share of tokens",
+        )
+    )
 
     def __post_init__(self) -> None:
         for name in PER_EXPERT + PER_CHOICE:
@@ -138,7 +174,7 @@ def column_positions(layers: int, num_experts: int) -> dict[str, int | slice]:
     for name, width in widths.items():
         positions[name] = slice(left, left + width)
         left += width
-    return positions
+    return ByName("column", positions)
 
 
 def row_width(layers: int, num_experts: int) -> int:

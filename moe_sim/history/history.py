@@ -6,13 +6,18 @@ L layers, E experts.
 from __future__ import annotations
 
 import copy
+from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from moe_sim.config.errors import UnknownName
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.suggestions import unknown
+from moe_sim.config.words import plural
+from moe_sim.history.column_meanings import described
 from moe_sim.history.columns import (
     BY_LAYER,
     INTEGERS,
@@ -29,6 +34,13 @@ from moe_sim.history.layer import Layer
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
+
+    from moe_sim.charts.palette import Theme
+
+
+SHOWN = ("task_loss", "balance_loss", "imbalance_ratio", "dead_experts")
+"""Columns whose newest values stand for a run."""
 
 
 class History:
@@ -41,6 +53,9 @@ class History:
     def __init__(self, config: RunConfig) -> None:
         self.initial_config = config
         self.events: tuple[Event, ...] = ()
+        self.own_parts: dict[str, str] = {}
+        """The classes of the `balancing` and the `task` that its user has given the run and its configuration does not
+        name."""
         self._length = 0
         shape = (config.num_layers, config.num_experts)
         self._positions = column_positions(*shape)
@@ -48,6 +63,12 @@ class History:
 
     def __len__(self) -> int:
         return self._length
+
+    def __repr__(self) -> str:
+        config = self.initial_config
+        shape = f"{plural(self.num_layers, 'layer')} of {plural(config.num_experts, 'expert')}"
+        newest = ", ".join(f"{name} {self.last(name):.4g}" for name in SHOWN) if self._length else "no numbers yet"
+        return f"<History: {plural(self._length, 'step')}, {shape}; {newest}>"
 
     @property
     def nbytes(self) -> int:
@@ -122,13 +143,23 @@ class History:
 
     def column(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
         """Rows `start` to `stop` of a column: (n,) for a scalar, (n, L, E) for a per-expert and (n, L, 8) for a
-        per-choice quantity. A read-only view, not a copy."""
+        per-choice quantity. A read-only view, not a copy.
+
+        Raises:
+            UnknownName: with a sentence, if there is no such column.
+        """
         length = self._length
         rows = self._table[start : length if stop is None else min(stop, length), self._positions[name]]
         return read_only(self._in_layers(name, rows))
 
     def by_layer(self, name: str, start: int = 0, stop: int | None = None) -> np.ndarray:
-        """(n, L) rows of a scalar that each layer has."""
+        """(n, L) rows of a scalar that each layer has.
+
+        Raises:
+            UnknownName: with a sentence, if there is no such column.
+        """
+        if name not in OF_LAYERS:
+            raise UnknownName(unknown("scalar of each layer", name, OF_LAYERS))
         if self.num_layers == 1:
             return self.column(name, start, stop)[:, None]
         return self.column(name + BY_LAYER, start, stop)
@@ -161,13 +192,38 @@ class History:
                 starts.append(min(event.step, length))
         return np.repeat([off if value is None else value for value in values], np.diff([*starts, length]))
 
-    def to_frame(self) -> pd.DataFrame:
-        """One row per step: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice columns, and the
-        live knobs in force (NaN for a capacity factor, “off” for a swap that is off). With several layers, `load_1_0`
-        is expert 0 of layer 1, and `balance_loss_1` its load-balancing loss."""
+    def plot(self, name: str, layer: int | None = None, theme: Theme = "light") -> go.Figure:
+        """Draws a chart of the Live page, such as `utilization`, or any column over the steps, such as `load`.
+
+        Charts count experts from 1. Those of the held-out tokens' routing, such as `routing_map`, are `Trainer.plot`'s.
+
+        Args:
+            name: of a chart or a column; `moe_sim.plot` says which.
+            layer: counted from 0; None for the mean of all layers.
+            theme: light or dark.
+
+        Raises:
+            UnknownName: with a sentence, if there is no such chart or column.
+            MissingPackage: without plotly.
+        """
+        import moe_sim  # charts stand above histories: the package hands on what draws
+
+        return moe_sim.plot(self, name, layer, theme)
+
+    def to_frame(self, tidy: bool = False) -> pd.DataFrame:
+        """The columns as a table: every scalar of `StepRecord`, `load_0` … for the per-expert and per-choice columns,
+        and the live knobs in force (NaN for a capacity factor, “off” for a swap that is off). With several layers,
+        `load_1_0` is expert 0 of layer 1, and `balance_loss_1` its load-balancing loss.
+
+        Args:
+            tidy: one row per step, layer and expert, both counted from 0, with the per-expert columns; otherwise one
+                row per step.
+        """
         import pandas as pd  # takes two seconds to load, and live pages do not need it
 
         length = self._length
+        if tidy:
+            return pd.DataFrame(self._tidy(length))
         data: dict[str, Any] = {name: self.column(name, stop=length).copy() for name in SCALARS}
         for name in INTEGERS:
             data[name] = data[name].astype(np.int64)
@@ -185,3 +241,17 @@ class History:
             if knob.live:
                 data[name] = self.knob(name)[:length]
         return pd.DataFrame(data)
+
+    def _tidy(self, length: int) -> dict[str, np.ndarray]:
+        """The columns of a table with one row per step, layer and expert, layer by layer."""
+        layers, experts = self.num_layers, self.initial_config.num_experts
+        steps = self.column("step", stop=length).astype(np.int64)
+        data = {
+            "step": np.tile(np.repeat(steps, experts), layers),
+            "layer": np.repeat(np.arange(layers), length * experts),
+            "expert": np.tile(np.arange(experts), layers * length),
+        }
+        return data | {name: self.column(name, stop=length).swapaxes(0, 1).ravel() for name in PER_EXPERT}
+
+
+History.__doc__ = f"{History.__doc__}\n    Its columns:\n\n{indent(described(['run']), '    ')}\n"  # what help() shows

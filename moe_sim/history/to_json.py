@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from moe_sim.config.errors import InvalidInput
 from moe_sim.config.versions import VERSION
 from moe_sim.history.columns import column_positions
 from moe_sim.history.history import History
@@ -27,6 +28,7 @@ LARGEST_TEXT = 40_000_000
 """The maximum number of characters of a document: about 34,000 steps with 8 experts, 7,600 with 64."""
 MOST_EVENTS = 1_000
 
+NOUNS = {"balancing": "balancing mechanism", "task": "task"}
 WHOLE_NUMBERS = ("step", "dead_experts")
 INFINITIES = {"inf": np.inf, "-inf": -np.inf}
 
@@ -37,7 +39,16 @@ def run_to_json(history: History, probe: Probe | None = None) -> str:
     Args:
         history: the run; another thread may be appending to it.
         probe: the newest routing of the held-out tokens, for the routing map.
+
+    Raises:
+        InvalidInput: for a run with a balancing mechanism or a task of its user's own.
     """
+    if history.own_parts:
+        own = " and ".join(f"{NOUNS[kind]} {name}" for kind, name in history.own_parts.items())
+        raise InvalidInput(
+            f"This run cannot be written as JSON: a file does not hold the {own}, without which nobody can compute it "
+            "again. run_to_csv and to_frame() hold its numbers."
+        )
     events = history.events  # read before the length, so that no event is later than the last row
     table = history.rows()
     positions = column_positions(history.num_layers, history.initial_config.num_experts)

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from moe_sim import metrics
+from moe_sim.config.errors import UnknownName
+from moe_sim.config.suggestions import did_you_mean
 from moe_sim.config.words import plural, short_names
+from moe_sim.history.column_meanings import COLUMN_MEANINGS
 from moe_sim.history.columns import WORST, read_only
 from moe_sim.history.smoothed import Smoothed
 from moe_sim.history.trace_format import (
@@ -33,6 +36,9 @@ from moe_sim.history.trace_format import (
 
 if TYPE_CHECKING:
     import pandas as pd
+    import plotly.graph_objects as go
+
+    from moe_sim.charts.palette import Theme
 
 MOST_BYTES = 2**30
 """Memory that one trace may take; a longer one is read as far as that goes."""
@@ -53,6 +59,8 @@ OF_LOAD: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 """Scalars of each layer that follow from its load."""
 SMOOTHED = ("smoothed_imbalance", "dead_experts", "busiest_share")
 """Scalars of each layer that follow from its smoothed load: max/min, the number of dead experts, the largest share."""
+PER_EXPERT = ("load", "smoothed_load", "importance", "eval_load")
+"""The columns with a number for each expert."""
 OF_ROUTER = {"router_entropy": "entropy", "router_logit_rms": "logit_rms", "router_logit_max": "logit_max"}
 """Scalars of each layer that its router tells, and their names in the file."""
 
@@ -201,9 +209,9 @@ class TraceHistory:
         beyond the experts of a layer.
 
         Raises:
-            KeyError: if the trace has no such column.
+            UnknownName: with a sentence, if the trace has no such column. It is a KeyError.
         """
-        if name in ("load", "smoothed_load", "importance", "eval_load"):
+        if name in PER_EXPERT:
             return self.of_layers(name, start, stop)
         if name == "step" or name in self._numbers:
             return read_only(self._rows(name, start, stop))
@@ -236,7 +244,7 @@ class TraceHistory:
     def last(self, name: str) -> np.ndarray:
         """The newest value of a column: a scalar or (L, E). NaN before the first record."""
         if not self._length:
-            per_expert = name in ("load", "smoothed_load", "importance", "eval_load")
+            per_expert = name in PER_EXPERT
             return np.full((self.num_layers, self.num_experts) if per_expert else (), np.nan)
         if name == "smoothed_load":
             return np.stack([_padded(self.now(layer)[None], self.num_experts)[0] for layer in range(self.num_layers)])
@@ -264,6 +272,25 @@ class TraceHistory:
         begin, end = self.header.offsets[layer : layer + 2]
         return self._joint.value[:, begin:end]
 
+    def plot(self, name: str, layer: int | str | None = None, theme: Theme = "light") -> go.Figure:
+        """Draws a chart of the page Your model, such as `experts_by_layer`, or any column over the steps, such as
+        `load`.
+
+        Charts count experts from 0, as the model does.
+
+        Args:
+            name: of a chart or a column; `moe_sim.plot` says which.
+            layer: counted from 0, or the name of its module; None for the one with the worst verdict.
+            theme: light or dark.
+
+        Raises:
+            UnknownName: with a sentence, if there is no such chart, column or layer.
+            MissingPackage: without plotly.
+        """
+        import moe_sim  # charts stand above histories: the package hands on what draws
+
+        return moe_sim.plot(self, name, layer, theme)
+
     def to_frame(self, tidy: bool = False) -> pd.DataFrame:
         """The columns as a table.
 
@@ -273,7 +300,7 @@ class TraceHistory:
         """
         import pandas as pd
 
-        per_expert = [name for name in ("load", "smoothed_load", "importance", "eval_load") if self.has(name)]
+        per_expert = [name for name in PER_EXPERT if self.has(name)]
         by_layer = [name for name in self.columns if name not in ("step", *self._numbers, *per_expert)]
         steps, experts = self.column("step"), [layer.num_experts for layer in self.header.layers]
         if tidy:
@@ -430,7 +457,10 @@ class TraceHistory:
 
     def _require(self, name: str) -> None:
         if not self.has(name):
-            raise KeyError(f"this trace has no column {name!r}; it has {', '.join(self.columns)}")
+            others = f"; it has {', '.join(self.columns)}."
+            exists = name in COLUMN_MEANINGS["trace"]  # only not in this trace
+            end = others if exists else did_you_mean(name, self.columns, others)
+            raise UnknownName(f"This trace has no column {name[:40]!r}{end}")
 
     def _rows(self, name: str, start: int, stop: int | None) -> np.ndarray:
         end = self._length if stop is None else min(stop, self._length)

@@ -12,6 +12,7 @@ import numpy as np
 
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.words import value_in_words
+from moe_sim.history.column_meanings import LAST_50, LAST_EVALUATION, LAST_SMOOTHED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,21 +52,19 @@ class Measure:
         return f"{shown:.{self.digits}f}"
 
 
-_MEAN = "mean of the last 50 steps"
-_SMOOTHED = "smoothed, at the last step"
 MEASURES: dict[str, Measure] = {
-    "task_loss": Measure("Task loss", _MEAN, 3, better_low=True),
-    "eval_task_loss": Measure("Task loss, held-out", _MEAN, 3, better_low=True),
-    "max_load": Measure("Largest load", _SMOOTHED, 0, 100, "%", better_low=True),
-    "eval_max_load": Measure("Largest load, held-out", "at the last evaluation", 0, 100, "%", better_low=True),
-    "imbalance_ratio": Measure("Imbalance ratio max/min", _SMOOTHED, log=True, better_low=True),
-    "dead_experts": Measure("Dead experts", _SMOOTHED, 1, better_low=True),
-    "specialization": Measure("Specialization", _SMOOTHED),
-    "balance_loss": Measure("Load-balancing loss", _MEAN),
-    "load_entropy": Measure("Load entropy", _MEAN),
-    "router_entropy": Measure("Router entropy", _MEAN),
-    "dropped_fraction": Measure("Dropped", _MEAN, 1, 100, "%", better_low=True),
-    "unserved_fraction": Measure("Unserved tokens", _MEAN, 1, 100, "%", better_low=True),
+    "task_loss": Measure("Task loss", LAST_50, 3, better_low=True),
+    "eval_task_loss": Measure("Task loss, held-out", LAST_50, 3, better_low=True),
+    "max_load": Measure("Largest load", LAST_SMOOTHED, 0, 100, "%", better_low=True),
+    "eval_max_load": Measure("Largest load, held-out", LAST_EVALUATION, 0, 100, "%", better_low=True),
+    "imbalance_ratio": Measure("Imbalance ratio max/min", LAST_SMOOTHED, log=True, better_low=True),
+    "dead_experts": Measure("Dead experts", LAST_SMOOTHED, 1, better_low=True),
+    "specialization": Measure("Specialization", LAST_SMOOTHED),
+    "balance_loss": Measure("Load-balancing loss", LAST_50),
+    "load_entropy": Measure("Load entropy", LAST_50),
+    "router_entropy": Measure("Router entropy", LAST_50),
+    "dropped_fraction": Measure("Dropped", LAST_50, 1, 100, "%", better_low=True),
+    "unserved_fraction": Measure("Unserved tokens", LAST_50, 1, 100, "%", better_low=True),
     "first_dead_step": Measure("First dead expert at step", "over the runs in which one died", 0),
 }
 """Measures by their columns."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
@@ -13,6 +12,7 @@ from moe_sim.config.versions import ADDED
 from moe_sim.diagnosis.final_metrics import FinalMetrics
 from moe_sim.history.files import write_whole
 from moe_sim.history.to_csv import frame_to_csv, unescape
+from moe_sim.history.to_parquet import frame_to_parquet
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.untrusted_files import (
     Columns,
@@ -94,9 +94,7 @@ def table_bytes(rows: Sequence[Row], ending: str) -> bytes:
     frame = rows_to_frame(rows)
     if ending == ".csv":
         return frame_to_csv(frame).encode()
-    buffer = io.BytesIO()
-    frame.to_parquet(buffer, engine="pyarrow", index=False)
-    return buffer.getvalue()
+    return frame_to_parquet(frame, "sweep")
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -51,7 +51,8 @@ def advance(trainers: Iterable[Trainer], steps: int) -> None:
     """Trains each of many runs for `steps` steps, fewer if it diverges.
 
     Runs of one shape are computed together, several times faster than one after the other. The numbers are the same to
-    the last digit. Runs have one shape if their configurations differ only in `FREE` knobs.
+    the last digit. Runs have one shape if their configurations differ only in `FREE` knobs; a run with a balancing
+    mechanism or a task of its own is computed alone.
 
     Raises:
         ValueError: for a negative number of steps.
@@ -60,7 +61,9 @@ def advance(trainers: Iterable[Trainer], steps: int) -> None:
         raise ValueError(f"steps must be 0 or more, not {steps}")
     shapes: dict[Any, list[Trainer]] = {}
     for trainer in dict.fromkeys(trainers):
-        shapes.setdefault(shape_of(trainer.config), []).append(trainer)
+        # A mechanism or a task of the user's own may keep state that cannot be stacked.
+        alone = (id(trainer),) if trainer.history.own_parts else ()
+        shapes.setdefault((*shape_of(trainer.config), *alone), []).append(trainer)
     for alike in shapes.values():
         most = most_together(alike[0].config)
         for first in range(0, len(alike), most):
@@ -114,7 +117,7 @@ class Together:
         self._config = first.config
         """What all runs have in common."""
         self._single = len(trainers) == 1
-        self._task = self._of(lambda one: one.task, type(first.task).stack)
+        self._task = self._of(lambda one: one.task, lambda tasks: type(first.task).stack(tasks))
         self._network = self._of(lambda one: one.network, Network.stack)
         of_layers = zip(*(trainer.mechanisms for trainer in trainers), strict=True)
         self._mechanisms = [parts[0] if self._single else type(parts[0]).stack(parts) for parts in of_layers]

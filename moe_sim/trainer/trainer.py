@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import live_changes
 from moe_sim.config.run_config import RunConfig, expert_pair
+from moe_sim.config.words import plural
 from moe_sim.history.columns import StepRecord
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
@@ -26,8 +27,14 @@ from moe_sim.trainer import interventions
 from moe_sim.trainer.moe import Router
 from moe_sim.trainer.network import Network
 from moe_sim.trainer.optimizer import Adam
+from moe_sim.trainer.own_parts import OwnBalancing, OwnTask, check_routing, check_selection, own_mechanisms, own_task
 from moe_sim.trainer.recorder import Recorder
 from moe_sim.trainer.together import advance
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+    from moe_sim.charts.palette import Theme
 
 START_TOKENS = 4096
 """Tokens from which the common direction and the evenness of a start are taken."""
@@ -50,30 +57,58 @@ class Trainer:
     """
 
     @_trains
-    def __init__(self, config: RunConfig, history: History | None = None) -> None:
+    def __init__(
+        self, config: RunConfig, history: History | None = None, *, balancing: OwnBalancing | None = None,
+        task: OwnTask | None = None,
+    ) -> None:  # fmt: skip
         """
         Args:
             config: the run.
             history: where steps are recorded; a new one by default.
+            balancing: a mechanism of your own in place of `config.balancing`, by which only the verdict's advice goes
+                then: a subclass of `moe_sim.router.balancing.Balancing`, an object of one, of which each layer gets
+                a copy, or a function of the number of experts. α weighs its loss.
+            task: a task of your own in place of `config.task`: an object that fulfils `moe_sim.tasks.task.Task`, or a
+                class or function that makes one of the configuration and the generators of its data and of the held-out
+                tokens.
+
+        A run with a part of its own is never computed together with others, cannot be written as JSON, which could not
+        restore it, and keeps its mechanism to its end.
+
+        Raises:
+            InvalidInput: with a sentence, for a mechanism or a task that lacks something or has another shape.
         """
         self.config = config
         self.random = generators(config.seed)
         self._evaluation_start = self.random["evaluation"].get_state()
-        self.task = make_task(config)
+        self.task = make_task(config) if task is None else own_task(task, config, (EVALUATION_TOKENS, START_TOKENS))
         weights = self.random["weights"]
         self.network = Network(self.task, config, weights)
-        self._set_mechanisms()
+        if balancing is None:
+            self._set_mechanisms()
+        else:
+            self.mechanisms = own_mechanisms(balancing, config.num_experts, config.num_layers)
+            self._try_mechanisms()
         self._start_state = self.random["start"].get_state()
         self._set_start()
         self.optimizer = Adam(self.network.parameters())
         self._updates = 0
         self.recorder = Recorder(self.network.layers, len(self.task.group_names))
         self.history = History(config) if history is None else history
+        self.history.own_parts = {
+            kind: type(part).__name__
+            for kind, given, part in (("balancing", balancing, self.mechanisms[0]), ("task", task, self.task))
+            if given is not None
+        }
         self.diverged = False
         """True once a loss or gradient was not finite or the task loss was above `LARGEST_LOSS`. Weights and
         history then stay unchanged."""
         self._set_data_shares()
         self._intervene(RunConfig())
+
+    def __repr__(self) -> str:
+        own = "".join(f", {kind}={name}" for kind, name in self.history.own_parts.items())
+        return f"<Trainer {self.config!r}{own}: {plural(self.steps_done, 'step')}{', diverged' * self.diverged}>"
 
     @property
     def steps_done(self) -> int:
@@ -93,6 +128,8 @@ class Trainer:
             ValueError: for an unknown or structural knob, which the message names, or an invalid value. Nothing is
                 changed in that case.
         """
+        if "balancing" in changes and "balancing" in self.history.own_parts:
+            raise ValueError("This run has a balancing mechanism of its own, which stays to its end.")
         changed = live_changes(self.config, changes)
         if not changed:
             return
@@ -108,6 +145,7 @@ class Trainer:
     @_trains
     def copy(self, history: History) -> Trainer:
         """Returns an independent copy that records into another history. Takes about as long as a step."""
+        history.own_parts = self.history.own_parts
         shared = {id(self.task): self.task, id(self.history): history}
         return copy.deepcopy(self, shared)
 
@@ -141,6 +179,18 @@ class Trainer:
         together = self.recorder.together.value.reshape(layers, num_experts, num_experts)
         return Probe(self.steps_done, first.astype(np.uint8), dropped, joint, together)
 
+    def plot(self, name: str, layer: int | None = None, theme: Theme = "light") -> go.Figure:
+        """Draws a chart of the Live page, such as `routing_map`, or any column over the steps: see `moe_sim.plot`.
+
+        Args:
+            name: of a chart or a column.
+            layer: counted from 0; None for the mean of all layers.
+            theme: light or dark.
+        """
+        import moe_sim  # charts stand above trainers: the package hands on what draws
+
+        return moe_sim.plot(self, name, layer, theme)
+
     def next_learning_rate(self) -> float:
         """The learning rate of the next update, which is about to be made."""
         self._updates += 1
@@ -168,6 +218,18 @@ class Trainer:
         config = self.config
         self.mechanisms = [METHODS[config.balancing](config.num_experts) for _ in range(config.num_layers)]
         """The balancing mechanism of each layer."""
+
+    def _try_mechanisms(self) -> None:
+        """Tries a mechanism of the user's own on held-out tokens; it and the generators stay as they were.
+
+        Raises:
+            InvalidInput: with a sentence, if it returns something of another shape.
+        """
+        config, mechanisms = self.config, copy.deepcopy(self.mechanisms)
+        check_selection(mechanisms[0], config.num_experts, config.top_k)
+        noise = torch.Generator().manual_seed(0)
+        routings = self.network.routings(self.held_out.batch.inputs, config, mechanisms, noise=noise)
+        check_routing(mechanisms[0], routings, config)
 
     def _intervene(self, before: RunConfig) -> None:
         """Carries out what a change of live knobs does to the weights at once."""

@@ -31,6 +31,7 @@ from moe_sim.charts.page import PAGE_FIGURES
 from moe_sim.cli.main import COMMANDS, main
 from moe_sim.cli.run import deferred_interrupt
 from moe_sim.config.codec import events_to_text
+from moe_sim.history.column_meanings import COLUMN_MEANINGS, TABLES
 from moe_sim.history.files import locked, write_whole
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
@@ -166,6 +167,15 @@ def test_a_diverged_run_says_so_and_writes_what_there_is(tmp_path: Path, capsys:
 REJECTED = {
     "no command": ([], "command"),
     "no such command": (["fly"], "fly"),
+    "a misspelled command": (["trian"], "There is no command 'trian'; did you mean train?"),
+    "a command like no other": (["fly"], "There is no command 'fly'; choose from train, figures, sweep, trace"),
+    "a misspelled action": (["trace", "shwo"], "There is no action 'shwo'; did you mean show?"),
+    "a misspelled option of an action": (["trace", "show", "x", "--al"], "not accept '--al'; did you mean --all?"),
+    "a misspelled option of two words": (
+        ["trace", "import", "x", "--format", "vllm", "--out", "y", "--token-per-step", "3"],
+        "not accept '--token-per-step'; did you mean --tokens-per-step?",
+    ),
+    "an option like what is none": (["train", "--comand"], "train does not accept '--comand'."),
     "an unknown option": (["train", "--fast"], "train does not accept '--fast'"),
     "a knob where none is accepted": (["presets", "seed=1"], "'seed=1'"),
     "an option without a value": (["train", "--steps"], "--steps"),
@@ -308,7 +318,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step() -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["knobs"], ["presets"], ["settings"], ["train", "--steps", "1"], ["train", "--help"]]
+    "words", [["knobs"], ["presets"], ["columns"], ["settings"], ["train", "--steps", "1"], ["train", "--help"]]
 )
 def test_output_that_nobody_reads_to_its_end_is_no_error(words: list[str]) -> None:
     reading, writing = os.pipe()
@@ -438,6 +448,18 @@ def test_a_written_file_has_the_usual_permissions(tmp_path: Path) -> None:
 
 
 # Lists
+
+
+def test_the_columns_of_every_table_are_listed_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["columns"]) == 0
+    sections = capsys.readouterr().out.split("\n\n")
+    assert len(sections) == len(COLUMN_MEANINGS)
+    for section, (table, columns) in zip(sections, COLUMN_MEANINGS.items(), strict=True):
+        title, *lines = section.splitlines()
+        assert title == TABLES[table]
+        assert [line for line in lines if not line.startswith(" ")] == list(columns)
+    assert "task_loss\n    Cross-entropy.\n    nats; each step\n" in sections[0]
+    assert "task_loss\n    Cross-entropy.\n    nats; mean of the last 50 steps\n" in sections[2]
 
 
 def test_presets_and_knobs_are_listed_in_full(capsys: pytest.CaptureFixture[str]) -> None:

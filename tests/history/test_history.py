@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from moe_sim import KNOBS, Event, History, RunConfig, StepRecord
+from moe_sim import KNOBS, Event, History, RunConfig, StepRecord, Trainer
+from moe_sim.config.errors import UnknownName
 from moe_sim.history.columns import MOST_CHOICES, PER_CHOICE, PER_EXPERT, SCALARS
 from tests.support.records import append
 
@@ -166,3 +167,48 @@ def test_changing_a_frame_does_not_change_the_history(make_history: Callable[...
 def test_an_infinite_ratio_stays_infinite(make_history: Callable[..., History]) -> None:
     history = make_history(RunConfig(num_experts=2), [1.0, 0.0], steps=2)
     assert history.to_frame()["imbalance_ratio"].tolist() == [np.inf, np.inf]
+
+
+def test_the_tidy_frame_has_a_row_for_each_step_layer_and_expert() -> None:
+    history = Trainer(RunConfig(num_layers=3, num_experts=4)).run(5)
+    frame = history.to_frame(tidy=True)
+    assert list(frame.columns) == ["step", "layer", "expert", *PER_EXPERT]
+    assert len(frame) == 5 * 3 * 4
+    assert not frame.duplicated(["step", "layer", "expert"]).any()
+    for name in ("load", "importance", "weight_distance"):
+        values = history.column(name)
+        for row in frame.itertuples():
+            assert getattr(row, name) == values[row.step - 1, row.layer, row.expert]
+    wide = history.to_frame()
+    narrow = frame[(frame["layer"] == 2) & (frame["expert"] == 1)]
+    assert narrow["processed"].tolist() == wide["processed_2_1"].tolist()
+    assert frame["step"].dtype == np.int64
+
+
+def test_the_tidy_frame_of_an_empty_run_has_its_columns() -> None:
+    frame = History(RunConfig()).to_frame(tidy=True)
+    assert list(frame.columns) == ["step", "layer", "expert", *PER_EXPERT]
+    assert len(frame) == 0
+
+
+def test_a_history_is_shown_in_one_short_line(make_history: Callable[..., History]) -> None:
+    history = make_history(RunConfig(num_experts=4), FOUR, steps=3)
+    assert repr(history) == (
+        "<History: 3 steps, 1 layer of 4 experts; task_loss 2, balance_loss 1, imbalance_ratio 4, dead_experts 0>"
+    )
+    empty = repr(History(RunConfig(num_layers=2)))
+    assert empty == "<History: 0 steps, 2 layers of 8 experts; no numbers yet>"
+
+
+def test_an_unknown_column_gets_a_sentence_with_a_suggestion() -> None:
+    history = Trainer(RunConfig(num_layers=2)).run(1)
+    layer = history.layer(1)
+    for look in (history.column, history.last, layer.column, layer.last):
+        with pytest.raises(UnknownName) as error:
+            look("laod")
+        assert str(error.value) == "There is no column 'laod'; did you mean load?"
+        assert isinstance(error.value, KeyError)
+    with pytest.raises(UnknownName, match=r"no scalar of each layer 'z_los'; did you mean z_loss\?"):
+        history.by_layer("z_los")
+    with pytest.raises(UnknownName, match=r"no knob named 'alpha'; did you mean aux_loss_coef\?"):
+        history.knob("alpha")
