@@ -327,7 +327,10 @@ class TraceHistory:
             line = file.readline(LONGEST_LINE)
         if not line.endswith(b"\n"):
             raise NotATraceError(f"{self.path} is not a trace: its first line is not complete.")
-        return read_header(line)
+        try:
+            return read_header(line)
+        except NotATraceError as error:
+            raise NotATraceError(f"Cannot read {self.path}. {error}") from None
 
     def _opened(self) -> BufferedReader:
         if self._content is not None:

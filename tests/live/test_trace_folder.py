@@ -103,7 +103,7 @@ def test_what_is_no_trace_is_listed_with_the_reason(tmp_path: Path) -> None:
         ("fine", "Balanced"),
         ("broken", "Unreadable"),
     ]
-    assert "is not a trace" in folder.summaries()[1].verdict.evidence
+    assert "This is not a trace" in folder.summaries()[1].verdict.evidence
     with pytest.raises(NotATraceError):
         folder.open("broken")
 
@@ -161,7 +161,7 @@ def test_an_upload_is_read_like_the_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"{}\n", b"\x00\xff" * 100, b"[" * 100_000])
 def test_an_upload_that_is_no_trace_gets_a_sentence(content: bytes) -> None:
-    with pytest.raises(InvalidInput, match="is not a trace"):
+    with pytest.raises(InvalidInput, match=r"mine\.jsonl.+not a trace"):
         UploadedTraces().open("mine.jsonl", content)
 
 
