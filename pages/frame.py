@@ -49,7 +49,7 @@ if (next_page := next((one for one in PAGES if one.title == visitor.leave_for), 
 visitor.follow_address()
 visitor.follow_lecture()
 with st.sidebar:
-    trains_live_run = page.title == "Live" or (page.title == "Learn" and not course.compares())
+    trains_live_run = page.title == "Live" or (page.title == "Learn" and course.trains_live_run())
     run_controls.draw(visitor, PAGES, trains_live_run=trains_live_run)
 visitor.write_address(comparing=page.title == "Compare", watching=page.title == "Your model")
 visitor.notices.show()

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import streamlit as st
 
+from moe_sim.charts.palette import Theme
+from moe_sim.charts.traces import TraceScene
 from moe_sim.config.comparison_presets import COMPARISONS, MOST_SEEDS
 from moe_sim.config.run_plan import NAMES, RunPlan
+from moe_sim.history.trace import TraceHistory, open_trace
 from moe_sim.teaching.course.catalogue import COURSE
-from moe_sim.teaching.course.lesson import Chapter, ComparisonLesson, Lesson, Paragraphs, passed
+from moe_sim.teaching.course.lesson import Chapter, ComparisonLesson, Lesson, Paragraphs, TraceLesson, passed
 from moe_sim.teaching.level import Level
 from pages.dashboard import comparison_board, run_board
 from pages.text import prose
+from pages.traces import charts as trace_charts
 from pages.visitor import course, hosting
 from pages.visitor.commands import obey_beside
 from pages.visitor.comparison import ComparisonSession
@@ -176,6 +182,34 @@ def _draw_comparison_lesson(session: Session, lesson: ComparisonLesson) -> None:
     )
 
 
+@st.cache_resource(show_spinner=False)
+def _trace(path: Path) -> TraceHistory:
+    return open_trace(path)
+
+
+def _draw_trace_lesson(session: Session, lesson: TraceLesson) -> None:
+    """Shows the question with its answers, and beside it the charts of both traces."""
+    level, history, other = session.view.level, _trace(lesson.trace), _trace(lesson.beside)
+    text, charts = st.columns([1, 1.9])
+    with text:
+        prose.show(lesson.story[level], level)
+        st.markdown(f"**Goal.** {lesson.goal}")
+        st.code(lesson.code, language="python", wrap_lines=True)
+        _look_for(lesson, level)
+        answer = st.radio(f"**{lesson.question}**", [one.text for one in lesson.answers], index=None,
+                          key=course.prediction_key(lesson, 0))  # fmt: skip
+        if chosen := next((one for one in lesson.answers if one.text == answer), None):
+            prose.show([chosen.reply], level)
+        criteria = lesson.check(answer)
+        prose.checklist(criteria, level)
+        _next(lesson)
+        if passed(criteria):
+            _celebrate(session, lesson, len(history), lesson.conclude(history, other))
+    with charts, st.container(key="lesson-traces"):
+        theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+        trace_charts.draw_both(TraceScene(history), TraceScene(other), theme, lesson.figures)
+
+
 hosting.stand_in_frame()
 visitor = current()
 lesson = course.chosen()
@@ -185,3 +219,5 @@ if isinstance(lesson, Lesson):
     _draw_lesson(visitor, lesson)
 elif isinstance(lesson, ComparisonLesson):
     _draw_comparison_lesson(visitor, lesson)
+elif isinstance(lesson, TraceLesson):
+    _draw_trace_lesson(visitor, lesson)

@@ -14,9 +14,8 @@ from moe_sim.diagnosis.verdict import LEVELS, Diagnosis
 from moe_sim.history.trace import TraceHistory
 from moe_sim.history.trace_files import traces_in
 from moe_sim.history.trace_format import NotATraceError
+from moe_sim.tracing.examples import RESCUED
 
-EXAMPLE = Path(__file__).parents[1] / "tracing" / "example"
-"""A trace that is part of the package: see `python -m moe_sim demo`."""
 INTERVAL = 0.4
 """Seconds for which what was read counts as new."""
 PAUSE = 20
@@ -94,7 +93,7 @@ class TraceFolder:
         """Looks for traces, not more often than the folder's size permits."""
         now = time.monotonic()
         if now - self._looked_at > INTERVAL + PAUSE * self._looking_took:
-            root = self.folder or EXAMPLE
+            root = self.folder or RESCUED
             paths = traces_in(root)
             self._paths = {_name(path, root): path for path in paths}
             self._looked_at, self._looking_took = time.monotonic(), time.monotonic() - now

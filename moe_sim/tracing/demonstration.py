@@ -53,6 +53,7 @@ DEMONSTRATIONS = (
     Demonstration("mixtral-without-loss", "mixtral", _MIXTRAL, 0.0),
     Demonstration("mixtral-rescued", "mixtral", _MIXTRAL, 0.0, rescued=True),
     Demonstration("mixtral-with-loss", "mixtral", _MIXTRAL, STRONG),
+    Demonstration("mixtral-one-per-token", "mixtral", _MIXTRAL | {"num_experts_per_tok": 1}, 0.0),
     Demonstration("qwen3-moe-without-loss", "qwen3_moe", _QWEN, 0.0),
     Demonstration("qwen3-moe-with-loss", "qwen3_moe", _QWEN, STRONG),
 )
@@ -87,6 +88,7 @@ def demonstrate(
 def _train(one: Demonstration, path: Path, steps: int, report: Callable[[str, int], None]) -> None:
     model = _model(one)
     optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.0)
+    routers = [weight for name, weight in model.named_parameters() if name.endswith(".gate.weight")]
     generator = torch.Generator().manual_seed(0)
     corpus, shares = Corpus(encoded_corpora()[0]), torch.full((len(DOMAINS),), 1 / len(DOMAINS))
     kinds: Tensor = torch.empty(0)  # (B, S) the kind of text of each token in the present batch
@@ -98,11 +100,14 @@ def _train(one: Demonstration, path: Path, steps: int, report: Callable[[str, in
             rescue = RESCUE if one.rescued and step > steps // 2 else 0.0
             loss = output.loss + rescue * _balance(output.router_logits, model.config.num_experts_per_tok)
             loss.backward()
+            gradient = torch.cat([weight.grad.flatten() for weight in routers]).norm()
             optimizer.step()
             optimizer.zero_grad()
             aux_loss = float(output.aux_loss.detach())
             task_loss = float(output.loss.detach()) - one.coefficient * aux_loss
-            trace.step(task_loss=task_loss, aux_loss=aux_loss, coefficient_per_layer=rescue)
+            trace.step(
+                task_loss=task_loss, aux_loss=aux_loss, coefficient_per_layer=rescue, router_gradient=gradient
+            )  # fmt: skip
             report(one.name, step)
 
 

@@ -32,11 +32,10 @@ def draw_one(scene: TraceScene, theme: Theme) -> None:
                 _show(_figure_of(scene, name, theme), f"trace-{name}")
 
 
-def draw_both(left: TraceScene, right: TraceScene, theme: Theme) -> None:
-    """Draws each chart of two traces side by side, on the same scale."""
-    there = set(ordered(right))
-    names = ordered(left)
-    for name in [*names, *(one for one in ordered(right) if one not in names)]:
+def draw_both(left: TraceScene, right: TraceScene, theme: Theme, only: Sequence[str] = ()) -> None:
+    """Draws each chart of two traces side by side, on the same scale; or only those with these names."""
+    names, there = ordered(left), ordered(right)
+    for name in only or dict.fromkeys([*names, *there]):
         figures = [_figure_of(scene, name, theme) if known else None
                    for scene, known in ((left, name in names), (right, name in there))]  # fmt: skip
         align([figure for figure in figures if figure is not None])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from moe_sim.teaching.course.catalogue import COURSE
-from moe_sim.teaching.course.lesson import Chapter, ComparisonLesson
+from moe_sim.teaching.course.lesson import Chapter, Lesson
 
 PREDICTION = "prediction_"
 """Prefix of the keys under which predictions are kept."""
@@ -17,9 +17,9 @@ def chosen() -> Chapter:
     return next(one for one in COURSE if one.slug == slug)
 
 
-def compares() -> bool:
-    """Whether the open lesson runs a comparison, not the visitor's live run."""
-    return isinstance(chosen(), ComparisonLesson)
+def trains_live_run() -> bool:
+    """Whether the open lesson trains the visitor's live run."""
+    return isinstance(chosen(), Lesson)
 
 
 def choose(lesson: Chapter) -> None:
@@ -32,6 +32,6 @@ def passed_lessons() -> set[str]:
     return st.session_state.setdefault("lessons_done", set())
 
 
-def prediction_key(lesson: ComparisonLesson, number: int) -> str:
-    """The key of the widget with the prediction for one of the lesson's experiments."""
+def prediction_key(lesson: Chapter, number: int) -> str:
+    """The key of the widget with the answer to one of the lesson's questions."""
     return f"{PREDICTION}{lesson.slug}_{number}"

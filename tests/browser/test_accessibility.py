@@ -10,7 +10,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import BrowserContext, Page, expect
 
 from moe_sim.teaching.course.catalogue import COURSE
-from moe_sim.teaching.course.lesson import ComparisonLesson
+from moe_sim.teaching.course.lesson import ComparisonLesson, TraceLesson
 from tests.browser.conftest import Scheme, new_page
 from tests.browser.driver import TIMEOUT, halt, open_tab, press, train_slowly, visit, wait_for_step
 
@@ -20,6 +20,7 @@ ALSO = ("heading-order",)
 SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 SIGNS = {
     "Live": ".ecl .main-svg", "Compare": ".ecl.compare .main-svg", "Sweep": ".st-key-sweep-u-curve .main-svg",
+    "Your model": ".st-key-trace-experts_by_layer .main-svg",
     "Learn": "button:has-text('Start this lesson')", "Anatomy": "h1:has-text('Anatomy')",
     "Quiz": "h1:has-text('Quiz')", "Glossary": "h1:has-text('Glossary')",
 }  # fmt: skip
@@ -166,6 +167,10 @@ def walk(page: Page, server: str) -> Iterator[str]:
             press(page, f"{number}. {lesson.title}")
             expect(page.get_by_text("Predict first")).to_be_visible(timeout=TIMEOUT)
             yield from troubles(page, "Learn, predictions")
+            number, lesson = next((n, one) for n, one in enumerate(COURSE, 1) if isinstance(one, TraceLesson))
+            press(page, f"{number}. {lesson.title}")
+            expect(page.locator(".st-key-trace-left-router .main-svg").first).to_be_visible(timeout=TIMEOUT)
+            yield from troubles(page, "Learn, traces")
         if name == "Quiz":
             page.locator("[class*=st-key-quiz-open] button").first.click()
             expect(page.get_by_role("button", name="Next question", exact=True)).to_be_visible(timeout=TIMEOUT)

@@ -14,7 +14,7 @@ from moe_sim.config.codec import format_value
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import MAIN
 from moe_sim.teaching.course.catalogue import COURSE
-from moe_sim.teaching.course.lesson import ComparisonLesson, Lesson
+from moe_sim.teaching.course.lesson import ComparisonLesson, Lesson, TraceLesson
 from pages.sidebar.knob_widgets import choice_in_words
 from tests.browser.driver import TIMEOUT, slider, step_shown, visit, wait_for_step
 
@@ -251,9 +251,13 @@ def test_the_course_the_quiz_share_and_export_work_by_keyboard_alone(page: Page,
             do_lesson(keyboard, lesson)
         elif isinstance(lesson, ComparisonLesson):
             predict_and_run(keyboard, lesson)
+        elif isinstance(lesson, TraceLesson):
+            right = next(one.text for one in lesson.answers if one.right)
+            keyboard.use(page.get_by_role("radio", name=right, exact=True), "Space")
         expect(page.get_by_text(f"Done: lesson “{lesson.title}” passed at step")).to_be_visible(timeout=TIMEOUT)
         if lesson is not COURSE[-1]:
             keyboard.button("Next lesson")
+    keyboard.use(page.get_by_role("navigation").get_by_role("link", name="Live", exact=True))
     share(keyboard)
     save_and_load(keyboard, tmp_path / "run.json")
     keyboard.use(page.get_by_role("navigation").get_by_role("link", name="Quiz", exact=True))

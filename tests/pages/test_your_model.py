@@ -71,7 +71,7 @@ def drawn(app: AppTest) -> list[dict]:
 
 def test_without_a_folder_the_page_shows_the_example() -> None:
     app = page(None)
-    assert names(app) == ["**mixtral-rescued**: Balanced"]
+    assert names(app) == ["**mixtral-rescued**: Nearly balanced"]
     assert "All 4 layers are fine" in app.success[0].value
     assert len(drawn(app)) == len(figure_names(app.session_state["traces"].history("mixtral-rescued")))
 

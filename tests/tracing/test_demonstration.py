@@ -32,14 +32,14 @@ def test_each_model_is_trained_and_watched(one: demonstration.Demonstration, tmp
     assert len(history) == STEPS
     assert history.num_layers == 4
     assert history.header.groups == DOMAINS
-    assert (history.pairs() == 2 * SEQUENCES * LENGTH).all()
-    np.testing.assert_allclose(history.by_layer("top_k"), 2)
+    top_k = one.settings["num_experts_per_tok"]
+    assert (history.pairs() == top_k * SEQUENCES * LENGTH).all()
     assert history.header.settings["router_aux_loss_coef"] == one.coefficient
     late = RESCUE if one.rescued else 0
     assert history.column("coefficient_per_layer").tolist() == pytest.approx([0, 0, late, late])
     # The model's own loss over all layers together, K at balance, from the counts and probabilities of the record.
     load, importance = history.column("load").mean(1), history.column("importance").mean(1)
-    own = history.num_experts * (2 * load * importance).sum(1)
+    own = history.num_experts * (top_k * load * importance).sum(1)
     np.testing.assert_allclose(history.column("aux_loss"), own, rtol=1e-4)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from moe_sim.config.codec import format_value
@@ -11,6 +12,7 @@ from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.history import History
+from moe_sim.history.trace import TraceHistory
 from moe_sim.teaching.level import Level
 
 Paragraphs = tuple[str, ...]
@@ -138,3 +140,37 @@ class ComparisonLesson(Chapter):
     """Once they are met: how each run ended, and whether the prediction was right."""
     conclude: Callable[[Sequence[History], Sequence[bool | None]], Paragraphs]
     """Explains what the runs have shown, with their own numbers."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A possible answer to the question of a lesson."""
+
+    text: str
+    reply: str
+    """Why it is right or wrong."""
+    right: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraceLesson(Chapter):
+    """A question about the traces of two models that were watched while they trained."""
+
+    code: str
+    """How the traces were made."""
+    trace: Path
+    """The folder of the trace that the question is about."""
+    beside: Path
+    """The folder of another, to compare it with."""
+    figures: tuple[str, ...]
+    """The charts that answer the question."""
+    question: str
+    answers: tuple[Answer, ...]
+    conclude: Callable[[TraceHistory, TraceHistory], Paragraphs]
+    """Explains what both show, with their own numbers."""
+
+    def check(self, chosen: str | None) -> list[Criterion]:
+        """The lesson's criterion, given the text of the answer that was chosen."""
+        answer = next((one for one in self.answers if one.text == chosen), None)
+        right = answer is not None and answer.right
+        return [Criterion("You name the mistake.", right, "" if answer is None or right else "that is not it")]
