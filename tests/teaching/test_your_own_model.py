@@ -39,11 +39,10 @@ def test_with_one_expert_per_token_the_router_hears_nothing_of_the_task(
     both: tuple[TraceHistory, TraceHistory],
 ) -> None:
     without, learns = both
-    steps = len(without)
     assert without.column("router_gradient").max() < 1e-7
-    assert learns.column("router_gradient")[10:steps].min() > 1e-3
+    assert learns.column("router_gradient")[10:].min() > 1e-3
     assert without.by_layer("router_entropy").min() > 0.98  # of weights that never change
-    assert learns.by_layer("router_entropy")[steps - 1].max() < 0.85
+    assert learns.by_layer("router_entropy")[90:100].mean(0).max() < 0.85  # before the rescue
     loss = without.column("task_loss")
     assert loss[-20:].mean() < loss[:20].mean() - 0.5  # nothing in the loss tells
 
@@ -93,7 +92,7 @@ def test_the_conclusion_has_the_traces_own_numbers(both: tuple[TraceHistory, Tra
     text = " ".join(YOUR_MODEL.conclude(*both))
     assert f"never fell below {both[0].by_layer('router_entropy').min():.2f} of 1" in text
     assert "gradient stayed below 10⁻⁷" in text
-    assert f"is down to {both[1].by_layer('router_entropy')[len(both[0]) - 1].mean():.2f}" in text
+    assert f"falls to {both[1].by_layer('router_entropy').mean(1).min():.2f}" in text
 
 
 @pytest.mark.parametrize(("value", "words"), [(5e-9, "10⁻⁸"), (0.02, "10⁻¹"), (1e-4, "10⁻³")])
