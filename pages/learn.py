@@ -194,7 +194,6 @@ def _draw_trace_lesson(session: Session, lesson: TraceLesson) -> None:
     with text:
         prose.show(lesson.story[level], level)
         st.markdown(f"**Goal.** {lesson.goal}")
-        st.code(lesson.code, language="python", wrap_lines=True)
         _look_for(lesson, level)
         answer = st.radio(f"**{lesson.question}**", [one.text for one in lesson.answers], index=None,
                           key=course.prediction_key(lesson, 0))  # fmt: skip
@@ -206,6 +205,9 @@ def _draw_trace_lesson(session: Session, lesson: TraceLesson) -> None:
         if passed(criteria):
             _celebrate(session, lesson, len(history), lesson.conclude(history, other))
     with charts, st.container(key="lesson-traces"):
+        st.code(lesson.code, language="python")
+        for column, title in zip(st.columns(2), lesson.titles, strict=True):
+            column.markdown(f"##### {title}")
         theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
         trace_charts.draw_both(TraceScene(history), TraceScene(other), theme, lesson.figures)
 

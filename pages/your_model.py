@@ -26,6 +26,11 @@ from pages.visitor.widgets import one_of
 FOLLOW = 0.5
 """Seconds between looks at what is new."""
 NONE, WORST = "none", ""
+EXAMPLE = (
+    "An example: a tiny Mixtral of transformers, trained on the text that ships with Python. Its own load-balancing loss is "
+    "off, and all layers collapse. From step 101 on, a loss of each layer brings them back. “Watch yours” says how to see "
+    "your own model here."
+)
 
 hosting.stand_in_frame()
 
@@ -103,6 +108,8 @@ def _show(visitor: Session, traces: MyTraces, name: str, history: TraceHistory) 
     second = traces.known(visitor.traces.beside) if visitor.traces.beside not in ("", name) else None
     if second is None or not len(second):
         scene = _introduce(visitor, name, history)
+        if traces.folder.folder is None and name not in traces.opened:
+            st.caption(EXAMPLE)
         charts.draw_one(scene, theme)
         if history.num_layers > 1:
             st.markdown("**Layers**")

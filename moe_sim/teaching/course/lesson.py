@@ -162,6 +162,8 @@ class TraceLesson(Chapter):
     """The folder of the trace that the question is about."""
     beside: Path
     """The folder of another, to compare it with."""
+    titles: tuple[str, str]
+    """Of both."""
     figures: tuple[str, ...]
     """The charts that answer the question."""
     question: str

@@ -8,14 +8,16 @@ from moe_sim.history.trace import TraceHistory
 from moe_sim.teaching.course.lesson import Answer, Paragraphs, TraceLesson
 from moe_sim.tracing.examples import ONE_PER_TOKEN, RESCUED
 
-CODE = """import moe_sim
+CODE = """import moe_sim, torch
 
+routers = [weight for name, weight in model.named_parameters()
+           if name.endswith(".gate.weight")]
 with moe_sim.watch(model, "runs/first") as trace:  # any torch model
     for batch in loader:
         loss = model(**batch).loss
         loss.backward()
-        gates = [p.grad.norm() for name, p in model.named_parameters() if name.endswith(".gate.weight")]
-        trace.step(task_loss=loss.item(), router_gradient=sum(gates))
+        gradient = torch.cat([weight.grad.flatten() for weight in routers]).norm()
+        trace.step(task_loss=loss.item(), router_gradient=gradient)
         optimizer.step(); optimizer.zero_grad()"""
 
 
@@ -43,11 +45,12 @@ def _rounded_up(value: float) -> str:
 YOUR_MODEL = TraceLesson(
     slug="your-own-model",
     title="Your own model",
-    goal="Two traces of transformers' Mixtral, watched with the code below, on the same text. In one, the routers "
+    goal="Two traces of transformers' Mixtral, watched with this code, on the same text. In one, the routers "
     "learn. In the other they cannot, and no error says so. Compare the first 120 steps and name the mistake.",
     code=CODE,
     trace=ONE_PER_TOKEN,
     beside=RESCUED,
+    titles=("Left: what is wrong here?", "Right: a model that learns"),
     figures=("router", "router_gradient", "utilization_over_time", "specialization", "task_loss"),
     question="Left: why do these routers not learn?",
     answers=(
