@@ -27,9 +27,9 @@ FOLLOW = 0.5
 """Seconds between looks at what is new."""
 NONE, WORST = "none", ""
 EXAMPLE = (
-    "An example: a tiny Mixtral of transformers, trained on the text that ships with Python. Its own load-balancing loss is "
-    "off, and all layers collapse. From step 101 on, a loss of each layer brings them back. “Watch yours” says how to see "
-    "your own model here."
+    "An example: a tiny Mixtral of transformers, trained on the text that ships with Python. Its own load-balancing "
+    "loss is off, and all layers collapse. From step 101 on, a loss of each layer brings them back. “Watch yours” says how "
+    "to see your own model here."
 )
 
 hosting.stand_in_frame()

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -45,13 +45,15 @@ class Demonstration:
     settings: dict[str, Any]
     coefficient: float
     """`router_aux_loss_coef`, the weight of the model's load-balancing loss."""
-    rescued: bool = False
-    """Whether a load-balancing loss of each layer is added in the second half."""
+    rescue: Literal["", "own loss", "loss of each layer"] = ""
+    """What is switched on in the second half: the model's own load-balancing loss with the coefficient `STRONG`, or one of
+    each layer with `RESCUE`."""
 
 
 DEMONSTRATIONS = (
     Demonstration("mixtral-without-loss", "mixtral", _MIXTRAL, 0.0),
-    Demonstration("mixtral-rescued", "mixtral", _MIXTRAL, 0.0, rescued=True),
+    Demonstration("mixtral-rescued", "mixtral", _MIXTRAL, 0.0, "loss of each layer"),
+    Demonstration("mixtral-not-rescued", "mixtral", _MIXTRAL, 0.0, "own loss"),
     Demonstration("mixtral-with-loss", "mixtral", _MIXTRAL, STRONG),
     Demonstration("mixtral-one-per-token", "mixtral", _MIXTRAL | {"num_experts_per_tok": 1}, 0.0),
     Demonstration("qwen3-moe-without-loss", "qwen3_moe", _QWEN, 0.0),
@@ -96,17 +98,20 @@ def _train(one: Demonstration, path: Path, steps: int, report: Callable[[str, in
         for step in range(1, steps + 1):
             characters, domain = corpus.draw(SEQUENCES, LENGTH - 1, shares, generator)
             kinds = domain[:, None].expand_as(characters)
+            if one.rescue == "own loss" and step > steps // 2:
+                model.router_aux_loss_coef = STRONG
             output = model(input_ids=characters, labels=characters)
-            rescue = RESCUE if one.rescued and step > steps // 2 else 0.0
-            loss = output.loss + rescue * _balance(output.router_logits, model.config.num_experts_per_tok)
+            each = RESCUE if step > steps // 2 and one.rescue == "loss of each layer" else 0.0
+            loss = output.loss + each * _balance(output.router_logits, model.config.num_experts_per_tok)
             loss.backward()
             gradient = torch.cat([weight.grad.flatten() for weight in routers]).norm()
             optimizer.step()
             optimizer.zero_grad()
             aux_loss = float(output.aux_loss.detach())
-            task_loss = float(output.loss.detach()) - one.coefficient * aux_loss
+            task_loss = float(output.loss.detach()) - model.router_aux_loss_coef * aux_loss
             trace.step(
-                task_loss=task_loss, aux_loss=aux_loss, coefficient_per_layer=rescue, router_gradient=gradient
+                task_loss=task_loss, aux_loss=aux_loss, coefficient=each or model.router_aux_loss_coef,
+                router_gradient=gradient,
             )  # fmt: skip
             report(one.name, step)
 

@@ -13,7 +13,7 @@ from moe_sim.config.errors import MissingPackage
 from moe_sim.history.trace import open_trace
 from moe_sim.tasks.corpora import DOMAINS
 from moe_sim.tracing import demonstration
-from moe_sim.tracing.demonstration import DEMONSTRATIONS, LENGTH, RESCUE, SEQUENCES, demonstrate
+from moe_sim.tracing.demonstration import DEMONSTRATIONS, LENGTH, RESCUE, SEQUENCES, STRONG, demonstrate
 
 STEPS = 4
 
@@ -35,8 +35,8 @@ def test_each_model_is_trained_and_watched(one: demonstration.Demonstration, tmp
     top_k = one.settings["num_experts_per_tok"]
     assert (history.pairs() == top_k * SEQUENCES * LENGTH).all()
     assert history.header.settings["router_aux_loss_coef"] == one.coefficient
-    late = RESCUE if one.rescued else 0
-    assert history.column("coefficient_per_layer").tolist() == pytest.approx([0, 0, late, late])
+    late = {"": one.coefficient, "own loss": STRONG, "loss of each layer": RESCUE}[one.rescue]
+    assert history.column("coefficient").tolist() == pytest.approx([one.coefficient, one.coefficient, late, late])
     # The model's own loss over all layers together, K at balance, from the counts and probabilities of the record.
     load, importance = history.column("load").mean(1), history.column("importance").mean(1)
     own = history.num_experts * (top_k * load * importance).sum(1)
