@@ -28,8 +28,8 @@ FOLLOW = 0.5
 NONE, WORST = "none", ""
 EXAMPLE = (
     "An example: a tiny Mixtral of transformers, trained on the text that ships with Python. Its own load-balancing "
-    "loss is off, and all layers collapse. From step 101 on, a loss of each layer brings them back. “Watch yours” says how "
-    "to see your own model here."
+    "loss is off, and all layers collapse. From step 101 on, a loss of each layer brings them back. “Watch yours” says "
+    "how to see your own model here."
 )
 
 hosting.stand_in_frame()

@@ -46,8 +46,8 @@ class Demonstration:
     coefficient: float
     """`router_aux_loss_coef`, the weight of the model's load-balancing loss."""
     rescue: Literal["", "own loss", "loss of each layer"] = ""
-    """What is switched on in the second half: the model's own load-balancing loss with the coefficient `STRONG`, or one of
-    each layer with `RESCUE`."""
+    """What is switched on in the second half: the model's own load-balancing loss with the coefficient `STRONG`, or one
+    of each layer with `RESCUE`."""
 
 
 DEMONSTRATIONS = (
