@@ -205,9 +205,9 @@ def _draw_trace_lesson(session: Session, lesson: TraceLesson) -> None:
         if passed(criteria):
             _celebrate(session, lesson, len(history), lesson.conclude(history, other))
     with charts, st.container(key="lesson-traces"):
-        st.code(lesson.code, language="python")
+        st.code(lesson.code, language=None, wrap_lines=True)  # colours of a language have too little contrast
         for column, title in zip(st.columns(2), lesson.titles, strict=True):
-            column.markdown(f"##### {title}")
+            column.markdown(f"**{title}**")
         theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
         trace_charts.draw_both(TraceScene(history), TraceScene(other), theme, lesson.figures)
 

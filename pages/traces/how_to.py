@@ -18,7 +18,7 @@ python -m moe_sim trace show runs/first"""
 def draw() -> None:
     """Shows the code and the commands."""
     st.markdown("**Watch your own model.** Any torch model; nothing else of your training changes:")
-    st.code(CODE, language="python", wrap_lines=True)
+    st.code(CODE, language=None, wrap_lines=True)  # colours of a language have too little contrast
     st.markdown("This page then shows the folder while it grows, and a terminal has the verdict:")
     st.code(COMMANDS, language=None, wrap_lines=True)
     st.markdown(
