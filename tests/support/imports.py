@@ -35,7 +35,7 @@ def json_lines(path: Path, documents: Iterable[Any]) -> Path:
     return path
 
 
-def router_trace(step: int, layer: int, choices: list[list[int]], rank: int = 0, **more: Any) -> dict[str, Any]:
+def router_trace(step: int, layer: Any, choices: list[list[Any]], rank: int = 0, **more: Any) -> dict[str, Any]:
     """A line of Megatron-LM's router trace."""
     return {
         "step": step, "stage": "pre_dispatch", "block": "decoder", "layer": layer, "rank": rank,
@@ -43,6 +43,6 @@ def router_trace(step: int, layer: int, choices: list[list[int]], rank: int = 0,
     }  # fmt: skip
 
 
-def tokens_per_expert(step: int, layer: int, batches: list[list[int]], **more: Any) -> dict[str, Any]:
+def tokens_per_expert(step: int, layer: int, batches: list[list[Any]], **more: Any) -> dict[str, Any]:
     """A line of Megatron-LM's tokens per expert."""
     return {"iter": step, "block": "decoder", **more, "layer": layer, "tpe": batches}

@@ -70,7 +70,7 @@ def _read_parquet(path: Path) -> Any:
     from pyarrow import parquet
 
     # As a dictionary, or one long name in a tiny file becomes gigabytes of copies.
-    with parquet.ParquetFile(path, read_dictionary=["layer"]) as file:
+    with path.open("rb") as content, parquet.ParquetFile(content, read_dictionary=["layer"]) as file:
         _check_names(file.schema_arrow.names, path)
         if file.metadata.num_rows > MOST_ROWS:  # before reading: a tiny file can hold billions of equal rows
             raise _too_long(path)
@@ -116,11 +116,9 @@ def _layers(column: Any, file: str) -> tuple[list[str], np.ndarray]:
     Raises:
         InvalidInput: if a layer has neither a number nor a name, or there are too many.
     """
-    try:
-        rows, found = column.factorize()
-    except TypeError:  # lists and the like
-        rows, found = np.array([-1]), ()
-    if (rows < 0).any() or not all(isinstance(one, str | int | float | np.integer | np.floating) for one in found):
+    rows, found = column.factorize()
+    known = all(isinstance(one, str | int | float | np.number) and not isinstance(one, bool) for one in found)
+    if (rows < 0).any() or not known:
         raise InvalidInput(f"The column layer of {file} must hold numbers or names.")
     if len(found) > MOST_LAYERS:
         raise InvalidInput(f"{file} has more than {MOST_LAYERS:,} layers.")
