@@ -40,8 +40,8 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
         "export", help="Write the numbers of a trace, a page with its charts, or slides.", allow_abbrev=False
     )
     export.add_argument("path", metavar="DIR", help="a trace")
-    export.add_argument("--out", required=True, metavar="FILE",
-                        help=f"ends in {', '.join(EXPORTS)}; without an ending, a folder for slides as SVG and PNG")  # fmt: skip
+    endings = f"ends in {', '.join(EXPORTS)}; without an ending, a folder for slides as SVG and PNG"
+    export.add_argument("--out", required=True, metavar="FILE", help=endings)
     export.add_argument("--tidy", action="store_true", help="a table with one row per step, layer and expert")
     bring = actions.add_parser("import", help="Make a trace of what another tool has recorded.", allow_abbrev=False)
     bring.add_argument("path", metavar="FILE", help="a file, or a folder with the files of all ranks")

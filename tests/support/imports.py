@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import torch
 
 from moe_sim.tracing.importing.catalogue import FORMATS
 from moe_sim.tracing.importing.imported import Imported, Options
@@ -46,3 +49,39 @@ def router_trace(step: int, layer: Any, choices: list[list[Any]], rank: int = 0,
 def tokens_per_expert(step: int, layer: int, batches: list[list[Any]], **more: Any) -> dict[str, Any]:
     """A line of Megatron-LM's tokens per expert."""
     return {"iter": step, "block": "decoder", **more, "layer": layer, "tpe": batches}
+
+
+def npy(array: Any) -> bytes:
+    """A file of NumPy, objects and all."""
+    file = io.BytesIO()
+    np.save(file, array, allow_pickle=True)
+    return file.getvalue()
+
+
+def pt(document: Any) -> bytes:
+    """A file of torch."""
+    file = io.BytesIO()
+    torch.save(document, file)
+    return file.getvalue()
+
+
+def logical(*count: Any, **kind: Any) -> bytes:
+    """A file of SGLang's recorder."""
+    return pt({"logical_count": torch.tensor(count, **kind)})
+
+
+def line(document: Any) -> bytes:
+    """A line of JSON."""
+    return json.dumps(document).encode() + b"\n"
+
+
+def routed(choices: Any) -> bytes:
+    """A response of vLLM's server."""
+    return line({"choices": [{"routed_experts": choices}]})
+
+
+def parquet(**columns: Any) -> bytes:
+    """A table of one row with other columns."""
+    file = io.BytesIO()
+    pd.DataFrame({"step": [1], "layer": [0], "expert": [0], "tokens": [1]} | columns).to_parquet(file)
+    return file.getvalue()

@@ -122,6 +122,8 @@ def _parts(response: Any, name: str) -> Iterator[np.ndarray]:
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:
-    if array.ndim != 3 or array.dtype.kind not in "iu" or not 0 < array.size <= LARGEST_ARRAY:
+    if array.ndim != 3 or array.dtype.kind not in "iu" or not array.size:
         raise InvalidInput(_OTHER.format(name))
+    if array.size > LARGEST_ARRAY:
+        raise InvalidInput(f"{name} has more than {LARGEST_ARRAY:,} choices; cut it into several files.")
     return array
