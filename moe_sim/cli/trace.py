@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from unicodedata import category
 
 from moe_sim.cli.arguments import EXIT_COLLAPSED, EXIT_USAGE, read_whole_number
 from moe_sim.cli.trace_slides import write_slides
@@ -83,7 +84,7 @@ def _show(arguments: argparse.Namespace) -> int:
         except NotATraceError as error:
             if len(paths) == 1:
                 raise
-            print(f"{path}: {error}", file=sys.stderr)
+            print(_printable(str(error)), file=sys.stderr)
             unread += 1
             continue
         text = in_words(history, str(path.parent), None if arguments.all else SHOWN_LAYERS)
@@ -95,7 +96,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 def _printable(text: str) -> str:
     """Without characters that control a terminal, which the names in a foreign trace could contain."""
-    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return "".join(one if one == "\n" or category(one)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def in_words(history: TraceHistory, name: str, most_layers: int | None = None) -> str:

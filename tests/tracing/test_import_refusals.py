@@ -43,7 +43,7 @@ REFUSED: dict[str, tuple[str, str, bytes, str]] = {
     "a layer by name": ("megatron-router", "a.jsonl", line(router_trace(1, "x", [[0, 1]])), ROUTER),
     "a block by number": ("megatron-router", "a.jsonl", line(router_trace(1, 0, [[0, 1]], block=3)), ROUTER),
     "a layer that rings": (
-        "megatron-router", "a.jsonl", line(router_trace(1, 0, [[0, 1]], block="\a")), "has control characters"),
+        "megatron-router", "a.jsonl", line(router_trace(1, 0, [[0, 1]], block="\a")), "cannot be printed"),
     "a torn line in the middle": (
         "megatron-router", "a.jsonl", b'{"step"\n' + line(router_trace(1, 0, [[0, 1]])), "Line 1 of a.jsonl is not"),
     "nothing but a torn line": ("megatron-router", "a.jsonl", b'{"step": 1, "lay', "There is no routing in it"),
@@ -122,7 +122,7 @@ REFUSED: dict[str, tuple[str, str, bytes, str]] = {
     "too many tokens": ("table", "a.csv", TABLE + b"1,0,0,%d\n" % 2**53 * 1_100, "more than 9,007,199,254,740,992 to"),
     "an expert far away": ("table", "a.csv", TABLE + b"1,0,999999,5\n", "has an expert number 999999; at most 262,143"),
     "a row without a layer": ("table", "a.csv", TABLE + b"1,,0,5\n", "column layer of a.csv must hold numbers or"),
-    "a layer of two lines": ("table", "a.csv", TABLE + b'1,"a\nb",0,5\n', "has control characters"),
+    "a layer of two lines": ("table", "a.csv", TABLE + b'1,"a\nb",0,5\n', "cannot be printed"),
     "more layers than a trace holds": (
         "table", "a.csv", TABLE + b"".join(b"1,%d,0,5\n" % layer for layer in range(1_025)), "more than 1,024 layers"),
     "no Parquet": ("table", "a.parquet", b"hello", "is not a table"),

@@ -112,7 +112,7 @@ class Counts:
         if experts < 2:
             raise InvalidInput("A layer that routes has at least 2 experts, not 1.")
         if not all(name.isprintable() for name in names.values()):
-            raise InvalidInput("The name of a layer has control characters.")
+            raise InvalidInput("The name of a layer has characters that cannot be printed.")
         if len(names) > MOST_LAYERS or len(names) * experts > MOST_CELLS:
             raise InvalidInput(f"A trace holds at most {MOST_CELLS:,} experts of {MOST_LAYERS:,} layers.")
         layers = tuple(TracedLayer(name[:LONGEST_NAME], experts) for name in names.values())
