@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from unicodedata import category
 
-from moe_sim.cli.arguments import EXIT_COLLAPSED, read_whole_number
+from moe_sim.cli.arguments import EXIT_COLLAPSED, EXIT_USAGE, read_whole_number
+from moe_sim.cli.trace_slides import write_slides
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.extras import require
 from moe_sim.config.suggestions import unknown
@@ -17,12 +19,15 @@ from moe_sim.history.to_csv import frame_to_csv
 from moe_sim.history.to_parquet import frame_to_parquet
 from moe_sim.history.trace import TraceHistory, open_trace
 from moe_sim.history.trace_files import traces_in
-from moe_sim.history.trace_format import FILE_NAME, MOST_CELLS
+from moe_sim.history.trace_format import FILE_NAME, MOST_CELLS, NotATraceError
 from moe_sim.history.trace_writer import TraceWriter
+from moe_sim.tracing.importing.catalogue import FORMATS
+from moe_sim.tracing.importing.imported import Options
 
 SHOWN_LAYERS = 20
 """The layers that are listed unless all are asked for."""
-EXPORTS = (".csv", ".parquet", ".html")
+TABLES = (".csv", ".parquet")
+EXPORTS = (*TABLES, ".html")
 
 
 def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,14 +38,20 @@ def add_trace_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("path", metavar="DIR", help="a trace, or a folder with traces in it")
     show.add_argument("--all", action="store_true", help=f"list all layers, not only the {SHOWN_LAYERS} worst")
     export = actions.add_parser(
-        "export", help="Write the numbers of a trace, or a page with its charts.", allow_abbrev=False
+        "export", help="Write the numbers of a trace, a page with its charts, or slides.", allow_abbrev=False
     )
     export.add_argument("path", metavar="DIR", help="a trace")
-    export.add_argument("--out", required=True, metavar="FILE", help=f"ends in {', '.join(EXPORTS)}")
+    endings = f"ends in {', '.join(EXPORTS)}; without an ending, a folder for slides as SVG and PNG"
+    export.add_argument("--out", required=True, metavar="FILE", help=endings)
     export.add_argument("--tidy", action="store_true", help="a table with one row per step, layer and expert")
     bring = actions.add_parser("import", help="Make a trace of what another tool has recorded.", allow_abbrev=False)
     bring.add_argument("path", metavar="FILE", help="a file, or a folder with the files of all ranks")
-    bring.add_argument("--format", required=True, metavar="NAME", help="; ".join(_described_formats()))
+    bring.add_argument(
+        "--format",
+        required=True,
+        metavar="NAME",
+        help="; ".join(f"{name}: {one.description}" for name, one in FORMATS.items()),
+    )
     bring.add_argument("--out", required=True, metavar="DIR", help="the folder of the trace")
     bring.add_argument("--experts", metavar="N", help="experts of each layer, where the file does not say")
     bring.add_argument("--expert-parallel", default="1", metavar="N",
@@ -52,7 +63,8 @@ def trace(arguments: argparse.Namespace) -> int:
     """Show, export or import a trace.
 
     Returns:
-        The exit code: 0, or 3 if a layer of a trace that is shown has collapsed.
+        The exit code: 0; 3 if a layer of a trace that is shown has collapsed; or else 2 if one of several traces cannot
+        be read.
 
     Raises:
         UserError: with a sentence, if a file cannot be read or written.
@@ -65,12 +77,26 @@ def _show(arguments: argparse.Namespace) -> int:
     paths = traces_in(Path(arguments.path))
     if not paths:
         raise InvalidInput(f"There is no trace in {arguments.path}.")
-    collapsed = False
-    for number, path in enumerate(paths):
-        history = open_trace(path)
-        print("\n" * bool(number) + in_words(history, str(path.parent), None if arguments.all else SHOWN_LAYERS))
+    collapsed, unread, shown = False, 0, 0
+    for path in paths:
+        try:
+            history = open_trace(path)
+        except NotATraceError as error:
+            if len(paths) == 1:
+                raise
+            print(_printable(str(error)), file=sys.stderr)
+            unread += 1
+            continue
+        text = in_words(history, str(path.parent), None if arguments.all else SHOWN_LAYERS)
+        print("\n" * bool(shown) + _printable(text))
+        shown += 1
         collapsed |= any(verdict.state == "Collapsed" for verdict in diagnose_layers(history))
-    return EXIT_COLLAPSED if collapsed else 0
+    return EXIT_COLLAPSED if collapsed else EXIT_USAGE if unread else 0
+
+
+def _printable(text: str) -> str:
+    """Without characters that control a terminal, which the names in a foreign trace could contain."""
+    return "".join(one if one == "\n" or category(one)[0] != "C" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
 def in_words(history: TraceHistory, name: str, most_layers: int | None = None) -> str:
@@ -102,9 +128,16 @@ def in_words(history: TraceHistory, name: str, most_layers: int | None = None) -
 def _export(arguments: argparse.Namespace) -> int:
     out = Path(arguments.out)
     kind = out.suffix.lower()
-    if kind not in EXPORTS:
-        raise InvalidInput(f"{str(out)[-40:]!r} must end in one of {', '.join(EXPORTS)}.")
+    if kind and kind not in EXPORTS:
+        raise InvalidInput(
+            f"{str(out)[-40:]!r} must end in one of {', '.join(EXPORTS)}, or be a folder, whose name has no ending."
+        )
+    if arguments.tidy and kind not in TABLES:
+        raise InvalidInput(f"--tidy is for {' and '.join(TABLES)}.")
     history = open_trace(arguments.path)
+    if not kind:
+        write_slides(history, out)
+        return 0
     check_writable(out)
     if kind == ".html":
         require("plotly", "An HTML page")
@@ -119,9 +152,6 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
-    from moe_sim.tracing.importing.catalogue import FORMATS  # which loads torch
-    from moe_sim.tracing.importing.imported import Options
-
     if arguments.format not in FORMATS:
         raise InvalidInput(unknown("format", arguments.format, FORMATS, f"; choose from {', '.join(FORMATS)}."))
     options = Options(
@@ -129,9 +159,9 @@ def _import(arguments: argparse.Namespace) -> int:
         read_whole_number("--expert-parallel", arguments.expert_parallel, 4_096),
         _number(arguments.tokens_per_step, "--tokens-per-step", 10**9),
     )
-    imported = FORMATS[arguments.format].read(Path(arguments.path), options)
     if (Path(arguments.out) / FILE_NAME).exists():
         raise InvalidInput(f"{arguments.out} holds a trace already; choose another folder.")
+    imported = FORMATS[arguments.format].read(Path(arguments.path), options)
     with TraceWriter(arguments.out, imported.header) as writer:
         for record in imported.records:
             writer.write(record)
@@ -144,10 +174,3 @@ def _import(arguments: argparse.Namespace) -> int:
 
 def _number(text: str | None, option: str, most: int) -> int | None:
     return None if text is None else read_whole_number(option, text, most)
-
-
-def _described_formats() -> list[str]:
-    return [
-        "megatron-router, megatron-tokens: Megatron-LM's JSON lines", "sglang: its recorder's .pt",
-        "vllm: routed experts", "table: step, layer, expert, tokens",
-    ]  # fmt: skip

@@ -19,14 +19,16 @@ class Format(NamedTuple):
 
 FORMATS = {
     "megatron-router": Format(
-        "Megatron-LM's router trace, router_trace_rank*.jsonl (2026), a file or its folder", megatron.read_router_trace
+        "Megatron-LM's router trace (Megatron Core 0.19 and 0.20), router_trace_rank*.jsonl, a file or its folder",
+        megatron.read_router_trace,
     ),
     "megatron-tokens": Format(
-        "Megatron-LM's tokens_per_expert/rank*.jsonl (2026), a file or its folder", megatron.read_tokens_per_expert
+        "Megatron-LM's tokens_per_expert/rank*.jsonl (Megatron Core 0.18 to 0.20), a file or its folder",
+        megatron.read_tokens_per_expert,
     ),
     "sglang": Format(
-        "SGLang's expert_distribution_recorder_*.pt (2025 and 2026, mode stat)", sglang.read_distribution
+        "SGLang's expert_distribution_recorder_*.pt (SGLang 0.5, mode stat)", sglang.read_distribution
     ),
-    "vllm": Format("vLLM's routed_experts (0.21), as .npy, JSON or JSON lines", vllm.read_routed_experts),
+    "vllm": Format("vLLM's routed_experts (vLLM 0.21), as .npy, JSON or JSON lines", vllm.read_routed_experts),
     "table": Format("a table (CSV or Parquet) with the columns step, layer, expert, tokens", table.read_table),
 }  # fmt: skip

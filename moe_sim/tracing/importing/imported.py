@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,12 @@ from moe_sim.history.trace_format import (
 )
 
 MOST_COUNTS = 40_000_000
-"""Steps times experts of all layers that can be imported at once: 160 MB."""
+"""Steps times experts of all layers that can be imported at once: 320 MB."""
+LARGEST_FILE = 2**30
+"""Bytes of a file that is read as a whole."""
 LONGEST_LINE = 2**25
+LARGEST_TOTAL = 2**53
+"""Token choices of a whole file; sums below it cannot overflow."""
 Place = tuple[int, Hashable]
 """A step and a layer."""
 
@@ -59,15 +64,19 @@ class Counts:
         self._counts: dict[Place, np.ndarray] = {}
         self._tokens: dict[Place, int] = {}
         self._size = 0
+        self._choices = 0
 
     def add(self, step: int, layer: Hashable, counts: np.ndarray, tokens: int) -> None:
         """Adds (E,) counts, of however many experts.
 
         Raises:
-            InvalidInput: if there is no such step, or there are too many counts.
+            InvalidInput: if there is no such step, or there are too many counts or choices.
         """
         if not 0 <= step <= LARGEST_STEP:
             raise InvalidInput(f"There is no step {step}.")
+        self._choices += int(counts.sum())
+        if self._choices > LARGEST_TOTAL:
+            raise InvalidInput(f"There are more than {LARGEST_TOTAL:,} token choices.")
         known = self._counts.get((step, layer), np.zeros(0, np.int64))
         if len(counts) > len(known):
             self._size += len(counts) - len(known)
@@ -90,7 +99,7 @@ class Counts:
             settings: of the model.
 
         Raises:
-            InvalidInput: if there is nothing, or more than a trace can hold.
+            InvalidInput: if there is nothing, or what a trace cannot hold.
         """
         if not self._counts:
             raise InvalidInput("There is no routing in it.")
@@ -100,6 +109,10 @@ class Counts:
             raise InvalidInput(
                 f"It has an expert number {seen - 1}, so there cannot be only {plural(experts, 'expert')}."
             )
+        if experts < 2:
+            raise InvalidInput("A layer that routes has at least 2 experts, not 1.")
+        if not all(name.isprintable() for name in names.values()):
+            raise InvalidInput("The name of a layer has characters that cannot be printed.")
         if len(names) > MOST_LAYERS or len(names) * experts > MOST_CELLS:
             raise InvalidInput(f"A trace holds at most {MOST_CELLS:,} experts of {MOST_LAYERS:,} layers.")
         layers = tuple(TracedLayer(name[:LONGEST_NAME], experts) for name in names.values())
@@ -117,8 +130,8 @@ class Counts:
         notices = []
         if options.num_experts is None:
             notices.append(
-                f"The file does not say how many experts there are; {experts} occur. If there are more, say so with "
-                "--experts, or dead ones are missing."
+                f"The file does not say how many experts there are; the highest number is {seen - 1}. If there are "
+                "more, say so with --experts, or dead ones are missing."
             )
         return Imported(TraceHeader(layers, "", framework, dict(settings or {})), records, notices)
 
@@ -135,6 +148,17 @@ def files_in(path: Path, pattern: str) -> list[Path]:
     if not files:
         raise InvalidInput(f"There is no {pattern} in {path}.")
     return files
+
+
+def check_size(path: Path) -> None:
+    """Checks that a file can be read as a whole.
+
+    Raises:
+        InvalidInput: if it is too large.
+        OSError: if there is none.
+    """
+    if path.stat().st_size > LARGEST_FILE:
+        raise InvalidInput(f"{path.name} is larger than {LARGEST_FILE // 2**20:,} MB.")
 
 
 def lines_of(path: Path) -> Iterator[bytes]:
@@ -164,13 +188,30 @@ def whole_number(value: Any, least: int = 0, most: int = LARGEST_STEP) -> int:
     return value
 
 
+def array_of(value: Any) -> np.ndarray:
+    """Nested lists of whole numbers as an array. Their types are looked at first: NumPy would make a huge array of one
+    long text among short ones.
+
+    Raises:
+        ValueError: if they are something else.
+    """
+    flat = value
+    while isinstance(flat, list) and flat and isinstance(flat[0], list):
+        if not all(isinstance(one, list) for one in flat):
+            raise ValueError
+        flat = list(chain.from_iterable(flat))
+    if not isinstance(flat, list) or {*map(type, flat)} != {int}:
+        raise ValueError
+    return np.asarray(value)
+
+
 def counts_of_choices(choices: Any) -> tuple[np.ndarray, int]:
     """(T, K) choices → (E,) counts of the experts that occur, and T. Negative choices mean none.
 
     Raises:
         ValueError: if they are no rows of whole numbers, or an expert has a number beyond all reason.
     """
-    array = np.asarray(choices)
+    array = choices if isinstance(choices, np.ndarray) else array_of(choices)
     if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size or int(array.max()) >= MOST_CELLS:
         raise ValueError
     chosen = array.ravel().astype(np.int64)

@@ -1,7 +1,10 @@
 """Megatron-LM's records: its router trace, and its tokens per expert.
 
-Both are JSON lines, one file for each rank, as written by `megatron/core/transformer/moe/router_trace.py` and
-`megatron/training/activation_logging.py` of 2026.
+Both are JSON lines, one file for each rank. The router trace is that of `megatron/core/transformer/moe/router_trace.py`
+in Megatron Core 0.19 and 0.20 (July and August 2026); the tokens per expert are those of
+`megatron/training/activation_logging.py` in 0.18 to 0.20 (April to August 2026).
+
+Layers have the numbers of their modules, and those begin at 0 in each pipeline stage.
 """
 
 from __future__ import annotations
@@ -15,11 +18,14 @@ from typing import Any
 import numpy as np
 
 from moe_sim.config.errors import InvalidInput
+from moe_sim.config.words import plural
 from moe_sim.history.trace_format import MOST_CELLS
 from moe_sim.tracing.importing.imported import (
+    LARGEST_TOTAL,
     Counts,
     Imported,
     Options,
+    array_of,
     counts_of_choices,
     files_in,
     in_order,
@@ -28,6 +34,7 @@ from moe_sim.tracing.importing.imported import (
 )
 
 FRAMEWORK = "Megatron-LM"
+STAGES = "Pipeline stages number their layers from 0: import the ranks of one stage at a time."
 
 
 def read_router_trace(path: Path, options: Options) -> Imported:
@@ -38,17 +45,20 @@ def read_router_trace(path: Path, options: Options) -> Imported:
         InvalidInput: with a sentence, if it is something else.
     """
     counts, layers = Counts(), []
-    for name, number, record in _records(files_in(path, "router_trace_rank*.jsonl")):
+    files = files_in(path, "router_trace_rank*.jsonl")
+    for name, number, record in _records(files):
         try:
-            layer, step = _layer(record), whole_number(record["step"])
-            chosen, tokens = counts_of_choices(record["top_indices"])
+            layer, step, choices = _layer(record), whole_number(record["step"]), record["top_indices"]
+            chosen, tokens = (np.zeros(0, np.int64), 0) if choices == [] else counts_of_choices(choices)
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InvalidInput(
-                f"Line {number:,} of {name} is no record of Megatron-LM's router trace: step, layer, top_indices."
+                f"Line {number:,} of {name} is not a record of Megatron-LM's router trace: step, layer, top_indices."
             ) from None
         counts.add(step, layer, chosen, tokens)
         layers.append(layer)
-    return counts.imported({layer: _name(layer) for layer in in_order(layers)}, FRAMEWORK, options)
+    imported = counts.imported({layer: _name(layer) for layer in in_order(layers)}, FRAMEWORK, options)
+    imported.notices += [STAGES] * (len(files) > 1)
+    return imported
 
 
 def read_tokens_per_expert(path: Path, options: Options) -> Imported:
@@ -60,29 +70,37 @@ def read_tokens_per_expert(path: Path, options: Options) -> Imported:
         InvalidInput: with a sentence, if it is something else.
     """
     counts, layers, width = Counts(), [], 0
-    for name, number, record in _records(files_in(path, "rank*.jsonl")):
+    files = files_in(path, "rank*.jsonl")
+    for name, number, record in _records(files):
         try:
             layer, step = _layer(record), whole_number(record["iter"])
-            batches = np.asarray(record["tpe"])
+            batches = array_of(record["tpe"])
             if batches.ndim != 2 or batches.dtype.kind not in "iu" or int(batches.min()) < 0:
+                raise ValueError
+            if batches.sum(dtype=float) > LARGEST_TOTAL:
                 raise ValueError
         except (KeyError, TypeError, ValueError, AttributeError):
             raise InvalidInput(
-                f"Line {number:,} of {name} is no record of Megatron-LM's tokens per expert: iter, layer, tpe."
+                f"Line {number:,} of {name} is not a record of Megatron-LM's tokens per expert: iter, layer, tpe."
             ) from None
         experts = batches.shape[1]
         width = width or experts
-        if experts != width or experts * options.expert_parallel > MOST_CELLS:
-            raise InvalidInput(f"Line {number:,} of {name} has {experts} experts; the first line has {width}.")
+        if experts != width:
+            raise InvalidInput(
+                f"Line {number:,} of {name} has {plural(experts, 'expert')}; the first line has {width}."
+            )
+        if width * options.expert_parallel > MOST_CELLS:
+            raise InvalidInput(f"A trace holds at most {MOST_CELLS:,} experts.")
         rank = re.search(r"rank(\d{1,6})", name)
         part = int(rank[1]) % options.expert_parallel if rank else 0
         spread = np.zeros(width * options.expert_parallel, np.int64)
         spread[part * width : (part + 1) * width] = batches.sum(0)
         counts.add(step, layer, spread, int(batches.sum()))
         layers.append(layer)
-    known = options if options.num_experts else Options(num_experts=max(2, width * options.expert_parallel))
+    known = options if options.num_experts else Options(num_experts=width * options.expert_parallel or None)
     imported = counts.imported({layer: _name(layer) for layer in in_order(layers)}, FRAMEWORK, known)
     imported.notices.append("The file does not tell tokens from choices: with top-k, each token counts k times.")
+    imported.notices += [STAGES] * (len(files) > 1)
     return imported
 
 

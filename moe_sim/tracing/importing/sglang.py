@@ -1,6 +1,7 @@
 """SGLang's expert distribution recorder, in its mode `stat` (`--expert-distribution-recorder-mode stat`).
 
-`expert_distribution_recorder_*.pt` holds a dictionary with `logical_count`, (forward passes, layers, experts).
+`expert_distribution_recorder_*.pt` holds a dictionary with `logical_count`, (forward passes, layers, experts), summed
+over all ranks: so in SGLang 0.5, 2025 and 2026. The modes `per_pass` and `per_token` write something else.
 """
 
 from __future__ import annotations
@@ -12,9 +13,7 @@ import torch
 
 from moe_sim.config.errors import InvalidInput
 from moe_sim.history.trace_format import MOST_CELLS
-from moe_sim.tracing.importing.imported import MOST_COUNTS, Counts, Imported, Options
-
-LARGEST_FILE = 2**30
+from moe_sim.tracing.importing.imported import LARGEST_TOTAL, MOST_COUNTS, Counts, Imported, Options, check_size
 
 
 def read_distribution(path: Path, options: Options) -> Imported:
@@ -24,22 +23,23 @@ def read_distribution(path: Path, options: Options) -> Imported:
         InvalidInput: with a sentence, if it is something else.
     """
     try:
-        if path.stat().st_size > LARGEST_FILE:
-            raise InvalidInput(f"{path.name} is larger than {LARGEST_FILE // 2**20:,} MB.")
+        check_size(path)
         document = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InvalidInput(f"Cannot read {path}: {(error.strerror or 'unknown error').lower()}.") from None
     except InvalidInput:
         raise
     except Exception:  # of the many kinds that torch raises for files that are damaged or hold other objects
-        raise InvalidInput(f"{path.name} is no file that torch.save has written with numbers only.") from None
+        raise InvalidInput(f"{path.name} is not a file that torch.save has written with numbers only.") from None
     count = document.get("logical_count") if isinstance(document, dict) else None
     if isinstance(document, dict) and "records" in document:
         raise InvalidInput(f"{path.name} was recorded per pass or per token; only the mode `stat` can be read.")
-    if not isinstance(count, torch.Tensor) or count.ndim != 3 or count.is_floating_point() or count.is_complex():
-        raise InvalidInput(f"{path.name} has no logical_count of (forward passes, layers, experts).")
-    if count.numel() > MOST_COUNTS or count.shape[1] * count.shape[2] > MOST_CELLS or (count < 0).any():
-        raise InvalidInput(f"The logical_count of {path.name} is too large, or has negative numbers.")
+    if not isinstance(count, torch.Tensor) or not _is_plain(count) or count.ndim != 3:
+        raise InvalidInput(f"{path.name} has no logical_count of whole numbers (forward passes, layers, experts).")
+    if count.numel() > MOST_COUNTS or count.shape[1] * count.shape[2] > MOST_CELLS:
+        raise InvalidInput(f"The logical_count of {path.name} is too large.")
+    if (count < 0).any() or count.sum(dtype=torch.float64) > LARGEST_TOTAL:
+        raise InvalidInput(f"The logical_count of {path.name} has negative or impossibly large numbers.")
     table = count.numpy().astype(np.int64)
     routes = np.flatnonzero(table.sum((0, 2)))
     counts = Counts()
@@ -50,3 +50,9 @@ def read_distribution(path: Path, options: Options) -> Imported:
     imported = counts.imported({layer: f"layers.{layer}" for layer in routes.tolist()}, "SGLang", known)
     imported.notices.append("A step is a forward pass of the server; tokens are not told from choices.")
     return imported
+
+
+def _is_plain(count: torch.Tensor) -> bool:
+    """Whether it is what NumPy can read: whole numbers in memory, neither sparse nor quantized."""
+    whole = count.dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+    return whole and count.layout is torch.strided and count.device.type == "cpu" and not count.is_neg()

@@ -1,7 +1,8 @@
 """vLLM's routed experts (`--enable-return-routed-experts`): the experts of each token in each layer.
 
-Read are an array (tokens, layers, k) of NumPy (`.npy`), as `CompletionOutput.routed_experts` has it, and responses of
-the API as JSON or JSON lines, with nested lists under `routed_experts` and `prompt_routed_experts` (vLLM 0.21).
+As in vLLM 0.21: an array (tokens, layers, k) of NumPy (`.npy`), as `CompletionOutput.routed_experts` has it, and
+responses of the API as JSON or JSON lines, with nested lists under `routed_experts` and `prompt_routed_experts`. Later
+versions that encode them as text are refused.
 """
 
 from __future__ import annotations
@@ -14,11 +15,22 @@ from typing import Any
 import numpy as np
 
 from moe_sim.config.errors import InvalidInput
-from moe_sim.tracing.importing.imported import Counts, Imported, Options, counts_of_choices, lines_of
+from moe_sim.tracing.importing.imported import (
+    Counts,
+    Imported,
+    Options,
+    array_of,
+    check_size,
+    counts_of_choices,
+    lines_of,
+)
 
+_OTHER = "The routed experts in {} are not whole numbers of the shape (tokens, layers, k)."
 KEYS = ("prompt_routed_experts", "routed_experts")
 LARGEST_ARRAY = 2**28
 """Choices in one array."""
+LARGEST_DOCUMENT = 2**27
+"""Bytes of JSON that is spread over several lines."""
 
 
 def read_routed_experts(path: Path, options: Options) -> Imported:
@@ -27,7 +39,7 @@ def read_routed_experts(path: Path, options: Options) -> Imported:
     Raises:
         InvalidInput: with a sentence, if it is something else.
     """
-    arrays = [_array(path)] if path.suffix.lower() == ".npy" else list(_responses(path))
+    arrays = _array(path) if path.suffix.lower() == ".npy" else _responses(path)
     counts, step, layers = Counts(), 0, 0
     for array in arrays:
         layers = layers or array.shape[1]
@@ -45,20 +57,30 @@ def read_routed_experts(path: Path, options: Options) -> Imported:
     return counts.imported({layer: f"layers.{layer}" for layer in range(layers)}, "vLLM", options)
 
 
-def _array(path: Path) -> np.ndarray:
+def _array(path: Path) -> Iterator[np.ndarray]:
     try:
         array = np.load(path, mmap_mode="r")  # without pickles, which is the default
     except OSError as error:
         raise InvalidInput(f"Cannot read {path}: {(error.strerror or 'not an array').lower()}.") from None
     except Exception:  # of several kinds, for a header that makes no sense
         raise InvalidInput(f"{path.name} is not an array of NumPy.") from None
-    return _checked(array, path.name)
+    if not isinstance(array, np.ndarray):  # several arrays in an archive
+        array.close()
+        raise InvalidInput(f"{path.name} is not an array of NumPy.")
+    yield _checked(array, path.name)
 
 
 def _responses(path: Path) -> Iterator[np.ndarray]:
     """An array for each response in a JSON document or in JSON lines."""
-    lines = [line for line in lines_of(path) if line]
-    documents = [b"\n".join(lines)] if lines and not _is_json(lines[0]) else lines
+    try:
+        check_size(path)
+    except OSError as error:
+        raise InvalidInput(f"Cannot read {path}: {(error.strerror or 'unknown error').lower()}.") from None
+    documents = [line for line in lines_of(path) if line]
+    if documents and not _is_json(documents[0]):
+        documents = [b"\n".join(documents)]
+        if len(documents[0]) > LARGEST_DOCUMENT:
+            raise InvalidInput(f"{path.name} is larger than {LARGEST_DOCUMENT // 2**20} MB; write JSON lines.")
     for number, line in enumerate(documents, 1):
         try:
             document = json.loads(line)
@@ -70,6 +92,8 @@ def _responses(path: Path) -> Iterator[np.ndarray]:
             parts = list(_parts(response, path.name))
             if not parts:
                 raise InvalidInput(f"A response in {path.name} has no routed_experts.")
+            if len({part.shape[1:] for part in parts}) > 1:
+                raise InvalidInput(f"A response in {path.name} has parts with different layers or k.")
             yield np.concatenate(parts)
 
 
@@ -91,13 +115,15 @@ def _parts(response: Any, name: str) -> Iterator[np.ndarray]:
                 raise InvalidInput(f"The routed_experts in {name} are encoded; only nested lists and .npy can be read.")
             if value:
                 try:
-                    array = np.asarray(value)
-                except (ValueError, OverflowError):
-                    raise InvalidInput(f"The routed_experts in {name} are no (tokens, layers, k).") from None
+                    array = array_of(value)
+                except ValueError:
+                    raise InvalidInput(_OTHER.format(name)) from None
                 yield _checked(array, name)
 
 
 def _checked(array: np.ndarray, name: str) -> np.ndarray:
-    if array.ndim != 3 or array.dtype.kind not in "iu" or not 0 < array.size <= LARGEST_ARRAY:
-        raise InvalidInput(f"The routed experts in {name} are no whole numbers of the shape (tokens, layers, k).")
+    if array.ndim != 3 or array.dtype.kind not in "iu" or not array.size:
+        raise InvalidInput(_OTHER.format(name))
+    if array.size > LARGEST_ARRAY:
+        raise InvalidInput(f"{name} has more than {LARGEST_ARRAY:,} choices; cut it into several files.")
     return array
