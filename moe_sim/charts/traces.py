@@ -75,7 +75,7 @@ def experts_by_layer(scene: TraceScene, theme: Theme = "light") -> go.Figure:
         order = np.argsort(-np.nan_to_num(load, nan=-1), axis=1, kind="stable")
         load, dead = np.take_along_axis(load, order, 1), np.take_along_axis(dead, order, 1)
     numbers = history.num_experts <= NUMBERS_UP_TO and history.num_layers <= 32
-    words = [
+    words = None if ranked else [
         [DEAD if is_dead and not ranked else percent(share) if numbers and np.isfinite(share) else ""
          for share, is_dead in zip(*row, strict=True)]
         for row in zip(load.tolist(), dead.tolist(), strict=True)
@@ -89,12 +89,13 @@ def experts_by_layer(scene: TraceScene, theme: Theme = "light") -> go.Figure:
         yaxis=dict(**_layer_axis(scene)),
     )  # fmt: skip
     figure.add_heatmap(
-        x=list(range(history.num_experts)), y=list(range(history.num_layers)), z=load * experts[:, None],
-        text=words, texttemplate="%{text}", customdata=np.where(dead, "dead", ""),
+        x=list(range(history.num_experts)), y=list(range(history.num_layers)),
+        z=(load * experts[:, None]).astype(np.float32),
+        text=words, texttemplate=words and "%{text}", customdata=None if ranked else np.where(dead, "dead", ""),
         zmin=0, zmax=BRIGHTEST, xgap=gap(history.num_experts), ygap=gap(history.num_layers), showscale=False,
         colorscale=share_scale(palette), meta={"kind": "layers"},
-        hovertemplate=f"layer %{{y}}, {'rank' if ranked else 'expert'} %{{x}}: %{{z:.2f}} × even %{{customdata}}"
-        "<extra></extra>",
+        hovertemplate=f"layer %{{y}}, {'rank' if ranked else 'expert'} %{{x}}: %{{z:.2f}} × even"
+        f"{'' if ranked else ' %{customdata}'}<extra></extra>",
     )  # fmt: skip
     return figure
 
@@ -153,7 +154,8 @@ def utilization_over_time(scene: TraceScene, theme: Theme = "light") -> go.Figur
             yaxis=dict(title="expert", range=[experts - 0.5, -0.5], showgrid=False),
         )  # fmt: skip
         figure.add_heatmap(
-            x=scene.steps, y=list(range(experts)), z=load.T, zmin=0, zmax=100 * BRIGHTEST / experts, showscale=False,
+            x=scene.steps, y=list(range(experts)), z=load.T.astype(np.float32),
+            zmin=0, zmax=100 * BRIGHTEST / experts, showscale=False,
             colorscale=share_scale(palette), hovertemplate="step %{x}, expert %{y}: %{z:.2f} %<extra></extra>",
         )  # fmt: skip
         return figure
@@ -352,7 +354,7 @@ def _layer_axis(scene: TraceScene) -> dict[str, Any]:
 
 
 def _ticks(experts: int) -> dict[str, Any]:
-    every = max(1, -(-experts // 16))
+    every = max(1, -(-experts // (8 if experts >= RANKED_FROM else 16)))
     return dict(tickvals=list(range(0, experts, every)), ticks="")
 
 

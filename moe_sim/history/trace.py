@@ -111,7 +111,8 @@ class TraceHistory:
         """Whether the trace is larger than memory allows."""
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._position = 0
+        self._position, self._size = 0, 0
+        """How far the file has been read, and its size: where memory for more rows is needed, they tell how many."""
         self._written = 0
         self._summarized = 0
         self._length = 0
@@ -170,8 +171,8 @@ class TraceHistory:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory of the columns."""
-        return sum(table.nbytes for table in self._tables.values())
+        """Bytes of memory that the columns use."""
+        return sum(table[: self._written].nbytes for table in self._tables.values())
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -344,7 +345,8 @@ class TraceHistory:
         """The records of the complete lines that were not read yet. A line that cannot be read is passed over, but the
         newest one is tried again: on a network file system it may not be all there yet."""
         with self._opened() as file:
-            if file.seek(0, os.SEEK_END) < self._position:  # it was begun again
+            self._size = file.seek(0, os.SEEK_END)
+            if self._size < self._position:  # it was begun again
                 raise NotATraceError(f"{self.path} was replaced by a shorter file.")
             file.seek(self._position)
             while not self.truncated and (chunk := file.readlines(CHUNK)):
@@ -388,7 +390,9 @@ class TraceHistory:
             self._evaluations = {row: one for row, one in self._evaluations.items() if row < self._written}
         row = self._written
         if row == len(steps):
-            self._tables = {name: _doubled(table) for name, table in self._tables.items()}
+            expected = int(1.02 * row * self._size / max(1, self._position))
+            rows = max(2 * row, min(expected, row * self._most_bytes // self.nbytes))
+            self._tables = {name: _lengthened(table, rows) for name, table in self._tables.items()}
         if routed.counts.dtype.itemsize > self._tables["load"].dtype.itemsize:
             self._tables["load"] = self._tables["load"].astype(routed.counts.dtype)
         self._tables["step"][row], self._tables["load"][row] = step, routed.counts
@@ -509,8 +513,10 @@ class TraceHistory:
         return load
 
 
-def _doubled(table: np.ndarray) -> np.ndarray:
-    return np.concatenate([table, np.empty_like(table)])
+def _lengthened(table: np.ndarray, rows: int) -> np.ndarray:
+    longer = np.empty((rows, *table.shape[1:]), table.dtype)
+    longer[: len(table)] = table
+    return longer
 
 
 def _padded(values: np.ndarray, width: int) -> np.ndarray:

@@ -28,6 +28,7 @@ MOST_NUMBERS = 64
 """Different numbers that a trace may log beside the routing."""
 LONGEST_NAME = 200
 LARGEST_STEP = 2**53
+LARGEST_NUMBER = 1e300
 TYPES = {"u1": np.uint8, "u2": np.uint16, "u4": np.uint32, "u8": np.uint64, "f4": np.float32}
 """The element types of arrays, little-endian."""
 
@@ -271,13 +272,18 @@ def _number(value: Any) -> float:
     """A number; what JSON cannot say was not finite."""
     if value is None:
         return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > 1e300:
+    if isinstance(value, bool) or not isinstance(value, int | float) or abs(value) > LARGEST_NUMBER:
         raise InvalidLineError
     return float(value)
 
 
 def _numbers(values: Any, length: int) -> np.ndarray | None:
-    return None if values is None else np.array([_number(value) for value in _list(values, length, length)])
+    if values is None:
+        return None
+    known = np.array(_list(values, length, length))
+    if known.dtype.kind == "f" and known.ndim == 1 and (np.abs(known) <= LARGEST_NUMBER).all():
+        return known  # the usual case, fast
+    return np.array([_number(value) for value in values])
 
 
 def _whole(value: Any, least: int, most: int) -> int:
