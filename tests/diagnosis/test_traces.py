@@ -34,8 +34,8 @@ def plain(text: str) -> str:
 
 
 def trace(
-    folder: Path, counts: Sequence[Sequence[int]], tokens: Sequence[int], records: int = 30, entropy: float | None = None,
-    **settings: Setting,
+    folder: Path, counts: Sequence[Sequence[int]], tokens: Sequence[int], records: int = 30,
+    entropy: float | None = None, **settings: Setting,
 ) -> TraceHistory:  # fmt: skip
     """Records with these counts in each layer, and this many tokens."""
     layers = tuple(TracedLayer(f"block.{index}", len(one)) for index, one in enumerate(counts))
