@@ -16,7 +16,7 @@ def test_a_line_for_each_layer_is_max_over_min_of_its_smoothed_load(tmp_path: Pa
     history = open_trace(write_trace(tmp_path, EVEN, COLLAPSED, UNEVEN))
     lines = draw(TraceScene(history, 1), "imbalance").data
     assert [line.name for line in lines] == ["block.0", "block.1", "block.2"]
-    for line, ratio in zip(lines, (1, 388 / 4, 188 / 20), strict=True):
+    for line, ratio in zip(lines, (1, 394 / 2, 190 / 20), strict=True):
         np.testing.assert_allclose(line.y, [ratio] * 30, rtol=1e-6)
         assert set(line.text) == {f"{ratio:.3g}"}
     assert [line.opacity == 1 for line in lines] == [False, True, False]
