@@ -58,7 +58,7 @@ def html_document(
             _state_line(state),
             *words,
             "<main>",
-            *(_figure(name, figure) for name, figure in figures.items()),
+            *(_figure(name, figure, f"plot-{index}") for index, (name, figure) in enumerate(figures.items())),
             "</main>",
             *tables,
             "</body>\n</html>\n",
@@ -71,15 +71,16 @@ def _state_line(state: Diagnosis) -> str:
     return f'<p class="state {state.level}"><strong>{html.escape(state.state)}.</strong> {words}</p>'
 
 
-def _figure(name: str, figure: go.Figure) -> str:
+def _figure(name: str, figure: go.Figure, plot_id: str) -> str:
     title, caption = figure.layout.title.text, (figure.layout.meta or {}).get("caption") or ""
     height = f' style="height:{figure.layout.height}px"' if figure.layout.height else ""
     figure.update_layout(title_text=None, autosize=True)
     plot = figure.to_html(
-        full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=f"figure-{name}",
+        full_html=False, include_plotlyjs=False, include_mathjax=False, div_id=plot_id,
         config={"displaylogo": False, "responsive": True},
     )  # fmt: skip
     return (
-        f'<figure id="{name}"><figcaption><strong>{html.escape(title)}</strong> <span>{html.escape(caption)}</span>'
+        f'<figure id="{html.escape(name)}"><figcaption><strong>{html.escape(title)}</strong> '
+        f"<span>{html.escape(caption)}</span>"
         f'</figcaption><div class="plot"{height}>{plot}</div></figure>'
     )

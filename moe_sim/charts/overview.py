@@ -22,6 +22,7 @@ from moe_sim.charts.layers import ratio_lines
 from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.charts.scene import Scene
 from moe_sim.config.run_config import RunConfig
+from moe_sim.config.words import power_of_ten
 from moe_sim.diagnosis.verdict import SETTLING_STEPS
 from moe_sim.history.series import smoothed_imbalance
 from moe_sim.metrics import SMOOTHING_HORIZON, dead_experts
@@ -79,7 +80,7 @@ def imbalance(scene: Scene, theme: Theme = "light") -> go.Figure:
         yaxis=dict(
             title="max / min", type="log", range=[-0.08, np.log10(top) + 0.12],
             tickvals=[1, *(10**i for i in decades), top],
-            ticktext=["1", *(f"{10**i:,}".replace(",000", "k") for i in decades), "∞"],
+            ticktext=["1", *(power_of_ten(i) for i in decades), "∞"],
         ),
     )  # fmt: skip
     figure.add_hrect(y0=1, y1=healthy, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")

@@ -17,7 +17,7 @@ from moe_sim.charts.layers import BRIGHTEST, DEAD, NUMBERS_UP_TO
 from moe_sim.charts.overview import STACKED_UP_TO, share_axis_top, smooth
 from moe_sim.charts.palette import PALETTES, Palette, Theme
 from moe_sim.config.thresholds import Thresholds
-from moe_sim.config.words import percent
+from moe_sim.config.words import percent, power_of_ten
 from moe_sim.diagnosis.verdict import SETTLING_STEPS
 from moe_sim.history.trace import TraceHistory
 from moe_sim.metrics import SMOOTHING_HORIZON
@@ -182,7 +182,7 @@ def imbalance(scene: TraceScene, theme: Theme = "light") -> go.Figure:
         palette, "Imbalance ratio", f"max / min, log · band: up to {healthy:.3g}", time=True, showlegend=True,
         yaxis=dict(title="max / min", type="log", range=[-0.08, np.log10(top) + 0.12],
                    tickvals=[1, *(10**i for i in decades), top],
-                   ticktext=["1", *(f"{10**i:,}".replace(",000", "k") for i in decades), "∞"]),
+                   ticktext=["1", *(power_of_ten(i) for i in decades), "∞"]),
     )  # fmt: skip
     figure.add_hrect(y0=1, y1=healthy, fillcolor=palette.accent, opacity=0.09, line_width=0, layer="below")
     if history.num_layers <= MOST_LINES:
@@ -279,7 +279,7 @@ def specialization(scene: TraceScene, theme: Theme = "light") -> go.Figure:
     figure = blank_figure(
         palette, "Specialization", "share of each group's token choices by expert, %",
         xaxis=dict(title="expert", showgrid=False, **_ticks(scene.num_experts)), margin=dict(l=110, r=12, t=8, b=44),
-        yaxis=dict(autorange="reversed", showgrid=False, ticks=""),
+        yaxis=dict(type="category", autorange="reversed", showgrid=False, ticks=""),
     )  # fmt: skip
     figure.add_heatmap(
         x=list(range(scene.num_experts)), y=list(scene.history.header.groups), z=100 * shares, zmin=0,
@@ -308,19 +308,32 @@ OF_ALL_LAYERS = ("experts_by_layer", "layers_over_time")
 
 
 def figure_names(history: TraceHistory) -> list[str]:
-    """The charts that a trace has numbers for. Those of logged numbers have the names of the numbers."""
-    names = [name for name, (_, needed) in FIGURES.items() if all(history.has(one) for one in needed)]
-    return [name for name in names if history.num_layers > 1 or name not in OF_ALL_LAYERS] + list(history.numbers)
+    """The charts that a trace has numbers for. Those of logged numbers have the names of the numbers; where that is the
+    name of another chart, with `logged_` before it."""
+    return [*_charts_of_routing(history), *_logged_by_chart(history)]
 
 
 def draw(scene: TraceScene, name: str, theme: Theme = "light") -> go.Figure:
     """One of `figure_names`. Of several layers, the caption names the one that is shown."""
-    figure = FIGURES[name][0](scene, theme) if name in FIGURES else logged(scene, name, theme)
-    if name in FIGURES and name not in (*OF_ALL_LAYERS, "imbalance") and scene.history.num_layers > 1:
+    if name in (numbers := _logged_by_chart(scene.history)):
+        return logged(scene, numbers[name], theme)
+    figure = FIGURES[name][0](scene, theme)
+    if name not in (*OF_ALL_LAYERS, "imbalance") and scene.history.num_layers > 1:
         figure.layout.meta = figure.layout.meta | {
             "caption": f"{scene.history.short_names[scene.layer]} · {figure.layout.meta['caption']}"
         }
     return figure
+
+
+def _charts_of_routing(history: TraceHistory) -> list[str]:
+    names = [name for name, (_, needed) in FIGURES.items() if all(history.has(one) for one in needed)]
+    return [name for name in names if history.num_layers > 1 or name not in OF_ALL_LAYERS]
+
+
+def _logged_by_chart(history: TraceHistory) -> dict[str, str]:
+    """The names of the charts of logged numbers, and those of the numbers."""
+    taken = _charts_of_routing(history)
+    return {f"logged_{name}" if name in taken else name: name for name in history.numbers}
 
 
 def spread(length: int) -> np.ndarray:

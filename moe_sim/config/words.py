@@ -20,6 +20,12 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}\u00a0%" if math.isfinite(share) else "–"
 
 
+def power_of_ten(exponent: int) -> str:
+    """“1”, “10”, “100”, “1k” … “1M”, as a tick of a log axis."""
+    thousands = min(exponent // 3, 4)
+    return f"{10 ** (exponent - 3 * thousands)}{('', 'k', 'M', 'G', 'T')[thousands]}"
+
+
 def plural(count: int, noun: str) -> str:
     """“1 layer”, “1,000 layers”."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
@@ -34,7 +40,7 @@ def short_names(names: list[str]) -> list[str]:
     end = _common([part[begin:][::-1] for part in parts])
     begin = max(0, begin - 1)  # one word before the first difference
     short = [".".join(part[begin : len(part) - end]) for part in parts]
-    return short if len(set(short)) == len(names) else names
+    return short if all(short) and len(set(short)) == len(names) else names
 
 
 def _common(parts: list[list[str]]) -> int:

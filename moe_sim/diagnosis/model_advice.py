@@ -6,8 +6,12 @@ from moe_sim.history.trace_format import Setting, TraceHeader
 
 USUAL_COEFFICIENT = 0.01
 """Of the load-balancing loss: the value of Switch and ST-MoE, and in the middle of what models are trained with."""
-RENORMALIZING = ("mixtral", "minimax")
-"""Model types of transformers that always divide the weights of the chosen experts by their sum."""
+RENORMALIZING = (
+    "mixtral", "minimax", "minimax_m2", "qwen3_5_moe_text", "qwen3_vl_moe_text", "gpt_oss", "jetmoe", "granitemoe",
+    "granitemoeshared", "granitemoehybrid", "granitemoe_swa",
+)  # fmt: skip
+"""Model types of transformers that always divide the weights of the chosen experts by their sum: of the probabilities,
+or, which is the same, in a softmax of the chosen logits."""
 
 
 def more_balancing(header: TraceHeader) -> str:
@@ -15,7 +19,7 @@ def more_balancing(header: TraceHeader) -> str:
     framework, settings = header.framework.partition(" ")[0], header.settings
     match framework:
         case "transformers":
-            return _for_transformers(settings)
+            return _for_transformers(settings, len(header.layers))
         case "Megatron-LM":
             return (
                 "Raise --moe-aux-loss-coeff (with --moe-router-load-balancing-type aux_loss), or balance by selection: "
@@ -45,14 +49,14 @@ def no_gradient(header: TraceHeader) -> str:
     )
 
 
-def _for_transformers(settings: dict[str, Setting]) -> str:
+def _for_transformers(settings: dict[str, Setting], num_layers: int) -> str:
     if settings.get("e_score_correction_bias"):
         return (
             "This model balances by e_score_correction_bias, which transformers does not update: after each step, add "
             "0.001·sign(mean load − load) to each expert's."
         )
     coefficient = settings.get("router_aux_loss_coef")
-    if coefficient is None:
+    if not isinstance(coefficient, int | float):  # a file may say anything
         return (
             "This model adds no load-balancing loss of its own in transformers; add one to its loss: "
             "moe_sim.losses.load_balancing_loss."
@@ -62,6 +66,12 @@ def _for_transformers(settings: dict[str, Setting]) -> str:
             f"Set output_router_logits=True: without it, transformers adds no load-balancing loss, whatever "
             f"router_aux_loss_coef is (now {coefficient:g})."
         )
-    if isinstance(coefficient, int | float) and coefficient < USUAL_COEFFICIENT:
+    if coefficient < USUAL_COEFFICIENT:
         return f"Raise router_aux_loss_coef, now {coefficient:g}, to {USUAL_COEFFICIENT} or {2 * USUAL_COEFFICIENT}."
-    return f"Raise router_aux_loss_coef, now {coefficient:g}, two- to threefold."
+    raise_it = f"Raise router_aux_loss_coef, now {coefficient:g}, two- to threefold"
+    if num_layers == 1:
+        return f"{raise_it}."
+    return (
+        f"{raise_it}, or, since transformers computes this loss over all layers together, add a loss of each layer: "
+        "moe_sim.losses.load_balancing_loss."
+    )
