@@ -186,9 +186,6 @@ class Watch:
     def end_evaluation(self) -> None:
         """Writes what was routed in evaluation mode since the last record to that of the newest step. Without this, it
         belongs to the next record, or is lost if there is none. In data-parallel training, all processes must call it.
-
-        Raises:
-            CannotWriteError: if the trace cannot be written.
         """
         if self._discovery is not None:
             return  # before the first step there is no record to add it to

@@ -81,9 +81,7 @@ def test_a_trace_is_uploaded_and_what_is_none_gets_a_sentence(
     broken = tmp_path / "broken.jsonl"
     broken.write_text("nonsense\n")
     page.locator("input[type=file]").set_input_files(broken)
-    expect(page.get_by_text("Cannot read broken.jsonl. This is not a trace", exact=False)).to_be_visible(
-        timeout=TIMEOUT
-    )
+    expect(page.get_by_text("Cannot read broken.jsonl. This is not a trace", exact=False)).to_be_visible(timeout=TIMEOUT)
     page.locator("input[type=file]").set_input_files(write_trace(tmp_path, COLLAPSED))
     expect(page.get_by_role("button", name="trace.jsonl (uploaded): Collapsed")).to_be_visible(timeout=TIMEOUT)
     expect(page.get_by_text("Expert 0 takes 98 %", exact=False).first).to_be_visible()
