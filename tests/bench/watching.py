@@ -1,4 +1,4 @@
-"""What `watch` costs, and how long traces behave: `python -m tests.bench.watching [--only overhead|memory|long|follow]`.
+"""What `watch` costs, and long traces: `python -m tests.bench.watching [--only overhead|memory|long|follow]`.
 
 Leave the machine idle while it runs.
 """
@@ -23,9 +23,9 @@ import moe_sim
 from moe_sim.tracing.watching import Watch
 from tests.bench.long_traces import print_followed, print_long
 
-VOCABULARY, SEQUENCES, LENGTH = 4_096, 4, 64
-LARGE = dict(hidden_size=512, intermediate_size=1_024, num_hidden_layers=4, num_attention_heads=8)
-TINY = dict(hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4)
+SEQUENCES, LENGTH = 4, 64
+LARGE = dict(vocab_size=4_096, hidden_size=512, intermediate_size=1_024, num_hidden_layers=4, num_attention_heads=8)
+TINY = dict(vocab_size=64, hidden_size=32, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4)
 RARELY = 20
 """The other `every` that is measured."""
 GOALS = {1: 3.0, RARELY: 0.5}
@@ -40,13 +40,15 @@ class Pausable:
     """A watch whose hooks are taken off the model and put back, without looking for the layers again.
 
     Args:
-        model: has no other hooks.
+        model: to be watched.
         step: one training step of it.
         path: the folder of the trace.
         every: as for `watch`.
     """
 
     def __init__(self, model: nn.Module, step: Step, path: Path, every: int) -> None:
+        step()
+        self._others = {(id(table), key) for table, key in hooks_of(model)}  # transformers' own, since its first step
         self.watch: Watch = moe_sim.watch(model, path, every=every)
         self._model = model
         step()
@@ -59,7 +61,7 @@ class Pausable:
             hook.remove()
         for layer in self.watch._layers:
             layer.end()
-        assert not hooks_of(self._model)
+        assert not self.hooks()
 
     def go_on(self) -> None:
         """Puts them back."""
@@ -67,6 +69,10 @@ class Pausable:
         self.watch._hooks = [self._model.register_forward_pre_hook(note, with_kwargs=True, prepend=True)]
         for layer in self.watch._layers:
             layer.begin()
+
+    def hooks(self) -> list[tuple[dict[int, Any], int]]:
+        """The watch's own, as `hooks_of`."""
+        return [(table, key) for table, key in hooks_of(self._model) if (id(table), key) not in self._others]
 
 
 def hooks_of(model: nn.Module) -> list[tuple[dict[int, Any], int]]:
@@ -81,7 +87,7 @@ def mixtral(sizes: dict[str, int], sequences: int, length: int) -> tuple[nn.Modu
 
     torch.manual_seed(0)
     config = MixtralConfig(
-        vocab_size=VOCABULARY, num_key_value_heads=sizes["num_attention_heads"], num_local_experts=8,
+        num_key_value_heads=sizes["num_attention_heads"], num_local_experts=8,
         num_experts_per_tok=2, max_position_embeddings=length, output_router_logits=True, use_cache=False, **sizes,
     )  # fmt: skip
     model = MixtralForCausalLM(config).train()
@@ -90,7 +96,7 @@ def mixtral(sizes: dict[str, int], sequences: int, length: int) -> tuple[nn.Modu
     mask = torch.ones(sequences, length, dtype=torch.long)
 
     def step() -> Tensor:
-        tokens = torch.randint(0, VOCABULARY, (sequences, length), generator=random)
+        tokens = torch.randint(0, sizes["vocab_size"], (sequences, length), generator=random)
         loss = model(input_ids=tokens, attention_mask=mask, labels=tokens).loss
         loss.backward()
         optimizer.step()
@@ -102,6 +108,7 @@ def mixtral(sizes: dict[str, int], sequences: int, length: int) -> tuple[nn.Modu
 
 def print_overhead(rounds: int) -> None:
     """Print how much longer a watched step takes, measured in two ways, as Markdown."""
+    torch.set_num_threads(2)
     model, step = mixtral(LARGE, SEQUENCES, LENGTH)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     with tempfile.TemporaryDirectory() as folder:
@@ -109,7 +116,7 @@ def print_overhead(rounds: int) -> None:
         for _ in range(3):
             step()
         times = [time_of_round(step, watches, number) for number in range(rounds)]
-        inside = {every: share_of_watch(model, step, one) for every, one in watches.items()}
+        inside = {every: share_of_watch(step, one) for every, one in watches.items()}
         for one in watches.values():
             one.watch.close()
     bare = 1000 * statistics.median(one[0] for one in times) / RARELY
@@ -144,7 +151,7 @@ def time_of_round(step: Step, watches: dict[int, Pausable], number: int) -> dict
     return total
 
 
-def share_of_watch(model: nn.Module, step: Step, one: Pausable) -> float:
+def share_of_watch(step: Step, one: Pausable) -> float:
     """Per cent of the thread's CPU time that the hooks and `step()` take themselves, over `2 * RARELY` steps."""
     spent = 0.0
 
@@ -159,7 +166,7 @@ def share_of_watch(model: nn.Module, step: Step, one: Pausable) -> float:
         return run
 
     one.go_on()
-    for table, key in hooks_of(model):
+    for table, key in one.hooks():
         table[key] = timed(table[key])
     end_step = timed(one.watch.step)
     start = time.thread_time()
@@ -172,6 +179,7 @@ def share_of_watch(model: nn.Module, step: Step, one: Pausable) -> float:
 
 def print_memory() -> None:
     """Print the process's memory while a tiny watched model trains."""
+    torch.set_num_threads(1)
     model, step = mixtral(TINY, 2, 16)
     process, used = psutil.Process(), {}
     with tempfile.TemporaryDirectory() as folder, moe_sim.watch(model, folder) as trace:
