@@ -91,6 +91,7 @@ def _print_one(words: str, folder: Path, steps: int, thinned: bool) -> None:
             refreshed.append(1000 * (time.perf_counter() - start))
     drawn, scene = {}, TraceScene(history)
     for name in figure_names(history):
+        draw(scene, name)  # loads what plotly loads at first use; a server has done so long ago
         start = time.perf_counter()
         draw(scene, name)
         drawn[name] = time.perf_counter() - start
