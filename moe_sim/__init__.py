@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from moe_sim.history.history import History
     from moe_sim.history.probe import Probe
     from moe_sim.history.trace import TraceHistory, open_trace
+    from moe_sim.tracing.transformers_callback import trace_callback
     from moe_sim.tracing.watching import watch
     from moe_sim.trainer.together import advance
     from moe_sim.trainer.trainer import Trainer
@@ -36,6 +37,7 @@ __all__ = [
     "advance",
     "open_trace",
     "plot",
+    "trace_callback",
     "watch",
 ]
 
@@ -44,7 +46,7 @@ _MODULES = {
     "Preset": "config.presets", "Probe": "history.probe", "RunConfig": "config.run_config",
     "StepRecord": "history.columns", "TraceHistory": "history.trace", "Trainer": "trainer.trainer",
     "advance": "trainer.together", "open_trace": "history.trace", "plot": "charts.plotting",
-    "watch": "tracing.watching",
+    "trace_callback": "tracing.transformers_callback", "watch": "tracing.watching",
 }  # fmt: skip
 _PACKAGES = ("config", "history", "losses", "metrics", "router", "trainer")
 

@@ -183,6 +183,16 @@ class Watch:
             values = {_checked_name(name): float(_checked(name, value)) for name, value in numbers.items()}
             self._writer.write(TraceRecord(self.steps if step is None else int(step), numbers=values))
 
+    def end_evaluation(self) -> None:
+        """Writes what was routed in evaluation mode since the last record to that of the newest step. Without this, it
+        belongs to the next record, or is lost if there is none. In data-parallel training, all processes must call it.
+        """
+        if self._discovery is not None:
+            return  # before the first step there is no record to add it to
+        evaluation = self._gather("evaluation")
+        if self._writer is not None and evaluation is not None:
+            self._writer.write(TraceRecord(self.steps, evaluation=evaluation))
+
     def close(self) -> None:
         """Ends the recording. What was routed since the last `step` is not recorded."""
         if self._discovery is not None:
