@@ -64,6 +64,12 @@ PER_EXPERT = ("load", "smoothed_load", "importance", "eval_load")
 OF_ROUTER = {"router_entropy": "entropy", "router_logit_rms": "logit_rms", "router_logit_max": "logit_max"}
 """Scalars of each layer that its router tells, and their names in the file."""
 
+TAKEN = (
+    "step", "tokens", *OF_LOAD, *SMOOTHED, *OF_ROUTER, "top_k", "balance_loss", "specialization", "load",
+    "smoothed_load", "importance", "eval_load",
+)  # fmt: skip
+"""Columns whose names a logged number cannot have."""
+
 
 def open_trace(path: str | os.PathLike[str]) -> TraceHistory:
     """Opens a trace that `watch` or `python -m moe_sim trace import` has written.
@@ -161,7 +167,8 @@ class TraceHistory:
 
     @property
     def numbers(self) -> tuple[str, ...]:
-        """The names of what was logged beside the routing: losses, a learning rate."""
+        """The names of what was logged beside the routing: losses, a learning rate. `logged_` is put before the name of
+        another column."""
         return tuple(self._numbers)
 
     @property
@@ -375,7 +382,8 @@ class TraceHistory:
             return
         if record.evaluation is not None and main is not record.evaluation:
             self._evaluations[row] = record.evaluation
-        for name, value in record.numbers.items():
+        for given, value in record.numbers.items():
+            name = f"logged_{given}" if given in TAKEN else given
             if name not in self._tables and len(self._numbers) < MOST_NUMBERS:
                 self._numbers.append(name)
                 self._tables[name] = np.full(len(self._tables["step"]), np.nan)

@@ -299,8 +299,8 @@ def _list(values: Any, most: int, least: int = 0) -> list[Any]:
 
 
 def _name(text: Any) -> str:
-    if not isinstance(text, str) or len(text) > LONGEST_NAME:
-        raise InvalidLineError
+    if not isinstance(text, str) or len(text) > LONGEST_NAME or any("\ud800" <= one <= "\udfff" for one in text):
+        raise InvalidLineError  # lone surrogates are no text: no file could hold them
     return text
 
 

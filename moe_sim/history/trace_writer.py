@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from moe_sim.config.errors import InvalidInput
-from moe_sim.history.files import locked, make_directory
+from moe_sim.history.files import CannotWriteError, locked, make_directory
 from moe_sim.history.trace import TraceHistory, trace_file
 from moe_sim.history.trace_format import FILE_NAME, TraceHeader, TraceRecord, header_line, record_line
 
@@ -62,8 +62,17 @@ class TraceWriter:
         return 1 if size < THINNED_FROM else 2 ** (1 + 2 * (size - THINNED_FROM) // THINNED_FROM)
 
     def write(self, record: TraceRecord) -> None:
-        """Appends a record. Readers see all of it or nothing."""
-        self._file.write(record_line(record))
+        """Appends a record. Readers see all of it or nothing.
+
+        Raises:
+            CannotWriteError: if the disk is full, or the file cannot be reached any more.
+        """
+        try:
+            self._file.write(record_line(record))
+        except OSError as error:
+            raise CannotWriteError(
+                f"Cannot write {self.path}: {(error.strerror or 'unknown error').lower()}."
+            ) from None
         self.last_step = max(self.last_step, record.step)
 
     def close(self) -> None:

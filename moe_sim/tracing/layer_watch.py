@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -38,11 +39,13 @@ class LayerWatch:
     """
 
     def __init__(self, name: str, found: Found, model: nn.Module, watch: Watching) -> None:
-        self.name, self.found = name, found
+        self.name = name
+        self.found = replace(found, seen=[], seen_scores=[])  # else a whole forward pass would stay in memory
         self.num_experts, self.scores = found.num_experts, found.scores
         self.tallies: dict[str, Tally] = {}
         """By mode: training, evaluation."""
         self._watch = watch
+        self._num_choices = found.seen[0].shape[1]
         self._module = model.get_submodule(found.module)
         self._router = model.get_submodule(found.scores_module) if found.scores else None
         self._hooks: list[RemovableHandle] = []
@@ -99,10 +102,8 @@ class LayerWatch:
         self._hooks.append(self._module.register_forward_hook(hook))
 
     def _hook_choices(self) -> None:
-        choices = self.found.seen[0].shape[1]
-
         def chose(scores: Tensor, indices: Tensor) -> None:
-            if scores.shape[-1] == self.num_experts and indices.shape[-1] == choices:
+            if scores.shape[-1] == self.num_experts and indices.shape[-1] == self._num_choices:
                 self._chosen = tokens_first(indices.detach())
 
         def before(module: nn.Module, args: tuple[Any, ...]) -> None:

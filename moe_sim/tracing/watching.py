@@ -169,7 +169,7 @@ class Watch:
         self._until_record -= 1
         if not self._until_record:
             self._write()
-            self._until_record = self._every * (self._writer.rarer if self._writer else 1)
+            self._until_record = self._every * self._rarer()
         self._recording = self._until_record == 1
 
     def log(self, step: int | None = None, /, **numbers: float | Tensor) -> None:
@@ -181,6 +181,7 @@ class Watch:
         """
         if self._writer is not None:
             values = {_checked_name(name): float(_checked(name, value)) for name, value in numbers.items()}
+            values = dict(list(values.items())[:MOST_NUMBERS])
             self._writer.write(TraceRecord(self.steps if step is None else int(step), numbers=values))
 
     def end_evaluation(self) -> None:
@@ -296,6 +297,13 @@ class Watch:
             return
         self._warn_of_silent_layers(training)
         self._writer.write(TraceRecord(self.steps, training, evaluation, numbers))
+
+    def _rarer(self) -> int:
+        """By how much records should be rarer than was asked for. All processes agree: only the first has a file."""
+        own = self._writer.rarer if self._writer is not None else 1
+        if not _is_distributed():
+            return own
+        return int(_reduced(torch.tensor(own), distributed.ReduceOp.MAX))
 
     def _gather(self, mode: str) -> Routed | None:
         """What all layers, in all processes, have routed in one mode since the last record."""

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from moe_sim import metrics
 from moe_sim.history import trace_writer
+from moe_sim.history.files import CannotWriteError
 from moe_sim.history.trace import TraceHistory, open_trace
 from moe_sim.history.trace_format import (
     NotATraceError,
@@ -274,3 +275,44 @@ def damaged(content: bytes, rng: random.Random) -> bytes:
                 if digits:
                     changed[rng.choice(digits)] = rng.choice(b"0123456789")
     return bytes(changed)
+
+
+def test_a_logged_number_with_the_name_of_a_column_gets_another_name(tmp_path: Path) -> None:
+    part = routed(np.random.default_rng(0))
+    names = ("load", "tokens", "router_entropy", "smoothed_load", "task_loss")
+    with TraceWriter(tmp_path, HEADER) as writer:
+        for step in range(1, 4):
+            writer.write(TraceRecord(step, part, None, dict.fromkeys(names, step / 2)))
+    history = open_trace(tmp_path)
+    assert history.numbers == (
+        "logged_load",
+        "logged_tokens",
+        "logged_router_entropy",
+        "logged_smoothed_load",
+        "task_loss",
+    )
+    assert history.column("logged_router_entropy").tolist() == [0.5, 1.0, 1.5]
+    assert not history.has("router_entropy")
+    np.testing.assert_allclose(history.column("load")[0, 0], part.counts[:4] / part.counts[:4].sum())
+
+
+def test_a_name_that_no_file_can_hold_is_refused() -> None:
+    line = header_line(TraceHeader((TracedLayer("a", 2),), "Model")).replace(b'"Model"', b'"\\ud800"')
+    with pytest.raises(NotATraceError):
+        read_header(line)
+
+
+def test_a_full_disk_is_told_in_a_sentence(tmp_path: Path) -> None:
+    class Full:
+        def write(self, _: bytes) -> None:
+            raise OSError(28, "No space left on device")
+
+        def close(self) -> None:
+            pass
+
+    writer = TraceWriter(tmp_path, HEADER)
+    writer._file.close()
+    writer._file = Full()  # type: ignore[assignment]
+    with pytest.raises(CannotWriteError, match=r"trace\.jsonl: no space left on device\.$"):
+        writer.write(TraceRecord(1, routed(np.random.default_rng(0))))
+    writer.close()

@@ -75,7 +75,7 @@ def test_the_code_of_the_readme_reads_what_was_written(tmp_path: Path) -> None:
 
 def test_the_code_of_the_readme_reads_the_example_of_the_package(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "first"
-    shutil.copytree(PACKAGE / "tracing" / "example" / "mixtral-rescued", folder)
+    shutil.copytree(PACKAGE / "tracing" / "examples" / "mixtral-rescued", folder)
     counts = read_as_the_readme_says(tmp_path)
     assert len(counts) > 100
     assert counts == read_by_this_package(open_trace(folder))

@@ -18,11 +18,14 @@ import sys
 import torch
 from torch import distributed, nn
 import moe_sim
+from moe_sim.history import trace_writer
 from tests.tracing.test_handwritten import Loop, Model
 
 path, processes, rank = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 torch.set_num_threads(1)
 torch.manual_seed(0)
+if len(sys.argv) > 4:  # from that size on, records become rarer
+    trace_writer.THINNED_FROM = int(sys.argv[4])
 model = Model(Loop)
 if processes > 1:
     distributed.init_process_group("gloo", rank=rank, world_size=processes)
@@ -42,14 +45,14 @@ if processes > 1:
 """
 
 
-def train(path: Path, processes: int) -> TraceHistory:
+def train(path: Path, processes: int, *more: str) -> TraceHistory:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     running = [
         subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(path), str(processes), str(rank)], cwd=ROOT, env=environment
+            [sys.executable, "-c", PROGRAM, str(path), str(processes), str(rank), *more], cwd=ROOT, env=environment
         )
         for rank in range(processes)
     ]
@@ -64,3 +67,10 @@ def test_the_trace_of_two_processes_equals_that_of_one(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one._tables["tokens"][:4], two._tables["tokens"][:4])
     for name in ("task_loss", "importance", "router_entropy", "router_logit_rms", "router_logit_max"):
         np.testing.assert_allclose(one.column(name), two.column(name), rtol=1e-5)
+
+
+def test_all_processes_go_on_together_when_records_become_rarer(tmp_path: Path) -> None:
+    whole, rarer = train(tmp_path / "whole", 1), train(tmp_path / "rarer", 2, "600")
+    assert 1 < len(rarer) < len(whole) == 4
+    kept = np.isin(whole.column("step"), rarer.column("step"))
+    np.testing.assert_array_equal(rarer.column("load"), whole.column("load")[kept])

@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[str, str, bytes, str]] = {
     "a flat array": ("vllm", "a.npy", npy(np.ones((2, 2), int)), SHAPE),
     "an array of nothing": ("vllm", "a.npy", npy(np.ones((0, 2, 2), int)), SHAPE),
     "experts beyond reason": ("vllm", "a.npy", npy(np.full((1, 1, 2), MOST_CELLS)), "experts with impossible numbers"),
-    "routed experts as text": ("vllm", "a.json", routed("k05VTVBZ"), "are encoded; only nested lists and .npy"),
+    "routed experts as text": ("vllm", "a.json", routed("k05VTVBZ"), SHAPE),
     "routed experts as a mapping": ("vllm", "a.json", routed({"0": [[1]]}), SHAPE),
     "ragged routed experts": ("vllm", "a.json", routed([[[1, 2]], [[1]]]), SHAPE),
     "float routed experts": ("vllm", "a.json", routed([[[1.5, 2]]]), SHAPE),

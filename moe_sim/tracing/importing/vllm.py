@@ -1,14 +1,16 @@
 """vLLM's routed experts (`--enable-return-routed-experts`): the experts of each token in each layer.
 
-As in vLLM 0.21: an array (tokens, layers, k) of NumPy (`.npy`), as `CompletionOutput.routed_experts` has it, and
-responses of the API as JSON or JSON lines, with nested lists under `routed_experts` and `prompt_routed_experts`. Later
-versions that encode them as text are refused.
+Read are an array (tokens, layers, k) of NumPy (`.npy`), as `CompletionOutput.routed_experts` has it, and responses of
+the API as JSON or JSON lines, under `routed_experts` and `prompt_routed_experts`: nested lists in vLLM 0.21, a `.npy`
+in base64 in later versions. −1 stands for a token whose experts are not known, because it came from the prefix cache.
 """
 
 from __future__ import annotations
 
 import json
+from base64 import b64decode
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +36,14 @@ LARGEST_DOCUMENT = 2**27
 
 
 def read_routed_experts(path: Path, options: Options) -> Imported:
-    """A file of routed experts. Each response is a step, or each `tokens_per_step` tokens.
+    """A file of routed experts. Each response is a step, or each `tokens_per_step` tokens. Layers that never route are
+    left out: some versions of vLLM report dense layers too, with expert 0 for every choice.
 
     Raises:
         InvalidInput: with a sentence, if it is something else.
     """
     arrays = _array(path) if path.suffix.lower() == ".npy" else _responses(path)
-    counts, step, layers = Counts(), 0, 0
+    counts, step, layers, routes = Counts(), 0, 0, set[int]()
     for array in arrays:
         layers = layers or array.shape[1]
         if array.shape[1] != layers:
@@ -49,12 +52,21 @@ def read_routed_experts(path: Path, options: Options) -> Imported:
         for begin in range(0, len(array), size):
             step += 1
             for layer in range(layers):
+                choices = array[begin : begin + size, layer]
+                choices = choices[(choices >= 0).any(1)]
+                if not len(choices):
+                    continue
                 try:
-                    chosen, tokens = counts_of_choices(array[begin : begin + size, layer])
+                    chosen, tokens = counts_of_choices(choices)
                 except ValueError:
                     raise InvalidInput(f"{path.name} has experts with impossible numbers.") from None
                 counts.add(step, layer, chosen, tokens)
-    return counts.imported({layer: f"layers.{layer}" for layer in range(layers)}, "vLLM", options)
+                if array.shape[2] == 1 or (choices > 0).any():
+                    routes.add(layer)
+    imported = counts.imported({layer: f"layers.{layer}" for layer in sorted(routes)}, "vLLM", options)
+    if len(routes) < layers:
+        imported.notices.append(f"{layers - len(routes)} of {layers} layers never route, and were left out.")
+    return imported
 
 
 def _array(path: Path) -> Iterator[np.ndarray]:
@@ -111,18 +123,20 @@ def _parts(response: Any, name: str) -> Iterator[np.ndarray]:
     for place in (response, *(choices if isinstance(choices, list) else ())):
         for key in KEYS:
             value = place.get(key) if isinstance(place, dict) else None
-            if isinstance(value, str):
-                raise InvalidInput(f"The routed_experts in {name} are encoded; only nested lists and .npy can be read.")
             if value:
                 try:
-                    array = array_of(value)
-                except ValueError:
+                    array = _decoded(value) if isinstance(value, str) else array_of(value)
+                except Exception:  # of several kinds, for a header that makes no sense
                     raise InvalidInput(_OTHER.format(name)) from None
                 yield _checked(array, name)
 
 
-def _checked(array: np.ndarray, name: str) -> np.ndarray:
-    if array.ndim != 3 or array.dtype.kind not in "iu" or not array.size:
+def _decoded(text: str) -> np.ndarray:
+    return np.load(BytesIO(b64decode(text, validate=True)))  # without pickles, which is the default
+
+
+def _checked(array: Any, name: str) -> np.ndarray:
+    if not isinstance(array, np.ndarray) or array.ndim != 3 or array.dtype.kind not in "iu" or not array.size:
         raise InvalidInput(_OTHER.format(name))
     if array.size > LARGEST_ARRAY:
         raise InvalidInput(f"{name} has more than {LARGEST_ARRAY:,} choices; cut it into several files.")
