@@ -77,9 +77,9 @@ export function coactivation(store) {
   return {
     text: [
       "Which experts share tokens: of the tokens of the row's expert, the share that the column's expert also has.",
-      `With ${k} of ${store.numExperts} experts at random, every cell would be ${percent(atRandom)}. One dark column ` +
-        "is an expert that comes with every other. Strong blocks are teams that always work together and might as well " +
-        "be one expert.",
+      `With ${k} of ${store.numExperts} experts at random, every cell would be ${percent(atRandom)}. One filled ` +
+        "column is an expert that comes with every other. Strong blocks are teams that always work together and " +
+        "might as well be one expert.",
     ],
   };
 }
