@@ -134,6 +134,7 @@ def _gallery() -> Table:
 
 def my_sweeps(queue: SweepQueue) -> MySweeps:
     """Returns the sweeps of the visitor whose script is running."""
-    if "sweeps" not in st.session_state:
-        st.session_state["sweeps"] = MySweeps(queue)
-    return st.session_state["sweeps"]
+    mine = st.session_state.get("sweeps")
+    if mine is None:  # not read back: the state may be emptied at any time, when the visitor leaves
+        mine = st.session_state["sweeps"] = MySweeps(queue)
+    return mine

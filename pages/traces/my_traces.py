@@ -67,6 +67,7 @@ class MyTraces:
 
 def my_traces(session: Session) -> MyTraces:
     """Returns the traces of the visitor whose script is running."""
-    if "traces" not in st.session_state:
-        st.session_state["traces"] = MyTraces(session.server.traces, session.server.uploaded_traces)
-    return st.session_state["traces"]
+    mine = st.session_state.get("traces")
+    if mine is None:  # not read back: the state may be emptied at any time, when the visitor leaves
+        mine = st.session_state["traces"] = MyTraces(session.server.traces, session.server.uploaded_traces)
+    return mine

@@ -316,6 +316,7 @@ class Session:
 
 def current() -> Session:
     """Returns the session of the visitor whose script is running."""
-    if "session" not in st.session_state:
-        st.session_state["session"] = Session(hosting.server())
-    return st.session_state["session"]
+    session = st.session_state.get("session")
+    if session is None:  # not read back: the state may be emptied at any time, when the visitor leaves
+        session = st.session_state["session"] = Session(hosting.server())
+    return session

@@ -92,9 +92,9 @@ def test_a_trace_that_has_only_begun_is_ready(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_names_in_a_trace_cannot_control_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_trace(tmp_path, EVEN, model="Mix\x1b[2Jtral", framework="\ud800")
+    write_trace(tmp_path, EVEN, model="Mix\x1b[2Jtral", framework="a\x07b")
     assert main(["trace", "show", str(tmp_path)]) == 0
-    assert "(Mix\N{REPLACEMENT CHARACTER}[2Jtral, \N{REPLACEMENT CHARACTER}, 30" in capsys.readouterr().out
+    assert "(Mix\N{REPLACEMENT CHARACTER}[2Jtral, a\N{REPLACEMENT CHARACTER}b, 30" in capsys.readouterr().out
 
 
 # Export

@@ -440,7 +440,7 @@ def test_every_page_opens_at_every_level_and_keeps_the_run(level: str) -> None:
         assert address(app) == to_link(RunConfig()) | ({} if level == "beginner" else {"level": level}) | beside
         assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn", "compare"))
         assert [one.label for one in app.button if one.label in ("Share", "Export")] == (
-            ["Share", "Export"] if page in ("live", "learn") else []
+            {"live": ["Share", "Export"], "learn": ["Share", "Export"], "your_model": ["Export"]}.get(page, [])
         )
 
 
