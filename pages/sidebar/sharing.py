@@ -19,6 +19,7 @@ from moe_sim.history.to_csv import run_to_csv
 from moe_sim.history.to_json import run_to_json
 from moe_sim.live.live_run import LiveRun
 from moe_sim.server.slides import scene_of
+from moe_sim.server.warm_up import load_pandas
 from pages.visitor.address import address
 from pages.visitor.session import Session
 from pages.visitor.view import HIDEABLE
@@ -97,6 +98,7 @@ def _link_and_qr_code(link: str) -> None:
 
 @st.dialog("Export")
 def _export(session: Session) -> None:
+    load_pandas()  # before several threads want it
     run = session.run
     steps = len(run.history)
     st.markdown(f"Step {steps:,} of the run. For a single figure, use the SVG and PNG buttons of its chart.")

@@ -10,6 +10,7 @@ from moe_sim.charts.trace_page import trace_to_html
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.to_csv import frame_to_csv
 from moe_sim.history.trace import TraceHistory
+from moe_sim.server.warm_up import load_pandas
 
 MOST_ROWS = 2_000_000
 """Rows of a table with one for each step, layer and expert that a page offers."""
@@ -18,6 +19,7 @@ MOST_ROWS = 2_000_000
 @st.dialog("Export")
 def export(history: TraceHistory, layer: int, thresholds: Thresholds) -> None:
     """Shows the download buttons."""
+    load_pandas()  # before several threads want it
     rows = len(history) * history.header.num_cells
     name = history.path.parent.name or "trace"
 

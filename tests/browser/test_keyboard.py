@@ -258,6 +258,9 @@ def test_the_course_the_quiz_share_and_export_work_by_keyboard_alone(page: Page,
         if lesson is not COURSE[-1]:
             keyboard.button("Next lesson")
     keyboard.use(page.get_by_role("navigation").get_by_role("link", name="Live", exact=True))
+    expect(page.get_by_role("region", name="Expert utilization").locator(".main-svg").first).to_be_visible(
+        timeout=TIMEOUT
+    )
     share(keyboard)
     save_and_load(keyboard, tmp_path / "run.json")
     keyboard.use(page.get_by_role("navigation").get_by_role("link", name="Quiz", exact=True))
