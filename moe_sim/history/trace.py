@@ -63,10 +63,8 @@ PER_EXPERT = ("load", "smoothed_load", "importance", "eval_load")
 """The columns with a number for each expert."""
 OF_ROUTER = {"router_entropy": "entropy", "router_logit_rms": "logit_rms", "router_logit_max": "logit_max"}
 """Scalars of each layer that its router tells, and their names in the file."""
-
 TAKEN = (
-    "step", "tokens", *OF_LOAD, *SMOOTHED, *OF_ROUTER, "top_k", "balance_loss", "specialization", "load",
-    "smoothed_load", "importance", "eval_load",
+    "step", "tokens", *OF_LOAD, *SMOOTHED, *OF_ROUTER, "top_k", "balance_loss", "specialization", *PER_EXPERT
 )  # fmt: skip
 """Columns whose names a logged number cannot have."""
 
@@ -125,7 +123,6 @@ class TraceHistory:
         """Complete rows. The rows up to `_written` are being read, those up to `_summarized` have what follows from the
         smoothed loads."""
         cells, layers = self.header.num_cells, len(self.header.layers)
-        self._shapes: dict[str, tuple[int, ...]] = {"step": (), "tokens": (layers,), "load": (cells,)}
         self._tables: dict[str, np.ndarray] = {
             "step": np.empty(64, np.int64), "tokens": np.empty((64, layers), np.int64),
             "load": np.empty((64, cells), np.uint16),

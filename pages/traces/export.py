@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from io import BytesIO
-
 import streamlit as st
 
 from moe_sim.charts.trace_page import trace_to_html
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.to_csv import frame_to_csv
+from moe_sim.history.to_parquet import frame_to_parquet
 from moe_sim.history.trace import TraceHistory
 from moe_sim.server.warm_up import load_pandas
 
@@ -24,9 +23,7 @@ def export(history: TraceHistory, layer: int, thresholds: Thresholds) -> None:
     name = history.path.parent.name or "trace"
 
     def parquet() -> bytes:
-        file = BytesIO()
-        history.to_frame(tidy=True).to_parquet(file, index=False)
-        return file.getvalue()
+        return frame_to_parquet(history.to_frame(tidy=True), "trace")
 
     st.markdown("For a single figure, use the camera above its chart.")
     for label, ending, mime, make, words in (
