@@ -2,7 +2,7 @@
 
 A single run has no leading dimension. The same functions compute it, with the same numbers to the last digit: torch's
 batched matrix products, like its operations on elements and on rows, do not depend on how many there are. (Those below
-400 multiplications do; the program has none.)
+400 multiplications do, and on some processors those whose rows are no multiple of 4; the program has neither.)
 
 N rows, G groups, B blocks of S places.
 """

@@ -80,9 +80,11 @@ def test_runs_are_numbered_apart() -> None:
     assert number_apart(np.zeros((2, 2, 1, 1), dtype=int), 5, 2).ravel().tolist() == [0, 5, 10, 15]
 
 
-@given(runs=st.integers(1, 5), tokens=st.integers(32, 100), width=st.integers(2, 64), seed=st.integers(0, 50))
-def test_a_linear_map_does_not_depend_on_the_company(runs: int, tokens: int, width: int, seed: int) -> None:
-    # Below 400 products, torch multiplies a single matrix in another way than several. The program has none so small.
+@given(runs=st.integers(1, 5), eights=st.integers(4, 12), width=st.integers(2, 64), seed=st.integers(0, 50))
+def test_a_linear_map_does_not_depend_on_the_company(runs: int, eights: int, width: int, seed: int) -> None:
+    # Torch multiplies a single matrix in another way than several below 400 products, and on AMD's processors if its
+    # rows are no multiple of 4. The program has neither.
+    tokens = 8 * eights
     random = torch.Generator().manual_seed(seed)
     shapes = ((runs, tokens, width), (runs, width, 7), (runs, 7))
     x, weight, bias = (torch.randn(shape, generator=random) for shape in shapes)
