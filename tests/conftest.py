@@ -19,11 +19,15 @@ settings.register_profile("repeatable", deadline=None, derandomize=True, max_exa
 settings.load_profile("repeatable")
 torch.set_num_threads(1)
 
+LONGEST = {"test_keyboard", "test_accessibility", "test_faults"}
+"""Files of browser tests that take longest."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """With several processes, the tests of one file stay together, and so do files marked as one group: they share
-    trained runs. Browser tests share nothing."""
+    trained runs. Browser tests share nothing; the longest begin first, so that none is left alone at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
     for item in items:
         if item.get_closest_marker("xdist_group") is None and item.path.parent.name != "browser":
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
