@@ -12,7 +12,6 @@ L layers, T tokens, E experts, K choices per token.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
@@ -65,24 +64,16 @@ def load_balancing_loss(
 
 def load_balancing_each(probs: Tensor, expert_index: Tensor, convention: Convention) -> Tensor:
     """`load_balancing_loss` of (..., T, E) probabilities and (..., T, K) choices → (...)."""
-    return probs.shape[-1] * (_load(probs, expert_index, convention) * probs.mean(-2)).sum(-1)
+    return weighted_load(choice_shares(probs, expert_index, convention), probs)
 
 
-def lumped_load_balancing_each(layers: Sequence[tuple[Tensor, Tensor]]) -> list[Tensor]:
-    """What each layer contributes to transformers' loss of several layers, in which f is their mean.
-
-    Args:
-        layers: of each, (..., T, E) probabilities and (..., T, K) choices.
-
-    Returns:
-        For each, (...). Their mean is the loss.
-    """
-    load = torch.stack([_load(probs, index, "huggingface") for probs, index in layers]).mean(0)
-    return [probs.shape[-1] * (load * probs.mean(-2)).sum(-1) for probs, _ in layers]
+def weighted_load(shares: Tensor, probs: Tensor) -> Tensor:
+    """E · Σ f_i P_i of (..., E) f and (..., T, E) probabilities → (...)."""
+    return probs.shape[-1] * (shares * probs.mean(-2)).sum(-1)
 
 
-def _load(probs: Tensor, expert_index: Tensor, convention: Convention) -> Tensor:
-    """(..., E) f, of the type of the probabilities."""
+def choice_shares(probs: Tensor, expert_index: Tensor, convention: Convention) -> Tensor:
+    """(..., T, E) probabilities and (..., T, K) choices → (..., E) f, of the type of the probabilities."""
     num_experts, (tokens, top_k) = probs.shape[-1], expert_index.shape[-2:]
     if convention == "first_choice":
         expert_index, top_k = expert_index[..., :1], 1

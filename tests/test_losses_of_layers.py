@@ -89,7 +89,8 @@ def test_the_contributions_of_layers_have_the_loss_as_their_mean_and_its_gradien
     index = probs.topk(2, dim=-1).indices
     whole = losses.load_balancing_loss(router_probs=probs, expert_index=index, convention=convention)  # type: ignore[arg-type]
     if convention == "huggingface":
-        parts = losses.lumped_load_balancing_each(list(zip(probs, index, strict=True)))
+        shares = losses.choice_shares(probs, index, convention).mean(0)
+        parts = list(losses.weighted_load(shares, probs))
     else:
         parts = list(losses.load_balancing_each(probs, index, convention))  # type: ignore[arg-type]
     mean = torch.stack(parts).mean()

@@ -27,6 +27,8 @@ MOST_HIDDEN = 64 * 256
 """Hidden units of all experts in all layers: what one layer may have. It bounds the memory of a run."""
 MOST_WORK = 2048 * 8 * 256
 """Hidden units that a step computes, in all layers: again what one layer may. It bounds the time that a step takes."""
+LANGUAGE_SEQUENCE = 64
+"""Tokens of a sequence of the language task."""
 PAIR = r"([1-9]\d?)-([1-9]\d?)"
 """The text of a pair of experts, numbered from 1."""
 
@@ -59,7 +61,15 @@ class RunConfig(KnobModel):
         stops=(0, 0.0001, 0.0003, 0.001, 0.003, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3, 0.5, 1, 2, 3, 5, 10),
     )
     balancing: Literal[
-        "load_balancing", "importance", "load", "importance_and_load", "bias", "expert_choice", "sinkhorn", "none"
+        "load_balancing",
+        "importance",
+        "load",
+        "importance_and_load",
+        "bias",
+        "expert_choice",
+        "sinkhorn",
+        "hash",
+        "none",
     ] = knob(
         "load_balancing",
         "Balancing mechanism",
@@ -87,6 +97,25 @@ class RunConfig(KnobModel):
         group=BALANCING,
         live=True,
     )
+    balance_scope: Literal["sequence", "micro_batch", "batch", "running"] = knob(
+        "batch",
+        "Balance scope",
+        "The tokens that a balancing loss counts together: those of a sequence, of a micro-batch or of the batch; the "
+        "loss is the mean over these groups. running: f of the load-balancing loss is an average over the last steps. "
+        "With a selection bias, sequence and micro_batch add a loss, weighted by α, as in DeepSeek-V3.",
+        group=BALANCING,
+        live=True,
+    )
+    micro_batches: int = knob(
+        4,
+        "Micro-batches",
+        "The number of micro-batches of a step, each balanced by itself if the balance scope says so.",
+        group=BALANCING,
+        live=True,
+        ge=2,
+        le=32,
+        stops=(2, 4, 8, 16, 32),
+    )
     bias_rate: float = knob(
         0.01,
         "Bias rate",
@@ -97,6 +126,14 @@ class RunConfig(KnobModel):
         le=1,
         stops=(0, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1),
     )
+    bias_update: Literal["sign", "proportional"] = knob(
+        "sign",
+        "Bias update",
+        "sign: the bias of an expert below the mean load rises by the rate, and of one above it falls by the rate. "
+        "proportional: by the rate times how far the load is from the mean, relative to it.",
+        group=BALANCING,
+        live=True,
+    )
     z_loss_coef: float = knob(
         0.0,
         "Router z-loss coefficient",
@@ -106,6 +143,23 @@ class RunConfig(KnobModel):
         ge=0,
         le=10,
         stops=(0, 0.0001, 0.001, 0.01, 0.1, 0.3, 1, 10),
+    )
+    score_function: Literal["softmax", "sigmoid"] = knob(
+        "softmax",
+        "Score function",
+        "What makes scores of the router's logits. softmax: experts compete for a total of 1. sigmoid: each is scored "
+        "by itself, as in DeepSeek-V3.",
+        group=CAPACITY,
+        live=False,
+    )
+    shared_experts: int = knob(
+        0,
+        "Shared experts",
+        "Experts that every token passes, besides those that the router chooses. Nothing routes to them.",
+        group=CAPACITY,
+        live=False,
+        ge=0,
+        le=2,
     )
     renormalize: bool = knob(
         False,
@@ -199,6 +253,17 @@ class RunConfig(KnobModel):
         ge=0,
         le=4,
         step=0.1,
+        tasks=("topics",),
+    )
+    sequence_tokens: int = knob(
+        1,
+        "Tokens per sequence",
+        "How many tokens in a row have one topic, as those of a text have. 1: each is drawn by itself.",
+        group=TASK,
+        live=False,
+        ge=1,
+        le=32,
+        stops=(1, 2, 4, 8, 16, 32),
         tasks=("topics",),
     )
     domain_mix: Literal["usual", "even", "reversed", "code", "arithmetic", "prose"] = knob(
@@ -378,30 +443,63 @@ class RunConfig(KnobModel):
                 "one expert would always be 1 and the router would get no gradient from the task.",
                 {"knob": "renormalize"},
             )
-        if self.task == "language" and self.batch_tokens % 64:
+        if self.task == "language" and self.batch_tokens % LANGUAGE_SEQUENCE:
             raise PydanticCustomError(
                 "knobs",
                 "Tokens per step (batch_tokens) must be a multiple of 64 for the language task, whose sequences have "
                 "64 tokens, not {batch_tokens}.",
                 {"knob": "batch_tokens", "batch_tokens": self.batch_tokens},
             )
-        hidden = self.num_layers * self.num_experts * self.expert_hidden_size
+        for name, label, count, matters in (
+            ("sequence_tokens", "Tokens per sequence", self.sequence_tokens, self.task == "topics"),
+            ("micro_batches", "Micro-batches", self.micro_batches, self.balance_scope == "micro_batch"),
+        ):
+            if matters and self.batch_tokens % count:
+                raise PydanticCustomError(
+                    "knobs",
+                    "{label} ({knob}) must divide the tokens per step (batch_tokens), {batch_tokens}, which {count} "
+                    "does not.",
+                    {"knob": name, "label": label, "batch_tokens": self.batch_tokens, "count": count},
+                )
+        if self.balance_scope == "sequence" and self.sequence_length == 1:
+            raise PydanticCustomError(
+                "knobs",
+                "The balance scope (balance_scope) sequence needs sequences: the language task, or the topics task "
+                "with 2 or more tokens per sequence (sequence_tokens).",
+                {"knob": "balance_scope"},
+            )
+        hidden = self.num_layers * (self.num_experts + self.shared_experts) * self.expert_hidden_size
         if hidden > MOST_HIDDEN:
             raise PydanticCustomError(
                 "knobs",
-                "Layers × Experts × Expert hidden size (num_layers, num_experts, expert_hidden_size) may be at most "
-                "{most}, not {hidden}.",
+                "Layers × Experts × Expert hidden size (num_layers, num_experts + shared_experts, expert_hidden_size) "
+                "may be at most {most}, not {hidden}.",
                 {"knob": "num_layers", "most": f"{MOST_HIDDEN:,}", "hidden": f"{hidden:,}"},
             )
-        work = self.num_layers * self.batch_tokens * self.top_k * self.expert_hidden_size
+        chosen = self.top_k + self.shared_experts
+        work = self.num_layers * self.batch_tokens * chosen * self.expert_hidden_size
         if work > MOST_WORK:
             raise PydanticCustomError(
                 "knobs",
-                "Layers × Tokens per step × Top-k × Expert hidden size (num_layers, batch_tokens, top_k, "
-                "expert_hidden_size) may be at most {most}, not {work}.",
+                "Layers × Tokens per step × Top-k × Expert hidden size (num_layers, batch_tokens, top_k + "
+                "shared_experts, expert_hidden_size) may be at most {most}, not {work}.",
                 {"knob": "num_layers", "most": f"{MOST_WORK:,}", "work": f"{work:,}"},
             )
         return self
+
+    @property
+    def sequence_length(self) -> int:
+        """The number of tokens in a row that belong together; 1 if each stands alone."""
+        if self.task == "language":
+            return LANGUAGE_SEQUENCE
+        return self.sequence_tokens if self.task == "topics" else 1
+
+    @property
+    def balance_groups(self) -> int:
+        """The number of groups of tokens in a batch of which a balancing loss is computed by itself."""
+        if self.balance_scope == "sequence":
+            return self.batch_tokens // self.sequence_length
+        return self.micro_batches if self.balance_scope == "micro_batch" else 1
 
     def replace(self, **changes: Any) -> RunConfig:
         """Returns a validated copy with these changes."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-VERSION = 3
+VERSION = 4
 
 ADDED_IN: dict[int, dict[str, Any]] = {
     2: {
@@ -18,6 +18,10 @@ ADDED_IN: dict[int, dict[str, Any]] = {
         "expert_init": "independent",
     },
     3: {"num_layers": 1, "own_text": None},
+    4: {
+        "balance_scope": "batch", "micro_batches": 4, "bias_update": "sign", "score_function": "softmax",
+        "shared_experts": 0, "sequence_tokens": 1,
+    },
 }  # fmt: skip
 """The knobs that a version added, with the value that all runs had before."""
 ADDED = {name: value for knobs in ADDED_IN.values() for name, value in knobs.items()}

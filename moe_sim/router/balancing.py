@@ -7,6 +7,7 @@ T tokens, E experts, K choices per token.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
@@ -15,10 +16,15 @@ import torch
 from torch import Tensor
 
 from moe_sim import losses
-from moe_sim.batched import softmax
 from moe_sim.config.run_config import RunConfig
 from moe_sim.router.routing import Routing
+from moe_sim.router.scores import ScoreFunction, scores_of
 from moe_sim.router.selection import Selection, expert_choice, sinkhorn_scores, top_choices
+
+GOLDEN_RATIO = 2_654_435_769
+"""2³² divided by the golden ratio."""
+RUNNING_DECAY = 0.9
+"""The weight of a step in a running average, relative to the next one's."""
 
 
 class Balancing:
@@ -33,6 +39,12 @@ class Balancing:
     looks_at_batch: ClassVar[bool] = False
     """Whether selection compares the tokens of a batch. In inference, where a token comes alone, the router's own top-k
     is used instead."""
+    needs_tokens: ClassVar[bool] = False
+    """Whether `select` also takes what each token is."""
+    state: ClassVar[tuple[str, ...]] = ("bias",)
+    """The attributes, one number for each expert, that change from step to step."""
+    score_function: ScoreFunction = "softmax"
+    """How the run scores experts."""
 
     def __init__(self, num_experts: int) -> None:
         self.bias = torch.zeros(num_experts)
@@ -41,33 +53,38 @@ class Balancing:
     @classmethod
     def stack(cls, mechanisms: Sequence[Self]) -> Self:
         """Returns one mechanism with the state of all along a leading dimension."""
-        return cls._with(torch.stack([one.bias for one in mechanisms]))
+        together = copy.copy(mechanisms[0])
+        for name in cls.state:
+            setattr(together, name, torch.stack([getattr(one, name) for one in mechanisms]))
+        return together
 
     def only(self, indices: np.ndarray) -> Self:
         """Returns a stack of some mechanisms of a stack."""
-        return self._with(self.bias[torch.from_numpy(indices)])
+        some = copy.copy(self)
+        for name in self.state:
+            setattr(some, name, getattr(self, name)[torch.from_numpy(indices)])
+        return some
 
     def unstack(self, index: int, mechanism: Self) -> None:
         """Brings a mechanism of a stack up to date."""
-        mechanism.bias = self.bias[index].clone()
+        for name in self.state:
+            setattr(mechanism, name, getattr(self, name)[index].clone())
 
-    @classmethod
-    def _with(cls, bias: Tensor) -> Self:
-        together = cls(bias.shape[-1])
-        together.bias = bias
-        return together
-
-    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
-        """Selects experts from (..., T, E) logits, with noise if any, and their softmax."""
+    def select(self, logits: Tensor, scores: Tensor, top_k: int) -> Selection:
+        """Selects experts from (..., T, E) logits, with noise if any, and their scores."""
         return top_choices(logits, top_k)
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
         """Returns the loss that α weighs, differentiable and of shape (...); None if there is none."""
         return None
 
-    def losses(self, layers: Sequence[Routing], config: RunConfig) -> list[Tensor] | None:
-        """Returns what each layer contributes to that loss, which is their mean; None if there is none."""
-        of_layers = [self.loss(routing, config) for routing in layers]
+    @classmethod
+    def losses(
+        cls, mechanisms: Sequence[Self], layers: Sequence[Routing], config: RunConfig
+    ) -> list[Tensor] | None:  # fmt: skip
+        """Returns what each layer, under its mechanism, contributes to that loss, which is their mean; None if there is
+        none."""
+        of_layers = [mechanism.loss(routing, config) for mechanism, routing in zip(mechanisms, layers, strict=True)]
         return [loss for loss in of_layers if loss is not None] or None
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
@@ -80,22 +97,50 @@ class Balancing:
 
 
 class LoadBalancing(Balancing):
-    """E·Σ f·P (Fedus et al. 2021), in the configured convention."""
+    """E·Σ f·P (Fedus et al. 2021), in the configured convention and scope.
+
+    f can be an average over steps, as when devices share their counts over a global batch (Qiu et al. 2025).
+    """
 
     label = "load-balancing loss (Switch)"
     explanation = (
         "A loss, E·Σ f·P. f counts where tokens went, P carries the gradient: the busier an expert, the harder its "
         "probability is pushed down."
     )
-    knobs = ("aux_loss_coef", "convention")
+    knobs = ("aux_loss_coef", "convention", "balance_scope", "micro_batches")
+    state = ("bias", "average", "average_weight")
 
-    def loss(self, routing: Routing, config: RunConfig) -> Tensor:
-        return losses.load_balancing_each(routing.probs, routing.expert_index, config.convention)
+    def __init__(self, num_experts: int) -> None:
+        super().__init__(num_experts)
+        self.average = torch.zeros(num_experts)
+        """(..., E) a sum over steps of f, each `RUNNING_DECAY` times as heavy as the next."""
+        self.average_weight = torch.zeros(num_experts)
+        """(..., E) the sum of their weights."""
 
-    def losses(self, layers: Sequence[Routing], config: RunConfig) -> list[Tensor] | None:
+    def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
+        return _weighted_load(self._shares(routing, config), routing, config)
+
+    @classmethod
+    def losses(cls, mechanisms: Sequence[Self], layers: Sequence[Routing], config: RunConfig) -> list[Tensor] | None:
         if config.convention != "huggingface" or len(layers) == 1:
-            return super().losses(layers, config)
-        return losses.lumped_load_balancing_each([(routing.probs, routing.expert_index) for routing in layers])
+            return super().losses(mechanisms, layers, config)
+        pairs = zip(mechanisms, layers, strict=True)
+        shares = torch.stack([mechanism._shares(routing, config) for mechanism, routing in pairs]).mean(0)
+        return [_weighted_load(shares, routing, config) for routing in layers]
+
+    def _shares(self, routing: Routing, config: RunConfig) -> Tensor:
+        """f, of each group."""
+        probs, expert_index = in_scope(routing.probs, config), in_scope(routing.expert_index, config)
+        shares = losses.choice_shares(probs, expert_index, config.convention)
+        if config.balance_scope != "running":
+            return shares
+        self._newest = shares
+        return (RUNNING_DECAY * self.average + shares) / (RUNNING_DECAY * self.average_weight + 1)
+
+    def after_step(self, load: np.ndarray, config: RunConfig) -> None:
+        if config.balance_scope == "running":
+            self.average = RUNNING_DECAY * self.average + self._newest
+            self.average_weight = RUNNING_DECAY * self.average_weight + 1
 
 
 class Importance(Balancing):
@@ -106,10 +151,10 @@ class Importance(Balancing):
         "A loss, the squared coefficient of variation of P. It evens out the router's preferences and ignores where "
         "tokens actually went."
     )
-    knobs = ("aux_loss_coef",)
+    knobs = ("aux_loss_coef", "balance_scope", "micro_batches")
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor:
-        return losses.importance_each(routing.probs)
+        return _mean_over_scopes(losses.importance_each(in_scope(routing.probs, config)), config)
 
 
 class Load(Balancing):
@@ -120,13 +165,16 @@ class Load(Balancing):
         "A loss, CV² of a smooth load: the probability that an expert is chosen if its noise is redrawn. Unlike a "
         "count, this has a gradient, but it needs Gaussian noise, which this mechanism adds."
     )
-    knobs = ("aux_loss_coef",)
+    knobs = ("aux_loss_coef", "balance_scope", "micro_batches")
     needs_gaussian_noise = True
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
         if not isinstance(routing.noise_std, Tensor) and routing.noise_std == 0:
             return None
-        return losses.load_each(routing.logits, routing.noisy_logits, routing.noise_std, config.top_k)
+        std = routing.noise_std
+        std = in_scope(std, config) if isinstance(std, Tensor) else std
+        logits, noisy = in_scope(routing.logits, config), in_scope(routing.noisy_logits, config)
+        return _mean_over_scopes(losses.load_each(logits, noisy, std, config.top_k), config)
 
 
 class ImportanceAndLoad(Load):
@@ -139,17 +187,20 @@ class ImportanceAndLoad(Load):
     )
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor:
-        importance = losses.importance_each(routing.probs)
+        importance = Importance.loss(self, routing, config)  # type: ignore[arg-type]
         load = super().loss(routing, config)
         return importance / 2 if load is None else (importance + load) / 2
 
 
-class SelectionBias(Balancing):
-    """b_i += rate · sign(mean load − load_i), added for selection only (Wang et al. 2024, DeepSeek-V3).
+class SelectionBias(LoadBalancing):
+    """b_i += rate · e_i, added to the scores for selection only (Wang et al. 2024, DeepSeek-V3). e_i is the sign of
+    1 − E · load_i, or, for a proportional update, this difference itself.
 
-    As in DeepSeek's rule, the biases are not centred. Their mean moves by rate · (n₊ − n₋) / E a step, where n₊ experts
-    rise and n₋ fall. Only differences between biases select, so this has no effect, and it costs little precision:
-    after n steps |b| is at most n · rate, so float32 rounds a step by at most n / 2²⁴ of it.
+    Afterwards the biases are centred: only their differences select, and where more experts rise than fall they would
+    drift by rate · (n₊ − n₋) / E a step.
+
+    With a balance scope narrower than the batch, the load-balancing loss of that scope is added, as DeepSeek-V3 adds a
+    tiny one of each sequence.
     """
 
     label = "selection bias (no loss)"
@@ -157,16 +208,26 @@ class SelectionBias(Balancing):
         "No loss and no gradient: each expert has a bias that is added to its probability for selection only. After "
         "every step it rises for experts below the mean load and falls for those above."
     )
-    knobs = ("bias_rate",)
+    knobs = ("bias_rate", "bias_update", "balance_scope", "micro_batches")
 
-    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+    def select(self, logits: Tensor, scores: Tensor, top_k: int) -> Selection:
         # In double precision: in single precision, small probabilities underflow to 0 and tie.
-        return top_choices(softmax(logits.double()) + self.bias.unsqueeze(-2), top_k)
+        return top_choices(scores_of(logits.double(), self.score_function) + self.bias.unsqueeze(-2), top_k)
+
+    def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
+        return super().loss(routing, config) if config.balance_groups > 1 else None
+
+    @classmethod
+    def losses(cls, mechanisms: Sequence[Self], layers: Sequence[Routing], config: RunConfig) -> list[Tensor] | None:
+        return super().losses(mechanisms, layers, config) if config.balance_groups > 1 else None
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
         # Rounded, because an even share may differ from 1/E in the last digit.
-        direction = np.sign(np.round(1 - load * load.shape[-1], 9)).astype(np.float32)
-        self.bias = self.bias + config.bias_rate * torch.from_numpy(direction)
+        direction = np.round(1 - load * load.shape[-1], 9)
+        if config.bias_update == "sign":
+            direction = np.sign(direction)
+        moved = self.bias + config.bias_rate * torch.from_numpy(direction.astype(np.float32))
+        self.bias = moved - moved.mean(-1, keepdim=True)
 
 
 class ExpertChoice(Balancing):
@@ -180,8 +241,8 @@ class ExpertChoice(Balancing):
     )
     looks_at_batch = True
 
-    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
-        return expert_choice(probs, top_k)
+    def select(self, logits: Tensor, scores: Tensor, top_k: int) -> Selection:
+        return expert_choice(scores, top_k)
 
 
 class Sinkhorn(Balancing):
@@ -194,8 +255,46 @@ class Sinkhorn(Balancing):
     )
     looks_at_batch = True
 
-    def select(self, logits: Tensor, probs: Tensor, top_k: int) -> Selection:
+    def select(self, logits: Tensor, scores: Tensor, top_k: int) -> Selection:
         return top_choices(sinkhorn_scores(logits), top_k)
+
+
+class Hash(Balancing):
+    """A fixed map from token to expert (Roller et al. 2021); the chosen experts are averaged."""
+
+    label = "hash routing (nothing learned)"
+    explanation = (
+        "Nothing chooses: a fixed hash of the token names its experts, which are averaged. For text the token is its "
+        "character; a token of the topics task never comes twice, so its expert is as good as drawn. The router learns "
+        "nothing. It is the baseline that a learned and balanced router must beat."
+    )
+    needs_tokens = True
+
+    def select(self, logits: Tensor, scores: Tensor, top_k: int, tokens: Tensor | None = None) -> Selection:
+        """
+        Args:
+            tokens: (..., T) int64, what each token is; None for its position.
+        """
+        if tokens is None:
+            tokens = torch.arange(logits.shape[-2]).expand(logits.shape[:-1])
+        first = (tokens * GOLDEN_RATIO >> 16) % logits.shape[-1]  # multiplicative hashing (Knuth 1973, section 6.4)
+        experts = (first.unsqueeze(-1) + torch.arange(top_k)) % logits.shape[-1]
+        return Selection(experts, weights=torch.full(experts.shape, 1 / top_k))
+
+
+def in_scope(values: Tensor, config: RunConfig) -> Tensor:
+    """(..., T, x) → (..., G, T / G, x), each group of tokens that a loss is computed of by itself; unchanged if that is
+    the batch."""
+    return values if config.balance_groups == 1 else values.unflatten(-2, (config.balance_groups, -1))
+
+
+def _weighted_load(shares: Tensor, routing: Routing, config: RunConfig) -> Tensor:
+    return _mean_over_scopes(losses.weighted_load(shares, in_scope(routing.probs, config)), config)
+
+
+def _mean_over_scopes(loss: Tensor, config: RunConfig) -> Tensor:
+    """(..., G) or (...) → (...)."""
+    return loss if config.balance_groups == 1 else loss.mean(-1)
 
 
 METHODS: dict[str, type[Balancing]] = {
@@ -206,6 +305,7 @@ METHODS: dict[str, type[Balancing]] = {
     "bias": SelectionBias,
     "expert_choice": ExpertChoice,
     "sinkhorn": Sinkhorn,
+    "hash": Hash,
     "none": Balancing,
 }
 """Every mechanism by its name in `RunConfig.balancing`."""

@@ -17,15 +17,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from moe_sim.batched import Generators, drawn, number_apart, softmax
+from moe_sim.batched import Generators, drawn, number_apart
 from moe_sim.config.run_config import RunConfig
 from moe_sim.router.capacity import expert_capacity, reroute, seating_order, within_capacity
+from moe_sim.router.scores import log_scores_of, probabilities_of, scores_of
 from moe_sim.router.selection import Selection, top_choices
 
 __all__ = ["Routing", "Select", "expert_capacity", "route"]
 
 Select = Callable[[Tensor, Tensor, int], Selection]
-"""(..., T, E) logits with noise, their softmax, K → the experts of each token."""
+"""(..., T, E) logits with noise, their scores, K → the experts of each token."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +40,8 @@ class Routing:
     noise_std: float | Tensor
     """σ of the Gaussian noise in `noisy_logits`, (..., T, E) if learned."""
     probs: Tensor
-    """(..., T, E) softmax of `logits`: the router's preference, whose mean is the importance P."""
+    """(..., T, E) the scores of `logits`, normalized over all experts: the router's preference, whose mean is the
+    importance P."""
     expert_index: Tensor
     """(..., T, K) int64, the chosen experts before capacity, most preferred first. f is counted from it."""
     assigned: Tensor | None
@@ -133,7 +135,7 @@ def route(
 
     Args:
         logits: (..., T, E) router logits.
-        config: gives top_k, capacity_factor, overflow, drop_order and renormalize.
+        config: gives score_function, top_k, capacity_factor, overflow, drop_order and renormalize.
         select: selects the experts, from detached tensors.
         noise: source of the Gaussian noise; None for no noise.
         noise_std: σ of that noise, a number or (..., T, E); 0 for no noise.
@@ -144,23 +146,28 @@ def route(
     """
     if (noise_std.detach().min() if isinstance(noise_std, Tensor) else noise_std) < 0:
         raise ValueError("noise_std must not be negative")
-    probs = softmax(logits)
-    noisy_logits, noisy_probs = logits, probs
+    function = config.score_function
+    probs = probabilities_of(logits, function)
+    noisy_logits = logits
     if noise is not None and (isinstance(noise_std, Tensor) or noise_std > 0):
         noisy_logits = logits + noise_std * drawn(_normal, noise, logits)
-        noisy_probs = softmax(noisy_logits)
     else:
         noise_std = 0.0
+    scores = probs if noisy_logits is logits and function == "softmax" else scores_of(noisy_logits, function)
 
-    selection = select(noisy_logits.detach(), noisy_probs.detach(), config.top_k)
+    selection = select(noisy_logits.detach(), scores.detach(), config.top_k)
     expert_index, kept = selection.expert_index, selection.assigned
     dispatch_index = expert_index
     if limited and config.capacity_factor is not None:
-        dispatch_index, kept = _apply_capacity(selection, noisy_logits.detach(), noisy_probs.detach(), config)
+        dispatch_index, kept = _apply_capacity(selection, noisy_logits.detach(), scores.detach(), config)
 
-    weights = noisy_probs.gather(-1, dispatch_index)
-    if config.renormalize:
-        weights = _renormalized(weights, noisy_logits.gather(-1, dispatch_index), selection.assigned)
+    if selection.weights is not None:
+        weights = selection.weights
+    else:
+        weights = scores.gather(-1, dispatch_index)
+        if config.renormalize:
+            log_scores = log_scores_of(noisy_logits, function).gather(-1, dispatch_index)
+            weights = _renormalized(weights, log_scores, selection.assigned)
     return Routing(
         logits, noisy_logits, noise_std, probs, expert_index, selection.assigned, dispatch_index, weights, kept
     )
@@ -170,32 +177,32 @@ def _normal(generator: torch.Generator, like: Tensor) -> Tensor:
     return torch.randn(like.shape, generator=generator)
 
 
-def _renormalized(weights: Tensor, logits: Tensor, assigned: Tensor | None) -> Tensor:
+def _renormalized(weights: Tensor, log_scores: Tensor, assigned: Tensor | None) -> Tensor:
     """Scales each token's combine weights to sum to 1.
 
     Args:
-        weights: (..., T, K) the probabilities of the chosen experts.
-        logits: (..., T, K) their logits.
+        weights: (..., T, K) the scores of the chosen experts.
+        log_scores: (..., T, K) the logarithms of these scores, up to a constant per token.
         assigned: (..., T, K) bool, False where a slot is empty; None if none is.
     """
     total = (weights if assigned is None else weights * assigned).sum(-1, keepdim=True)
     numbers = torch.finfo(weights.dtype)
     scaled = weights / total.clamp_min(numbers.tiny)
-    # A mechanism may choose experts so improbable that their probabilities underflow and have no ratio. The softmax
-    # over the chosen logits is the same quantity. Above this limit, what underflow loses is below rounding.
+    # A mechanism may choose experts so improbable that their scores underflow and have no ratio. The softmax over
+    # their logarithms is the same quantity. Above this limit, what underflow loses is below rounding.
     underflows = total < numbers.tiny / numbers.eps
     if not underflows.any():
         return scaled
-    present = logits if assigned is None else logits.masked_fill(~assigned, numbers.min)
+    present = log_scores if assigned is None else log_scores.masked_fill(~assigned, numbers.min)
     return torch.where(underflows, present.softmax(-1), scaled)
 
 
-def _apply_capacity(selection: Selection, logits: Tensor, probs: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
+def _apply_capacity(selection: Selection, logits: Tensor, scores: Tensor, config: RunConfig) -> tuple[Tensor, Tensor]:
     """Returns the expert of each pair under the capacity limit, and which pairs are kept."""
     if config.overflow == "reroute" and logits.ndim > 2:  # pair by pair, and so run by run
         present = [None] * len(logits) if selection.assigned is None else selection.assigned
         selections = map(Selection, selection.expert_index, present)
-        runs = [_apply_capacity(*run, config) for run in zip(selections, logits, probs, strict=True)]
+        runs = [_apply_capacity(*run, config) for run in zip(selections, logits, scores, strict=True)]
         return torch.stack([dispatch for dispatch, _ in runs]), torch.stack([kept for _, kept in runs])
 
     *leading, tokens, num_experts = logits.shape
@@ -206,7 +213,7 @@ def _apply_capacity(selection: Selection, logits: Tensor, probs: Tensor, config:
     assigned = np.ones(chosen.shape, bool) if selection.assigned is None else selection.assigned.numpy()
     # An expert that chose its tokens keeps the best of them, whatever their position.
     by_probability = config.drop_order == "probability" or selection.assigned is not None
-    priority = probs.gather(-1, selection.expert_index).numpy() if by_probability else None
+    priority = scores.gather(-1, selection.expert_index).numpy() if by_probability else None
     rows = (-1, chosen.shape[-1])
     order = seating_order(assigned.reshape(rows), None if priority is None else priority.reshape(rows))
     numbered, experts = number_apart(chosen, num_experts, 2).reshape(rows), math.prod(leading) * num_experts

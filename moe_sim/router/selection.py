@@ -29,6 +29,8 @@ class Selection:
     assigned: Tensor | None = None
     """(..., T, K) bool, False where a slot is empty: under expert choice, tokens have different numbers of experts.
     None if no slot is."""
+    weights: Tensor | None = None
+    """(..., T, K) the combine weights; None if they come from the router's scores."""
 
 
 def top_choices(scores: Tensor, top_k: int) -> Selection:

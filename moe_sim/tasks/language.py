@@ -17,13 +17,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from moe_sim.batched import Generators, number_apart
-from moe_sim.config.run_config import RunConfig
+from moe_sim.config.run_config import LANGUAGE_SEQUENCE, RunConfig
 from moe_sim.tasks.corpora import ALPHABET, DOMAINS, MIXES, Corpus, decode, encoded_corpora
 from moe_sim.tasks.own_text import PARTS, known_text
 from moe_sim.tasks.task import Batch, HeldOut
 
 WIDTH = 64
-SEQUENCE = 64
+SEQUENCE = LANGUAGE_SEQUENCE
 """S."""
 PASSAGE = 2 * SEQUENCE
 
@@ -69,6 +69,11 @@ class Language:
     def held_out_batch(self, tokens: int, shares: Tensor, generator: torch.Generator) -> Batch:
         """Draws sequences of the held-out text."""
         return self._batch(self._held_out, tokens, shares, generator)
+
+    @staticmethod
+    def token_ids(inputs: Tensor) -> Tensor:
+        """(..., T) characters, which are what the tokens are."""
+        return inputs
 
     def stem(self, generator: torch.Generator) -> nn.Module:
         """Characters → vectors."""

@@ -75,6 +75,14 @@ class Task(Protocol):
         """The network before the MoE layer: `Batch.inputs` → (T, width)."""
         ...
 
+    # A task whose tokens come again may have `token_ids`, from `Batch.inputs` to (T,) int64, what each token is.
+
+
+def by_content(inputs: Tensor) -> Tensor:
+    """(..., T, D) float32 → (..., T) int64, a number for each token that depends on all of its vector."""
+    factors = 2 * torch.arange(inputs.shape[-1]) + 1
+    return (inputs.contiguous().view(torch.int32) * factors).sum(-1)
+
 
 def generators(seed: int) -> dict[str, torch.Generator]:
     """One generator per stream of `STREAMS`, all derived from `seed` and independent of each other."""

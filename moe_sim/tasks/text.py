@@ -54,6 +54,11 @@ class Text:
         """Draws positions in the held-out text."""
         return self._batch(self._held_out, tokens, shares, generator)
 
+    @staticmethod
+    def token_ids(inputs: Tensor) -> Tensor:
+        """(..., T, C) contexts → (..., T), their last characters."""
+        return inputs[..., -1]
+
     def stem(self, generator: torch.Generator) -> nn.Module:
         """Characters → vectors."""
         return CharacterStem(generator)

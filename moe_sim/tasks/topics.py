@@ -35,7 +35,7 @@ class Topics:
     shift_knobs: tuple[str, ...] = ("topic_skew", "topic_shift")
 
     def __init__(self, config: RunConfig, task: torch.Generator, held_out: torch.Generator) -> None:
-        topics = config.num_topics
+        topics, self._sequence = config.num_topics, config.sequence_tokens
         self.group_names = tuple(f"topic {i + 1}" for i in range(topics))
         self.shared_D = config.shared_direction * math.sqrt(WIDTH) * _random_directions(1, task)[0]
         self.centre_GD = CENTRE_LENGTH * math.sqrt(WIDTH) * _random_directions(topics, task)
@@ -43,13 +43,14 @@ class Topics:
         self.teacher_out = (
             torch.randn(topics, CLASSES, TEACHER_HIDDEN, generator=task) * TEACHER_OUT_STD / math.sqrt(TEACHER_HIDDEN)
         )
-        batch, noise_TD = self._draw(HELD_OUT_TOKENS, self.shares(config), held_out)
+        batch, noise_TD = self._draw(HELD_OUT_TOKENS, self.shares(config), held_out, sequence=1)
         self.held_out = HeldOut(batch, positions=_map_positions(batch.groups.numpy(), noise_TD.numpy(), topics))
 
     @classmethod
     def stack(cls, tasks: Sequence[Self]) -> Self:
         """See `Task`."""
         together = cls.__new__(cls)
+        together._sequence = tasks[0]._sequence
         for name in ("shared_D", "centre_GD", "teacher_in", "teacher_out"):
             setattr(together, name, torch.stack([getattr(task, name) for task in tasks]))
         return together
@@ -61,8 +62,8 @@ class Topics:
         return (frequency_G / frequency_G.sum()).float()
 
     def batch(self, tokens: int, shares: Tensor, generator: Generators) -> Batch:
-        """Draws `tokens` tokens, with the topics in these shares."""
-        return self._draw(tokens, shares, generator)[0]
+        """Draws `tokens` tokens, with the topics in these shares. Those of a sequence have one topic."""
+        return self._draw(tokens, shares, generator, self._sequence)[0]
 
     held_out_batch = batch
     """Every token is drawn fresh, so none was trained on."""
@@ -71,8 +72,10 @@ class Topics:
         """The identity: tokens are vectors already."""
         return nn.Identity()
 
-    def _draw(self, tokens: int, shares: Tensor, generator: Generators) -> tuple[Batch, Tensor]:
-        groups = drawn(lambda one, share_G: torch.multinomial(share_G, tokens, True, generator=one), generator, shares)
+    def _draw(self, tokens: int, shares: Tensor, generator: Generators, sequence: int) -> tuple[Batch, Tensor]:
+        count = tokens // sequence
+        groups = drawn(lambda one, share_G: torch.multinomial(share_G, count, True, generator=one), generator, shares)
+        groups = groups.repeat_interleave(sequence, -1) if sequence > 1 else groups
         noise_TD = drawn(lambda one, _: torch.randn(tokens, WIDTH, generator=one), generator, shares)
         topic = number_apart(groups.numpy(), self.centre_GD.shape[-2], 1)
         centre_TD = self.centre_GD.flatten(0, -2)[torch.from_numpy(topic)]

@@ -9,6 +9,7 @@ T tokens, E experts, K choices per token, D width, H hidden; P pairs, N of them 
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from moe_sim.batched import Blocks, Generators, block_size, drawn, number_apart
+from moe_sim.batched import Blocks, Generators, block_size, drawn, linear, number_apart
 from moe_sim.config.run_config import RunConfig
 from moe_sim.losses import SMALLEST_STD
 from moe_sim.router.balancing import Balancing
@@ -91,6 +92,22 @@ class Experts(nn.Module):
         return out_TD.view_as(x_TD)
 
 
+class SharedExperts(nn.Module):
+    """n two-layer ReLU networks D → H → D that every token passes; their outputs are added (Dai et al. 2024,
+    DeepSeekMoE). One network with n·H hidden units computes them."""
+
+    def __init__(self, count: int, width: int, hidden: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.weight_in = nn.Parameter(linear_init(width, (width, count * hidden), generator))
+        self.bias_in = nn.Parameter(torch.zeros(count * hidden))
+        self.weight_out = nn.Parameter(linear_init(hidden, (count * hidden, width), generator))
+        self.bias_out = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        """(..., T, D) → (..., T, D)."""
+        return linear(linear(x_TD, self.weight_in, self.bias_in).relu(), self.weight_out, self.bias_out)
+
+
 class MoE(nn.Module):
     """Router and experts: (..., T, D) → (..., T, D), and the routing."""
 
@@ -98,25 +115,31 @@ class MoE(nn.Module):
         super().__init__()
         self.router = Router(width, config.num_experts, generator)
         self.experts = Experts(config.num_experts, width, config.expert_hidden_size, generator)
+        shared = config.shared_experts
+        self.shared = SharedExperts(shared, width, config.expert_hidden_size, generator) if shared else None
 
     def forward(self, x_TD: Tensor, config: RunConfig, balancing: Balancing, **how: Any) -> tuple[Tensor, Routing]:
         """Routes like `route`, then applies and combines the experts."""
         routing = self.route(x_TD, config, balancing, **how)
-        return self.experts(x_TD, routing), routing
+        out_TD = self.experts(x_TD, routing)
+        return out_TD if self.shared is None else out_TD + self.shared(x_TD), routing
 
     def route(
         self, x_TD: Tensor, config: RunConfig, balancing: Balancing, *,
-        noise: Generators | None = None, inference: bool = False,
+        noise: Generators | None = None, inference: bool = False, tokens: Tensor | None = None,
     ) -> Routing:  # fmt: skip
         """The routing alone, under the live knobs of `config`.
 
         Args:
             noise: source of the noise; None for no noise.
             inference: no capacity limit, and every token is routed as if alone.
+            tokens: (..., T) int64, what each token is, for a mechanism that needs it.
         """
         jitter = min(config.noise_std, 1.0) if config.router_noise == "jitter" else 0.0
         noise_std = self.router.noise_std(x_TD, config, balancing) if noise is not None else 0.0
         select = top_k_of_logits if inference and balancing.looks_at_batch else balancing.select
+        if balancing.needs_tokens:
+            select = partial(select, tokens=tokens)
         logits = self.router(x_TD, jitter, noise)
         return route(logits, config, select, noise=noise, noise_std=noise_std, limited=not inference)
 

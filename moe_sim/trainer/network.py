@@ -21,7 +21,7 @@ from moe_sim.batched import linear
 from moe_sim.config.run_config import RunConfig
 from moe_sim.router.balancing import Balancing
 from moe_sim.router.routing import Routing
-from moe_sim.tasks.task import Task
+from moe_sim.tasks.task import Task, by_content
 from moe_sim.trainer.blocks import Block, DecoderBlock, LayerNorm, ResidualBlock
 from moe_sim.trainer.moe import MoE, Router, linear_init
 
@@ -56,6 +56,7 @@ class Network(nn.Module):
     def __init__(self, task: Task, config: RunConfig, generator: torch.Generator) -> None:
         super().__init__()
         self.stem = task.stem(generator)
+        self._token_ids = getattr(task, "token_ids", by_content)
         blocks: list[Block] = [
             ResidualBlock(config, task.width, generator) if task.sequence is None
             else DecoderBlock(config, task.width, task.sequence, generator)
@@ -107,7 +108,13 @@ class Network(nn.Module):
     def parts(self) -> dict[str, list[nn.Parameter]]:
         """The parameters by the part that can be frozen by itself. The head is everything but routers and experts."""
         parts = {
-            "experts": [weight for moe in self.layers for weight in moe.experts.parameters()],
+            "experts": [
+                weight
+                for moe in self.layers
+                for experts in (moe.experts, moe.shared)
+                if experts is not None
+                for weight in experts.parameters()
+            ],
             "router": [weight for moe in self.layers for weight in moe.router.parameters()],
         }
         others = {id(weight) for part in parts.values() for weight in part}
@@ -119,6 +126,7 @@ class Network(nn.Module):
         """Task inputs of T tokens → (..., T, classes) logits, and the routing of each layer under its mechanism, made
         as `MoE.route` does."""
         x_TD, routings = self.stem(inputs), []
+        how |= self._tokens(inputs, mechanisms)
         for block, mechanism in zip(self.blocks, mechanisms, strict=True):
             x_TD, routing = block(x_TD, config, mechanism, **how)
             routings.append(routing)
@@ -129,6 +137,7 @@ class Network(nn.Module):
     ) -> list[Routing]:  # fmt: skip
         """The routings alone: the experts of the last layer are not computed."""
         found = []
+        how |= self._tokens(inputs, mechanisms)
         for moe, x_TD, mechanism in self._inputs_of_layers(inputs, config, mechanisms, **how):
             found.append(moe.route(x_TD, config, mechanism, **how))
         return found
@@ -139,8 +148,13 @@ class Network(nn.Module):
     ) -> Iterator[tuple[Router, Tensor]]:
         """Each router with its (..., T, D) input in inference. A router may be changed before the next one is asked
         for, whose input then depends on it."""
-        for moe, x_TD, _ in self._inputs_of_layers(inputs, config, mechanisms, inference=True):
+        how = {"inference": True, **self._tokens(inputs, mechanisms)}
+        for moe, x_TD, _ in self._inputs_of_layers(inputs, config, mechanisms, **how):
             yield moe.router, x_TD
+
+    def _tokens(self, inputs: Tensor, mechanisms: Sequence[Balancing]) -> dict[str, Tensor]:
+        """What each token is, if the mechanisms need it."""
+        return {"tokens": self._token_ids(inputs)} if mechanisms[0].needs_tokens else {}
 
     def _inputs_of_layers(
         self, inputs: Tensor, config: RunConfig, mechanisms: Sequence[Balancing], **how: Any

@@ -19,6 +19,7 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.config.words import plural
 from moe_sim.router.balancing import Balancing
 from moe_sim.router.routing import Routing
+from moe_sim.router.scores import scores_of
 from moe_sim.router.selection import Selection
 from moe_sim.tasks.task import Task, generators
 
@@ -33,12 +34,13 @@ MEMBERS = ("width", "classes", "group_noun", "group_names", "held_out", "shift_k
 not."""
 
 
-def own_mechanisms(balancing: OwnBalancing, num_experts: int, layers: int) -> list[Balancing]:
-    """A mechanism for each layer.
+def own_mechanisms(balancing: OwnBalancing, config: RunConfig) -> list[Balancing]:
+    """A mechanism for each layer of a run.
 
     Raises:
         InvalidInput: if that is no mechanism for so many experts.
     """
+    num_experts, layers = config.num_experts, config.num_layers
     if isinstance(balancing, Balancing):
         made: list[Any] = [deepcopy(balancing) for _ in range(layers)]
     elif callable(balancing) and (not isclass(balancing) or issubclass(balancing, Balancing)):
@@ -58,6 +60,7 @@ def own_mechanisms(balancing: OwnBalancing, num_experts: int, layers: int) -> li
                 f"The bias of {type(mechanism).__name__} must have one number for each of {num_experts} experts. "
                 f"Balancing.__init__({num_experts}) makes it."
             )
+        mechanism.score_function = config.score_function
     return made
 
 
@@ -92,7 +95,7 @@ def check_routing(mechanism: Balancing, routings: Sequence[Routing], config: Run
         InvalidInput: if what it selects or its loss has the wrong shape, or its loss has no gradient.
     """
     name = type(mechanism).__name__
-    for one in mechanism.losses(routings, config) or ():
+    for one in mechanism.losses([mechanism] * len(routings), routings, config) or ():
         if not isinstance(one, Tensor) or one.shape != () or not one.requires_grad:
             raise InvalidInput(
                 f"The loss of {name} must be a tensor with one number and a gradient with respect to the router, such "
@@ -101,14 +104,15 @@ def check_routing(mechanism: Balancing, routings: Sequence[Routing], config: Run
     mechanism.after_step(np.full(config.num_experts, 1 / config.num_experts), config)
 
 
-def check_selection(mechanism: Balancing, num_experts: int, top_k: int) -> None:
+def check_selection(mechanism: Balancing, config: RunConfig) -> None:
     """Tries the selection of a mechanism of the user's own on 64 tokens.
 
     Raises:
         InvalidInput: if it does not return a `Selection` of the right shape.
     """
+    num_experts, top_k = config.num_experts, config.top_k
     logits = torch.randn(64, num_experts, generator=torch.Generator().manual_seed(0))
-    chosen = mechanism.select(logits, logits.softmax(-1), top_k)
+    chosen = mechanism.select(logits, scores_of(logits, config.score_function), top_k)
     index = chosen.expert_index if isinstance(chosen, Selection) else None
     if (
         index is None or index.dtype != torch.int64 or index.ndim != 2 or len(index) != 64

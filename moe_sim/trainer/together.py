@@ -94,7 +94,7 @@ def stepping(trainers: Sequence[Trainer], steps: int) -> Generator[Together]:
 def most_together(config: RunConfig) -> int:
     """The most runs of this shape that one computation takes."""
     pairs = config.batch_tokens * config.top_k * config.num_layers
-    hidden = config.num_experts * config.expert_hidden_size * config.num_layers
+    hidden = (config.num_experts + config.shared_experts) * config.expert_hidden_size * config.num_layers
     return max(1, min(MOST_PAIRS // pairs, MOST_HIDDEN // hidden, MOST_TOGETHER))
 
 
@@ -209,7 +209,7 @@ class Together:
         """The task loss, the loss that α weighs, the z-loss, and the total that is optimized."""
         config = self._config
         task = _cross_entropy(logits, labels)
-        auxiliary = self._mechanisms[0].losses(routings, config)
+        auxiliary = self._mechanisms[0].losses(self._mechanisms, routings, config)
         z = [router_z_each(routing.logits) for routing in routings]
         total = task
         if self._weighs_auxiliary and auxiliary is not None:
@@ -232,7 +232,7 @@ class Together:
         for coefficient, others in ((self._alpha, balance), (self._z_coef, z)):
             for gradient, other in zip(task, others or (), strict=False):
                 gradient -= _per_run(coefficient) / len(routers) * other
-        return RouterGradients(task, balance)
+        return RouterGradients(task or None, balance)
 
     def _gradients_are_finite(self) -> bool:
         norms = torch._foreach_norm([p.grad for p in self._parameters if p.grad is not None])

@@ -87,7 +87,7 @@ class Trainer:
         if balancing is None:
             self._set_mechanisms()
         else:
-            self.mechanisms = own_mechanisms(balancing, config.num_experts, config.num_layers)
+            self.mechanisms = own_mechanisms(balancing, config)
             self._try_mechanisms()
         self._start_state = self.random["start"].get_state()
         self._set_start()
@@ -218,6 +218,8 @@ class Trainer:
         config = self.config
         self.mechanisms = [METHODS[config.balancing](config.num_experts) for _ in range(config.num_layers)]
         """The balancing mechanism of each layer."""
+        for mechanism in self.mechanisms:
+            mechanism.score_function = config.score_function
 
     def _try_mechanisms(self) -> None:
         """Tries a mechanism of the user's own on held-out tokens; it and the generators stay as they were.
@@ -226,10 +228,10 @@ class Trainer:
             InvalidInput: with a sentence, if it returns something of another shape.
         """
         config, mechanisms = self.config, copy.deepcopy(self.mechanisms)
-        check_selection(mechanisms[0], config.num_experts, config.top_k)
+        check_selection(mechanisms[0], config)
         noise = torch.Generator().manual_seed(0)
         routings = self.network.routings(self.held_out.batch.inputs, config, mechanisms, noise=noise)
-        check_routing(mechanisms[0], routings, config)
+        check_routing(mechanisms[0], routings, config.replace(balance_scope="batch"))
 
     def _intervene(self, before: RunConfig) -> None:
         """Carries out what a change of live knobs does to the weights at once."""
@@ -245,7 +247,7 @@ class Trainer:
             for pair in filter(None, map(expert_pair, (before.swap_columns, config.swap_columns))):
                 for moe, mechanism in zip(layers, self.mechanisms, strict=True):
                     interventions.swap(self._with_moments(moe.router), pair, 1)
-                    interventions.swap([mechanism.bias], pair, 0)
+                    interventions.swap([getattr(mechanism, name) for name in mechanism.state], pair, 0)
         if config.swap_weights != before.swap_weights:
             for pair in filter(None, map(expert_pair, (before.swap_weights, config.swap_weights))):
                 for moe in layers:
