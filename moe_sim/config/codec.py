@@ -1,7 +1,7 @@
 """The text codec for configurations, shared by links, exports and the command line.
 
-The name of a run holds every knob (`v=3&aux_loss_coef=0&…`). A link holds the version and what differs from that
-version's defaults (`v=3&aux_loss_coef=0.1`), so it is short, and keeps its meaning when a default changes. Diagnosis
+The name of a run holds every knob (`v=4&aux_loss_coef=0&…`). A link holds the version and what differs from that
+version's defaults (`v=4&aux_loss_coef=0.1`), so it is short, and keeps its meaning when a default changes. Diagnosis
 thresholds do not affect a run; a query string holds those that differ from the default.
 """
 

@@ -64,6 +64,12 @@ COMPARISONS: dict[str, ComparisonPreset] = {
         (_from_start(balancing="bias"), _from_start(balancing="expert_choice"), _from_start(balancing="sinkhorn")),
         {"aux_loss_coef": 0.1},
     ),
+    "balance-scope": ComparisonPreset(
+        "Balance scope",
+        "The same α = 0.1, counted per sequence, per micro-batch and over the batch. All are even, one specializes.",
+        (_from_start(balance_scope="micro_batch"), _from_start(balance_scope="batch")),
+        {"aux_loss_coef": 0.1, "sequence_tokens": 16, "balance_scope": "sequence"},
+    ),
     "capacity": ComparisonPreset(
         "Capacity", "No limit, a capacity factor of 1 that drops, and one that reroutes, α = 0.",
         (_from_start(capacity_factor=1.0), _from_start(capacity_factor=1.0, overflow="reroute")),

@@ -9,9 +9,11 @@ from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.suggestions import ByName
 
-Kind = Literal["scenario", "mechanism"]
+Kind = Literal["scenario", "mechanism", "family"]
 SCENARIO: Kind = "scenario"
 MECHANISM: Kind = "mechanism"
+FAMILY: Kind = "family"
+"""A small copy of what the paper of a model sets."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,10 @@ class Preset:
 
 def _mechanism(label: str, description: str, **changes: Any) -> Preset:
     return Preset(label, description, changes, kind=MECHANISM)
+
+
+def _family(label: str, description: str, **changes: Any) -> Preset:
+    return Preset(label, description, changes, kind=FAMILY)
 
 
 PRESETS: dict[str, Preset] = ByName("preset", {
@@ -101,8 +107,34 @@ PRESETS: dict[str, Preset] = ByName("preset", {
     "bias": _mechanism("Selection bias", "No loss: a selection bias that moves by 0.01 per step.", balancing="bias"),
     "expert-choice": _mechanism("Expert choice", "Each expert picks its tokens.", balancing="expert_choice"),
     "sinkhorn": _mechanism("Sinkhorn", "Selection from doubly normalized scores.", balancing="sinkhorn"),
+    "hash": _mechanism("Hash", "A fixed map from token to expert. Nothing is learned.", balancing="hash"),
     "noise-alone": _mechanism(
         "Noise alone", "Gaussian noise with σ = 1, no balancing: it does not prevent collapse here.",
         router_noise="gaussian", noise_std=1.0,
+    ),
+    "switch": _family(
+        "Switch",
+        "One expert per token, α = 0.01, a capacity factor of 1.25, jitter of 0.01 (Fedus et al. 2021, Switch "
+        "Transformer, sections 2.2 and 2.4).",
+        aux_loss_coef=0.01, capacity_factor=1.25, router_noise="jitter", noise_std=0.01,
+    ),
+    "mixtral": _family(
+        "Mixtral",
+        "Two of eight experts, renormalized, no capacity limit, α = 0.02 in the convention of transformers (Jiang et "
+        "al. 2024, and the configuration published with the weights).",
+        top_k=2, renormalize=True, convention="huggingface", aux_loss_coef=0.02,
+    ),
+    "v-moe": _family(
+        "V-MoE",
+        "Two experts per token, the mean of importance and load loss at 0.01, noise of σ = 1/8, a capacity factor of "
+        "1.05 that drops the least certain first (Riquelme et al. 2021, sections 2 and 4).",
+        balancing="importance_and_load", aux_loss_coef=0.01, top_k=2, capacity_factor=1.05, drop_order="probability",
+    ),
+    "deepseek-v3": _family(
+        "DeepSeek-V3",
+        "Many small experts, one of them shared, sigmoid scores, a selection bias with its native rate of 0.001, and a "
+        "loss per sequence of 0.0001: 4 of 32 here, 8 of 256 there (DeepSeek-AI 2024, sections 2.1.2 and 4.2).",
+        num_experts=32, top_k=4, expert_hidden_size=8, shared_experts=1, score_function="sigmoid", renormalize=True,
+        balancing="bias", bias_rate=0.001, aux_loss_coef=0.0001, balance_scope="sequence", sequence_tokens=16,
     ),
 })  # fmt: skip

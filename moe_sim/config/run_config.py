@@ -100,9 +100,10 @@ class RunConfig(KnobModel):
     balance_scope: Literal["sequence", "micro_batch", "batch", "running"] = knob(
         "batch",
         "Balance scope",
-        "The tokens that a balancing loss counts together: those of a sequence, of a micro-batch or of the batch; the "
-        "loss is the mean over these groups. running: f of the load-balancing loss is an average over the last steps. "
-        "With a selection bias, sequence and micro_batch add a loss, weighted by α, as in DeepSeek-V3.",
+        "The tokens that a balancing loss counts together: those of a sequence (the batch, if tokens stand alone), of "
+        "a micro-batch or of the batch; the loss is the mean over these groups. running: f of the load-balancing loss "
+        "is an average over the last steps. With a selection bias, sequence and micro_batch add a loss, weighted by α, "
+        "as in DeepSeek-V3.",
         group=BALANCING,
         live=True,
     )
@@ -461,13 +462,6 @@ class RunConfig(KnobModel):
                     "does not.",
                     {"knob": name, "label": label, "batch_tokens": self.batch_tokens, "count": count},
                 )
-        if self.balance_scope == "sequence" and self.sequence_length == 1:
-            raise PydanticCustomError(
-                "knobs",
-                "The balance scope (balance_scope) sequence needs sequences: the language task, or the topics task "
-                "with 2 or more tokens per sequence (sequence_tokens).",
-                {"knob": "balance_scope"},
-            )
         hidden = self.num_layers * (self.num_experts + self.shared_experts) * self.expert_hidden_size
         if hidden > MOST_HIDDEN:
             raise PydanticCustomError(
@@ -497,7 +491,7 @@ class RunConfig(KnobModel):
     @property
     def balance_groups(self) -> int:
         """The number of groups of tokens in a batch of which a balancing loss is computed by itself."""
-        if self.balance_scope == "sequence":
+        if self.balance_scope == "sequence" and self.sequence_length > 1:
             return self.batch_tokens // self.sequence_length
         return self.micro_batches if self.balance_scope == "micro_batch" else 1
 

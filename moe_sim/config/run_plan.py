@@ -16,24 +16,16 @@ from moe_sim.config.words import value_in_words
 
 NAMES = "ABCD"
 """The names of runs side by side; there are never more."""
-DATA_KNOBS = frozenset(
-    {
-        "task",
-        "seed",
-        "batch_tokens",
-        "num_topics",
-        "topic_skew",
-        "topic_shift",
-        "shared_direction",
-        "domain_mix",
-        "own_text",
-    }
-)
+DATA_KNOBS = frozenset({
+    "task", "seed", "batch_tokens", "num_topics", "topic_skew", "topic_shift", "shared_direction", "sequence_tokens",
+    "domain_mix", "own_text",
+})  # fmt: skip
 """Knobs that determine which tokens a run sees, and in what order."""
 WEIGHT_KNOBS = frozenset(
     {
         "task", "seed", "num_layers", "num_experts", "expert_hidden_size", "router_init", "expert_init", "num_topics",
-        "shared_direction", "own_text", "router_blind", "swap_columns", "swap_weights",
+        "shared_direction", "own_text", "router_blind", "swap_columns", "swap_weights", "shared_experts",
+        "sequence_tokens",
     }
 )  # fmt: skip
 """Knobs whose values at step 0 determine the initial weights; an even start looks at the tokens."""

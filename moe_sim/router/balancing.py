@@ -23,8 +23,9 @@ from moe_sim.router.selection import Selection, expert_choice, sinkhorn_scores, 
 
 GOLDEN_RATIO = 2_654_435_769
 """2³² divided by the golden ratio."""
-RUNNING_DECAY = 0.9
-"""The weight of a step in a running average, relative to the next one's."""
+RUNNING_DECAY = 0.5
+"""The weight of a step in a running average, relative to the next one's. A longer memory lags behind the router: at 0.9
+the load swings, and at α = 0.1 experts die."""
 
 
 class Balancing:
@@ -89,6 +90,11 @@ class Balancing:
 
     def after_step(self, load: np.ndarray, config: RunConfig) -> None:
         """Updates the mechanism from (..., E) the load of the step just taken."""
+
+    @classmethod
+    def uses(cls, config: RunConfig) -> set[str]:
+        """The knobs of `PARTICULAR_KNOBS` that have an effect in this configuration."""
+        return set(cls.knobs) - ({"micro_batches"} if config.balance_scope != "micro_batch" else set())
 
     @classmethod
     def selects(cls) -> bool:
@@ -214,6 +220,10 @@ class SelectionBias(LoadBalancing):
         # In double precision: in single precision, small probabilities underflow to 0 and tie.
         return top_choices(scores_of(logits.double(), self.score_function) + self.bias.unsqueeze(-2), top_k)
 
+    @classmethod
+    def uses(cls, config: RunConfig) -> set[str]:
+        return super().uses(config) | ({"aux_loss_coef", "convention"} if config.balance_groups > 1 else set())
+
     def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
         return super().loss(routing, config) if config.balance_groups > 1 else None
 
@@ -279,7 +289,7 @@ class Hash(Balancing):
             tokens = torch.arange(logits.shape[-2]).expand(logits.shape[:-1])
         first = (tokens * GOLDEN_RATIO >> 16) % logits.shape[-1]  # multiplicative hashing (Knuth 1973, section 6.4)
         experts = (first.unsqueeze(-1) + torch.arange(top_k)) % logits.shape[-1]
-        return Selection(experts, weights=torch.full(experts.shape, 1 / top_k))
+        return Selection(experts, weights=torch.full(experts.shape, 1 / top_k, dtype=scores.dtype))
 
 
 def in_scope(values: Tensor, config: RunConfig) -> Tensor:

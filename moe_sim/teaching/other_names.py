@@ -51,6 +51,15 @@ KNOB_NAMES = (
     ("α (aux_loss_coef)", "Megatron-LM moe_aux_loss_coeff · transformers router_aux_loss_coef · NeMo aux_loss_coeff"),
     ("router z-loss (z_loss_coef)", "Megatron-LM moe_z_loss_coeff"),
     ("bias rate (bias_rate)", "Megatron-LM moe_router_bias_update_rate · NeMo gate_bias_update_factor"),
+    ("score function (score_function)", "Megatron-LM moe_router_score_function · transformers scoring_func"),
+    (
+        "shared experts (shared_experts)",
+        "transformers n_shared_experts · Megatron-LM moe_shared_expert_intermediate_size",
+    ),
+    (
+        "balance scope (balance_scope)",
+        "Megatron-LM moe_router_load_balancing_type: aux_loss, seq_aux_loss, global_aux_loss · DeepSeek-V2 seq_aux",
+    ),
     ("top-k (top_k)", "Megatron-LM moe_router_topk · transformers num_experts_per_tok · NeMo n_activated_experts"),
     ("renormalize", "NeMo norm_topk_prob; Mixtral always does"),
 )

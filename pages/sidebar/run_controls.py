@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -10,7 +10,7 @@ import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from moe_sim.config.knobs import KNOBS, THRESHOLDS, Knob
-from moe_sim.config.presets import MECHANISM, PRESETS, SCENARIO
+from moe_sim.config.presets import FAMILY, MECHANISM, PRESETS, SCENARIO, Kind
 from moe_sim.config.run_config import MAIN, RunConfig
 from moe_sim.config.thresholds import GROUP
 from moe_sim.router.balancing import METHODS, PARTICULAR_KNOBS
@@ -25,6 +25,8 @@ FIRST_SCENARIOS = 3
 GROUP_KEY = "group of knobs: "
 """What the keys of the groups begin with; their titles follow."""
 MORE_SCENARIOS = "More scenarios"
+KINDS: dict[Kind, str] = {SCENARIO: "", MECHANISM: "Other balancing methods", FAMILY: "As models set it"}
+"""The kinds of presets, each with what stands above its buttons."""
 
 
 def draw(session: Session, pages: Sequence[StreamlitPage], *, trains_live_run: bool) -> None:
@@ -101,26 +103,29 @@ def _thresholds(session: Session) -> None:
 
 
 def _scenarios(session: Session) -> None:
-    """The first scenarios and the active one; all others, and the presets of mechanisms, in a group."""
+    """The first scenarios and the active preset; all others in a group, by kind."""
     hidden = session.view.hide
-    scenarios = [] if "presets" in hidden else [name for name, one in PRESETS.items() if one.kind == SCENARIO]
-    mechanisms = [] if "mechanisms" in hidden else [name for name, one in PRESETS.items() if one.kind == MECHANISM]
-    first = scenarios[:FIRST_SCENARIOS]
-    if session.preset in (*scenarios, *mechanisms) and session.preset not in first:
+    kinds = {kind: [name for name, one in PRESETS.items() if one.kind == kind] for kind in KINDS}
+    if "presets" in hidden:
+        del kinds[SCENARIO]
+    if "mechanisms" in hidden:
+        del kinds[MECHANISM], kinds[FAMILY]
+    first = kinds.get(SCENARIO, [])[:FIRST_SCENARIOS]
+    if session.preset in (name for names in kinds.values() for name in names) and session.preset not in first:
         first.append(session.preset)
-    more, others = ([name for name in names if name not in first] for names in (scenarios, mechanisms))
     if first:
         _presets(session, first, "first")
-    if more or others:
-        _when_open(MORE_SCENARIOS, partial(_more_scenarios, session, more, others))
+    more = {kind: [name for name in names if name not in first] for kind, names in kinds.items()}
+    if any(more.values()):
+        _when_open(MORE_SCENARIOS, partial(_more_scenarios, session, more))
 
 
-def _more_scenarios(session: Session, scenarios: Sequence[str], mechanisms: Sequence[str]) -> None:
-    if scenarios:
-        _presets(session, scenarios, "more")
-    if mechanisms:
-        st.caption("Other balancing methods")
-        _presets(session, mechanisms, "mechanisms")
+def _more_scenarios(session: Session, presets: Mapping[str, Sequence[str]]) -> None:
+    for kind, names in presets.items():
+        if names:
+            if KINDS[kind]:
+                st.caption(KINDS[kind])
+            _presets(session, names, kind)
 
 
 def _presets(session: Session, names: Sequence[str], row: str) -> None:
@@ -140,8 +145,8 @@ def _presets(session: Session, names: Sequence[str], row: str) -> None:
 
 
 def _matters(knob: Knob, config: RunConfig) -> bool:
-    """Whether the current mechanism uses the knob."""
-    return knob.name not in PARTICULAR_KNOBS or knob.name in METHODS[config.balancing].knobs
+    """Whether the current mechanism uses the knob as it is configured."""
+    return knob.name not in PARTICULAR_KNOBS or knob.name in METHODS[config.balancing].uses(config)
 
 
 def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callable[..., None]) -> None:

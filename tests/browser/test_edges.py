@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from moe_sim import PRESETS
-from moe_sim.config.presets import MECHANISM, SCENARIO
+from moe_sim.config.presets import FAMILY, MECHANISM, SCENARIO
 from tests.browser.conftest import Scheme, new_page
 from tests.browser.driver import (
     TABS,
@@ -86,7 +86,7 @@ def test_a_quickly_moved_slider_loses_nothing(page: Page, server: str) -> None:
     assert page.locator(".ecl .tile").count() == 6
 
 
-@pytest.mark.parametrize("kind", [SCENARIO, MECHANISM])
+@pytest.mark.parametrize("kind", [SCENARIO, MECHANISM, FAMILY])
 def test_every_preset_trains(page: Page, server: str, kind: str) -> None:
     visit(page, server)
     page.get_by_text("More scenarios", exact=True).click()

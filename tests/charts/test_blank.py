@@ -21,7 +21,8 @@ OTHERS: dict[str, Any] = {
     "topic_skew": 0.2, "topic_shift": 1, "shared_direction": 1.0, "frozen": True, "expert_hidden_size": 16,
     "domain_mix": "even", "task": "text", "warmup_steps": 100, "frozen_experts": True, "frozen_router": True,
     "frozen_head": True, "router_blind": True, "swap_columns": "1-2", "swap_weights": "1-2", "router_init": "plain",
-    "expert_init": "copies", "num_layers": 2,
+    "expert_init": "copies", "num_layers": 2, "balance_scope": "running", "micro_batches": 8,
+    "bias_update": "proportional", "score_function": "sigmoid", "shared_experts": 1, "sequence_tokens": 4,
 }  # fmt: skip
 
 

@@ -177,6 +177,8 @@ def may_be_empty(meta: dict[str, Any], history: History) -> bool:
         return config.capacity_factor is None
     if meta.get("signal") == "other_loss":
         return config.convention == "per_choice" and config.balancing not in OTHER_LOSSES
+    if meta.get("signal") == "router_task_gradient":
+        return config.balancing == "hash"  # which needs no router
     if meta.get("signal") in ("router_gradient_cosine", "router_balance_push"):
         return "aux_loss_coef" not in METHODS[config.balancing].knobs
     return meta["kind"] == "coarse" and not history.layer().column(meta["column"])[:20, meta["expert"]].any()

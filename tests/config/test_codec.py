@@ -22,11 +22,13 @@ from moe_sim.config.thresholds import Thresholds
 from moe_sim.config.versions import VERSION
 from tests.support.strategies import configs, values
 
-DEFAULTS_OF_VERSION_3 = (
-    "v=3&aux_loss_coef=0&balancing=load_balancing&num_experts=8&top_k=1&capacity_factor=off&"
-    "convention=per_choice&bias_rate=0.01&z_loss_coef=0&renormalize=off&overflow=drop&"
+DEFAULTS_OF_VERSION_4 = (
+    "v=4&aux_loss_coef=0&balancing=load_balancing&num_experts=8&top_k=1&capacity_factor=off&"
+    "convention=per_choice&balance_scope=batch&micro_batches=4&bias_rate=0.01&bias_update=sign&z_loss_coef=0&"
+    "score_function=softmax&shared_experts=0&renormalize=off&overflow=drop&"
     "drop_order=position&router_noise=none&noise_std=0.125&task=topics&seed=0&num_topics=12&"
-    "topic_skew=0.5&topic_shift=0&shared_direction=2&domain_mix=usual&own_text=off&num_layers=1&batch_tokens=256&"
+    "topic_skew=0.5&topic_shift=0&shared_direction=2&sequence_tokens=1&domain_mix=usual&own_text=off&num_layers=1&"
+    "batch_tokens=256&"
     "learning_rate=0.003&warmup_steps=200&expert_hidden_size=24&frozen=off&frozen_experts=off&"
     "frozen_router=off&frozen_head=off&router_blind=off&swap_columns=off&swap_weights=off&"
     "router_init=even&expert_init=independent"
@@ -65,20 +67,20 @@ def test_a_link_holds_the_version_and_what_differs_from_its_defaults(config: Run
 
 
 def test_a_link_to_the_defaults_is_the_version_alone() -> None:
-    assert to_link(RunConfig()) == {"v": "3"}
+    assert to_link(RunConfig()) == {"v": "4"}
 
 
-def test_the_defaults_of_version_3_are_fixed() -> None:
+def test_the_defaults_of_version_4_are_fixed() -> None:
     """Links of version 3 leave them out. Whoever changes one raises the version; see moe_sim/config/versions.py."""
-    assert VERSION == 3
-    assert "&".join(f"{name}={text}" for name, text in to_query(RunConfig()).items()) == DEFAULTS_OF_VERSION_3
+    assert VERSION == 4
+    assert "&".join(f"{name}={text}" for name, text in to_query(RunConfig()).items()) == DEFAULTS_OF_VERSION_4
 
 
 @given(config=configs())
 def test_the_name_of_a_run_holds_every_knob_and_the_version(config: RunConfig) -> None:
     query = to_query(config)
     assert list(query) == ["v", *KNOBS]
-    assert query["v"] == "3"
+    assert query["v"] == "4"
     assert all(isinstance(text, str) for text in query.values())
 
 
@@ -131,7 +133,7 @@ def test_one_correction_may_require_another() -> None:
     assert len(notices) == 2
 
 
-@pytest.mark.parametrize("version", ["1", "2", "3"])
+@pytest.mark.parametrize("version", ["1", "2", "3", "4"])
 def test_a_link_to_renormalized_expert_choice_opens_without_renormalizing_and_says_so(version: str) -> None:
     query = {"v": version, "balancing": "expert_choice", "top_k": "2", "renormalize": "on"}
     config, (notice,) = from_query(query)

@@ -96,7 +96,9 @@ def test_a_slider_can_be_set_to_the_default_and_to_its_end(name: str) -> None:
 
 def test_every_mechanism_can_be_chosen_and_every_particular_knob_is_live() -> None:
     assert set(KNOBS["balancing"].choices) == set(METHODS)
-    assert {"aux_loss_coef", "bias_rate", "convention"} == PARTICULAR_KNOBS
+    assert {
+        "aux_loss_coef", "bias_rate", "bias_update", "convention", "balance_scope", "micro_batches"
+    } == PARTICULAR_KNOBS  # fmt: skip
     assert all(KNOBS[name].live for name in PARTICULAR_KNOBS)
 
 
@@ -145,6 +147,7 @@ def test_knobs_of_a_single_task_name_it() -> None:
         "topic_skew": ("topics",),
         "topic_shift": ("topics",),
         "shared_direction": ("topics",),
+        "sequence_tokens": ("topics",),
         "domain_mix": ("text", "language"),
         "own_text": ("language",),
     }

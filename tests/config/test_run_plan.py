@@ -40,7 +40,9 @@ OTHER: dict[str, Any] = {
     "topic_skew": 2.0, "topic_shift": 3, "shared_direction": 0.5, "domain_mix": "even", "batch_tokens": 128,
     "learning_rate": 0.1, "frozen": True, "expert_hidden_size": 12, "warmup_steps": 50, "frozen_experts": True,
     "frozen_router": True, "frozen_head": True, "router_blind": True, "swap_columns": "1-3", "swap_weights": "2-3",
-    "router_init": "plain", "expert_init": "copies", "num_layers": 2,
+    "router_init": "plain", "expert_init": "copies", "num_layers": 2, "balance_scope": "micro_batch",
+    "micro_batches": 8, "bias_update": "proportional", "score_function": "sigmoid", "shared_experts": 1,
+    "sequence_tokens": 8,
 }  # fmt: skip
 """For each knob except the task, a value that differs from a small run with k = 2."""
 

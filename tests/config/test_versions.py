@@ -1,5 +1,5 @@
 """Links, exported runs, tables and journals of earlier versions keep their meaning: in version 1 a plain start without
-warm-up, up to version 2 one layer."""
+warm-up, up to version 2 one layer, up to version 3 softmax scores alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from moe_sim.sweep.worker import run_cell
 from moe_sim.trainer.trainer import Trainer
 from tests.support.inspecting import small_config
 
-AS_IT_WAS = {"1": {"router_init": "plain", "warmup_steps": 0}, "2": {}}
+AS_IT_WAS = {"1": {"router_init": "plain", "warmup_steps": 0}, "2": {}, "3": {}}
 OLD = {version: small_config(seed=3, aux_loss_coef=0.03, **knobs) for version, knobs in AS_IT_WAS.items()}
 """A run of each version."""
 ADDED = {
@@ -54,7 +54,7 @@ def test_a_link_without_a_version_has_the_defaults_of_today() -> None:
 def test_an_exported_run_of_an_earlier_version_opens_as_it_was(version: str) -> None:
     history = Trainer(OLD[version]).run(12)
     document = json.loads(run_to_json(history))
-    assert document["version"] == 3
+    assert document["version"] == 4
     document["version"] = int(version)
     document["configuration"] = without(ADDED[version], document["configuration"])
     again, _ = run_from_json(json.dumps(document))

@@ -60,7 +60,7 @@ BROKEN = {
     "a foreign list": ("[1, 2]", "not a run that was saved here"),
     "a foreign object": ('{"format": "vega-lite"}', "not a run that was saved here"),
     "a number": ("1e999", "not a run that was saved here"),
-    "a later version": (json.dumps(document(version=4)), "version 4"),
+    "a later version": (json.dumps(document(version=5)), "version 5"),
     "a version that is a list": (json.dumps(document(version=[[1]])), "version a list"),
     "a version of true": (json.dumps(document(version=True)), "version True"),
     "an unknown part": (json.dumps(document(note="x" * 100)), "an unknown part: 'note'"),

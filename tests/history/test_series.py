@@ -255,6 +255,7 @@ def test_a_live_knob_over_the_steps_has_the_value_in_force_at_each_step(name: st
         },
         5: {"frozen_experts": True, "frozen_router": True, "frozen_head": True, "router_blind": True},
         6: {"swap_columns": "1-3", "swap_weights": "2-4", "frozen_experts": False},
+        9: {"balance_scope": "running", "micro_batches": 8, "bias_update": "proportional"},
         8: {"learning_rate": 0.01, "z_loss_coef": 0.1, "bias_rate": 0.1, "topic_shift": 3, "aux_loss_coef": 1.0},
         12: {"aux_loss_coef": 3.0},  # after the last step: no step uses it
     }

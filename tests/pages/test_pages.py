@@ -16,7 +16,7 @@ from moe_sim import KNOBS, PRESETS, Event, RunConfig
 from moe_sim.config.codec import MOST_EVENTS, thresholds_to_query, to_link, to_query
 from moe_sim.config.comparison_presets import COMPARISONS
 from moe_sim.config.knobs import THRESHOLDS
-from moe_sim.config.presets import MECHANISM, SCENARIO
+from moe_sim.config.presets import FAMILY, MECHANISM, SCENARIO
 from moe_sim.config.settings import Settings
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.diagnosis.verdict import diagnose
@@ -78,7 +78,7 @@ def test_every_knob_that_applies_to_the_task_has_a_control_with_its_help(task: s
     config = RunConfig(task=task)
     shown = controls(app)
     for name, knob in KNOBS.items():
-        matters = knob.is_offered(task) and name != "bias_rate"
+        matters = knob.is_offered(task) and name not in ("bias_rate", "bias_update", "micro_batches")  # no effect yet
         assert (knob.label in shown) == matters, name
         if matters:
             assert shown[knob.label].value == getattr(config, name), name
@@ -91,13 +91,20 @@ def test_a_knob_that_only_some_mechanisms_use_is_hidden_or_disabled_for_the_othe
     app = opened(balancing=balancing)
     shown, alpha = controls(app), widget(app, "aux_loss_coef")
     assert widget(app, "balancing").value == balancing
-    assert alpha.disabled == (balancing in ("bias", "expert_choice", "sinkhorn", "none"))
+    assert alpha.disabled == (balancing in ("bias", "expert_choice", "sinkhorn", "hash", "none"))
     assert alpha.help.startswith(f"{METHODS[balancing].label} does not use this knob.") == alpha.disabled
     assert alpha.help.endswith(KNOBS["aux_loss_coef"].help)
     assert (KNOBS["bias_rate"].label in shown) == (balancing == "bias")
     assert (KNOBS["convention"].label in shown) == (balancing == "load_balancing")
     for name in {name for name, knob in KNOBS.items() if knob.is_offered("topics")} - PARTICULAR_KNOBS:
         assert not widget(app, name).disabled, name
+
+
+def test_a_bias_with_a_loss_per_sequence_uses_alpha_and_micro_batches_show_where_they_count() -> None:
+    app = opened(balancing="bias", balance_scope="sequence", sequence_tokens="16")
+    assert not widget(app, "aux_loss_coef").disabled
+    assert KNOBS["micro_batches"].label not in controls(app)
+    assert KNOBS["micro_batches"].label in controls(opened(balance_scope="micro_batch"))
 
 
 def test_mechanisms_are_listed_by_their_labels(app: AppTest) -> None:
@@ -152,7 +159,7 @@ def test_the_address_of_a_rescued_run_reproduces_it() -> None:
     settled(app)
     run.advance_by(6)
     settled(app)
-    assert address(app) == {"v": "3", "seed": "7", "router_noise": "gaussian", "events": "4:aux_loss_coef=0.1"}
+    assert address(app) == {"v": "4", "seed": "7", "router_noise": "gaussian", "events": "4:aux_loss_coef=0.1"}
     again = run_of(opened(**address(app)))
     again.advance_by(10)
     np.testing.assert_array_equal(again.history.rows(), run.history.rows())
@@ -387,7 +394,7 @@ def test_freeze_holds_the_weights_of_the_current_run_and_releases_them_again() -
     ]
 
 
-def test_presets_form_two_groups_and_the_active_one_is_marked() -> None:
+def test_presets_form_three_groups_and_the_active_one_is_marked() -> None:
     app = opened(**to_query(PRESETS["bias"].config()))
     buttons = {button.key: button for button in app.button if button.key}
     for name, preset in PRESETS.items():
@@ -397,8 +404,8 @@ def test_presets_form_two_groups_and_the_active_one_is_marked() -> None:
         assert (button.proto.type == "primary") == (name == "bias")
     order = [key.removeprefix("preset-") for key in buttons if key.startswith("preset-")]
     kinds = [PRESETS[name].kind for name in order if name != "bias"]  # the active one is beside the first scenarios
-    assert kinds == sorted(kinds, key=(SCENARIO, MECHANISM).index)
-    assert "Other balancing methods" in [caption.value for caption in app.caption]
+    assert kinds == sorted(kinds, key=(SCENARIO, MECHANISM, FAMILY).index)
+    assert {"Other balancing methods", "As models set it"} <= {caption.value for caption in app.caption}
 
 
 def test_three_scenarios_and_the_active_one_are_in_sight() -> None:
@@ -658,7 +665,7 @@ def test_parts_hidden_by_a_link_are_not_drawn_and_all_others_are() -> None:
     app = opened(hide="num_experts,presets", aux_loss_coef="0.1", num_experts="5")
     keys = {one.key for one in app.button}
     for name, preset in PRESETS.items():
-        assert (f"preset-{name}" in keys) == (preset.kind == MECHANISM)
+        assert (f"preset-{name}" in keys) == (preset.kind in (MECHANISM, FAMILY))
     assert KNOBS["num_experts"].label not in controls(app)
     assert widget(app, "aux_loss_coef").value == 0.1
     assert run_of(app).config.num_experts == 5

@@ -159,7 +159,7 @@ def test_selection_gets_detached_tensors() -> None:
     assert not any(scores.requires_grad for scores in seen)
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "hash"])  # which averages its experts
 @pytest.mark.parametrize("noisy", [False, True], ids=["quiet", "noisy"])
 def test_with_every_mechanism_weights_are_the_raw_probabilities_of_the_chosen_experts(name: str, noisy: bool) -> None:
     method = METHODS[name](8)
@@ -409,7 +409,7 @@ def test_jitter_is_capped_at_one() -> None:
     )
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "hash"])  # which looks at the token itself
 def test_inference_has_no_capacity_limit_and_routes_each_token_as_if_alone(name: str) -> None:
     moe, config, x = some_layer("none")
     config = config.replace(top_k=2, capacity_factor=0.25, overflow="reroute", balancing=name)

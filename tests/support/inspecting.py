@@ -105,7 +105,7 @@ class Watched:
         router = network.get_parameter("chain.0.moe.router.weight")
         for name, loss in losses.items():
             if loss is not None:
-                self.gradients[name] = torch.autograd.grad(loss, router, retain_graph=True)[0]
+                self.gradients[name] = torch.autograd.grad(loss, router, retain_graph=True, allow_unused=True)[0]
 
 
 def balancing_loss(routing: Routing, config: RunConfig) -> Tensor | None:

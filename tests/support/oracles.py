@@ -192,9 +192,10 @@ def log_sum(values: np.ndarray) -> float:
 
 
 def updated_bias(bias: np.ndarray, load: np.ndarray, rate: float) -> np.ndarray:
-    """Up by the rate where the load is below the mean, down where it is above."""
+    """Up by the rate where the load is below the mean, down where it is above; then centred."""
     mean = sum(load) / len(load)
-    return np.array([b + rate * (int(f < mean) - int(f > mean)) for b, f in zip(bias, load, strict=True)])
+    moved = np.array([b + rate * (int(f < mean) - int(f > mean)) for b, f in zip(bias, load, strict=True)])
+    return moved - sum(moved) / len(moved)
 
 
 def dropped_by_choice(kept: np.ndarray, slots: int = 8) -> list[float]:

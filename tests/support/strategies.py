@@ -35,9 +35,15 @@ def configs(draw: st.DrawFn) -> RunConfig:
     chosen["top_k"] = min(chosen["top_k"], chosen["num_experts"])
     if chosen["task"] == "language":
         chosen["batch_tokens"] = max(64, chosen["batch_tokens"] // 64 * 64)
+    for name in ("sequence_tokens", "micro_batches"):
+        if chosen["batch_tokens"] % chosen[name]:
+            chosen[name] = KNOBS[name].default
+    if chosen["batch_tokens"] % chosen["micro_batches"] and chosen["balance_scope"] == "micro_batch":
+        chosen["balance_scope"] = "batch"
+    of_step = chosen["batch_tokens"] * (chosen["top_k"] + chosen["shared_experts"])
     largest = min(
-        MOST_HIDDEN // chosen["num_experts"] // chosen["expert_hidden_size"],
-        MOST_WORK // chosen["batch_tokens"] // chosen["top_k"] // chosen["expert_hidden_size"],
+        MOST_HIDDEN // (chosen["num_experts"] + chosen["shared_experts"]) // chosen["expert_hidden_size"],
+        MOST_WORK // of_step // chosen["expert_hidden_size"],
     )
     chosen["num_layers"] = min(chosen["num_layers"], largest)
     chosen["renormalize"] = chosen["renormalize"] and chosen["top_k"] > 1 and chosen["balancing"] != "expert_choice"

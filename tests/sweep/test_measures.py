@@ -133,7 +133,7 @@ def test_a_combination_is_named_in_short_form() -> None:
 
 @pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if name != "seed" and knob.has_widget])
 def test_the_suggested_values_of_every_knob_are_allowed_and_at_least_two(name: str) -> None:
-    assert 2 <= len(parse_values(name, suggested_values(KNOBS[name]))) <= 8
+    assert 2 <= len(parse_values(name, suggested_values(KNOBS[name]))) <= 9
 
 
 @pytest.mark.parametrize(

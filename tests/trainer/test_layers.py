@@ -103,7 +103,9 @@ def test_the_gradient_on_each_router_is_that_of_the_whole_loss_and_of_its_own_ba
     twin = trainer.copy(History(trainer.config))
     batch = twin.task.batch(64, twin.shares, twin.random["data"])
     logits, routings = twin.network(batch.inputs, twin.config, twin.mechanisms)
-    balance = [4 * (losses._load(r.probs, r.expert_index, "per_choice") * r.probs.mean(0)).sum() for r in routings]
+    balance = [
+        4 * (losses.choice_shares(r.probs, r.expert_index, "per_choice") * r.probs.mean(0)).sum() for r in routings
+    ]
     z = [r.logits.logsumexp(1).square().mean() for r in routings]
     total = F.cross_entropy(logits, batch.labels) + 0.3 * sum(balance) / 3 + 0.1 * sum(z) / 3
     routers = [moe.router.weight for moe in twin.network.layers]

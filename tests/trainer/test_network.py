@@ -99,7 +99,7 @@ def test_the_layer_equals_a_loop_over_tokens_and_choices(load: str, top_k: int, 
 @pytest.mark.parametrize("renormalize", [False, True], ids=["raw", "renormalized"])
 @pytest.mark.parametrize("factor", [None, 0.5, 1.0])
 @pytest.mark.parametrize("top_k", [1, 2, 3])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [name for name in METHODS if name != "hash"])  # whose weights are constant
 def test_the_layer_equals_the_loop_with_every_mechanism_and_rerouted_overflow(
     method: str, top_k: int, factor: float | None, renormalize: bool
 ) -> None:

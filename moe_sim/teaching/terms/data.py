@@ -19,6 +19,18 @@ TERMS = (
         see=("specialization", "teacher network", "topic skew"),
     ),
     Term(
+        "tokens per sequence", ("sequence_tokens", "sequence"), "expert",
+        "How many tokens in a row share a topic.",
+        by_level(
+            "In a text, neighbouring words are about the same thing. At 1 every token is drawn by itself.",
+            "At 16, a batch of 256 tokens has 16 sequences, each of one topic. The language task has sequences of 64 "
+            "characters by nature.",
+            "Sequences make batches lumpier: 16 draws of a topic instead of 256. The load varies more from step to "
+            "step, and what a loss per sequence asks for becomes another thing.",
+        ),
+        see=("topic", "balance scope"),
+    ),
+    Term(
         "topic skew", ("Zipf", "Zipf's law", "topic_skew"), "practitioner",
         "How much more frequent common topics are than rare ones.",
         by_level(

@@ -45,6 +45,31 @@ TERMS = (
         elsewhere=other_names("bias rate (bias_rate)"), see=("selection bias",),
     ),
     Term(
+        "bias update", ("bias_update",), "expert",
+        "By how much a selection bias moves: always by the rate, or in proportion to the excess.",
+        by_level(
+            "Either each step is equally long, or it is longer for an expert that is far off.",
+            "sign moves every bias by the rate; proportional moves it by the rate times 1 − E·load. Both are centred "
+            "afterwards, so that the biases sum to 0.",
+            "Wang et al. (2024) tried both and kept the sign. Uncentred, the mean drifts by rate · (n₊ − n₋)/E a step, "
+            "where n₊ experts rise and n₋ fall; it changes no choice.",
+        ),
+        formula="b_i += rate · (1 − E · load_i)", see=("selection bias", "bias rate"),
+    ),
+    Term(
+        "hash routing", ("hash", "hash layer"), "expert",
+        "A fixed map from token to expert: balanced without learning, and blind.",
+        by_level(
+            "Nobody chooses. The same token always goes to the same expert.",
+            "A multiplicative hash of the token names its experts, whose outputs are averaged. In a text the token is "
+            "its character, so frequent characters make busy experts.",
+            "Roller et al. 2021. In the topics task no token comes twice, so the expert is as good as drawn: the load "
+            "is even, specialization is 0, and the task loss at step 400 is 2.63, as bad as after a collapse. Means of "
+            "five seeds.",
+        ),
+        see=("balancing mechanism", "specialization"),
+    ),
+    Term(
         "expert choice", ("expert-choice routing",), "practitioner",
         "Reversed: each expert picks its tokens, so all get equally many.",
         by_level(
