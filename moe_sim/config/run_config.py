@@ -407,6 +407,18 @@ class RunConfig(KnobModel):
         live=False,
     )
 
+    mistake: Literal[
+        "none", "constant_weight", "softmax_twice", "chosen_only", "not_divided", "detached", "never_added", "lumped",
+        "summed", "noisy_evaluation", "limited_evaluation", "first_choices_only",
+    ] = knob(
+        "none",
+        "Mistake",
+        "What goes wrong in this run, for one of the reasons of the Museum. Each still trains.",
+        group=INTERVENTIONS,
+        live=False,
+        has_widget=False,
+    )  # fmt: skip
+
     @field_validator("swap_columns", "swap_weights", mode="before")
     @classmethod
     def _order_pair(cls, value: Any) -> Any:

@@ -23,6 +23,8 @@ LEVELS = get_args(Level)
 
 SETTLING_STEPS = SMOOTHING_HORIZON
 """Before this step, and this long after a change of a knob, the smoothed load still reflects earlier steps."""
+NO_GRADIENT = 1e-5
+"""The task gradient is what is left of the whole one; a smaller one is rounding."""
 TREND_STEPS = 40
 """A run recovers if its load was less even this many steps ago."""
 
@@ -129,6 +131,12 @@ def _judge(history: Layer, config: RunConfig, thresholds: Thresholds) -> Diagnos
             f"Even by construction, but no expert computes {percent(unserved)} of the tokens.",
             "A larger top-k lets every expert take more tokens.",
         )  # fmt: skip
+    if _learns_nothing_from_the_task(history, config):
+        return Diagnosis(
+            "No task gradient", "warning",
+            f"{load.shares[0].upper()}{load.shares[1:]}; but the router gets no gradient from the task.",
+            "It cannot learn which expert suits a token. Look at the combine weights: is one of them a constant?",
+        )  # fmt: skip
     entropy = float(recent_mean(history, "router_entropy"))
     if has_loss(config) and config.aux_loss_coef >= EXCESSIVE_ALPHA and entropy > thresholds.undecided_entropy:
         return Diagnosis(
@@ -194,7 +202,28 @@ def _collapsed(history: Layer, config: RunConfig, load: LoadReading) -> Diagnosi
     if change is not None and len(history) - change.last_step < 3 * SETTLING_STEPS:
         changed = "changed the mechanism" if change.knob == "balancing" else "raised α"
         return Diagnosis("Collapsed", "bad", evidence, f"You just {changed}. Give it about 50 steps.")
+    if _pulls_in_vain(history, config):
+        advice = (
+            f"α is {format_value(config.aux_loss_coef)}, but the loss that it weighs has no gradient on the router."
+        )
+        return Diagnosis("Collapsed", "bad", evidence, advice)
     return Diagnosis("Collapsed", "bad", evidence, *more_balancing(config))
+
+
+def _learns_nothing_from_the_task(history: Layer, config: RunConfig) -> bool:
+    """Whether a router that should learn got no gradient from the task in the last steps."""
+    fixed = config.frozen or config.frozen_router or config.balancing == "hash"
+    return not fixed and _largest_recent(history, "router_task_gradient") < NO_GRADIENT
+
+
+def _pulls_in_vain(history: Layer, config: RunConfig) -> bool:
+    """Whether α weighs a loss that had no gradient on the router in the last steps."""
+    weighs = config.aux_loss_coef > 0 and has_loss(config) and not config.frozen
+    return weighs and not _largest_recent(history, "router_balance_gradient")
+
+
+def _largest_recent(history: Layer, name: str) -> float:
+    return float(history.column(name, max(0, len(history) - SETTLING_STEPS)).max())
 
 
 def _is_recovering(history: Layer, thresholds: Thresholds) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from moe_sim import losses
 from moe_sim.config.run_config import RunConfig
-from moe_sim.router.routing import Routing
+from moe_sim.router.routing import Routing, Select
 from moe_sim.router.scores import ScoreFunction, scores_of
 from moe_sim.router.selection import Selection, expert_choice, sinkhorn_scores, top_choices
 
@@ -41,7 +42,7 @@ class Balancing:
     """Whether selection compares the tokens of a batch. In inference, where a token comes alone, the router's own top-k
     is used instead."""
     needs_tokens: ClassVar[bool] = False
-    """Whether `select` also takes what each token is."""
+    """Whether `selector` must be told what each token is."""
     state: ClassVar[tuple[str, ...]] = ("bias",)
     """The attributes, one number for each expert, that change from step to step."""
     score_function: ScoreFunction = "softmax"
@@ -74,6 +75,10 @@ class Balancing:
     def select(self, logits: Tensor, scores: Tensor, top_k: int) -> Selection:
         """Selects experts from (..., T, E) logits, with noise if any, and their scores."""
         return top_choices(logits, top_k)
+
+    def selector(self, tokens: Tensor | None) -> Select:
+        """Returns `select` for a batch of these tokens, (..., T) int64, or None."""
+        return self.select
 
     def loss(self, routing: Routing, config: RunConfig) -> Tensor | None:
         """Returns the loss that α weighs, differentiable and of shape (...); None if there is none."""
@@ -279,6 +284,9 @@ class Hash(Balancing):
         "nothing. It is the baseline that a learned and balanced router must beat."
     )
     needs_tokens = True
+
+    def selector(self, tokens: Tensor | None) -> Select:
+        return partial(self.select, tokens=tokens)
 
     def select(self, logits: Tensor, scores: Tensor, top_k: int, tokens: Tensor | None = None) -> Selection:
         """

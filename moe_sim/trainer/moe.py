@@ -9,7 +9,6 @@ T tokens, E experts, K choices per token, D width, H hidden; P pairs, N of them 
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -126,22 +125,29 @@ class MoE(nn.Module):
 
     def route(
         self, x_TD: Tensor, config: RunConfig, balancing: Balancing, *,
-        noise: Generators | None = None, inference: bool = False, tokens: Tensor | None = None,
+        noise: Generators | None = None, inference: bool = False, limited: bool | None = None,
+        tokens: Tensor | None = None,
     ) -> Routing:  # fmt: skip
         """The routing alone, under the live knobs of `config`.
 
         Args:
             noise: source of the noise; None for no noise.
             inference: no capacity limit, and every token is routed as if alone.
+            limited: whether the capacity limit applies; None if as usual.
             tokens: (..., T) int64, what each token is, for a mechanism that needs it.
         """
         jitter = min(config.noise_std, 1.0) if config.router_noise == "jitter" else 0.0
         noise_std = self.router.noise_std(x_TD, config, balancing) if noise is not None else 0.0
-        select = top_k_of_logits if inference and balancing.looks_at_batch else balancing.select
-        if balancing.needs_tokens:
-            select = partial(select, tokens=tokens)
+        select = top_k_of_logits if inference and balancing.looks_at_batch else balancing.selector(tokens)
         logits = self.router(x_TD, jitter, noise)
-        return route(logits, config, select, noise=noise, noise_std=noise_std, limited=not inference)
+        return route(
+            logits,
+            config,
+            select,
+            noise=noise,
+            noise_std=noise_std,
+            limited=not inference if limited is None else limited,
+        )
 
 
 def _uniform(generator: torch.Generator, like: Tensor) -> Tensor:

@@ -103,6 +103,7 @@ class Recorder:
     def record(
         self, steps: np.ndarray, config: RunConfig, mechanisms: Sequence[Balancing], groups: Tensor,
         routings: Sequence[Routing], loss: StepLosses, gradients: RouterGradients, evaluation: Evaluation,
+        counted: Callable[[Routing], np.ndarray] = Routing.chosen,
     ) -> np.ndarray:  # fmt: skip
         """Records a step of each run after its update.
 
@@ -115,6 +116,7 @@ class Recorder:
             loss: the losses.
             gradients: the gradients on the routers' weights.
             evaluation: the evaluation after the update.
+            counted: the choices that the load counts.
 
         Returns:
             (R, width), a row for each run's `History.extend`.
@@ -122,9 +124,9 @@ class Recorder:
         runs, layers, num_experts = len(steps), self._layers, self._num_experts
         routing, rows = Routing.joined(routings), runs * layers
         shape = (rows, num_experts)
-        chosen = routing.chosen().reshape(shape)
-        pairs = chosen.sum(1, keepdims=True)
-        load, processed = chosen / pairs, routing.processed().reshape(shape)
+        pairs = routing.chosen().reshape(shape).sum(1, keepdims=True)
+        chosen = counted(routing).reshape(shape)
+        load, processed = chosen / chosen.sum(1, keepdims=True), routing.processed().reshape(shape)
         first = routing.first_chosen().reshape(shape)
         probs = routing.probs.detach().numpy().reshape(rows, -1, num_experts)
         importance = probs.mean(1, dtype=np.float64)

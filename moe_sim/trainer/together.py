@@ -117,6 +117,7 @@ class Together:
         self._config = first.config
         """What all runs have in common."""
         self._single = len(trainers) == 1
+        self._mistake = first.mistake
         self._task = self._of(lambda one: one.task, lambda tasks: type(first.task).stack(tasks))
         self._network = self._of(lambda one: one.network, Network.stack)
         of_layers = zip(*(trainer.mechanisms for trainer in trainers), strict=True)
@@ -164,8 +165,9 @@ class Together:
             self._update_weights()
         steps = np.array([trainer.steps_done + 1 for trainer in self.trainers])
         rows = self._recorder.record(
-            steps, config, self._mechanisms, batch.groups, routings, loss, gradients, self._evaluate(steps)
-        )
+            steps, config, self._mechanisms, batch.groups, routings, loss, gradients, self._evaluate(steps),
+            self._mistake.counted,
+        )  # fmt: skip
         for trainer, row in zip(self.trainers, rows, strict=True):
             trainer.history.extend(row[None])
         if not config.frozen:
@@ -262,7 +264,8 @@ class Together:
             network, mechanisms = network.only(due), [mechanism.only(due) for mechanism in mechanisms]
             inputs, labels = torch.stack([one.inputs for one in batches]), torch.stack([one.labels for one in batches])
         with torch.no_grad():
-            logits, routings = network(inputs, self._config, mechanisms, inference=True)
+            how = self._mistake.evaluation(int(steps[0]) if self._single else steps[due].tolist())
+            logits, routings = network(inputs, self._config, mechanisms, **how)
             task_loss[due] = _cross_entropy(logits, labels).numpy()
         chosen = np.stack([routing.chosen() for routing in routings], axis=-2)
         load[due] = chosen / chosen.sum(-1, keepdims=True)

@@ -21,6 +21,7 @@ from moe_sim.history.columns import StepRecord
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
 from moe_sim.router.balancing import METHODS
+from moe_sim.router.mistakes.catalogue import MISTAKES
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Batch, HeldOut, generators
 from moe_sim.trainer import interventions
@@ -82,6 +83,7 @@ class Trainer:
         self.random = generators(config.seed)
         self._evaluation_start = self.random["evaluation"].get_state()
         self.task = make_task(config) if task is None else own_task(task, config, (EVALUATION_TOKENS, START_TOKENS))
+        self.mistake = MISTAKES[config.mistake]
         weights = self.random["weights"]
         self.network = Network(self.task, config, weights)
         if balancing is None:
@@ -216,7 +218,8 @@ class Trainer:
 
     def _set_mechanisms(self) -> None:
         config = self.config
-        self.mechanisms = [METHODS[config.balancing](config.num_experts) for _ in range(config.num_layers)]
+        method = self.mistake.mechanism(METHODS[config.balancing])
+        self.mechanisms = [method(config.num_experts) for _ in range(config.num_layers)]
         """The balancing mechanism of each layer."""
         for mechanism in self.mechanisms:
             mechanism.score_function = config.score_function

@@ -111,8 +111,9 @@ def _scenarios(session: Session) -> None:
     if "mechanisms" in hidden:
         del kinds[MECHANISM], kinds[FAMILY]
     first = kinds.get(SCENARIO, [])[:FIRST_SCENARIOS]
-    if session.preset in (name for names in kinds.values() for name in names) and session.preset not in first:
-        first.append(session.preset)
+    active = session.preset
+    if active is not None and active not in first and any(active in names for names in kinds.values()):
+        first.append(active)
     if first:
         _presets(session, first, "first")
     more = {kind: [name for name in names if name not in first] for kind, names in kinds.items()}
@@ -120,7 +121,7 @@ def _scenarios(session: Session) -> None:
         _when_open(MORE_SCENARIOS, partial(_more_scenarios, session, more))
 
 
-def _more_scenarios(session: Session, presets: Mapping[str, Sequence[str]]) -> None:
+def _more_scenarios(session: Session, presets: Mapping[Kind, Sequence[str]]) -> None:
     for kind, names in presets.items():
         if names:
             if KINDS[kind]:

@@ -29,6 +29,7 @@ LEVELS = {
     "Nearly balanced": "good",
     "Dropping tokens": "warning",
     "Over-balanced": "warning",
+    "No task gradient": "warning",
     "Collapsed": "bad",
     "Saturated": "bad",
     "Exploding": "bad",
@@ -582,3 +583,26 @@ def test_alpha_raised_in_a_paused_balanced_run_leaves_it_balanced(make_history: 
     verdict = diagnose(history, RunConfig(aux_loss_coef=0.1))
     assert verdict.state == "Balanced"
     assert verdict.evidence.startswith("Every expert is in use: shares from")
+
+
+def test_what_the_gradients_tell_from_numbers_alone_is_said() -> None:
+    # The loads alone would read Balanced, and Collapsed with the advice to raise α.
+    even = Trainer(RunConfig(mistake="constant_weight", aux_loss_coef=0.1)).run(80)
+    verdict = diagnose(even, even.initial_config)
+    assert (verdict.state, verdict.level) == ("No task gradient", "warning")
+    assert "the router gets no gradient from the task" in verdict.evidence
+    for mistake in ("detached", "never_added"):
+        collapsed = Trainer(RunConfig(mistake=mistake, aux_loss_coef=0.1)).run(120)
+        verdict = diagnose(collapsed, collapsed.initial_config)
+        assert verdict.state == "Collapsed"
+        assert verdict.advice == "α is 0.1, but the loss that it weighs has no gradient on the router."
+        assert not verdict.remedy
+
+
+@pytest.mark.parametrize("knobs", [{"frozen": True}, {"frozen_router": True}, {"balancing": "hash"}])
+def test_a_router_that_does_not_learn_on_purpose_is_not_blamed(knobs: dict[str, Any]) -> None:
+    trainer = Trainer(RunConfig(aux_loss_coef=0.1))
+    trainer.run(30)
+    trainer.update(**knobs)
+    trainer.run(40)
+    assert diagnose(trainer.history, trainer.config).state != "No task gradient"

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from moe_sim import RunConfig
+from moe_sim import RunConfig, Trainer
 from moe_sim.tasks.task import Batch, generators
 from moe_sim.tasks.topics import Topics
 from tests.support import oracles
@@ -165,3 +165,16 @@ def test_held_out_tokens_are_near_their_topic_on_the_map() -> None:
     # Measured: 99.7 to 100 % of the tokens of seeds 0 to 2 are nearest to the middle of their own topic.
     assert (nearest == groups).mean() > 0.9
     assert np.abs(positions).max() < 1.3
+
+
+@pytest.mark.parametrize("length", [1, 8, 32])
+def test_the_tokens_of_a_sequence_have_one_topic_and_are_drawn_each_by_itself(length: int) -> None:
+    trainer = Trainer(RunConfig(sequence_tokens=length))
+    batch = trainer.task.batch(4096, trainer.shares, torch.Generator().manual_seed(0))
+    sequences = batch.groups.view(-1, length)
+    assert (sequences == sequences[:, :1]).all()
+    counts = torch.bincount(sequences[:, 0], minlength=12) / len(sequences)
+    # 128 to 4,096 draws: the standard deviation of a share of 0.2 is at most 0.035.
+    assert (counts - trainer.shares).abs().max() < 0.12
+    assert len(torch.unique(batch.inputs, dim=0)) == 4096
+    assert len(trainer.evaluation_batch.labels) == 512

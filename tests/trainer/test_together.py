@@ -38,6 +38,12 @@ KINDS: list[dict[str, Any]] = [
     {"num_layers": 2, "balancing": "importance_and_load", "aux_loss_coef": 0.1, "router_noise": "learned"},
     {"task": "language", "num_layers": 2, "top_k": 2, "renormalize": True, "batch_tokens": 128, "aux_loss_coef": 0.1},
     {"frozen": True},
+    {"score_function": "sigmoid", "balancing": "bias", "bias_update": "proportional", "top_k": 2, "renormalize": True},
+    {"shared_experts": 2, "sequence_tokens": 16, "balance_scope": "sequence", "aux_loss_coef": 0.1},
+    {"num_layers": 2, "balance_scope": "running", "aux_loss_coef": 0.1, "convention": "huggingface", "top_k": 2},
+    {"balancing": "load", "aux_loss_coef": 0.1, "balance_scope": "micro_batch", "micro_batches": 2},
+    {"balancing": "hash", "top_k": 2},
+    {"balancing": "hash", "task": "text"},
     # Sizes that are no multiples of what a processor computes at once.
     {"num_experts": 3, "top_k": 3, "expert_hidden_size": 4, "batch_tokens": 32, "aux_loss_coef": 0.1},
 ]
