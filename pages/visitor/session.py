@@ -183,13 +183,15 @@ class Session:
         """Records what the visitor looks at on the page *Your model*."""
         self.traces = replace(self.traces, **changes)
 
-    def write_address(self, *, comparing: bool = False, watching: bool = False) -> None:
+    def write_address(self, *, comparing: bool = False, watching: bool = False, exhibit: int | None = None) -> None:
         """Writes the whole configuration of the run or the comparison to the address bar, and on the page of traces
-        what is looked at there."""
+        what is looked at there; in the museum, the number of the exhibit alone, since its run names the mistake."""
         traces = self.traces.to_query() if watching else {}
         if comparing:
             base = self.comparison().run.plans[0]
             self._address.write(self.link(base.config, base.events) | self.comparison().to_query())
+        elif exhibit is not None:
+            self._address.write({"exhibit": str(exhibit)})
         elif self.following is not None:
             self._address.write({"follow": self.following} | self.view.to_query() | traces)
         else:

@@ -15,6 +15,7 @@ from moe_sim import RunConfig, Trainer
 from moe_sim.diagnosis.final_metrics import final_metrics
 from tests.bench.runs import trained
 
+SEQUENCES: dict[str, object] = {"sequence_tokens": 16, "aux_loss_coef": 0.1}
 ROWS: tuple[tuple[str, dict[str, object]], ...] = (
     ("none", {"balancing": "none"}),
     ("load-balancing loss, α = 0.03", {"aux_loss_coef": 0.03}),
@@ -26,6 +27,16 @@ ROWS: tuple[tuple[str, dict[str, object]], ...] = (
     ("selection bias, rate 0.001", {"balancing": "bias", "bias_rate": 0.001}),
     ("expert choice", {"balancing": "expert_choice"}),
     ("Sinkhorn, 20 iterations", {"balancing": "sinkhorn"}),
+    ("sigmoid scores, α = 0.03", {"score_function": "sigmoid", "aux_loss_coef": 0.03}),
+    ("sigmoid scores, selection bias, rate 0.01", {"score_function": "sigmoid", "balancing": "bias"}),
+    ("selection bias, proportional, rate 0.01", {"balancing": "bias", "bias_update": "proportional"}),
+    ("one shared expert, none", {"shared_experts": 1, "balancing": "none"}),
+    ("one shared expert, α = 0.03", {"shared_experts": 1, "aux_loss_coef": 0.03}),
+    ("hash", {"balancing": "hash"}),
+    ("sequences of 16, loss per sequence, α = 0.1", SEQUENCES | {"balance_scope": "sequence"}),
+    ("sequences of 16, loss per micro-batch, α = 0.1", SEQUENCES | {"balance_scope": "micro_batch"}),
+    ("sequences of 16, loss over the batch, α = 0.1", SEQUENCES),
+    ("sequences of 16, running average, α = 0.1", SEQUENCES | {"balance_scope": "running"}),
     ("Gaussian noise alone, σ = 1/8", {"router_noise": "gaussian"}),
     ("Gaussian noise alone, σ = 1", {"router_noise": "gaussian", "noise_std": 1.0}),
     ("Gaussian noise alone, σ = 3", {"router_noise": "gaussian", "noise_std": 3.0}),
@@ -73,8 +84,16 @@ def print_costs(repeats: int) -> None:
         "bias",
         "expert_choice",
         "sinkhorn",
+        "hash",
         "none",
     )
+    knobs: dict[str, dict[str, object]] = {
+        "sigmoid": {"score_function": "sigmoid"},
+        "one shared expert": {"shared_experts": 1},
+        "per sequence": {"balance_scope": "sequence", "sequence_tokens": 16},
+        "per micro-batch": {"balance_scope": "micro_batch"},
+        "running average": {"balance_scope": "running"},
+    }
     for size in (dict(num_experts=8, top_k=1), dict(num_experts=8, top_k=2), dict(num_experts=64, top_k=2)):
         trainers = {
             name: Trainer(RunConfig(balancing=name, aux_loss_coef=0.1, **size))  # type: ignore[arg-type]
@@ -87,6 +106,10 @@ def print_costs(repeats: int) -> None:
         trainers |= {
             overflow: Trainer(RunConfig(aux_loss_coef=0.1, capacity_factor=1.0, overflow=overflow, **size))  # type: ignore[arg-type]
             for overflow in ("drop", "reroute")
+        }
+        trainers |= {
+            name: Trainer(RunConfig(aux_loss_coef=0.1, **size, **changes))  # type: ignore[arg-type]
+            for name, changes in knobs.items()
         }
         times: dict[str, list[float]] = {name: [] for name in trainers}
         for trainer in trainers.values():

@@ -21,7 +21,8 @@ SIZES = {"desktop": (1280, 720), "phone": (390, 844)}
 SIGNS = {
     "Live": ".ecl .main-svg", "Compare": ".ecl.compare .main-svg", "Sweep": ".st-key-sweep-u-curve .main-svg",
     "Your model": ".st-key-trace-experts_by_layer .main-svg",
-    "Learn": "button:has-text('Start this lesson')", "Anatomy": "h1:has-text('Anatomy')",
+    "Learn": "button:has-text('Start this lesson')", "Museum": "button:has-text('Start this exhibit')",
+    "Anatomy": "h1:has-text('Anatomy')",
     "Quiz": "h1:has-text('Quiz')", "Glossary": "h1:has-text('Glossary')",
 }  # fmt: skip
 """Every page, and an element that shows once it is open."""
@@ -105,7 +106,7 @@ def turn_to(page: Page, name: str) -> None:
     open_sidebar(page)
     page.get_by_role("navigation").get_by_role("link", name=name, exact=True).click()
     expect(page.locator(SIGNS[name]).first).to_be_attached(timeout=TIMEOUT)
-    if name not in ("Live", "Learn", "Compare"):
+    if name not in ("Live", "Learn", "Museum", "Compare"):
         expect(page.locator(".ecl")).to_have_count(0, timeout=TIMEOUT)
     expect(page.locator("[data-stale=true]")).to_have_count(0, timeout=TIMEOUT)
     close_sidebar(page)

@@ -65,7 +65,7 @@ def test_a_host_that_runs_the_app_as_a_plain_script_serves_the_whole_page_withou
     # The first request to this server is not for its main page.
     page.goto(f"{plain}/glossary?num_experts=4")
     links = page.get_by_role("navigation").get_by_role("link")
-    expect(links).to_have_count(8, timeout=TIMEOUT)
+    expect(links).to_have_count(9, timeout=TIMEOUT)
     links.filter(has_text="Live").click()
     chart = region(page, "Expert utilization").locator(".main-svg").first
     expect(chart).to_be_visible(timeout=TIMEOUT)

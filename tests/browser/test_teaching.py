@@ -22,6 +22,7 @@ from tests.browser.driver import (
     drawn_as_computed,
     marks,
     move,
+    open_tab,
     pause,
     press,
     region,
@@ -313,3 +314,22 @@ def test_the_page_works_by_keyboard_alone(page: Page, server: str) -> None:
         " && document.elementFromPoint(box.left + 12, box.top + parseFloat(style.top) + 10) === term }"
     )
     page.wait_for_function(seen, arg=term, timeout=TIMEOUT)
+
+
+def test_a_mistake_in_the_museum_is_named_from_its_chart(page: Page, server: str) -> None:
+    page.goto(f"{server}/museum?exhibit=2")
+    page.get_by_role("button", name="Start this exhibit").click()
+    wait_for_step(page, 120)
+    expect(page.locator(".ecl .state .word")).to_have_text("No task gradient", timeout=TIMEOUT)
+    panel = open_tab(page, "Router")
+    task = trace(page, "Pulls on the router")["y"]
+    assert all(value is None or value < 1e-5 for value in task)
+    assert "mistake" not in page.url
+    page.get_by_text("The chosen expert's weight is always 1").click()
+    expect(page.get_by_text("Right: the chosen expert's weight is always 1.")).to_be_visible(timeout=TIMEOUT)
+    expect(page.get_by_text("minimind #858")).to_be_visible()
+    expect(page.get_by_role("button", name="✓ Exhibit 2")).to_be_visible()
+    expect(panel).to_be_visible()
+    page.get_by_role("button", name="Train it beside the healthy run").click()
+    expect(page.locator(".ecl.compare")).to_be_visible(timeout=TIMEOUT)
+    page.wait_for_function("decodeURIComponent(location.search).includes('0:mistake=constant_weight')", timeout=TIMEOUT)

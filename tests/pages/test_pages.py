@@ -36,7 +36,7 @@ from pages.visitor.commands import obey
 from pages.visitor.view import HIDEABLE
 from tests.support.apps import address, button, controls, opened, press, run_of, session_of, settled, turned_to, widget
 
-PAGES = ("live", "learn", "compare", "anatomy", "sweep", "your_model", "quiz", "glossary")
+PAGES = ("live", "learn", "museum", "compare", "anatomy", "sweep", "your_model", "quiz", "glossary")
 
 
 @pytest.fixture(scope="module")
@@ -444,10 +444,12 @@ def test_every_page_opens_at_every_level_and_keeps_the_run(level: str) -> None:
         assert not app.warning
         assert run_of(app) is run
         beside = {"b": "0:aux_loss_coef=0.03"} if page == "compare" else {}
-        assert address(app) == to_link(RunConfig()) | ({} if level == "beginner" else {"level": level}) | beside
-        assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn", "compare"))
+        link = to_link(RunConfig()) | ({} if level == "beginner" else {"level": level}) | beside
+        assert address(app) == ({"exhibit": "1"} if page == "museum" else link)
+        assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn", "museum", "compare"))
         assert [one.label for one in app.button if one.label in ("Share", "Export")] == (
-            {"live": ["Share", "Export"], "learn": ["Share", "Export"], "your_model": ["Export"]}.get(page, [])
+            {page: ["Share", "Export"] for page in ("live", "learn", "museum")}
+            | {"your_model": ["Export"]}.get(page, [])
         )
 
 

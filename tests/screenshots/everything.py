@@ -20,7 +20,7 @@ SIZES = {
 SCHEMES = ("light", "dark")
 PAGES = {
     "live": "", "compare": "compare", "sweep": "sweep", "your-model": "your_model", "learn": "learn",
-    "anatomy": "anatomy", "quiz": "quiz", "glossary": "glossary",
+    "museum": "museum", "anatomy": "anatomy", "quiz": "quiz", "glossary": "glossary",
     "language": "?v=3&task=language&num_layers=3&top_k=2&renormalize=on&batch_tokens=512",
 }  # fmt: skip
 TRAINS = ("live", "compare", "learn", "language")

@@ -10,7 +10,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from websockets.asyncio.client import ClientConnection
 
-PAGES = ("", "compare", "sweep", "learn", "anatomy", "quiz", "glossary")
+PAGES = ("", "compare", "sweep", "learn", "museum", "anatomy", "quiz", "glossary")
 TEXTS = ("", "x", "-1", "nan", "9" * 400, "None", "\x00", "Gallery", "[1]", "{}")
 NUMBERS = ([], [float("nan")], [1e308], [-5.0], [1.0, 2.0], [0.0], [float("inf")], [-float("inf")], [3.7], [99.0])
 COUNTS = ([], [-1], [999], [0, 0, 0], [1], [2**31])

@@ -11,8 +11,8 @@ SOFTMAX_TWICE = Exhibit(
     wanted="One expert per token, balanced with α = 0.02, which is usually enough here.",
     start={"aux_loss_coef": 0.02},
     tab="mechanism",
-    giveaway="In the chart Task and load-balancing loss, what α weighs hardly leaves 1 while E·Σ f·P rises far above "
-    "it. Whenever the load is uneven, its excess over 1 is less than half as large.",
+    giveaway="Task and load-balancing loss: whenever the load is uneven, the dotted line, the loss that α weighs, "
+    "rises above 1 less than half as far as E·Σ f·P.",
     explanation=(
         "The router already returns probabilities, and the loss takes their softmax again. The softmax of numbers "
         "between 0 and 1 is nearly uniform: with eight experts, a probability of 1 becomes 0.28.",
@@ -31,8 +31,8 @@ CHOSEN_ONLY = Exhibit(
     wanted="Two experts per token, balanced with α = 0.1.",
     start={"aux_loss_coef": 0.1, "top_k": 2},
     tab="mechanism",
-    giveaway="The loss that α weighs is below 1 while the load is even. At an even load E·Σ f·P is 1, whatever the "
-    "probabilities are.",
+    giveaway="Task and load-balancing loss: the dotted line, the loss that α weighs, is below 1 while the load is "
+    "even. At an even load E·Σ f·P is 1, whatever the probabilities are.",
     explanation=(
         "P must be the mean probability of every expert over all tokens. Here the probabilities of the experts that a "
         "token did not choose are left out: top-k ran first, and only its values were kept.",
@@ -51,7 +51,8 @@ NOT_DIVIDED = Exhibit(
     wanted="Two experts per token, balanced with α = 0.1, f counted as a share of all choices.",
     start={"aux_loss_coef": 0.1, "top_k": 2},
     tab="mechanism",
-    giveaway="What α weighs is exactly twice E·Σ f·P in every step; at an even load it reads 2, not 1.",
+    giveaway="Task and load-balancing loss: the dotted line, the loss that α weighs, is exactly twice E·Σ f·P in every "
+    "step; at an even load it reads 2, not 1.",
     explanation=(
         "f counts choices, and there are k per token. Divided by the number of tokens alone, f sums to k. The loss is "
         "k times as large, and so is its gradient: α = 0.1 acts like 0.2.",
@@ -89,7 +90,8 @@ NEVER_ADDED = Exhibit(
     wanted="One expert per token, balanced with α = 0.1.",
     start={"aux_loss_coef": 0.1},
     tab="mechanism",
-    giveaway="What α weighs is 0 in every step. A load-balancing loss is 1 when everything is even; it is never 0.",
+    giveaway="Weight of the balancing loss: 0\u00a0% of the total in every step, although α is 0.1. A load-balancing "
+    "loss is 1 when everything is even; it is never 0.",
     explanation=(
         "The coefficient is set, and a switch that turns the loss on is not: router logits are not returned, so there "
         "is nothing to compute a loss from, and nobody is told.",
@@ -108,8 +110,8 @@ LUMPED = Exhibit(
     wanted="Four layers, one expert per token in each, balanced with α = 0.1.",
     start={"aux_loss_coef": 0.1, "num_layers": 4},
     tab="router",
-    giveaway="What α weighs is 1, a perfect value, while the diagnosis and the chart Experts by layer show collapsed "
-    "layers.",
+    giveaway="Task and load-balancing loss: the dotted line, the loss that α weighs, reads 1, a perfect value, while "
+    "the diagnosis and the chart Experts by layer show collapsed layers.",
     explanation=(
         "The router logits of all layers are concatenated, and f and P are computed once for all. Layers that collapse "
         "onto different experts are even together.",
@@ -129,8 +131,8 @@ SUMMED = Exhibit(
     wanted="One expert per token, four micro-batches a step, balanced in each with α = 0.1.",
     start={"aux_loss_coef": 0.1, "balance_scope": "micro_batch", "micro_batches": 4},
     tab="mechanism",
-    giveaway="What α weighs is about four times E·Σ f·P, as many times as there are micro-batches; at an even load it "
-    "reads 4.",
+    giveaway="Task and load-balancing loss: the dotted line, the loss that α weighs, is about four times E·Σ f·P, as "
+    "many times as there are micro-batches; at an even load it reads 4.",
     explanation=(
         "The task loss is divided by the number of micro-batches before backward, the auxiliary loss is not: each adds "
         "its full gradient. The same happens when ranks sum what they should average.",
