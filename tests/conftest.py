@@ -79,6 +79,8 @@ def make_record() -> Callable[..., StepRecord]:
             router_balance_gradient=0.1,
             router_gradient_cosine=0.0,
             eval_task_loss=2.0 if looked_at else np.nan,
+            eval_limited_loss=np.nan,
+            eval_sorted_loss=np.nan,
             load=share,
             first_load=share,
             importance=share,

@@ -135,5 +135,7 @@ def inference_loss(scene: Scene, theme: Theme = "light") -> go.Figure:
                     showgrid=False, tickfont_color=palette.accent, range=[0, 104], tickvals=[0, 25, 50, 75, 100]),
     )  # fmt: skip
     signal_line(figure, scene, "eval_task_loss", "task loss", palette.ink)
+    signal_line(figure, scene, "eval_limited_loss", "with capacity, mixed", palette.muted)
+    signal_line(figure, scene, "eval_sorted_loss", "with capacity, sorted", palette.muted, dash="dot")
     signal_line(figure, scene, "eval_max_load", "largest load", palette.accent, factor=100, yaxis="y2")
     return figure

@@ -90,6 +90,17 @@ class RunConfig(KnobModel):
         le=4,
         stops=(0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, None),
     )
+    eval_capacity_factor: float | None = knob(
+        None,
+        "Capacity factor in evaluation",
+        "Held-out tokens are evaluated without a limit, and beside that in batches of 256 with this one: mixed, and "
+        "sorted by topic or domain. Off: as in training.",
+        group=CAPACITY,
+        live=True,
+        ge=0.25,
+        le=4,
+        stops=(0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, None),
+    )
     convention: Literal["per_choice", "first_choice", "huggingface"] = knob(
         "per_choice",
         "Convention of the load-balancing loss",

@@ -20,7 +20,7 @@ ADDED_IN: dict[int, dict[str, Any]] = {
     3: {"num_layers": 1, "own_text": None},
     4: {
         "balance_scope": "batch", "micro_batches": 4, "bias_update": "sign", "score_function": "softmax",
-        "shared_experts": 0, "sequence_tokens": 1, "mistake": "none",
+        "shared_experts": 0, "sequence_tokens": 1, "mistake": "none", "eval_capacity_factor": None,
     },
 }  # fmt: skip
 """The knobs that a version added, with the value that all runs had before."""

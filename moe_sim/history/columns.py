@@ -104,6 +104,14 @@ class StepRecord:
     eval_task_loss: float = field(
         metadata=about("`task_loss` of held-out tokens in inference, after the step's update", "nats", TENTH)
     )
+    eval_limited_loss: float = field(
+        metadata=about(
+            "`eval_task_loss` in batches of 256 tokens with a capacity limit; NaN without one", "nats", TENTH
+        )
+    )
+    eval_sorted_loss: float = field(
+        metadata=about("`eval_limited_loss` of the same tokens, sorted by group", "nats", TENTH)
+    )
     load: PerExpert = field(metadata=about("Pairs that choose the expert, before capacity", PAIRS))
     first_load: PerExpert = field(metadata=about("First choices sent to the expert", "share of tokens"))
     importance: PerExpert = field(metadata=about("Mean router probability P of the expert", "probability"))

@@ -33,8 +33,11 @@ SHARES = ("load", "first_load", "importance", "processed", "preferred_load", "sm
           "dropped_by_choice")  # fmt: skip
 """Columns with values from 0 to 1."""
 NOT_ALWAYS_FINITE = ("imbalance_ratio", "auxiliary_loss", "z_loss", "router_logit_rms", "router_logit_max",
-                     "router_balance_gradient", "router_gradient_cosine", "eval_task_loss", "eval_load")  # fmt: skip
+                     "router_balance_gradient", "router_gradient_cosine", "eval_task_loss",
+                     "eval_limited_loss", "eval_sorted_loss", "eval_load")  # fmt: skip
 """Columns that may hold NaN or ∞ in a valid run; `Trainer` keeps the others finite."""
+ADDED_COLUMNS = ("eval_limited_loss", "eval_sorted_loss")
+"""Columns that version 4 added: files of earlier versions may lack them."""
 ROUNDING = 1e-6
 
 
@@ -54,7 +57,7 @@ def run_from_json(text: str) -> tuple[History, Probe | None]:
         raise ValueError(f"This file has version {_quote(version)}; only versions 1 to {VERSION} can be read.")
     _require_keys(document, ("format", "version", "configuration", "events", "history", "probe"), "file")
     config = _read_config(document["configuration"], version)
-    columns = _read_columns(document["history"], config)
+    columns = _read_columns(document["history"], config, version)
     events = _read_events(document["events"], config, steps=len(columns["step"]))
     probe = None if document["probe"] is None else _read_probe(document["probe"], config, steps=len(columns["step"]))
     return _rebuild(config, events, columns), probe
@@ -121,14 +124,17 @@ def _read_events(items: Any, config: RunConfig, steps: int) -> list[Event]:
     return events
 
 
-def _read_columns(items: Any, config: RunConfig) -> dict[str, np.ndarray]:
+def _read_columns(items: Any, config: RunConfig, version: int) -> dict[str, np.ndarray]:
     num_experts, positions = config.num_experts, column_positions(config.num_layers, config.num_experts)
-    _require_keys(items, tuple(positions), "history")
+    added = ADDED_COLUMNS if version < 4 else ()
+    _require_keys(items, tuple(name for name in positions if name not in added), "history")
     steps = len(items["step"]) if isinstance(items["step"], list) else 0
     if steps > MOST_STEPS:
         raise ValueError(f"This file has {steps:,} steps; at most {MOST_STEPS:,} can be read.")
     columns = {
-        name: _read_numbers(items[name], steps, None if isinstance(place, int) else place.stop - place.start, name)
+        name: _read_numbers(
+            items.get(name, [None] * steps), steps, None if isinstance(place, int) else place.stop - place.start, name
+        )
         for name, place in positions.items()
     }
     for column, values in columns.items():

@@ -44,9 +44,11 @@ def coarse_mean(history: Layer, name: str, start: int = 0, stop: int | None = No
 SIGNALS = (
     "router_task_gradient", "router_balance_push", "router_gradient_cosine", "router_logit_rms", "router_logit_max",
     "router_noise_std", "z_loss", "other_loss", "loss_share", "routing_std", "step_time",
-    "eval_task_loss", "eval_max_load",
+    "eval_task_loss", "eval_limited_loss", "eval_sorted_loss", "eval_max_load",
 )  # fmt: skip
 """Router quantities with one value per block of 10 steps."""
+EVALUATED = ("eval_task_loss", "eval_limited_loss", "eval_sorted_loss")
+"""Those that are losses of held-out tokens."""
 
 
 def signals(history: Layer, start: int = 0, stop: int | None = None) -> dict[str, np.ndarray]:
@@ -66,7 +68,9 @@ def signals(history: Layer, start: int = 0, stop: int | None = None) -> dict[str
     def mean(values: np.ndarray) -> np.ndarray:
         return values.reshape(-1, COARSE).mean(1)
 
-    table = {name: mean(history.column(name, first, last)) for name in SIGNALS if name in SCALARS}
+    table = {
+        name: mean(history.column(name, first, last)) for name in SIGNALS if name in SCALARS and name not in EVALUATED
+    }
     alpha, z_coef = (history.knob(name)[first:last] for name in ("aux_loss_coef", "z_loss_coef"))
     task, balance, auxiliary, z = (
         history.column(name, first, last) for name in ("task_loss", "balance_loss", "auxiliary_loss", "z_loss")
@@ -80,7 +84,7 @@ def signals(history: Layer, start: int = 0, stop: int | None = None) -> dict[str
         "loss_share": mean(alpha * auxiliary / (task + alpha * auxiliary + z_coef * z)),
         "routing_std": np.array([load[max(0, end - SMOOTHING_HORIZON) : end].std(0).mean() for end in ends]),
         "step_time": mean(step_time(history.layers_of("processed", first, last)).mean(1)),
-        "eval_task_loss": evaluations(history, "eval_task_loss", first, last),
+        **{name: evaluations(history, name, first, last) for name in EVALUATED},
         "eval_max_load": history.layers_of("eval_load", first, last)[COARSE - 1 :: COARSE].max((1, 2)),
     }
 

@@ -25,6 +25,7 @@ from moe_sim.history.layer import Layer
 from moe_sim.history.markers import SAME_CHANGE, markers
 from moe_sim.history.probe import LayerProbe, Probe
 from moe_sim.history.series import (
+    EVALUATED,
     SIGNALS,
     coarse_mean,
     evaluations,
@@ -223,7 +224,7 @@ def _coarse(history: Layer, start: int, stop: int) -> dict[str, list[float | Non
     digits = {"grad_norm": 2, "weight_change": 2, "weight_distance": 3}
     return {name: _numbers(coarse_mean(history, name, start, stop).ravel(), digits[name]) for name in digits} | {
         "signals": [
-            _number(float(table[name][block]), 4 if name == "eval_task_loss" else 3)
+            _number(float(table[name][block]), 4 if name in EVALUATED else 3)
             for block in range(len(table["z_loss"]))
             for name in SIGNALS
         ]

@@ -28,6 +28,11 @@ class Batch:
     groups: Tensor
     """(T,) int64, the topic or text domain of each token."""
 
+    def sorted_by_group(self) -> Batch:
+        """The same tokens, those of a group one after the other, in their order."""
+        order = self.groups.argsort(stable=True)
+        return Batch(self.inputs[order], self.labels[order], self.groups[order])
+
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:

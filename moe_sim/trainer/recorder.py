@@ -62,10 +62,16 @@ class RouterGradients:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Task loss, (R,), and load, (R, L, E), of held-out tokens in inference; NaN for runs that were not evaluated."""
+    """Of held-out tokens in inference; NaN for runs that were not evaluated."""
 
     task_loss: np.ndarray
+    """(R,)."""
     load: np.ndarray
+    """(R, L, E)."""
+    limited_loss: np.ndarray | float = np.nan
+    """(R,) the task loss in small batches with a capacity limit; NaN without one."""
+    sorted_loss: np.ndarray | float = np.nan
+    """(R,) the same of tokens sorted by group."""
 
 
 class Recorder:
@@ -157,6 +163,8 @@ class Recorder:
             "router_balance_gradient": _numbers(gradients.balance, _lengths),
             "router_gradient_cosine": _cosines(gradients),
             "eval_task_loss": evaluation.task_loss,
+            "eval_limited_loss": evaluation.limited_loss,
+            "eval_sorted_loss": evaluation.sorted_loss,
             "load": load,
             "first_load": first / first.sum(1, keepdims=True),
             "importance": importance,

@@ -18,6 +18,7 @@ from torch import Tensor
 from moe_sim.config.run_config import RunConfig
 from moe_sim.history.columns import COARSE
 from moe_sim.losses import router_z_each
+from moe_sim.router.balancing import Balancing
 from moe_sim.router.routing import Routing
 from moe_sim.tasks.task import Batch
 from moe_sim.trainer import interventions
@@ -41,6 +42,9 @@ FREE = frozenset({
 })  # fmt: skip
 """Knobs in which runs that are computed together may differ, except that the z-loss counts in all of them or in
 none."""
+
+LIMITED_TOKENS = 256
+"""Tokens of a batch that is evaluated with a capacity limit."""
 
 Value = TypeVar("Value")
 _trains = torch.inference_mode(mode=False)
@@ -118,6 +122,9 @@ class Together:
         """What all runs have in common."""
         self._single = len(trainers) == 1
         self._mistake = first.mistake
+        factor = first.config.eval_capacity_factor or first.config.capacity_factor
+        self._limited = None if factor is None else first.config.replace(capacity_factor=factor)
+        """The configuration of the evaluation with a capacity limit."""
         self._task = self._of(lambda one: one.task, lambda tasks: type(first.task).stack(tasks))
         self._network = self._of(lambda one: one.network, Network.stack)
         of_layers = zip(*(trainer.mechanisms for trainer in trainers), strict=True)
@@ -251,25 +258,49 @@ class Together:
 
     def _evaluate(self, steps: np.ndarray) -> Evaluation:
         """Evaluates held-out tokens as in inference, once every 10 steps: no noise, no capacity limit, each token by
-        itself."""
+        itself. If there is a limit in training or for the evaluation, also with it."""
         shape = (len(steps), self._config.num_layers, self._config.num_experts)
         task_loss, load = np.full(len(steps), np.nan), np.full(shape, np.nan)
         due = np.flatnonzero(steps % COARSE == 0)
         if not due.size:
             return Evaluation(task_loss, load)
         network, mechanisms = self._network, self._mechanisms
-        batches = [self.trainers[index].evaluation_batch for index in due.tolist()]
-        inputs, labels = batches[0].inputs, batches[0].labels
+        trainers = [self.trainers[index] for index in due.tolist()]
+        inputs, labels = self._inputs_and_labels([trainer.evaluation_batch for trainer in trainers])
         if not self._single:
             network, mechanisms = network.only(due), [mechanism.only(due) for mechanism in mechanisms]
-            inputs, labels = torch.stack([one.inputs for one in batches]), torch.stack([one.labels for one in batches])
         with torch.no_grad():
             how = self._mistake.evaluation(int(steps[0]) if self._single else steps[due].tolist())
             logits, routings = network(inputs, self._config, mechanisms, **how)
             task_loss[due] = _cross_entropy(logits, labels).numpy()
         chosen = np.stack([routing.chosen() for routing in routings], axis=-2)
         load[due] = chosen / chosen.sum(-1, keepdims=True)
-        return Evaluation(task_loss, load)
+        if self._limited is None:
+            return Evaluation(task_loss, load)
+        limited_loss, sorted_loss = np.full((2, len(steps)), np.nan)
+        limited_loss[due] = self._limited_loss(network, mechanisms, inputs, labels)
+        by_group = self._inputs_and_labels([trainer.sorted_batch for trainer in trainers])
+        sorted_loss[due] = self._limited_loss(network, mechanisms, *by_group)
+        return Evaluation(task_loss, load, limited_loss, sorted_loss)
+
+    def _limited_loss(
+        self, network: Network, mechanisms: Sequence[Balancing], inputs: Tensor, labels: Tensor
+    ) -> np.ndarray:  # fmt: skip
+        """The task loss in batches of `LIMITED_TOKENS` tokens under the capacity limit of the evaluation."""
+        assert self._limited is not None
+        size, dim = max(LIMITED_TOKENS, self.trainers[0].task.sequence or 1), 0 if self._single else 1
+        losses = []
+        with torch.no_grad():
+            for some, their_labels in zip(inputs.split(size, dim), labels.split(size, dim), strict=True):
+                logits, _ = network(some, self._limited, mechanisms, inference=True, limited=True)
+                losses.append(_cross_entropy(logits, their_labels))
+        return torch.stack(losses).mean(0).numpy()
+
+    def _inputs_and_labels(self, batches: list[Batch]) -> tuple[Tensor, Tensor]:
+        """Of the only run's batch, or of several runs' batches, stacked."""
+        if self._single:
+            return batches[0].inputs, batches[0].labels
+        return torch.stack([one.inputs for one in batches]), torch.stack([one.labels for one in batches])
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

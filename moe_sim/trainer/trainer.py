@@ -268,3 +268,4 @@ class Trainer:
         random = self.random["evaluation"]
         random.set_state(self._evaluation_start)
         self.evaluation_batch: Batch = self.task.held_out_batch(EVALUATION_TOKENS, self.shares, random)
+        self.sorted_batch = self.evaluation_batch.sorted_by_group()

@@ -19,7 +19,7 @@ from moe_sim.router.routing import Routing
 from moe_sim.trainer.moe import Experts, linear_init
 from tests.bench.interventions import print_causes
 from tests.bench.language import print_language
-from tests.bench.methods import print_costs, print_methods
+from tests.bench.methods import print_costs, print_limits, print_methods
 from tests.bench.records import print_records
 from tests.bench.runs import trained
 from tests.bench.sweep import print_sweep
@@ -252,6 +252,10 @@ def main() -> None:
     causes.add_argument("--seeds", type=int, default=10)
     causes.add_argument("--first-seed", type=int, default=0)
     causes.set_defaults(run=lambda options: print_causes(options.seeds, options.first_seed))
+    limits = commands.add_parser("limits", help="what a capacity limit costs in evaluation, mixed and sorted")
+    limits.add_argument("--seeds", type=int, default=5)
+    limits.add_argument("--steps", type=int, default=600)
+    limits.set_defaults(run=lambda options: print_limits(options.seeds, options.steps))
     mechanisms = commands.add_parser("mechanisms", help="a step with each mechanism relative to the default one")
     mechanisms.add_argument("--repeats", type=int, default=300)
     mechanisms.set_defaults(run=lambda options: print_costs(options.repeats))

@@ -1,6 +1,6 @@
 """The effect of each balancing mechanism on the topics task, and its cost.
 
-Run by `python -m tests.bench methods | mechanisms`.
+Run by `python -m tests.bench methods | mechanisms | limits`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,18 @@ def print_methods(seeds: int, steps: int) -> None:
         print("| " + " | ".join(cells) + " |", flush=True)
 
 
+def print_limits(seeds: int, steps: int) -> None:
+    """Print the held-out task loss of healthy runs without a capacity limit and with several, as Markdown."""
+    print(f"Topics, α = 0.1, {seeds} seeds, mean ± standard deviation of the last 10 evaluations up to step {steps}\n")
+    print("| capacity factor in evaluation | no limit | mixed | sorted by topic |\n| --- | --- | --- | --- |")
+    columns = ("eval_task_loss", "eval_limited_loss", "eval_sorted_loss")
+    for factor in (1.0, 1.25, 2.0):
+        runs = trained(range(seeds), steps, aux_loss_coef=0.1, eval_capacity_factor=factor)
+        losses = np.array([[np.nanmean(run.history.column(name)[-100:]) for name in columns] for run in runs])
+        cells = (f"{mean:.3f} ± {std:.3f}" for mean, std in zip(losses.mean(0), losses.std(0), strict=True))
+        print(f"| {factor:g} | " + " | ".join(cells) + " |", flush=True)
+
+
 def print_costs(repeats: int) -> None:
     """Print the time of `Trainer.step()` with each mechanism relative to the load-balancing loss, measured in turns."""
     torch.set_num_threads(1)
@@ -93,6 +105,7 @@ def print_costs(repeats: int) -> None:
         "per sequence": {"balance_scope": "sequence", "sequence_tokens": 16},
         "per micro-batch": {"balance_scope": "micro_batch"},
         "running average": {"balance_scope": "running"},
+        "evaluation with a limit": {"eval_capacity_factor": 1.0},
     }
     for size in (dict(num_experts=8, top_k=1), dict(num_experts=8, top_k=2), dict(num_experts=64, top_k=2)):
         trainers = {

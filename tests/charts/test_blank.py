@@ -23,6 +23,7 @@ OTHERS: dict[str, Any] = {
     "frozen_head": True, "router_blind": True, "swap_columns": "1-2", "swap_weights": "1-2", "router_init": "plain",
     "expert_init": "copies", "num_layers": 2, "balance_scope": "running", "micro_batches": 8,
     "bias_update": "proportional", "score_function": "sigmoid", "shared_experts": 1, "sequence_tokens": 4,
+    "mistake": "detached", "eval_capacity_factor": 0.5,
 }  # fmt: skip
 
 

@@ -177,6 +177,8 @@ def may_be_empty(meta: dict[str, Any], history: History) -> bool:
         return config.capacity_factor is None
     if meta.get("signal") == "other_loss":
         return config.convention == "per_choice" and config.balancing not in OTHER_LOSSES
+    if meta.get("signal") in ("eval_limited_loss", "eval_sorted_loss"):
+        return config.capacity_factor is None and config.eval_capacity_factor is None
     if meta.get("signal") == "router_task_gradient":
         return config.balancing == "hash"  # which needs no router
     if meta.get("signal") in ("router_gradient_cosine", "router_balance_push"):
@@ -396,7 +398,10 @@ def test_lines_of_signals_stand_at_the_end_of_their_blocks(weighed: Scene) -> No
         (step_time(weighed), {"step_time": 1}),
         (loss_share(weighed), {"loss_share": 100}),
         (routing_std(weighed), {"routing_std": 100}),
-        (inference_loss(weighed), {"eval_task_loss": 1, "eval_max_load": 100}),
+        (
+            inference_loss(weighed),
+            {"eval_task_loss": 1, "eval_limited_loss": 1, "eval_sorted_loss": 1, "eval_max_load": 100},
+        ),
     ):
         assert [item.meta["signal"] for item in figure.data] == list(lines)
         for item in figure.data:
@@ -468,8 +473,8 @@ def test_training_stands_beside_the_newest_look_at_inference(weighed: Scene) -> 
 
 def test_inference_has_two_axes_with_their_units(weighed: Scene) -> None:
     figure = inference_loss(weighed)
-    loss, load = figure.data
-    assert (loss.yaxis, load.yaxis) == (None, "y2")
+    loss, limited, by_topic, load = figure.data
+    assert (loss.yaxis, limited.yaxis, by_topic.yaxis, load.yaxis) == (None, None, None, "y2")
     assert "nats" in figure.layout.yaxis.title.text
     assert "%" in figure.layout.yaxis2.title.text
     assert max(load.y) <= 100

@@ -24,6 +24,7 @@ from tests.support.strategies import configs, values
 
 DEFAULTS_OF_VERSION_4 = (
     "v=4&aux_loss_coef=0&balancing=load_balancing&num_experts=8&top_k=1&capacity_factor=off&"
+    "eval_capacity_factor=off&"
     "convention=per_choice&balance_scope=batch&micro_batches=4&bias_rate=0.01&bias_update=sign&z_loss_coef=0&"
     "score_function=softmax&shared_experts=0&renormalize=off&overflow=drop&"
     "drop_order=position&router_noise=none&noise_std=0.125&task=topics&seed=0&num_topics=12&"
@@ -31,7 +32,7 @@ DEFAULTS_OF_VERSION_4 = (
     "batch_tokens=256&"
     "learning_rate=0.003&warmup_steps=200&expert_hidden_size=24&frozen=off&frozen_experts=off&"
     "frozen_router=off&frozen_head=off&router_blind=off&swap_columns=off&swap_weights=off&"
-    "router_init=even&expert_init=independent"
+    "router_init=even&expert_init=independent&mistake=none"
 )
 HOSTILE = (
     "", " ", "nan", "NaN", "inf", "-inf", "1e999", "-1e999", "-1", "0x10", "9" * 5000, "x" * 10_000, "٣", "½",

@@ -42,7 +42,7 @@ OTHER: dict[str, Any] = {
     "frozen_router": True, "frozen_head": True, "router_blind": True, "swap_columns": "1-3", "swap_weights": "2-3",
     "router_init": "plain", "expert_init": "copies", "num_layers": 2, "balance_scope": "micro_batch",
     "micro_batches": 8, "bias_update": "proportional", "score_function": "sigmoid", "shared_experts": 1,
-    "sequence_tokens": 8,
+    "sequence_tokens": 8, "mistake": "detached", "eval_capacity_factor": 0.5,
 }  # fmt: skip
 """For each knob except the task, a value that differs from a small run with k = 2."""
 

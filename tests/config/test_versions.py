@@ -4,6 +4,7 @@ warm-up, up to version 2 one layer, up to version 3 softmax scores alone."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from moe_sim import RunConfig
 from moe_sim.config.codec import from_query, to_query
 from moe_sim.config.versions import ADDED_IN
-from moe_sim.history.from_json import run_from_json
+from moe_sim.history.from_json import ADDED_COLUMNS, run_from_json
 from moe_sim.history.to_json import run_to_json
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.store import Store
@@ -31,7 +32,7 @@ ADDED = {
 of_each_version = pytest.mark.parametrize("version", OLD)
 
 
-def without(added: list[str], values: dict[str, Any]) -> dict[str, Any]:
+def without(added: Sequence[str], values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in added}
 
 
@@ -57,6 +58,7 @@ def test_an_exported_run_of_an_earlier_version_opens_as_it_was(version: str) -> 
     assert document["version"] == 4
     document["version"] = int(version)
     document["configuration"] = without(ADDED[version], document["configuration"])
+    document["history"] = without(ADDED_COLUMNS, document["history"])
     again, _ = run_from_json(json.dumps(document))
     assert again.initial_config == OLD[version]
     assert again.to_frame().equals(history.to_frame())

@@ -161,7 +161,9 @@ def test_signals_are_means_over_blocks_of_ten_rows_of_the_frame(moved: History) 
     expected["other_loss"] = np.full(6, np.nan)  # α weighs the load-balancing loss itself
     std = columns_of(frame, "load").rolling(20, min_periods=1).std(ddof=0).mean(axis=1)
     expected["routing_std"] = std.iloc[9::10]
-    expected["eval_task_loss"] = frame["eval_task_loss"].iloc[9::10]
+    for name in ("eval_task_loss", "eval_limited_loss", "eval_sorted_loss"):
+        expected[name] = frame[name].iloc[9::10]
+        assert not expected[name].isna().any()
     expected["eval_max_load"] = columns_of(frame, "eval_load").max(axis=1).iloc[9::10]
 
     table = signals(moved.layer())
@@ -255,7 +257,7 @@ def test_a_live_knob_over_the_steps_has_the_value_in_force_at_each_step(name: st
         },
         5: {"frozen_experts": True, "frozen_router": True, "frozen_head": True, "router_blind": True},
         6: {"swap_columns": "1-3", "swap_weights": "2-4", "frozen_experts": False},
-        9: {"balance_scope": "running", "micro_batches": 8, "bias_update": "proportional"},
+        9: {"eval_capacity_factor": 2.0, "balance_scope": "running", "micro_batches": 8, "bias_update": "proportional"},
         8: {"learning_rate": 0.01, "z_loss_coef": 0.1, "bias_rate": 0.1, "topic_shift": 3, "aux_loss_coef": 1.0},
         12: {"aux_loss_coef": 3.0},  # after the last step: no step uses it
     }

@@ -9,11 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from moe_sim import KNOBS, PRESETS, Event, RunConfig, StepRecord, Trainer
 from moe_sim.history.columns import SCALARS
 from moe_sim.router.balancing import METHODS
+from moe_sim.router.routing import expert_capacity, route
 from moe_sim.tasks.task import generators
 from tests.support import oracles
 from tests.support.inspecting import Watched, keep_batches, small_config, weights
@@ -561,3 +563,42 @@ def test_a_knob_of_the_other_task_shifts_nothing() -> None:
     for task, move in (("topics", {"domain_mix": "code"}), ("text", {"topic_shift": 3, "topic_skew": 2.0})):
         plain, moved = (Trainer(small_config(task=task, **knobs)).run(5) for knobs in ({}, move))
         np.testing.assert_array_equal(plain.column("task_loss"), moved.column("task_loss"))
+
+
+@pytest.mark.parametrize("knobs", [{"capacity_factor": 0.5}, {"eval_capacity_factor": 0.5}, {"capacity_factor": 4.0,
+                         "eval_capacity_factor": 0.5, "top_k": 2}], ids=str)  # fmt: skip
+def test_the_evaluation_with_a_limit_is_that_of_small_batches_mixed_and_sorted(knobs: dict[str, Any]) -> None:
+    trainer = Trainer(small_config(aux_loss_coef=0.1, **knobs))
+    history = trainer.run(10)
+    limited = trainer.config.replace(capacity_factor=0.5)
+    batch = trainer.evaluation_batch
+    order = np.argsort(batch.groups.numpy(), kind="stable")
+    for name, tokens in (("eval_limited_loss", np.arange(512)), ("eval_sorted_loss", order)):
+        losses = []
+        for some in tokens.reshape(2, 256):
+            x = batch.inputs[torch.from_numpy(some)]
+            (moe,) = trainer.network.layers
+            routing = route(moe.router(x), limited)
+            seats = expert_capacity(tokens=256, num_experts=4, top_k=limited.top_k, capacity_factor=0.5)
+            assert routing.processed().max() <= seats
+            out = F.layer_norm(x + moe.experts(x, routing), x.shape[-1:])
+            loss = F.cross_entropy(trainer.network.head(out), batch.labels[torch.from_numpy(some)])
+            losses.append(loss.item())
+        assert history.last(name) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_without_any_limit_there_is_no_evaluation_with_one() -> None:
+    history = Trainer(small_config()).run(20)
+    assert np.isnan(history.column("eval_limited_loss")).all()
+    assert np.isnan(history.column("eval_sorted_loss")).all()
+    assert not np.isnan(history.column("eval_task_loss")[9::10]).any()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_limit_in_evaluation_costs_more_where_alike_tokens_come_together(seed: int) -> None:
+    # Measured at step 600, means of five seeds: 2.289 without, 2.373 mixed, 2.505 sorted.
+    history = Trainer(RunConfig(seed=seed, aux_loss_coef=0.1, eval_capacity_factor=1.0)).run(300)
+    free, mixed, by_topic = (
+        history.column(name)[209::10].mean() for name in ("eval_task_loss", "eval_limited_loss", "eval_sorted_loss")
+    )
+    assert free < mixed < by_topic

@@ -32,6 +32,19 @@ TERMS = (
         see=("capacity", "MaxVio", "dropped token"),
     ),
     Term(
+        "capacity in evaluation", ("eval_capacity_factor", "capacity factor in evaluation"), "expert",
+        "A capacity limit that also holds when held-out tokens are evaluated, which it need not.",
+        by_level(
+            "If seats are limited in the exam too, the model is marked down for questions that it never saw.",
+            "Beside the evaluation without a limit, the held-out tokens are evaluated in batches of 256 with one: as "
+            "they come, and sorted by topic or domain.",
+            "Mixed batches hide the cost. In sorted ones all tokens want the same few experts, and the limit drops "
+            "most of them, however even the load is in training: so a perplexity under a limit depends on the order of "
+            "the data.",
+        ),
+        see=("capacity factor", "dropped token", "inference"),
+    ),
+    Term(
         "overflow", (), "practitioner",
         "The token choices beyond their expert's capacity.",
         by_level(

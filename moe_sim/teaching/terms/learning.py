@@ -19,6 +19,19 @@ TERMS = (
         see=("cross-entropy", "load-balancing loss", "held-out"),
     ),
     Term(
+        "mistake that still trains", ("mistake", "silent bug"), "practitioner",
+        "A wrong line of code that crashes nothing: the loss falls, only less far than it should.",
+        by_level(
+            "The program runs and the curve goes down. Something is wrong all the same.",
+            "A router without a gradient, a loss that is logged and not added, an evaluation with noise: each shows in "
+            "one chart, if one knows which. The Museum has eleven to practise on.",
+            "Typical places: what is detached, what is divided by k or by the number of micro-batches, which layers "
+            "are pooled, what stays on in evaluation. Check each number against its value in a case that can be "
+            "computed by hand, such as 1 at an even load.",
+        ),
+        see=("load-balancing loss", "combine weight", "held-out"),
+    ),
+    Term(
         "cross-entropy", (), "practitioner",
         "The usual loss for predictions: how surprised the network is by the right answer.",
         by_level(
