@@ -30,7 +30,7 @@ PAGE_LEVELS = (
     {"text"},
     {"visitor"},
     {"sidebar", "dashboard", "sweeps", "traces"},
-    {"live", "compare", "sweep", "your_model", "learn", "anatomy", "quiz", "glossary"},
+    {"live", "compare", "sweep", "your_model", "learn", "museum", "anatomy", "quiz", "glossary"},
     {"frame"},
 )
 """The same for `pages`: folders, the files that Streamlit opens, and the frame around them."""

@@ -67,7 +67,7 @@ def _lines(
                            hoverinfo="skip", name="each")  # fmt: skip
         values = smooth(values)
     colours = palette.expert_colours(len(names)) if len(names) > 1 else [palette.ink]
-    for line, colour, of_line in zip(names, colours, values.reshape(len(values), -1).T, strict=True):
+    for line, colour, of_line in zip(names, colours, values.reshape(len(values), len(names)).T, strict=True):
         figure.add_scatter(x=steps, y=of_line, mode="lines", name=line, line=dict(color=colour, width=2),
                            hovertemplate=f"{line} %{{y:.4g}}<extra></extra>")  # fmt: skip
     return figure

@@ -118,7 +118,7 @@ def _judge(history: Layer, config: RunConfig, thresholds: Thresholds) -> Diagnos
         return _collapsed(history, config, load)
     dropped = float(recent_mean(history, "dropped_fraction"))
     if dropped > thresholds.many_dropped:
-        remedy = more_balancing(config, " so that the load evens out before capacity drops tokens")
+        remedy = more_balancing(config, " to even out the load without drops")
         if config.balancing == "expert_choice":
             advice = "Raise the capacity factor to 1: then every expert keeps all tokens that it chooses."
             remedy = Remedy(advice, {"capacity_factor": 1.0})

@@ -76,7 +76,7 @@ FAQ: tuple[Entry, ...] = (
             "at α = 10. That is one task. Balance does not always lower task loss, so watch both.",
             "It costs quality where its gradient opposes the task's, as the cosine of the two on the router shows. The "
             "most even mechanisms are not the best here. The importance loss and Sinkhorn have the lowest task loss "
-            "(2.210 and 2.212) with largest loads of 0.20 and 0.19, the selection bias 2.283 with 0.13.",
+            "(2.210 and 2.212) with largest loads of 0.20 and 0.19, the selection bias 2.284 with 0.13.",
         ),
         ("load-balancing loss", "cosine", "over-balanced"),
     ),
@@ -88,7 +88,7 @@ FAQ: tuple[Entry, ...] = (
             "Balance first: a factor of 1 drops 67\u00a0% of the tokens at α = 0, and 17\u00a0% at α = 0.03. Most "
             "models of today are dropless: OLMoE, Mixtral and DeepSeek-V3 have no limit.",
             "A factor of MaxVio + 1 drops nothing, so measure MaxVio first. If overflow is rerouted instead of "
-            "dropped, a factor of 1 balances even without a loss: the largest load falls from 0.50 to 0.30, because "
+            "dropped, a factor of 1 balances even without a loss: the largest load falls from 0.50 to 0.31, because "
             "the other experts get tokens to learn from. Inference has no capacity limit here, so compare both.",
         ),
         ("capacity factor", "dropped token", "reroute", "expert parallelism"),

@@ -435,4 +435,4 @@ def test_a_page_without_the_stream_gets_the_same_messages_and_everything_after_a
 
 def test_every_knob_that_applies_to_the_task_can_differ(app: AppTest) -> None:
     options = control(app, "knob-B").options
-    assert options == [knob.label for knob in KNOBS.values() if knob.matters_to("topics")]
+    assert options == [knob.label for knob in KNOBS.values() if knob.is_offered("topics")]

@@ -448,8 +448,9 @@ def test_every_page_opens_at_every_level_and_keeps_the_run(level: str) -> None:
         assert address(app) == ({"exhibit": "1"} if page == "museum" else link)
         assert (KNOBS["aux_loss_coef"].label in controls(app)) == (page in ("live", "learn", "museum", "compare"))
         assert [one.label for one in app.button if one.label in ("Share", "Export")] == (
-            {page: ["Share", "Export"] for page in ("live", "learn", "museum")}
-            | {"your_model": ["Export"]}.get(page, [])
+            ({one: ["Share", "Export"] for one in ("live", "learn", "museum")} | {"your_model": ["Export"]}).get(
+                page, []
+            )
         )
 
 
