@@ -24,7 +24,12 @@ score: Score = state.setdefault("quiz_score", Score())
 
 
 def _next_question() -> None:
-    """Draws a question of the reader's level that was not asked recently."""
+    _draw_next()
+
+
+def _draw_next() -> Drawn:
+    """Draws a question of the reader's level that was not asked recently. What was stored is not read back: it may be
+    gone, when the visitor leaves."""
     asked: list[str] = state.setdefault("quiz_asked", [])
     pool = [question for question in QUESTIONS if question.level == level]
     fresh = [question for question in pool if question.key not in asked] or pool
@@ -32,16 +37,16 @@ def _next_question() -> None:
     question = rng.choice(fresh)
     state["quiz_asked"] = [*asked, question.key][-len(QUESTIONS) // 2 :]
     with st.spinner("Training the routers for this question …"):
-        state["quiz_drawn"] = draw(question, rng.randrange(1000))
+        drawn = state["quiz_drawn"] = draw(question, rng.randrange(1000))
     state["quiz_answer"] = None
     state["quiz_number"] = state.get("quiz_number", 0) + 1
+    return drawn
 
 
 def _answer(choice: int) -> None:
-    if state["quiz_answer"] is None:
-        drawn: Drawn = state["quiz_drawn"]
+    if state.get("quiz_answer") is None:
         state["quiz_answer"] = choice
-        state["quiz_score"] = state["quiz_score"].add(drawn.question.level, choice == drawn.right)
+        state["quiz_score"] = score.add(drawn.question.level, choice == drawn.right)
 
 
 def _picture(plot: Plot, key: str) -> None:
@@ -49,11 +54,10 @@ def _picture(plot: Plot, key: str) -> None:
 
 
 st.title("Quiz", anchor=False)
-if "quiz_drawn" not in state or state["quiz_drawn"].question.level != level:
-    _next_question()
-drawn: Drawn = state["quiz_drawn"]
-answered: int | None = state["quiz_answer"]
-number = state["quiz_number"]
+stored: Drawn | None = state.get("quiz_drawn")
+drawn = stored if stored is not None and stored.question.level == level else _draw_next()
+answered: int | None = state.get("quiz_answer")
+number = state.get("quiz_number", 1)
 
 source = "From runs trained just now." if drawn.question.is_drawn else ""
 st.caption(

@@ -167,7 +167,7 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
 
     def moved() -> None:
         with session.acting:  # read under the lock, since a later move may have come first
-            shown = st.session_state[key]
+            shown = st.session_state.get(key, value)  # it may be gone, when the visitor leaves
             if shown == value and (key != _widget_key(knob) or session.run is not drawn_for):
                 return  # an outdated widget that reports the value it was drawn with: nobody has moved it
             act(**{knob.name: shown})

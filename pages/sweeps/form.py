@@ -101,7 +101,7 @@ def _form_key(name: str, value: Any, options: list[str] | None = None) -> str:
     The frame keeps the values under such keys while other pages are open."""
     key = f"sweep_form_{name}"
     st.session_state.setdefault(key, value)
-    if options is not None and st.session_state[key] not in options:
+    if options is not None and st.session_state.get(key, value) not in options:
         st.session_state[key] = value if value in options else options[0]
     return key
 

@@ -16,8 +16,8 @@ from tests.bench.load_clients import LARGEST, Visitor
 from tests.support.asynchronous import run_to_end
 from tests.support.serving import launch, read_stream, wait_until_healthy, workers_of
 
-BEFORE = 150
-"""Steps before the processes are killed."""
+BEFORE = 400
+"""Steps before the processes are killed: to compute them again takes several messages' time on a fast machine too."""
 LOADED = 120 << 20
 """Bytes of a process that has loaded torch, at least; 10 MB before."""
 
