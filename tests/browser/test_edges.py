@@ -8,6 +8,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from moe_sim import PRESETS
 from moe_sim.config.presets import FAMILY, MECHANISM, SCENARIO
+from moe_sim.config.versions import VERSION
 from tests.browser.conftest import Scheme, new_page
 from tests.browser.driver import (
     TABS,
@@ -161,7 +162,7 @@ def test_the_dashboard_follows_the_theme_chosen_in_the_menu(page: Page, server: 
 
 def test_back_is_obeyed_at_once(page: Page, server: str) -> None:
     visit(page, f"{server}?num_experts=4")
-    page.wait_for_url(re.compile("v=3.*num_experts=4"))
+    page.wait_for_url(re.compile(f"v={VERSION}.*num_experts=4"))
     move(page, "Experts", 1)
     page.wait_for_url(re.compile("num_experts=5"))
     page.go_back()

@@ -72,9 +72,12 @@ class Keyboard:
         expect(target).to_be_enabled(timeout=TIMEOUT)
         for _ in range(MOST_LOOKS):
             key, times = target.evaluate(NEXT_KEYS)
-            if not key:
+            if key:
+                self.press(*times * [key])
+                continue
+            expect(self.page.locator("[data-stale=true]")).to_have_count(0, timeout=TIMEOUT)
+            if not target.evaluate(NEXT_KEYS)[0]:  # the page may have been redrawn meanwhile
                 return self._check_focus(target)
-            self.press(*times * [key])
         raise AssertionError(f"{target} cannot be reached with Tab")
 
     def use(self, target: Locator, key: str = "Enter") -> None:
