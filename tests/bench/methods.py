@@ -13,6 +13,7 @@ import torch
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.diagnosis.final_metrics import final_metrics
+from moe_sim.router.balancing import METHODS
 from tests.bench.runs import trained
 
 SEQUENCES: dict[str, object] = {"sequence_tokens": 16, "aux_loss_coef": 0.1}
@@ -88,17 +89,6 @@ def print_limits(seeds: int, steps: int) -> None:
 def print_costs(repeats: int) -> None:
     """Print the time of `Trainer.step()` with each mechanism relative to the load-balancing loss, measured in turns."""
     torch.set_num_threads(1)
-    methods = (
-        "load_balancing",
-        "importance",
-        "load",
-        "importance_and_load",
-        "bias",
-        "expert_choice",
-        "sinkhorn",
-        "hash",
-        "none",
-    )
     knobs: dict[str, dict[str, object]] = {
         "sigmoid": {"score_function": "sigmoid"},
         "one shared expert": {"shared_experts": 1},
@@ -110,7 +100,7 @@ def print_costs(repeats: int) -> None:
     for size in (dict(num_experts=8, top_k=1), dict(num_experts=8, top_k=2), dict(num_experts=64, top_k=2)):
         trainers = {
             name: Trainer(RunConfig(balancing=name, aux_loss_coef=0.1, **size))  # type: ignore[arg-type]
-            for name in methods
+            for name in METHODS
         }
         trainers |= {
             f"{noise} noise": Trainer(RunConfig(aux_loss_coef=0.1, router_noise=noise, **size))  # type: ignore[arg-type]

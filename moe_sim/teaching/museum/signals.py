@@ -1,6 +1,6 @@
 """What gives mistakes away, read from the columns of a history.
 
-Every function accepts a history of at least `LEAST_STEPS` steps.
+They are judged on histories of 60 steps and more; fewer may not show a mistake yet.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from moe_sim.history.columns import COARSE
 from moe_sim.history.history import History
 from moe_sim.router.balancing import METHODS
 
-LEAST_STEPS = 60
 EXACT = 0.1
 """How far, relatively, a ratio may be from the whole number that explains it."""
 
