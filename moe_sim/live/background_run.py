@@ -68,6 +68,8 @@ class BackgroundRun(ABC):
         self._catch_up = 0
         self._failed = False
         self._lock = threading.RLock()
+        self._turn_began = (0, False)
+        """The step at which the turn began, and whether it was catching up."""
         self._pace: deque[tuple[float, int]] = deque(maxlen=120)
 
     @property
@@ -258,19 +260,39 @@ class BackgroundRun(ABC):
         self._wake()
 
     def advance(self) -> None:
-        """Takes one turn; called by the scheduler. An error ends only this run and is logged."""
-        with self._lock:
-            if not self.wants_step:
-                return
-            before, was_catching_up = self.steps_done, self.catching_up
+        """Takes one turn, if it wants a step. An error ends only this run and is logged."""
+        if count := self.begin_turn():
             try:
-                self.advance_by(self.steps_per_turn, TURN)
-            except Exception:
-                self._failed = True
-                log.exception("Run failed after step %d: %r", self.steps_done, self)
-            if not was_catching_up:  # single steps requested while catching up come afterwards
-                self._single_steps = max(0, self._single_steps - (self.steps_done - before))
-            self._pace.append((time.monotonic(), self.steps_done))
+                self.advance_by(count, TURN)
+            except Exception as error:
+                self.end_turn(error)
+            else:
+                self.end_turn()
+
+    def begin_turn(self) -> int:
+        """Begins a turn. Whoever is given steps ends it, in the same thread; nobody else changes the run before that.
+
+        Returns:
+            How many steps to take: none if it wants none, or is being changed.
+        """
+        if not self._lock.acquire(blocking=False):
+            return 0
+        if not self.wants_step:
+            self._lock.release()
+            return 0
+        self._turn_began = (self.steps_done, self.catching_up)
+        return self.steps_per_turn
+
+    def end_turn(self, error: Exception | None = None) -> None:
+        """Ends a turn; an error, which is logged, ends the run."""
+        before, was_catching_up = self._turn_began
+        if error is not None:
+            self._failed = True
+            log.error("Run failed after step %d: %r", self.steps_done, self, exc_info=error)
+        if not was_catching_up:  # single steps requested while catching up come afterwards
+            self._single_steps = max(0, self._single_steps - (self.steps_done - before))
+        self._pace.append((time.monotonic(), self.steps_done))
+        self._lock.release()
 
     def _wake(self) -> None:
         if self.on_wake is not None:

@@ -222,30 +222,36 @@ class ComputedRun:
             self._losses = 0
 
 
-def reach_together(wanted: Sequence[tuple[ComputedRun, int]], seconds: float) -> list[int]:
+def reach_together(
+    wanted: Sequence[tuple[ComputedRun, int]], seconds: float, *, wait: bool = True
+) -> list[int | Exception]:  # fmt: skip
     """Computes several runs, each up to a step, but starts no step after `seconds`. Those that are in one worker are
     computed together.
 
-    Returns:
-        For each the last step available, at most the one that was wanted.
+    Args:
+        wait: whether to wait for runs that are busy with something else. Otherwise these take no step.
 
-    Raises:
-        Exception: what ended one of them, now or before.
+    Returns:
+        For each the last step available, at most the one that was wanted; or what ended it, now or before.
     """
     steps: dict[ComputedRun, int] = {}
     for run, step in wanted:
         steps[run] = max(step, steps.get(run, 0))
+    errors: dict[ComputedRun, Exception] = {}
+    lacking: list[ComputedRun] = []
     with ExitStack() as locks:
         for run in sorted(steps, key=id):  # in one order everywhere
-            locks.enter_context(run._lock)
-        lacking = [run for run, step in steps.items() if run._lacks(step)]
+            if run._lock.acquire(blocking=wait):
+                locks.callback(run._lock.release)
+                try:
+                    if run._lacks(steps[run]):
+                        lacking.append(run)
+                except Exception as error:
+                    errors[run] = error
         answers = advance_together([run._turn(steps[run], seconds) for run in lacking])
-        errors: list[Exception] = []
         for run, answer in zip(lacking, answers, strict=True):
             try:
                 run._take(answer, steps[run], seconds)
             except Exception as error:  # the others have their steps all the same
-                errors.append(error)
-        if errors:
-            raise errors[0]
-        return [min(step, len(run.history)) for run, step in wanted]
+                errors[run] = error
+        return [errors.get(run) or min(step, len(run.history)) for run, step in wanted]

@@ -13,7 +13,7 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.config.thresholds import Thresholds
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
-from moe_sim.live.background_run import DEFAULT_RATE, BackgroundRun
+from moe_sim.live.background_run import DEFAULT_RATE, TURN, BackgroundRun
 from moe_sim.live.computed_run import ComputedRun, reach_together
 from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.tasks.task import Task
@@ -221,9 +221,36 @@ class LiveRun(BackgroundRun):
                 self._own().update(changes, self.plan)
 
 
+def take_turns(runs: Sequence[LiveRun]) -> None:
+    """Takes a turn of each run; those in one worker are computed together. An error ends only its run and is logged. A
+    run that is busy with something else takes no step."""
+    turns = [(run, count) for run in runs if (count := run.begin_turn())]
+    for (run, _), error in zip(turns, _try_to_advance(turns, TURN, wait=False), strict=True):
+        run.end_turn(error)
+
+
 def advance_runs(runs: Sequence[LiveRun], count: int, seconds: float = math.inf) -> None:
-    """Advances several runs as `BackgroundRun.advance_by` does; those in one worker are computed together."""
-    catching_up = [run.catching_up for run in runs]
-    positions = reach_together([(run._computed, run.steps_done + count) for run in runs], seconds)
-    for run, position, was_catching_up in zip(runs, positions, catching_up, strict=True):
-        run._arrive(position, was_catching_up)
+    """Advances several runs as `BackgroundRun.advance_by` does; those in one worker are computed together.
+
+    Raises:
+        Exception: what ended one of them.
+    """
+    for error in _try_to_advance([(run, count) for run in runs], seconds, wait=True):
+        if error is not None:
+            raise error
+
+
+def _try_to_advance(turns: Sequence[tuple[LiveRun, int]], seconds: float, *, wait: bool) -> list[Exception | None]:
+    """Advances each run by its number of steps. Returns what ended it, if something did."""
+    catching_up = [run.catching_up for run, _ in turns]
+    reached = reach_together([(run._computed, run.steps_done + count) for run, count in turns], seconds, wait=wait)
+    errors: list[Exception | None] = []
+    for (run, _), position, was_catching_up in zip(turns, reached, catching_up, strict=True):
+        error = position if isinstance(position, Exception) else None
+        if not isinstance(position, Exception):
+            try:
+                run._arrive(position, was_catching_up)
+            except Exception as problem:
+                error = problem
+        errors.append(error)
+    return errors

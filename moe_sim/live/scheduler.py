@@ -6,6 +6,7 @@ import heapq
 import itertools
 import threading
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -13,8 +14,9 @@ from weakref import WeakValueDictionary
 import torch
 
 from moe_sim.live.admission import Admission
-from moe_sim.live.background_run import FORGET_SESSION, BackgroundRun
+from moe_sim.live.background_run import FORGET_SESSION, TURNS_PER_SECOND, BackgroundRun
 from moe_sim.live.lectures import Lectures
+from moe_sim.live.live_run import LiveRun, take_turns
 
 Kind = TypeVar("Kind", bound=BackgroundRun)
 
@@ -24,8 +26,10 @@ FORGET_AFTER = 30 * 60.0
 """Seconds without viewers after which a run is dropped."""
 IDLE_SWEEP_INTERVAL = 10.0
 """Seconds between checks for such runs."""
-TURNS_AT_ONCE = 24
-"""Turns of one worker process that wait for it at once, each in a thread: it computes them together."""
+COMPARISONS_AT_ONCE = 24
+"""Comparisons that wait for one worker process at once, each in a thread."""
+TOGETHER = 1 / TURNS_PER_SECOND
+"""Seconds by which a turn may be early if another one is due: together they cost less."""
 SWEEP_INTERVAL = 0.5
 """Seconds between checks for free slots."""
 
@@ -35,11 +39,13 @@ class WorkerQueue:
 
     Args:
         lock: of the scheduler.
-        at_once: how many turns it takes at once.
+        at_once: how many comparisons it takes at once.
     """
 
     def __init__(self, lock: threading.RLock, at_once: int, name: str) -> None:
-        self.turns = ThreadPoolExecutor(at_once, thread_name_prefix=f"{name}-turn", initializer=_use_one_thread)
+        self.comparisons = ThreadPoolExecutor(
+            at_once, thread_name_prefix=f"{name}-comparison", initializer=_use_one_thread
+        )
         self.changed = threading.Condition(lock)
         self._queue: list[tuple[float, int, BackgroundRun]] = []
         self._order = itertools.count()
@@ -49,12 +55,17 @@ class WorkerQueue:
         heapq.heappush(self._queue, (due, next(self._order), run))
         self.changed.notify()
 
-    def pop(self, now: float) -> tuple[float, BackgroundRun] | None:
-        """Removes the run that has been due longest and returns it with its due time, or None if none is due."""
-        if not self._queue or self._queue[0][0] > now:
-            return None
-        due, _, run = heapq.heappop(self._queue)
-        return due, run
+    def pop(self, now: float) -> list[tuple[float, BackgroundRun]]:
+        """Removes the runs whose turns are due, and if there are any, also those whose turns are due within `TOGETHER`.
+
+        Returns:
+            The runs with their due times, the one that has been due longest first.
+        """
+        turns: list[tuple[float, BackgroundRun]] = []
+        while self._queue and self._queue[0][0] <= (now + TOGETHER if turns else now):
+            due, _, run = heapq.heappop(self._queue)
+            turns.append((due, run))
+        return turns
 
     def wait(self, now: float, longest: float) -> None:
         """Waits until the next run is due or the queue changes, at most `longest` seconds."""
@@ -106,7 +117,7 @@ class Scheduler:
         for thread in self._threads:
             thread.join()
         for queue in self._queues.values():
-            queue.turns.shutdown()
+            queue.comparisons.shutdown()
         self._threads, self._queues = [], {}
 
     def add(self, run: Kind) -> Kind:
@@ -143,43 +154,62 @@ class Scheduler:
     def _queue_of(self, number: int) -> WorkerQueue:
         if number not in self._queues:
             name = f"trainer-{number}"
-            queue = self._queues[number] = WorkerQueue(self._lock, TURNS_AT_ONCE if number else 1, name)
+            queue = self._queues[number] = WorkerQueue(self._lock, COMPARISONS_AT_ONCE if number else 1, name)
             thread = threading.Thread(target=self._hand_out, args=(queue,), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
         return self._queues[number]
 
     def _hand_out(self, queue: WorkerQueue) -> None:
+        """Takes turns until it is stopped. Runs that become due meanwhile wait and take the next turn together. A
+        comparison, whose runs take single steps in turn, has a thread of its own."""
+        _use_one_thread()
         while True:
             with self._lock:
-                turn = self._next_turn(queue)
-            if turn is None:
+                turns = self._next_turns(queue)
+            if not turns:
                 return
-            queue.turns.submit(self._take_turn, *turn)
+            for due, run in turns:
+                if not isinstance(run, LiveRun):
+                    queue.comparisons.submit(self._take_turn_alone, due, run)
+            self._take_turns([(due, run) for due, run in turns if isinstance(run, LiveRun)])
 
-    def _take_turn(self, due: float, run: BackgroundRun) -> None:
+    def _take_turn_alone(self, due: float, run: BackgroundRun) -> None:
         before = run.steps_done
         run.advance()
-        pause = max(1, run.steps_done - before) / run.target_rate
-        with self._lock:
-            self.steps += run.steps_done - before
-            run.queued = self._running and run.wants_step and not run.forgotten and self.admission.admit(run)
-            if run.queued:
-                # A late run may catch up by one turn at most, so that it cannot starve the others.
-                self._queue_of(run.worker).push(max(due + pause, time.monotonic() - pause), run)
+        self._queue_again([(due, run, before)])
 
-    def _next_turn(self, queue: WorkerQueue) -> tuple[float, BackgroundRun] | None:
-        """Waits for the next due run; None when stopped. Called with the lock held."""
+    def _take_turns(self, turns: list[tuple[float, LiveRun]]) -> None:
+        began = [(due, run, run.steps_done) for due, run in turns]
+        take_turns([run for _, run in turns])
+        self._queue_again(began)
+
+    def _queue_again(self, turns: Sequence[tuple[float, BackgroundRun, int]]) -> None:
+        """Queues runs for their next turns.
+
+        Args:
+            turns: when the last one was due, the run, and the step at which it began.
+        """
+        with self._lock:
+            for due, run, before in turns:
+                pause = max(1, run.steps_done - before) / run.target_rate
+                self.steps += run.steps_done - before
+                run.queued = self._running and run.wants_step and not run.forgotten and self.admission.admit(run)
+                if run.queued:
+                    # A late run may catch up by one turn at most, so that it cannot starve the others.
+                    self._queue_of(run.worker).push(max(due + pause, time.monotonic() - pause), run)
+
+    def _next_turns(self, queue: WorkerQueue) -> list[tuple[float, BackgroundRun]]:
+        """Waits for the next turns; none when stopped. Called with the lock held."""
         while self._running:
             now = time.monotonic()
             if now - self._swept_at > SWEEP_INTERVAL:
                 self._swept_at = now
                 self._sweep(now)
-            turn = queue.pop(now)
-            if turn is not None:
-                return turn
+            if turns := queue.pop(now):
+                return turns
             queue.wait(now, SWEEP_INTERVAL)
-        return None
+        return []
 
     def _sweep(self, now: float) -> None:
         for run in list(self._runs.values()):

@@ -79,8 +79,7 @@ class Network(nn.Module):
     @torch.no_grad()
     def unstack(self, index: int, network: Self) -> None:
         """Brings a network of a stack up to date."""
-        for whole, own in zip(self.parameters(), network.parameters(), strict=True):
-            own.copy_(whole[index])
+        torch._foreach_copy_(list[Tensor](network.weights), [whole[index] for whole in self.weights])
 
     def _with(self, weights: list[Tensor]) -> Self:
         """Returns a copy with other weights."""

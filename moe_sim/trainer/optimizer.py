@@ -48,11 +48,8 @@ class Adam:
     @torch.no_grad()
     def unstack(self, index: int, optimizer: Self) -> None:
         """Brings an optimizer of a stack up to date."""
-        for (_, first, second), *own in zip(
-            self._views, optimizer._first_moments, optimizer._second_moments, strict=True
-        ):
-            for moments, whole in zip(own, (first, second), strict=True):
-                moments.copy_(whole[index])
+        torch._foreach_copy_(optimizer._first_moments, [first[index] for _, first, _ in self._views])
+        torch._foreach_copy_(optimizer._second_moments, [second[index] for _, _, second in self._views])
 
     def zero_grad(self) -> None:
         """Clears all gradients."""

@@ -157,13 +157,12 @@ def compare(drawn: dict[str, Any], expected: Any, where: str) -> None:
 
 
 def test_the_conventions_give_three_consistent_numbers_for_one_routing(page: Page, server: str) -> None:
-    visit(
-        page, f"{server}?top_k=2&seed=5&level=practitioner"
-    )  # here the two differ by 0.039 or more from step 60 to 400
+    # Here the two differ by 0.076 or more from step 60 to 400, and by 0.13 in the first twenty of them.
+    visit(page, f"{server}?top_k=2&seed=1&level=practitioner")
     train_slowly(page)
     wait_for_step(page, 60)
     steps = pause(page)
-    trainer = Trainer(RunConfig(top_k=2, seed=5))
+    trainer = Trainer(RunConfig(top_k=2, seed=1))
     history = trainer.run(steps)
     panel = open_tab(page, "Why f and P")
     rows = {row[0]: row for row in cells(panel)}

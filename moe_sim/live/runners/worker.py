@@ -19,10 +19,13 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.config.settings import read_settings
 from moe_sim.history.probe import Probe
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, take_turns
+from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, Workshop
 from moe_sim.logs import ProcessLog
 from moe_sim.tasks.own_text import own_text
 from moe_sim.trainer.prompting import Prompt
+
+COMPANIES = 2
+"""Companies that stay stacked: each takes as much memory again as the weights of its runs."""
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +67,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._runners: dict[int, LocalRunner] = {}
+        self._workshop = Workshop(COMPANIES)
 
     def obey_all(self, requests: Sequence[dict[str, Any]]) -> Iterator[Progress | dict[str, Any] | Exception]:
         """Handles requests, of which those to advance are computed together as far as they follow one another.
@@ -88,14 +92,15 @@ class Worker:
             for request in requests
             if (number := request["number"]) in self._runners
         }
-        results = dict(zip(turns, take_turns(list(turns.values())), strict=True))
+        results = dict(zip(turns, self._workshop.take_turns(list(turns.values())), strict=True))
         unknown = KeyError("this process computes no such run")
         return [results.get(request["number"], unknown) for request in requests]
 
     def _forget(self, *requests: dict[str, Any]) -> None:
         for request in requests:
             for number in request["forget"]:
-                self._runners.pop(number, None)
+                if (runner := self._runners.pop(number, None)) is not None and runner.company is not None:
+                    runner.company.part()  # the others would keep its memory
 
     def _obey(self, request: dict[str, Any]) -> Progress | dict[str, Any]:
         self._forget(request)

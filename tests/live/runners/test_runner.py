@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from moe_sim import Event, RunConfig
 from moe_sim.live.runners import runner
-from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, take_turns
+from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, Workshop, take_turns
+from moe_sim.trainer.network import Network
 from moe_sim.trainer.together import Together
 from tests.support.inspecting import small_config
 
@@ -56,6 +59,67 @@ def test_turns_together_give_what_each_run_does_alone(data: st.DataObject) -> No
         turns = [Turn(together[one], count, LONG, keep=False) for one, count in zip(chosen, steps, strict=True)]
         for result, other in zip(take_turns(turns), expected, strict=True):
             assert_equal(done(result), other)
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data(), kept=st.integers(1, 3))
+def test_runs_that_stay_stacked_can_be_looked_at_changed_and_copied_at_any_time(data: st.DataObject, kept: int) -> None:
+    alone, together, workshop = some_runners(), some_runners(), Workshop(kept)
+    for _ in range(5):
+        chosen = data.draw(st.lists(st.sampled_from(range(len(alone))), unique=True, min_size=1))
+        turns = [Turn(together[one], 4, LONG, keep=False) for one in chosen]
+        for one, result in zip(chosen, workshop.take_turns(turns), strict=True):
+            assert_equal(done(result), alone[one].advance(4, LONG, keep=False))
+        companies = {one.company for one in together} - {None}
+        assert len(companies) <= kept
+        one = data.draw(st.sampled_from(chosen))
+        match data.draw(st.sampled_from(("nothing", "look", "update", "copy"))):
+            case "look":
+                assert_equal(together[one].look(), alone[one].look())
+            case "update":
+                rate = {"learning_rate": data.draw(st.sampled_from((0.001, 0.01)))}
+                assert_equal(together[one].update(rate, ()), alone[one].update(rate, ()))
+            case "copy":
+                step = alone[one].steps_done
+                together[one], alone[one] = together[one].copy(step, ()), alone[one].copy(step, ())
+
+
+def test_runs_of_one_company_are_stacked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    stacked: list[int] = []
+    stack = Network.stack.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Network], networks: list[Network]) -> Network:
+        stacked.append(len(networks))
+        return stack(cls, networks)
+
+    monkeypatch.setattr(Network, "stack", classmethod(counted))
+    workshop, runners = Workshop(1), [LocalRunner(small_config(seed=seed)) for seed in range(3)]
+    for order in (1, -1, 1):
+        workshop.take_turns([Turn(one, 2, LONG, keep=False) for one in runners[::order]])
+    assert stacked == [3]
+    workshop.take_turns([Turn(one, 2, LONG, keep=False) for one in runners[:2]])
+    assert stacked == [3, 2]
+
+
+def test_a_run_that_has_not_trained_keeps_no_trainer_and_begins_as_it_would_have() -> None:
+    plan = (Event(0, {"aux_loss_coef": 0.3}), Event(4, {"learning_rate": 0.01}))
+    looked_at, other = LocalRunner(small_config(), plan), LocalRunner(small_config(), plan)
+    trainer = weakref.ref(looked_at.trainer)
+    assert_equal(looked_at.look(), looked_at.look())
+    gc.collect()
+    assert trainer() is None
+    assert (looked_at.steps_done, looked_at.config, looked_at.diverged) == (0, small_config(), False)
+    assert_equal(looked_at.advance(9, LONG, keep=False), other.advance(9, LONG, keep=False))
+
+
+def test_a_change_before_the_first_step_is_kept() -> None:
+    changed = LocalRunner(small_config())
+    changed.look()
+    changed.update({"aux_loss_coef": 0.5}, ())
+    changed.look()
+    first = changed.advance(5, LONG, keep=False)
+    other = LocalRunner(small_config(aux_loss_coef=0.5)).advance(5, LONG, keep=False)
+    np.testing.assert_array_equal(first.rows, other.rows)
 
 
 def test_probes_come_at_the_same_steps_and_snapshots_continue_as_they_would_alone() -> None:
