@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 SHOWN = ("task_loss", "balance_loss", "imbalance_ratio", "dead_experts")
 """Columns whose newest values stand for a run."""
+FIRST_ROOM = 16
+"""Rows that have room before the first step. The room doubles as it fills up; many runs never train."""
 
 
 class History:
@@ -59,7 +61,7 @@ class History:
         self._length = 0
         shape = (config.num_layers, config.num_experts)
         self._positions = column_positions(*shape)
-        self._table = np.empty((256, row_width(*shape)))
+        self._table = np.empty((FIRST_ROOM, row_width(*shape)))
 
     def __len__(self) -> int:
         return self._length
