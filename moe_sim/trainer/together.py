@@ -34,8 +34,8 @@ LARGEST_LOSS = 103.0
 MOST_TOGETHER = 24
 MOST_PAIRS = 8192
 """Of token and expert, in all runs of one computation. More are no faster."""
-MOST_HIDDEN = 16_384
-"""Hidden units of all experts in all runs of one computation, which bounds its memory: about 50 MB."""
+MOST_HIDDEN = 12_288
+"""Hidden units of all experts in all runs of one computation, which bounds its memory: about 40 MB."""
 FREE = frozenset({
     "seed", "aux_loss_coef", "z_loss_coef", "learning_rate", "warmup_steps", "topic_skew", "topic_shift",
     "shared_direction", "domain_mix", "swap_columns", "swap_weights", "router_init", "expert_init",
