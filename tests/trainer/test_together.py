@@ -168,7 +168,7 @@ def test_more_runs_than_one_computation_takes_and_a_run_that_is_named_twice() ->
         ({}, 24),
         ({"batch_tokens": 1024, "top_k": 2}, 4),  # 8,192 / 2,048 pairs
         ({"batch_tokens": 2048, "top_k": 8}, 1),
-        ({"num_experts": 64}, 10),  # 16,384 / (64 · 24) hidden units
+        ({"num_experts": 64}, 8),  # 12,288 / (64 · 24) hidden units
         ({"num_experts": 64, "expert_hidden_size": 256}, 1),
     ],
     ids=str,
