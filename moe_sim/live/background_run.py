@@ -277,11 +277,11 @@ class BackgroundRun(ABC):
         """
         if not self._lock.acquire(blocking=False):
             return 0
-        if not self.wants_step:
-            self._lock.release()
-            return 0
         self._turn_began = (self.steps_done, self.catching_up)
-        return self.steps_per_turn
+        count = self.steps_per_turn if self.wants_step else 0
+        if not count:
+            self._lock.release()
+        return count
 
     def end_turn(self, error: Exception | None = None) -> None:
         """Ends a turn; an error, which is logged, ends the run."""

@@ -225,7 +225,12 @@ def take_turns(runs: Sequence[LiveRun]) -> None:
     """Takes a turn of each run; those in one worker are computed together. An error ends only its run and is logged. A
     run that is busy with something else takes no step."""
     turns = [(run, count) for run in runs if (count := run.begin_turn())]
-    for (run, _), error in zip(turns, _try_to_advance(turns, TURN, wait=False), strict=True):
+    errors: list[Exception | None]
+    try:
+        errors = _try_to_advance(turns, TURN, wait=False)
+    except Exception as problem:  # is not of one run: the thread goes on with other runs
+        errors = [problem] * len(turns)
+    for (run, _), error in zip(turns, errors, strict=True):
         run.end_turn(error)
 
 

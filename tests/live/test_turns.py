@@ -93,3 +93,15 @@ def test_a_run_that_fails_is_told_apart_and_the_others_have_their_steps(caplog: 
     assert (failed.state, sound.state) == ("failed", "training")
     assert sound.steps_done > 0
     assert "Run failed after step 0" in caplog.text
+
+
+def test_an_error_of_no_single_run_ends_the_turn_and_lets_go_of_every_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr("moe_sim.live.live_run.reach_together", fail)
+    runs = [trains(), trains(1)]
+    take_turns(runs)
+    assert [run.state for run in runs] == ["failed", "failed"]
+    with held(runs[0]._lock), held(runs[1]._lock):
+        pass  # another thread gets the locks at once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -131,9 +131,13 @@ class LocalRunner:
     @property
     def trainer(self) -> Trainer:
         """Its trainer, up to date, to be read or changed: the run leaves its company."""
+        self.leave()
+        return self._trainer
+
+    def leave(self) -> None:
+        """Parts its company, if it is in one."""
         if self.company is not None:
             self.company.part()
-        return self._trainer
 
     @property
     def _trainer(self) -> Trainer:
@@ -280,13 +284,13 @@ class Workshop:
                 for turn in group:
                     turn.alone = True
             waiting = [turn for turn in waiting if turn.is_open]
-        self.keep(self._kept)
+        self._part_surplus()
         return [failed[id(turn)] or turn.runner.progress() for turn in turns]
 
-    def keep(self, count: int) -> None:
+    def _part_surplus(self) -> None:
         """Parts all companies but the last ones."""
         together = [company for company in self._companies if company.runners[0].company is company]
-        surplus = max(0, len(together) - count)
+        surplus = max(0, len(together) - self._kept)
         for company in together[:surplus]:
             company.part()
         self._companies = together[surplus:]
@@ -307,20 +311,21 @@ class Workshop:
         company = self._company_of([turn.runner for turn in group])
         turns = {id(turn.runner._trainer): turn for turn in group}
         try:
-            for together in self._stepping(company, steps):
-                for index, trainer in enumerate(together.trainers):
-                    turn = turns[id(trainer)]
-                    turn.steps -= 1
-                    if turn.runner.look_is_due():
-                        together.settle(index)
-                        turn.runner.look_after_step(turn.keep)
-                if time.monotonic() >= group[0].end:
-                    break
+            with closing(self._stepping(company, steps)) as taken:
+                for together in taken:
+                    for index, trainer in enumerate(together.trainers):
+                        turn = turns[id(trainer)]
+                        turn.steps -= 1
+                        if turn.runner.look_is_due():
+                            together.settle(index)
+                            turn.runner.look_after_step(turn.keep)
+                    if time.monotonic() >= group[0].end:
+                        break
         except Exception:
             company.part()
             raise
 
-    def _stepping(self, company: Company, steps: int) -> Iterator[Together]:
+    def _stepping(self, company: Company, steps: int) -> Generator[Together]:
         """Takes steps and yields who took them. If all cannot take the next one together, their company ends there."""
         while steps and company.together.step():
             steps -= 1

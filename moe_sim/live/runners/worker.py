@@ -99,8 +99,8 @@ class Worker:
     def _forget(self, *requests: dict[str, Any]) -> None:
         for request in requests:
             for number in request["forget"]:
-                if (runner := self._runners.pop(number, None)) is not None and runner.company is not None:
-                    runner.company.part()  # the others would keep its memory
+                if runner := self._runners.pop(number, None):
+                    runner.leave()  # its company would keep its memory
 
     def _obey(self, request: dict[str, Any]) -> Progress | dict[str, Any]:
         self._forget(request)
