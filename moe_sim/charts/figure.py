@@ -43,6 +43,7 @@ def blank_figure(
     axis = dict(
         gridcolor=palette.grid, linecolor=palette.hairline, zeroline=False, title_font_size=13, tickfont_size=13,
         title_standoff=6, automargin=False,
+        ticklabeloverflow="allow",  # else Plotly measures every label in every drawing
     )  # fmt: skip
     if time:
         layout["xaxis"] = dict(

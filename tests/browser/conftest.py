@@ -19,6 +19,9 @@ from tests.support.serving import serving
 expect.set_options(timeout=TIMEOUT)  # a loaded machine is slow, not wrong
 
 Scheme = Literal["light", "dark"]
+Motion = Literal["reduce", "no-preference"]
+MOVING = {"test_first_minute", "test_story"}
+"""Files of tests whose pages move as for most visitors. Without motion, a training page needs a quarter less computation."""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -81,21 +84,26 @@ def context(chromium: Browser) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def page(home: BrowserContext, server: str) -> Iterator[Page]:
+def page(home: BrowserContext, server: str, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A page at 1280×720 in the light theme; the test fails at its end on any console error or request to another
     machine."""
-    with new_page(home, server) as page:
+    with new_page(home, server, motion="no-preference" if request.path.stem in MOVING else "reduce") as page:
         yield page
 
 
 @contextmanager
 def new_page(
-    home: BrowserContext, server: str, width: int = 1280, height: int = 720, scheme: Scheme = "light"
+    home: BrowserContext,
+    server: str,
+    width: int = 1280,
+    height: int = 720,
+    scheme: Scheme = "light",
+    motion: Motion = "reduce",
 ) -> Iterator[Page]:
     """`page` in another size or theme."""
     page = home.new_page()
     page.set_viewport_size({"width": width, "height": height})
-    page.emulate_media(color_scheme=scheme)
+    page.emulate_media(color_scheme=scheme, reduced_motion=motion)
     troubles = watch_for_trouble(page, server)
     try:
         yield page

@@ -196,8 +196,8 @@ export class Board {
       this.frame = 0;
       const { store, context } = this;
       if (!store?.latest || !context) return; // another run has taken the place since
+      this.charts.draw(store, context); // first, as it reads the layout, which the words change
       this.drawWords(store, context);
-      this.charts.draw(store, context);
       this.firstPaint.drawn();
       if (!window.Plotly) return;
       this.root.dataset.step = String(store.steps);

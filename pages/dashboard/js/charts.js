@@ -50,11 +50,14 @@ export class Charts {
   }
 
   /**
-   * Draws all charts in one frame, since painting is the cost; but the very first chart is shown at once.
+   * Draws all charts in one frame, since painting is the cost; but the very first chart is shown at once. Measures all
+   * of them before it draws one: after each drawing the browser would have to lay out the page again.
    * @param {AnyStore} store
    * @param {Context} context
    */
   draw(store, context) {
+    for (const plot of this.plots.values()) plot.appear(store);
+    for (const plot of this.plots.values()) plot.area.measure();
     let finished = true;
     for (const plot of this.plots.values()) {
       finished = plot.draw(store, context) && finished;

@@ -29,6 +29,6 @@ export class Cursor {
 
   /** @param {Plot} plot */
   others(plot) {
-    return [...this.plots()].filter((one) => one !== plot && one.isOverTime && one.inView && one.drawn !== null);
+    return [...this.plots()].filter((one) => one !== plot && one.isOverTime && one.area.inView && one.drawn !== null);
   }
 }

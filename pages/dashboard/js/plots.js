@@ -7,6 +7,7 @@ import { element, setText } from "./dom.js";
 import { savePicture, showProblem } from "./pictures.js";
 import { canBeSketched, sketch } from "./sketch.js";
 import { chartTools } from "./tools.js";
+import { VisibleArea } from "./visible_area.js";
 
 /** @import { Axis, Context, Figure, Graph, Layout, SizedLayout, Trace } from "./types.js" */
 /** @import { Store } from "./store.js" */
@@ -43,7 +44,7 @@ export class Plot {
     this.plain = false;
     /** @type {string | null} */
     this.slideUrl = null;
-    this.log = this.inView = this.zoomed = this.gliding = this.watchesZoom = false;
+    this.log = this.zoomed = this.gliding = this.watchesZoom = false;
     /** @type {string | null} */
     this.drawn = null; // the key of the picture on the screen
     this.drawnAt = -Infinity;
@@ -51,11 +52,7 @@ export class Plot {
     this.run = "";
     /** @type {number | null} */
     this.top = null; // of the share axis, on its way to where it belongs
-    this.visibility = new IntersectionObserver((entries) => {
-      this.inView = Boolean(entries.at(-1)?.isIntersecting); // a busy page gets several at once
-      if (this.inView) onVisible();
-    });
-    this.visibility.observe(this.region);
+    this.area = new VisibleArea(this.region, this.graph, onVisible);
   }
 
   /**
@@ -90,20 +87,28 @@ export class Plot {
   }
 
   /**
-   * Draws what there is to see. Returns false if something is left to draw a little later: lines over time are redrawn
-   * less often than bars, and an axis moves in steps.
+   * Shows or hides the chart: some belong to one mechanism.
+   * @param {AnyStore} board
+   */
+  appear(board) {
+    if (!this.figure) return;
+    const { meta } = this.figure.layout;
+    const { live } = board.of(meta).message;
+    this.region.hidden = Object.entries(meta.only ?? {}).some(
+      ([knob, value]) => live[/** @type {keyof typeof live} */ (knob)] !== value,
+    );
+  }
+
+  /**
+   * Draws what there is to see, as large as measured. Returns false if something is left to draw a little later: lines
+   * over time are redrawn less often than bars, and an axis moves in steps.
    * @param {AnyStore} board
    * @param {Context} context
    */
   draw(board, context) {
-    if (!this.figure) return true;
+    if (!this.figure || !this.area.isShown) return true;
     const { data, layout } = this.figure;
     const store = board.of(layout.meta);
-    const { live } = store.message;
-    this.region.hidden = Object.entries(layout.meta.only ?? {}).some(
-      ([knob, value]) => live[/** @type {keyof typeof live} */ (knob)] !== value,
-    );
-    if (!this.region.offsetParent || !this.inView) return true;
     this.step = store.steps;
     const waits = !this.step && !layout.meta.captions && !data.some(({ meta }) => meta?.kind === "map");
     this.region.classList.toggle("waiting", waits);
@@ -116,9 +121,8 @@ export class Plot {
     setText(this.caption, captionOf(layout.meta, store, this.plain, this.name === "routing_map"));
     const traces = data.map((trace) => bind(trace, store.of(trace.meta), context));
     this.description.update(layout.title.text, traces, this.step, now);
-    const size = Number(getComputedStyle(this.graph).getPropertyValue("--u"));
-    for (const { marker } of traces) if (marker?.size) marker.size = size * Number(marker.size);
-    const layoutNow = this.layoutNow(layout, traces, store, context, size);
+    for (const { marker } of traces) if (marker?.size) marker.size = this.area.typeSize * Number(marker.size);
+    const layoutNow = this.layoutNow(layout, traces, store, context);
     if (!window.Plotly) {
       if (canBeSketched(traces)) sketch(this.graph, traces, layoutNow);
       return true;
@@ -138,13 +142,12 @@ export class Plot {
    * @param {Trace[]} traces
    * @param {Store} store
    * @param {Context} context
-   * @param {number} size of type, 1 is usual
    * @returns {SizedLayout}
    */
-  layoutNow(blank, traces, store, context, size) {
+  layoutNow(blank, traces, store, context) {
     const { meta } = blank;
-    const width = this.graph.clientWidth;
-    const layout = enlarged(this.plain ? inPlainWords(blank) : blank, size);
+    const { width, height, typeSize } = this.area;
+    const layout = enlarged(this.plain ? inPlainWords(blank) : blank, typeSize);
     if (meta.time) Object.assign(layout, timeAxis(layout, meta.run === undefined ? store.peers : [store], context));
     if (this.run !== context.run) Object.assign(this, { run: context.run, zoomed: false });
     if (meta.share_axis) layout.yaxis = this.shareAxis(layout.yaxis, shareAxisTop(traces, meta.share_axis), context);
@@ -158,7 +161,7 @@ export class Plot {
       title: { text: "" },
       uirevision: context.run,
       width,
-      height: this.graph.clientHeight,
+      height,
       dragmode: width < NARROW && matchMedia("(pointer: coarse)").matches ? false : "zoom",
     };
   }
@@ -179,14 +182,13 @@ export class Plot {
    * @param {Context} context
    */
   key(store, context) {
-    const { clientWidth, clientHeight } = this.graph;
     const { map, dropped } = store.message;
     const version = (/** @type {Store} */ { steps, viewsVersion, message }) =>
       [steps, viewsVersion, message.live, message.events, message.tiles.dead, message.start_load];
     const content = this.name === "routing_map"
       ? map + dropped
       : `${JSON.stringify(store.peers.map(version))} ${this.top} ${this.log}`;
-    return `${context.run} ${this.figureVersion} ${clientWidth} ${clientHeight} ${content}`;
+    return `${context.run} ${this.figureVersion} ${this.area.width} ${this.area.height} ${content}`;
   }
 
   /**
@@ -213,6 +215,6 @@ export class Plot {
   }
 
   close() {
-    this.visibility.disconnect();
+    this.area.close();
   }
 }

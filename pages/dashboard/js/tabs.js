@@ -37,6 +37,7 @@ export class Tabs {
       this.buttons[name] = button;
       this.panels[name] = panel;
     }
+    this.shown = ""; // the explanation on the screen
     /** @type {Passages | null} */
     this.passages = null;
     this.prompt = new PromptView(this.panels.prompt);
@@ -90,9 +91,9 @@ export class Tabs {
     if (!this.data) return;
     const explanation = EXPLANATIONS[this.current](store, this.data);
     const panel = this.panels[this.current];
-    const shown = JSON.stringify(explanation);
-    if (panel.dataset.shown !== shown) {
-      panel.dataset.shown = shown;
+    const shown = this.current + JSON.stringify(explanation);
+    if (this.shown !== shown) {
+      this.shown = shown;
       const terms = new Terms(this.data.terms);
       refill(find(panel, ".lesson"), explanation.text.map((line) => terms.paragraph(line)));
       refill(find(panel, ".card"), (explanation.tables ?? []).map(({ head, rows }) => table(head, rows)));
