@@ -94,7 +94,7 @@ else:
         middleware=[
             Middleware(http.SecurityHeaders, headers=headers),
             Middleware(WebsocketGuard, allows=is_url_from_allowed_origins),
-            Middleware(UploadLimits, path=upload_path(), held=uploads.held),
+            Middleware(UploadLimits, path=upload_path(), held=uploads.held, stored=uploads.move_to_disk),
         ],
         exception_handlers={Exception: http.internal_error(headers)},
         on_script_error=hosting.apologise,

@@ -1,10 +1,10 @@
-"""Limits what visitors' uploads may hold in memory: each session's, and all together."""
+"""Limits what visitors' uploads may hold: each session's, and all together."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
@@ -37,10 +37,17 @@ class UploadLimits:
         app: the application, which stores what it reads.
         path: the path of uploads, up to `/SESSION/FILE`.
         held: returns the bytes stored at the moment, by session.
+        stored: is called with the session after each upload.
     """
 
-    def __init__(self, app: ASGIApp, path: str, held: Callable[[], Mapping[str, int]]) -> None:
-        self.app, self._path, self._held = app, f"{path}/", held
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: str,
+        held: Callable[[], Mapping[str, int]],
+        stored: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self.app, self._path, self._held, self._stored = app, f"{path}/", held, stored
         self._arrived: Counter[str] = Counter()
         """Bytes of the uploads in progress, by session. Only the event loop's thread touches it."""
 
@@ -75,6 +82,7 @@ class UploadLimits:
             self._arrived[session] -= arrived
             if not self._arrived[session]:
                 del self._arrived[session]
+        await self._stored(session)
 
     def _check(self, session: str, count: int) -> None:
         """Raises `_RefusedError` if there is no room for `count` more bytes of a session."""

@@ -21,7 +21,7 @@ expect.set_options(timeout=TIMEOUT)  # a loaded machine is slow, not wrong
 Scheme = Literal["light", "dark"]
 Motion = Literal["reduce", "no-preference"]
 MOVING = {"test_first_minute", "test_story"}
-"""Files of tests whose pages move as for most visitors. Without motion, a training page needs a quarter less computation."""
+"""Files of tests whose pages move as for most visitors. Without motion, a page that trains computes a quarter less."""
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

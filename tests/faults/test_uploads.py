@@ -10,8 +10,12 @@ from uuid import uuid4
 import httpx
 import psutil
 import pytest
+from streamlit.proto.Common_pb2 import FileURLs
+from streamlit.runtime.memory_uploaded_file_manager import MemoryUploadedFileManager
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 from websockets.asyncio.client import connect
 
+from pages.visitor import uploads
 from tests.bench.load_clients import LARGEST, Visitor
 from tests.support.asynchronous import run_to_end
 from tests.support.serving import launch, wait_until_healthy
@@ -136,6 +140,50 @@ def test_a_session_may_hold_eighty_megabytes_until_it_removes_a_file(
     memory = [process.memory_info().rss]
     assert run_to_end(upload) == [204, 204, *[413] * 6, 204]
     assert memory[1] - memory[0] < 200 * MEGABYTE, "all eight would take 240 MB"
+
+
+def test_files_that_no_page_reads_take_no_memory(server: tuple[str, psutil.Process]) -> None:
+    async def upload() -> list[float]:
+        async with uploader(server[0]) as visitor:
+            memory = []
+            for _ in range(3):  # the first takes what Streamlit needs to read it, and keeps some of that
+                await visitor.put(26)
+                await asyncio.sleep(0.5)
+                memory.append(server[1].memory_full_info().uss / MEGABYTE)
+            return memory
+
+    memory = run_to_end(upload)
+    assert memory[2] - memory[0] < 20, memory  # measured: 0.1 to 0.5, and 52 if held in memory
+
+
+def test_a_file_on_the_disk_is_read_like_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    manager = MemoryUploadedFileManager("")
+    monkeypatch.setattr(uploads, "_manager", lambda: manager)
+    contents = {"large": bytes(range(256)) * 8192, "small": b"1,2"}
+    for name, content in contents.items():
+        manager.add_file("mine", UploadedFileRec(name, name, "text/csv", content))
+    before = uploads.Uploads().held()
+    asyncio.run(uploads.Uploads().move_to_disk("mine"))
+    asyncio.run(uploads.Uploads().move_to_disk("nobody"))
+    assert uploads.Uploads().held() == before
+    kept = manager.get_files("mine", list(contents))
+    assert [isinstance(file.data, bytes) for file in kept] == [False, True]
+    for file in kept:
+        read = UploadedFile(file, FileURLs())
+        assert (read.name, read.type, read.size) == (file.name, "text/csv", len(contents[file.name]))
+        assert read.getvalue() == contents[file.name]
+
+
+def test_without_a_place_on_the_disk_a_file_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise OSError("No space left on device")
+
+    manager = MemoryUploadedFileManager("")
+    monkeypatch.setattr(uploads, "_manager", lambda: manager)
+    monkeypatch.setattr(uploads.tempfile, "TemporaryFile", refuse)
+    manager.add_file("mine", UploadedFileRec("1", "a", "text/csv", bytes(2 * MEGABYTE)))
+    asyncio.run(uploads.Uploads().move_to_disk("mine"))
+    assert manager.get_files("mine", ["1"])[0].data == bytes(2 * MEGABYTE)
 
 
 def test_uploads_at_the_same_time_count_while_they_arrive(server: tuple[str, psutil.Process]) -> None:
