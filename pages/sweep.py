@@ -12,7 +12,7 @@ from pages.sweeps.my_sweeps import MINE, MySweeps, my_sweeps
 from pages.sweeps.upload import LARGEST_UPLOAD
 from pages.text.markdown import escape_markdown
 from pages.visitor import hosting, session
-from pages.visitor.widgets import one_of
+from pages.visitor.widgets import one_of, reported
 
 REDRAW = 2.0
 """Seconds between redraws of the views while rows arrive."""
@@ -28,7 +28,7 @@ def _views(sweeps: MySweeps) -> None:
 
 
 def _open() -> None:
-    upload = st.session_state.get("sweep-upload")
+    upload = reported("sweep-upload")
     if isinstance(upload, UploadedFile):  # not one that has been removed meanwhile
         try:
             sweeps.open(upload.name, upload.getvalue())
@@ -37,7 +37,7 @@ def _open() -> None:
 
 
 def _choose() -> None:
-    sweeps.chosen = one_of(st.session_state.get("sweep-chosen"), sweeps.choices, sweeps.chosen)
+    sweeps.chosen = one_of(reported("sweep-chosen"), sweeps.choices, sweeps.chosen)
 
 
 with st.sidebar:

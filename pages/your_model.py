@@ -21,7 +21,7 @@ from pages.traces.export import export
 from pages.traces.my_traces import MyTraces, my_traces
 from pages.visitor import hosting, session
 from pages.visitor.session import Session
-from pages.visitor.widgets import one_of
+from pages.visitor.widgets import one_of, reported
 
 FOLLOW = 0.5
 """Seconds between looks at what is new."""
@@ -82,7 +82,7 @@ def _controls(visitor: Session, history: TraceHistory, others: list[str]) -> Non
     st.selectbox(
         "Layer", [WORST, *names], key="trace-layer", width=230, format_func=lambda name: words.get(name, "the worst"),
         on_change=lambda: visitor.look_at_trace(
-            layer=one_of(st.session_state.get("trace-layer"), [WORST, *names], WORST)
+            layer=one_of(reported("trace-layer"), [WORST, *names], WORST)
         ),
     )  # fmt: skip
     if others:
@@ -90,7 +90,7 @@ def _controls(visitor: Session, history: TraceHistory, others: list[str]) -> Non
         st.selectbox(
             "Beside it", [NONE, *others], key="trace-beside", width=210,
             on_change=lambda: visitor.look_at_trace(
-                beside=one_of(st.session_state.get("trace-beside"), others, "")
+                beside=one_of(reported("trace-beside"), others, "")
             ),
         )  # fmt: skip
 

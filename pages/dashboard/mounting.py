@@ -24,7 +24,7 @@ from moe_sim.server.messages import LETTERS, SHARE_SCALE
 from pages.dashboard.inbox import Inbox
 from pages.dashboard.modules import join_modules
 from pages.visitor import hosting
-from pages.visitor.widgets import entry_of
+from pages.visitor.widgets import entry_of, reported
 
 FALLBACK_INTERVAL = 0.5
 """Seconds between two updates through the page while the stream is not reachable."""
@@ -61,7 +61,7 @@ def mount(
     inbox: Inbox = st.session_state.setdefault(f"inbox of {name}", Inbox(data["session"]))
 
     def obey() -> None:
-        inbox.obey(lambda: entry_of(st.session_state.get(name), "commands"), command)
+        inbox.obey(lambda: entry_of(reported(name), "commands"), command)
 
     def is_fed() -> bool:
         return not hosting.routes_served() or entry_of(st.session_state.get(name), "transport") == "component"

@@ -17,7 +17,7 @@ from moe_sim.live.live_run import LiveRun
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.comparison import RESCUE, ComparisonSession, plan_of
 from pages.visitor.session import Session
-from pages.visitor.widgets import one_of, whole_number_in
+from pages.visitor.widgets import one_of, reported, whole_number_in
 
 LATEST = 100_000
 
@@ -78,7 +78,7 @@ def _other(comparison: ComparisonSession, which: int) -> None:
 def _restart_with_change(comparison: ComparisonSession, which: int) -> None:
     if which < len(comparison.run.members):  # else it was removed in the same moment
         knob, value = _picked(NAMES[which], comparison.run.members[which].config)
-        step = whole_number_in(st.session_state.get(f"step-{NAMES[which]}"), 0, LATEST, 0) if KNOBS[knob].live else 0
+        step = whole_number_in(reported(f"step-{NAMES[which]}"), 0, LATEST, 0) if KNOBS[knob].live else 0
         comparison.restart_with_change(which, step, knob, value)
 
 
@@ -113,7 +113,7 @@ def _branch_step(run: LiveRun, value: Any) -> int:
 
 
 def _branch_as_picked(comparison: ComparisonSession, run: LiveRun) -> None:
-    step = _branch_step(run, st.session_state.get("branch-step"))
+    step = _branch_step(run, reported("branch-step"))
     comparison.branch(run, step, *_picked("branch", run.history.config_at(step + 1)))
 
 
@@ -131,8 +131,8 @@ def _pick(place: str, config: RunConfig, usable: Callable[[str], bool]) -> str:
 def _picked(place: str, config: RunConfig) -> tuple[str, Any]:
     """The knob and the value picked in a form, read when its button is pressed: a script run that drew the form
     earlier may not have seen the last move of a slider."""
-    knob = one_of(st.session_state.get(f"knob-{place}"), KNOBS, next(iter(KNOBS)))
-    return knob, st.session_state.get(_value_key(place, knob), getattr(config, knob))
+    knob = one_of(reported(f"knob-{place}"), KNOBS, next(iter(KNOBS)))
+    return knob, reported(_value_key(place, knob), getattr(config, knob))
 
 
 def _value_key(place: str, knob: str) -> str:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from moe_sim.tasks.own_text import LONGEST, SHORTEST
 from pages.visitor.session import Session
+from pages.visitor.widgets import reported
 
 LARGEST_UPLOAD = 4
 """MB: the longest text in characters of four bytes each."""
@@ -29,7 +30,7 @@ def draw(session: Session) -> None:
 
 
 def _use_pasted(session: Session) -> None:
-    session.use_text(str(st.session_state.get(KEY) or ""))
+    session.use_text(str(reported(KEY) or ""))
 
 
 def _use_file(session: Session, content: bytes) -> None:

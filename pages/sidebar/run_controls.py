@@ -18,7 +18,7 @@ from moe_sim.teaching.level import LEVELS
 from pages.sidebar import own_text, sharing
 from pages.sidebar.knob_widgets import knob_widget
 from pages.visitor.session import Session
-from pages.visitor.widgets import one_of
+from pages.visitor.widgets import one_of, reported
 
 FIRST_SCENARIOS = 3
 """Scenarios that are always in sight."""
@@ -57,7 +57,7 @@ def _level(session: Session) -> None:
     """The level of the explanations on every page."""
     st.segmented_control(
         "Explain for", LEVELS, default=session.view.level, key="level", required=True,
-        on_change=lambda: session.look(level=one_of(st.session_state.get("level"), LEVELS, session.view.level)),
+        on_change=lambda: session.look(level=one_of(reported("level"), LEVELS, session.view.level)),
         help="Sets how deep explanations go and how many terms are underlined, on every page.",
     )  # fmt: skip
 
@@ -152,26 +152,18 @@ def _matters(knob: Knob, config: RunConfig) -> bool:
 
 def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callable[..., None]) -> None:
     """Draws the knob's widget. It always shows the knob's current value; moving it calls `act`."""
-    drawn: dict[str, Any] = st.session_state.setdefault("drawn", {})
     key = _widget_key(knob)
     value = getattr(read(), knob.name)
-    shown = st.session_state.get(key, value)
-    if shown != value and drawn.get(knob.name) == value:
-        # Only the widget has moved since it was drawn: the next script run interrupted its callback.
-        act(**{knob.name: shown})
-        value = getattr(read(), knob.name)
-    if shown != value:
+    if st.session_state.get(key, value) != value:
         key = _widget_key(knob, renew=True)
-    drawn[knob.name] = value
     drawn_for = session.run
 
     def moved() -> None:
         with session.acting:  # read under the lock, since a later move may have come first
-            shown = st.session_state.get(key, value)  # it may be gone, when the visitor leaves
+            shown = reported(key, value)  # it may be gone, when the visitor leaves
             if shown == value and (key != _widget_key(knob) or session.run is not drawn_for):
                 return  # an outdated widget that reports the value it was drawn with: nobody has moved it
             act(**{knob.name: shown})
-            drawn.pop(knob.name, None)
 
     values = read()
     unused = isinstance(values, RunConfig) and not _matters(knob, values)
@@ -182,6 +174,8 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
 def _widget_key(knob: Knob, *, renew: bool = False) -> str:
     """Returns the widget's key. It is renewed when something other than the widget has changed the knob, so that a
     browser's late report of the old value is not taken for a move. The style sheet marks knobs by the key's prefix."""
-    versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
+    versions: dict[str, int] | None = reported("widget_versions")
+    if versions is None:
+        versions = st.session_state["widget_versions"] = {}
     versions[knob.name] = versions.get(knob.name, 0) + renew
     return f"{'live' if knob.live else 'restart'}-{knob.name}-{versions[knob.name]}"

@@ -14,7 +14,7 @@ from moe_sim.live.uploaded_traces import LARGEST_UPLOAD
 from pages.text.markdown import escape_markdown
 from pages.traces.my_traces import MyTraces
 from pages.visitor.session import Session
-from pages.visitor.widgets import text_of
+from pages.visitor.widgets import reported, text_of
 
 FILTERED_FROM = 8
 """The number of traces from which the list has a filter."""
@@ -56,7 +56,7 @@ def _verdict(summary: Summary) -> str:
 
 
 def _open(session: Session, traces: MyTraces) -> None:
-    upload = st.session_state.get("trace-upload")
+    upload = reported("trace-upload")
     if isinstance(upload, UploadedFile):  # not one that has been removed meanwhile
         try:
             session.look_at_trace(name=traces.open(upload.name, upload.getvalue()))

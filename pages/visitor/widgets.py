@@ -6,7 +6,15 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+import streamlit as st
+
 T = TypeVar("T")
+
+
+def reported(key: str, default: Any = None) -> Any:
+    """Returns the value of a widget, for use in callbacks. When a callback reads `st.session_state` in the usual way,
+    Streamlit may interrupt it for the next report of the browser, and what the visitor did is lost."""
+    return st.session_state.to_dict().get(key, default)
 
 
 def one_of(value: Any, options: Iterable[T], default: T) -> T:

@@ -4,15 +4,37 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import streamlit as st
+from streamlit.runtime.scriptrunner import RerunData, RerunException
+from streamlit.runtime.state import session_state_proxy
+from streamlit.runtime.state.safe_session_state import SafeSessionState
+from streamlit.runtime.state.session_state import SessionState
 
 from moe_sim import KNOBS, RunConfig
 from pages.sidebar import run_controls
+from pages.visitor.widgets import reported
 
 KNOB = KNOBS["topic_skew"]
+
+
+class State(dict[str, Any]):
+    """A session state that Streamlit may interrupt whoever reads it."""
+
+    interrupts = False
+
+    def get(self, *args: Any) -> Any:
+        if self.interrupts:
+            raise RerunException(RerunData())
+        return super().get(*args)
+
+    def setdefault(self, *args: Any) -> Any:
+        self.get("")
+        return super().setdefault(*args)
 
 
 class Visitor:
@@ -21,9 +43,10 @@ class Visitor:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **knobs: Any) -> None:
         self.acting = threading.RLock()
         self.run = SimpleNamespace(config=RunConfig(**knobs))
-        self.state: dict[str, Any] = {}
+        self.state = State()
         self.callbacks: list[tuple[str, Callable[[], None]]] = []
         monkeypatch.setattr(run_controls, "st", SimpleNamespace(session_state=self.state))
+        monkeypatch.setattr(run_controls, "reported", partial(dict.get, self.state))
         monkeypatch.setattr(run_controls, "knob_widget", self._widget)
 
     def _widget(self, knob: Any, value: Any, beside: Any, *, key: str, on_change: Any, **_: Any) -> None:
@@ -40,7 +63,9 @@ class Visitor:
         """The browser reports a widget's value."""
         key, on_change = self.callbacks[which]
         self.state[key] = value
+        self.state.interrupts = True
         on_change()
+        self.state.interrupts = False
 
 
 def test_a_moved_widget_acts_there_and_back_without_a_script_run_between(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,3 +96,28 @@ def test_an_outdated_widget_that_reports_its_value_changes_nothing(monkeypatch: 
     visitor.draw()
     visitor.report(0.5, which=0)
     assert visitor.run.config.topic_skew == 2.0
+
+
+def test_a_widget_that_is_moved_up_and_down_again_before_it_is_drawn_keeps_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    visitor = Visitor(monkeypatch)
+    visitor.draw()
+    for value in (2.0, 1.0, 0.5):
+        visitor.report(value)
+    visitor.draw()
+    assert visitor.run.config.topic_skew == 0.5
+    assert {key for key, _ in visitor.callbacks} == {"live-topic_skew-0"}, "another widget would lose the focus"
+
+
+def test_a_callback_that_reads_a_report_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt() -> None:
+        raise RerunException(RerunData())
+
+    state = SessionState()
+    state["alpha"] = 0.3
+    monkeypatch.setattr(session_state_proxy, "get_session_state", lambda: SafeSessionState(state, interrupt))
+    with pytest.raises(RerunException):
+        st.session_state.get("alpha")
+    assert reported("alpha") == 0.3
+    assert reported("other", 1) == 1

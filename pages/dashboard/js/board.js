@@ -20,7 +20,7 @@ import { ThemeWatcher } from "./theme.js";
 
 /** @typedef {Store | Peers} AnyStore */
 /**
- * The common part of the boards. A subclass implements makeStore, buildViews and drawWords.
+ * The common part of the boards. A subclass implements makeStore, buildViews, arrange and drawWords.
  * @template {BoardData} Data
  * @template {AnyStore} SomeStore
  */
@@ -47,7 +47,6 @@ export class Board {
     this.stopWatching = watchShowing(root, () => this.schedule());
     this.stopWatchingBack = watchBack((command) => this.send(command));
     this.stopKeeping = keepForReload(() => progressOf(this.kept, this.store));
-    this.onChartsFailing = () => this.setChartsFailing(true);
     this.theme = new ThemeWatcher(root, () => this.send({ name: "sync" })); // asks for the other colours
   }
 
@@ -61,6 +60,9 @@ export class Board {
 
   /** @param {Data} _data */
   buildViews(_data) {}
+
+  /** Shows and hides parts of the page. @param {SomeStore} _store */
+  arrange(_store) {}
 
   /** @param {SomeStore} _store @param {Context} _context */
   drawWords(_store, _context) {}
@@ -88,8 +90,7 @@ export class Board {
     const reduced_motion = prefersReducedMotion();
     this.context = /** @type {Context} */ ({ ...data.context, run: data.run_id, reduced_motion });
     this.layers.offer(data.num_layers);
-    for (const [name, colour] of Object.entries(data.context.palette)) this.root.style.setProperty(`--${name}`, colour);
-    this.root.dataset.theme = this.theme.drawn = data.context.theme;
+    this.theme.draw(data.context);
     const { layer } = this.layers;
     this.buildViews(data);
     if (data.run_id !== this.data?.run_id || this.layers.layer !== layer) {
@@ -105,7 +106,7 @@ export class Board {
     this.schedule();
     fetchAhead(data.plotly_url);
     await this.firstPaint.done;
-    await loadPlotly(data.plotly_url, this.onChartsFailing);
+    await loadPlotly(data.plotly_url, () => this.setChartsFailing(true));
     this.setChartsFailing(false);
     this.schedule();
   }
@@ -196,7 +197,8 @@ export class Board {
       this.frame = 0;
       const { store, context } = this;
       if (!store?.latest || !context) return; // another run has taken the place since
-      this.charts.draw(store, context); // first, as it reads the layout, which the words change
+      this.arrange(store);
+      this.charts.draw(store, context); // before the words, as it reads the layout, which they change
       this.drawWords(store, context);
       this.firstPaint.drawn();
       if (!window.Plotly) return;

@@ -160,13 +160,17 @@ class Dashboard extends Board {
     this.passages.setText(data.groups, data.passages);
   }
 
+  /** @param {Store} store */
+  arrange(store) {
+    this.root.classList.toggle("begun", store.steps > 0);
+    this.root.classList.toggle("deep", store.numLayers > 1);
+  }
+
   /**
    * @param {Store} store
    * @param {Context} context
    */
   drawWords(store, context) {
-    this.root.classList.toggle("begun", store.steps > 0);
-    this.root.classList.toggle("deep", store.numLayers > 1);
     this.statusBar.draw(store, context);
     this.alpha.draw(store, Boolean(this.mechanisms?.[store.message.live.balancing].weighs_a_loss));
     this.experts.draw(store, context);

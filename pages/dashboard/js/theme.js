@@ -1,8 +1,11 @@
-// Notices when the visitor picks another theme in Streamlit's menu, which does not run the script.
+// The theme of a board: its colours, and when the visitor picks another one in Streamlit's menu, which does not run the
+// script.
 
 import { isDark } from "./colours.js";
 
 const INTERVAL = 400; // ms between two looks at the page
+
+/** @import { Context } from "./types.js" */
 
 export class ThemeWatcher {
   /**
@@ -14,6 +17,12 @@ export class ThemeWatcher {
     this.onChange = onChange;
     this.drawn = this.reported = "";
     this.timer = setInterval(() => this.check(), INTERVAL);
+  }
+
+  /** @param {Pick<Context, "theme" | "palette">} context */
+  draw({ theme, palette }) {
+    for (const [name, colour] of Object.entries(palette)) this.root.style.setProperty(`--${name}`, String(colour));
+    this.root.dataset.theme = this.drawn = theme;
   }
 
   check() {
