@@ -47,6 +47,7 @@ export class Board {
     this.stopWatching = watchShowing(root, () => this.schedule());
     this.stopWatchingBack = watchBack((command) => this.send(command));
     this.stopKeeping = keepForReload(() => progressOf(this.kept, this.store));
+    this.onChartsFailing = () => this.setChartsFailing(true);
     this.theme = new ThemeWatcher(root, () => this.send({ name: "sync" })); // asks for the other colours
   }
 
@@ -106,7 +107,7 @@ export class Board {
     this.schedule();
     fetchAhead(data.plotly_url);
     await this.firstPaint.done;
-    await loadPlotly(data.plotly_url, () => this.setChartsFailing(true));
+    await loadPlotly(data.plotly_url, this.onChartsFailing);
     this.setChartsFailing(false);
     this.schedule();
   }
@@ -178,7 +179,6 @@ export class Board {
 
   /** @param {boolean} failing */
   setChartsFailing(failing) {
-    if (this.chartsFailing === failing) return;
     this.chartsFailing = failing;
     drawNotice(this);
   }
