@@ -16,8 +16,9 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.history.columns import SCALARS
 from moe_sim.history.history import History
 from moe_sim.history.probe import Probe
+from moe_sim.live.runners.computation import Computation
 from moe_sim.live.runners.pool import Pool, WorkerLost, advance_together
-from moe_sim.live.runners.runner import LocalRunner, Progress, Runner
+from moe_sim.live.runners.runner import Progress, Runner
 from moe_sim.tasks.catalogue import make_task
 from moe_sim.tasks.task import Task
 from moe_sim.trainer.prompting import Prompt
@@ -70,7 +71,7 @@ class ComputedRun:
     @classmethod
     def recorded(cls, history: History, probe: Probe | None) -> ComputedRun:
         """Wraps a finished run. Without a probe, the routing map shows step 0."""
-        probes = (probe,) if probe else LocalRunner(history.initial_config).look().probes
+        probes = (probe,) if probe else Computation(history.initial_config).look().probes
         return cls(history, history.events, Pool(), None, probes)
 
     @property

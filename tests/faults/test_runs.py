@@ -18,7 +18,7 @@ from moe_sim import History, RunConfig
 from moe_sim.live import background_run
 from moe_sim.live import scheduler as scheduler_module
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.runners import runner
+from moe_sim.live.runners import computation
 from moe_sim.live.scheduler import FORGET_AFTER, Scheduler
 from moe_sim.server.messages import encode
 from moe_sim.trainer.together import Together
@@ -113,7 +113,7 @@ def short_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
                 allocate_too_much()
             super().__init__(config, history)
 
-    monkeypatch.setattr(runner, "Trainer", Limited)
+    monkeypatch.setattr(computation, "Trainer", Limited)
 
 
 @pytest.mark.usefixtures("short_of_memory")

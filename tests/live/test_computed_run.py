@@ -14,7 +14,7 @@ from moe_sim import Event, History, RunConfig, Trainer
 from moe_sim.config.presets import PRESETS
 from moe_sim.live.computed_run import ComputedRun, reach_together
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.runners.runner import LocalRunner
+from moe_sim.live.runners.workshop import LocalRunner
 from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.trainer.together import Together
 from tests.support.inspecting import small_config
@@ -204,7 +204,7 @@ def test_a_copied_runner_continues_with_the_same_numbers() -> None:
 def test_snapshots_have_a_memory_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     computation = LocalRunner(small_config())
     size = 3 * sum(p.numel() * p.element_size() for p in computation.trainer.network.parameters())
-    monkeypatch.setattr("moe_sim.live.runners.runner.SNAPSHOT_BYTES", 2 * size)
+    monkeypatch.setattr("moe_sim.live.runners.computation.SNAPSHOT_BYTES", 2 * size)
     computation.advance(400, 100, keep=True)
     assert sorted(computation._snapshots) == [100, 200]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from moe_sim import RunConfig, StepRecord, Trainer
 from moe_sim.live.live_run import LiveRun
-from moe_sim.live.runners.runner import LocalRunner
+from moe_sim.live.runners.workshop import LocalRunner
 from moe_sim.router.routing import Routing
 from moe_sim.tasks.task import Batch
 

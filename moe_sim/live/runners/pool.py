@@ -19,8 +19,9 @@ from moe_sim.config.errors import InvalidInput
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import LocalRunner, Progress, Runner, Turn, take_turns, unwrapped
+from moe_sim.live.runners.runner import Progress, Runner, unwrapped
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
+from moe_sim.live.runners.workshop import LocalRunner, Turn, take_turns
 from moe_sim.processes.nursery import Nursery, close_pipes
 from moe_sim.tasks.own_text import known_text
 from moe_sim.trainer.prompting import Prompt
@@ -199,19 +200,19 @@ def advance_together(turns: Sequence[tuple[Runner, int, float, bool]]) -> list[C
         For each a function that returns its progress, or raises what `Runner.advance` would.
     """
     results: dict[Runner, Callable[[], Progress]] = {}
-    local: list[Turn] = []
+    local: dict[Runner, Turn] = {}
     remote: dict[WorkerProcess, list[tuple[RemoteRunner, dict[str, Any]]]] = {}
     for runner, steps, seconds, keep in turns:
         if isinstance(runner, RemoteRunner):
             request = runner.request_to_advance(steps, seconds, keep=keep)
             remote.setdefault(runner.worker_process, []).append((runner, request))
         elif isinstance(runner, LocalRunner):
-            local.append(Turn(runner, steps, seconds, keep))
+            local[runner] = Turn(runner, steps, seconds, keep)
     for process, asked in remote.items():
         responses = process.ask(*(request for _, request in asked))
         results |= {one: partial(one.receive, response) for (one, _), response in zip(asked, responses, strict=True)}
-    for turn, result in zip(local, take_turns(local), strict=True):
-        results[turn.runner] = partial(unwrapped, result)
+    taken = take_turns(list(local.values()))
+    results |= {runner: partial(unwrapped, result) for runner, result in zip(local, taken, strict=True)}
     return [results[runner] for runner, *_ in turns]
 
 

@@ -19,7 +19,9 @@ from moe_sim.config.run_config import RunConfig
 from moe_sim.config.settings import read_settings
 from moe_sim.history.probe import Probe
 from moe_sim.live.runners import framing
-from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, Workshop
+from moe_sim.live.runners.computation import Computation
+from moe_sim.live.runners.runner import Progress
+from moe_sim.live.runners.workshop import Turn, Workshop
 from moe_sim.logs import ProcessLog
 from moe_sim.tasks.own_text import own_text
 from moe_sim.trainer.prompting import Prompt
@@ -66,7 +68,7 @@ class Worker:
     """Holds runners by number and handles requests."""
 
     def __init__(self) -> None:
-        self._runners: dict[int, LocalRunner] = {}
+        self._runners: dict[int, Computation] = {}
         self._workshop = Workshop(COMPANIES)
 
     def obey_all(self, requests: Sequence[dict[str, Any]]) -> Iterator[Progress | dict[str, Any] | Exception]:
@@ -109,7 +111,7 @@ class Worker:
             case "begin":
                 plan, text = events_from_json(request["plan"]), request.get("text")
                 held = None if text is None else own_text(text)  # until the run refers to it
-                self._runners[number] = LocalRunner(RunConfig(**request["config"]), plan)
+                self._runners[number] = Computation(RunConfig(**request["config"]), plan)
                 del held
             case "copy":
                 plan = events_from_json(request["plan"])

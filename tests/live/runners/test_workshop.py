@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moe_sim import Event, RunConfig
-from moe_sim.live.runners import runner
-from moe_sim.live.runners.runner import LocalRunner, Progress, Turn, Workshop, take_turns
+from moe_sim.live.runners.runner import Progress
+from moe_sim.live.runners.workshop import LocalRunner, Turn, Workshop, take_turns
 from moe_sim.trainer.network import Network
 from moe_sim.trainer.together import Together
 from tests.support.inspecting import small_config
@@ -159,7 +159,7 @@ def test_a_turn_ends_when_its_time_is_over_but_takes_a_step(monkeypatch: pytest.
             now[0] += 0.01
             return now[0]
 
-    monkeypatch.setattr(runner, "time", Clock)
+    monkeypatch.setattr("moe_sim.live.runners.workshop.time", Clock)
     runners = [LocalRunner(config) for config in (small_config(), small_config(seed=1), small_config(num_experts=3))]
     # Two of one shape have twice the time. Each look at the clock takes 0.01 s.
     for seconds, least, most in ((0.2, 2, 40), (0.05, 1, 10)):
