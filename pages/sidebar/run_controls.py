@@ -152,16 +152,20 @@ def _matters(knob: Knob, config: RunConfig) -> bool:
 
 def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callable[..., None]) -> None:
     """Draws the knob's widget. It always shows the knob's current value; moving it calls `act`."""
-    key = _widget_key(knob)
+    versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
+    key = _widget_key(knob, versions)
     value = getattr(read(), knob.name)
     if st.session_state.get(key, value) != value:
-        key = _widget_key(knob, renew=True)
+        # Something other than the widget has changed the knob. Another key, so that a browser's late report of the old
+        # value is not taken for a move.
+        versions[knob.name] = versions.get(knob.name, 0) + 1
+        key = _widget_key(knob, versions)
     drawn_for = session.run
 
     def moved() -> None:
         with session.acting:  # read under the lock, since a later move may have come first
             shown = reported(key, value)  # it may be gone, when the visitor leaves
-            if shown == value and (key != _widget_key(knob) or session.run is not drawn_for):
+            if shown == value and (key != _widget_key(knob, versions) or session.run is not drawn_for):
                 return  # an outdated widget that reports the value it was drawn with: nobody has moved it
             act(**{knob.name: shown})
 
@@ -171,11 +175,6 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
     knob_widget(knob, value, values, key=key, help=help, on_change=moved, disabled=unused)
 
 
-def _widget_key(knob: Knob, *, renew: bool = False) -> str:
-    """Returns the widget's key. It is renewed when something other than the widget has changed the knob, so that a
-    browser's late report of the old value is not taken for a move. The style sheet marks knobs by the key's prefix."""
-    versions: dict[str, int] | None = reported("widget_versions")
-    if versions is None:
-        versions = st.session_state["widget_versions"] = {}
-    versions[knob.name] = versions.get(knob.name, 0) + renew
-    return f"{'live' if knob.live else 'restart'}-{knob.name}-{versions[knob.name]}"
+def _widget_key(knob: Knob, versions: Mapping[str, int]) -> str:
+    """Returns the widget's key. The style sheet marks knobs by its prefix."""
+    return f"{'live' if knob.live else 'restart'}-{knob.name}-{versions.get(knob.name, 0)}"

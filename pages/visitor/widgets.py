@@ -14,7 +14,10 @@ T = TypeVar("T")
 def reported(key: str, default: Any = None) -> Any:
     """Returns the value of a widget, for use in callbacks. When a callback reads `st.session_state` in the usual way,
     Streamlit may interrupt it for the next report of the browser, and what the visitor did is lost."""
-    return st.session_state.to_dict().get(key, default)
+    try:
+        return st.session_state.to_dict().get(key, default)
+    except KeyError:  # the client has reported a widget that does not exist
+        return st.session_state.get(key, default)
 
 
 def one_of(value: Any, options: Iterable[T], default: T) -> T:

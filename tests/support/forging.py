@@ -19,7 +19,7 @@ JSON = (
     '{"transport": [1]}', '{"commands": NaN}', '"x"', "no JSON",
 )  # fmt: skip
 MADE_UP = (
-    "anatomy_f_0", "sweep_form_seeds", "prediction_x", "session", "quiz_drawn", "lesson", "level", "drawn", "",
+    "anatomy_f_0", "sweep_form_seeds", "prediction_x", "session", "quiz_drawn", "lesson", "level", "",
     "$$ID-0-anatomy_x",
 )  # fmt: skip
 KINDS = {
