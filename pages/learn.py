@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import streamlit as st
@@ -12,7 +13,16 @@ from moe_sim.config.comparison_presets import COMPARISONS, MOST_SEEDS
 from moe_sim.config.run_plan import NAMES, RunPlan
 from moe_sim.history.trace import TraceHistory, open_trace
 from moe_sim.teaching.course.catalogue import COURSE
-from moe_sim.teaching.course.lesson import Chapter, ComparisonLesson, Lesson, Paragraphs, TraceLesson, passed
+from moe_sim.teaching.course.lesson import (
+    Chapter,
+    ComparisonLesson,
+    Lesson,
+    Paragraphs,
+    Reference,
+    TraceLesson,
+    passed,
+)
+from moe_sim.teaching.course.playing import reference_loss
 from moe_sim.teaching.level import Level
 from pages.dashboard import comparison_board, run_board
 from pages.text import prose
@@ -76,12 +86,17 @@ def _start(session: Session, lesson: Lesson) -> None:
 def _goal(session: Session, lesson: Lesson) -> None:
     """Shows the criteria, each met or not, and below all else the debrief once all are met: nothing moves then."""
     run = session.run
-    criteria = lesson.check(run.history, run.config)
+
+    def loss_of(reference: Reference) -> float:
+        loss: float | None = session.server.errands.ask(reference_loss, reference)
+        return math.nan if loss is None else loss
+
+    criteria = lesson.check(run.history, run.config, loss_of)
     st.markdown(f"**Goal.** {lesson.goal}")
     prose.checklist(criteria, session.view.level)
     _next(lesson)
     if passed(criteria):
-        _celebrate(session, lesson, len(run.history), lesson.debrief(run.history, run.config))
+        _celebrate(session, lesson, len(run.history), lesson.debrief(run.history, run.config, loss_of))
 
 
 def _draw_lesson(session: Session, lesson: Lesson) -> None:

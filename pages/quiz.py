@@ -8,16 +8,19 @@ import streamlit as st
 
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.quiz import plot_figure
-from moe_sim.teaching.quiz.catalogue import QUESTIONS
+from moe_sim.teaching.quiz.catalogue import QUESTIONS, drawn_by_key
 from moe_sim.teaching.quiz.question import Drawn, Option, Plot, draw
 from moe_sim.teaching.quiz.score import Score
 from pages.visitor import hosting
 from pages.visitor.session import current
 
 LETTERS = "ABCD"
+MOST_WAITING = 20
+"""How many questions may wait for their runs. While more do, only questions without runs are asked."""
 
 hosting.stand_in_frame()
-level = current().view.level
+session = current()
+level = session.view.level
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
 state = st.session_state
 score: Score = state.setdefault("quiz_score", Score())
@@ -31,13 +34,20 @@ def _draw_next() -> Drawn:
     """Draws a question of the reader's level that was not asked recently. What was stored is not read back: it may be
     gone, when the visitor leaves."""
     asked: list[str] = state.setdefault("quiz_asked", [])
-    pool = [question for question in QUESTIONS if question.level == level]
+    errands = session.server.errands
+    is_busy = errands.waiting >= MOST_WAITING
+    pool = [one for one in QUESTIONS if one.level == level and not (one.is_drawn and is_busy)]
     fresh = [question for question in pool if question.key not in asked] or pool
     rng = random.Random()
     question = rng.choice(fresh)
     state["quiz_asked"] = [*asked, question.key][-len(QUESTIONS) // 2 :]
-    with st.spinner("Training the routers for this question …"):
-        drawn = state["quiz_drawn"] = draw(question, rng.randrange(1000))
+    seed = rng.randrange(1000)
+    if question.is_drawn:
+        with st.spinner("Training the routers for this question …"):
+            drawn = errands.wait_for(drawn_by_key, question.key, seed)
+    else:
+        drawn = draw(question, seed)
+    state["quiz_drawn"] = drawn
     state["quiz_answer"] = None
     state["quiz_number"] = state.get("quiz_number", 0) + 1
     return drawn

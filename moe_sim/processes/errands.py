@@ -34,6 +34,7 @@ class Errands:
         self._results: dict[tuple[Any, ...], Future[Any]] = {}
         """The newest last."""
         self._lock = threading.Lock()
+        self._stopped = False
         self._thread = ThreadPoolExecutor(1, "errands")
 
     @property
@@ -54,10 +55,11 @@ class Errands:
     def stop(self) -> None:
         """Ends the call in progress, if it has a process, and begins no other."""
         with self._lock:
-            self._nursery = None
+            self._stopped = True
             if self._caller is not None:
                 self._caller.stop()
         self._thread.shutdown(cancel_futures=True)
+        self._forget_process()
 
     def _result(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Future[Any]:
         with self._lock:
@@ -70,16 +72,25 @@ class Errands:
             return result
 
     def _compute(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        with self._lock:
-            if self._caller is None and self._nursery is not None:
-                self._caller = Caller(self._nursery, "moe-errands", NICENESS)
-            caller = self._caller
         try:
-            return function(*args) if caller is None else caller.call(function, *args)
-        except ProcessEnded:
+            if self._nursery is None:
+                return function(*args)
             with self._lock:
-                self._caller = None
+                if self._stopped:
+                    raise ProcessEnded("the server stops")
+                if self._caller is None:
+                    self._caller = Caller(self._nursery, "moe-errands", NICENESS)
+                caller = self._caller
+            return caller.call(function, *args)
+        except ProcessEnded:
+            self._forget_process()
             raise
         except Exception:
             log.exception("An errand failed")
             raise
+
+    def _forget_process(self) -> None:
+        with self._lock:
+            if self._caller is not None:
+                self._caller.close()
+            self._caller = None

@@ -14,6 +14,7 @@ from moe_sim.live.scheduler import Scheduler
 from moe_sim.live.shared_runs import SharedRuns
 from moe_sim.live.trace_folder import TraceFolder
 from moe_sim.live.uploaded_traces import UploadedTraces
+from moe_sim.processes.errands import Errands
 from moe_sim.processes.nursery import Nursery
 from moe_sim.sweep.dask_engine import Dask
 from moe_sim.sweep.driver import Sweep
@@ -28,7 +29,7 @@ START_DELAY = 2.0
 
 
 class Server:
-    """Owns the worker processes, the scheduler, the sweep queue with its estimates, and the lectures.
+    """Owns the worker processes, the scheduler, the sweep queue with its estimates, the errands, and the lectures.
 
     Args:
         settings: the host's settings.
@@ -38,6 +39,7 @@ class Server:
         self.settings = settings
         self.nursery = Nursery(START_DELAY)
         self.pool = Pool(self.nursery)
+        self.errands = Errands(self.nursery if settings.workers else None)
         self.runs = SharedRuns(self.pool)
         self.lectures = Lectures()
         self.traces = TraceFolder(settings.traces)
@@ -63,4 +65,5 @@ class Server:
         self.estimates.stop()
         self.scheduler.stop()
         self.pool.stop()
+        self.errands.stop()
         self.nursery.stop()

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable
 from html import unescape
+from typing import Any
 from urllib.parse import urlencode
 
 import numpy as np
@@ -26,9 +27,11 @@ from moe_sim.router.balancing import METHODS, PARTICULAR_KNOBS
 from moe_sim.server.server import Server
 from moe_sim.teaching.course.catalogue import COURSE, LESSONS
 from moe_sim.teaching.course.lesson import passed
+from moe_sim.teaching.course.playing import reference_loss
 from moe_sim.teaching.course.which_loop import JUDGED_AT
 from moe_sim.teaching.level import LEVELS
 from moe_sim.teaching.loss_anatomy import EXAMPLES, Example, dissect
+from moe_sim.teaching.quiz.catalogue import QUESTIONS, drawn_by_key
 from moe_sim.teaching.terms.catalogue import TERMS
 from pages.dashboard import run_board
 from pages.sidebar.run_controls import GROUP_KEY
@@ -482,7 +485,7 @@ def test_each_lesson_starts_its_run_opens_its_tab_and_lists_its_criteria() -> No
         assert address(app).get("tab", "why") == lesson.tab
         assert f"**Goal.** {lesson.goal}" in [text.value for text in app.markdown]
         assert not app.success
-        criteria = lesson.check(run.history, run.config)
+        criteria = lesson.check(run.history, run.config, lambda _: np.nan)
         assert not passed(criteria)
         html = " ".join(part.proto.body for part in app.get("html"))
         listed = re.findall(r'<li data-met="(true|false)" aria-label="(.*?): (?:met|not yet)">', html)
@@ -507,6 +510,59 @@ def test_a_lesson_is_passed_when_its_goal_is_met_and_stays_passed() -> None:
     turned_to(app, "live")
     turned_to(app, "learn")
     assert button(app, f"lesson-{lesson.slug}").label == f"✓ 1. {lesson.title}"
+
+
+class Asked:
+    """Stands in for errands: an answer to everything, and what was asked for."""
+
+    def __init__(self, answer: Any, waiting: int = 0) -> None:
+        self.answer, self.waiting = answer, waiting
+        self.calls: list[tuple[Any, ...]] = []
+
+    def ask(self, *call: Any) -> Any:
+        self.calls.append(call)
+        return self.answer
+
+    wait_for = ask
+
+
+def test_a_lesson_that_compares_with_another_run_does_not_compute_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lesson = next(one for one in LESSONS if one.slug == "choosing-alpha")
+    app = turned_to(opened(), "learn")
+    button(app, f"lesson-{lesson.slug}").click()
+    settled(app)
+    press(app, "Start this lesson")
+    (move,) = lesson.intended_start.items()
+    widget(app, move[0]).set_value(move[1])
+    settled(app)
+    run_of(app).advance_by(lesson.intended_steps)
+
+    def criteria() -> str:
+        return " ".join(part.proto.body for part in app.get("html"))
+
+    for answer, words in ((None, "(–)"), (9.0, "(9.00)")):
+        errands = Asked(answer)
+        monkeypatch.setattr(session_of(app).server, "errands", errands)
+        settled(app)
+        assert words in criteria()
+        assert bool(app.success) == (answer is not None)
+        assert {call[0] for call in errands.calls} == {reference_loss}
+
+
+def test_while_many_questions_wait_for_runs_the_quiz_asks_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    app = opened()
+    for waiting in (0, 20):
+        errands = Asked(drawn_by_key(next(one.key for one in QUESTIONS if one.level == "beginner" and one.is_drawn), 0))
+        errands.waiting = waiting
+        monkeypatch.setattr(session_of(app).server, "errands", errands)
+        turned_to(app, "quiz")
+        for _ in range(12):  # of 12 questions 5 have runs
+            next(one for one in app.button if one.key and one.key.startswith("quiz-")).click()
+            settled(app)
+            press(app, "Next question")
+        assert bool(errands.calls) == (waiting < 20)
 
 
 def test_experiments_are_predicted_run_and_judged_by_the_visitors_own_runs() -> None:

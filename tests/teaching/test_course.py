@@ -18,7 +18,7 @@ from moe_sim.config.codec import events_from_text, events_to_text, from_query, t
 from moe_sim.config.events import Event
 from moe_sim.config.knobs import KNOBS
 from moe_sim.teaching.course import COURSE, LESSONS, lesson, playing
-from moe_sim.teaching.course.lesson import Chapter, Criterion, passed
+from moe_sim.teaching.course.lesson import Chapter, Criterion, Lesson, Reference, passed
 from moe_sim.teaching.course.measures import (
     dead,
     first_even_stretch,
@@ -28,7 +28,7 @@ from moe_sim.teaching.course.measures import (
     ratio,
     token_share,
 )
-from moe_sim.teaching.course.playing import play, reference
+from moe_sim.teaching.course.playing import play, reference_loss
 from moe_sim.teaching.level import LEVELS
 from pages.visitor.view import TABS
 from tests.support.runs import run_of
@@ -70,7 +70,7 @@ def left_alone(slug: str, seed: int) -> Trainer:
 
 
 def checked(slug: str, trainer: Trainer) -> list[Criterion]:
-    return lesson(slug).check(trainer.history, trainer.config)
+    return lesson(slug).check(trainer.history, trainer.config, reference_loss)
 
 
 # Measured on six seeds (*: seeds 0-7), worst seed of each: the intended run | the run left alone. Goals in brackets.
@@ -113,7 +113,8 @@ def test_watching_too_briefly_does_not_pass_and_neither_does_a_balanced_router(s
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_a_passed_lesson_is_explained_with_the_numbers_of_the_run(slug: str) -> None:
-    debriefs = [lesson(slug).debrief(run.history, run.config) for run in (intended(slug, 0), intended(slug, 1))]
+    runs = [intended(slug, seed) for seed in (0, 1)]
+    debriefs = [lesson(slug).debrief(run.history, run.config, reference_loss) for run in runs]
     assert debriefs[0] != debriefs[1]
     assert re.search(r"\d", debriefs[0][0])
     for paragraph in (*debriefs[0], *debriefs[1]):
@@ -163,16 +164,24 @@ def test_even_an_unusual_run_can_be_checked_and_does_not_pass(slug: str, number:
     assert criteria
     assert not passed(criteria)
     assert all(isinstance(criterion.met, bool | np.bool_) and criterion.value for criterion in criteria)
-    assert isinstance(lesson(slug).debrief(run.history, run.config), tuple)
+    assert isinstance(lesson(slug).debrief(run.history, run.config, reference_loss), tuple)
 
 
 @pytest.mark.parametrize("slug", SLUGS)
 def test_a_run_with_another_setup_does_not_pass_and_the_criterion_names_the_knob(slug: str) -> None:
     one = lesson(slug)
     run = play(one.config().replace(num_experts=16), (), 1)
-    first = one.check(run.history, run.config)[0]
+    first = one.check(run.history, run.config, reference_loss)[0]
     assert not first.met
     assert "Experts is 16" in first.value
+
+
+@pytest.mark.parametrize("one", [one for one in LESSONS if one.reference], ids=lambda one: one.slug)
+def test_a_run_is_compared_with_one_other_however_long_it_becomes(one: Lesson) -> None:
+    assert one.reference
+    history = intended(one.slug, 0).history
+    compared = {one.reference(history.until(steps)) for steps in range(len(history) + 1)}
+    assert len(compared - {None}) == 1
 
 
 def test_a_lesson_passes_only_if_it_has_criteria_and_all_are_met() -> None:
@@ -235,13 +244,13 @@ def test_the_first_step_of_the_defaults_is_even_and_half_of_the_tokens_are_soon_
 
 def test_the_reference_is_the_run_it_describes(monkeypatch: pytest.MonkeyPatch) -> None:
     late = left_alone("too-late", 0).history
-    assert reference(0, 1000, 0.1, 400) == mean(late, "task_loss")
+    assert reference_loss(Reference(0, 1000, 0.1, 400)) == mean(late, "task_loss")
     assert dead(late) == 0  # a late rescue evens the load out as well
     monkeypatch.setattr(playing, "play", play)
     rescued = Trainer(RunConfig(seed=7))
     rescued.run(40)
     rescued.update(aux_loss_coef=0.1)
-    assert reference(7, 60, 0.1, 40) == mean(rescued.run(20), "task_loss")
+    assert reference_loss(Reference(7, 60, 0.1, 40)) == mean(rescued.run(20), "task_loss")
 
 
 def test_task_loss_follows_a_u_over_alpha_and_max_over_min_falls() -> None:
@@ -251,7 +260,7 @@ def test_task_loss_follows_a_u_over_alpha_and_max_over_min_falls() -> None:
     much = [left_alone("choosing-alpha", seed).history for seed in SEEDS]
     losses = [np.mean([mean(history, "task_loss") for history in runs]) for runs in (little, right, much)]
     assert losses[1] < min(losses[0] - 0.02, losses[2] - 0.1)
-    assert np.mean([reference(seed) for seed in SEEDS]) < losses[1]
+    assert np.mean([reference_loss(Reference(seed)) for seed in SEEDS]) < losses[1]
     for low, middle, high in zip(little, right, much, strict=True):
         assert ratio(low) > ratio(middle) > ratio(high)
 

@@ -6,19 +6,20 @@ from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.words import percent
 from moe_sim.history.history import History
-from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs
+from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs, Reference
 from moe_sim.teaching.course.measures import enough_steps, first_move, mean, number, ratio, token_share
-from moe_sim.teaching.course.playing import reference
 
 JUDGED_AT = 600
 MOST_RATIO, MOST_LOSS = 4.0, 1.06
 LATE, LATE_JUDGED_AT, GAIN, ALONE = 400, 1000, 0.95, 30
 
 
-def _choose_criteria(history: History, config: RunConfig) -> list[Criterion]:
-    done = len(history) >= JUDGED_AT
+def _choose_reference(history: History) -> Reference | None:
+    return Reference(history.initial_config.seed, JUDGED_AT) if len(history) >= JUDGED_AT else None
+
+
+def _choose_criteria(history: History, config: RunConfig, reference_loss: float) -> list[Criterion]:
     max_over_min, loss = ratio(history, JUDGED_AT), mean(history, "task_loss", JUDGED_AT)
-    reference_loss = reference(history.initial_config.seed, JUDGED_AT) if done else float("nan")
     return [
         enough_steps(history, JUDGED_AT),
         Criterion(
@@ -32,9 +33,9 @@ def _choose_criteria(history: History, config: RunConfig) -> list[Criterion]:
     ]
 
 
-def _choose_conclusion(history: History, config: RunConfig) -> Paragraphs:
+def _choose_conclusion(history: History, config: RunConfig, reference_loss: float) -> Paragraphs:
     used = history.config_at(min(JUDGED_AT, len(history))).aux_loss_coef
-    loss, reference_loss = mean(history, "task_loss", JUDGED_AT), reference(history.initial_config.seed, JUDGED_AT)
+    loss = mean(history, "task_loss", JUDGED_AT)
     return (
         f"With α = {used:g}, max/min at step {JUDGED_AT} is {number(ratio(history, JUDGED_AT))}. Task loss is "
         f"{number(loss)}, {percent(loss / reference_loss - 1)} more than with α = 0.03: the price of the even load.",
@@ -82,18 +83,23 @@ CHOOSE = Lesson(
     hint="Reset, set α to 0.1 before the first step, and train to step 600. Then compare 0.03 and 0.3.",
     criteria=_choose_criteria,
     conclude=_choose_conclusion,
+    reference=_choose_reference,
     intended_start={"aux_loss_coef": 0.1},
     intended_steps=JUDGED_AT,
 )
 
 
-def _too_late_criteria(history: History, config: RunConfig) -> list[Criterion]:
+def _too_late_reference(history: History) -> Reference | None:
+    done = len(history) >= LATE_JUDGED_AT
+    return Reference(history.initial_config.seed, LATE_JUDGED_AT, 0.1, LATE) if done else None
+
+
+def _too_late_criteria(history: History, config: RunConfig, late_loss: float) -> list[Criterion]:
     rescue = first_move(history, "aux_loss_coef")
     at = len(history) if rescue is None else rescue.step
     left_alone = history.initial_config.aux_loss_coef == 0 and at >= ALONE
     share, done = token_share(history, at), len(history) >= LATE_JUDGED_AT
     loss = mean(history, "task_loss", LATE_JUDGED_AT)
-    late_loss = reference(history.initial_config.seed, LATE_JUDGED_AT, 0.1, LATE) if done else float("nan")
     return [
         Criterion(
             f"At α = 0 for at least {ALONE} steps, one expert takes more than half of the tokens.",
@@ -109,9 +115,8 @@ def _too_late_criteria(history: History, config: RunConfig) -> list[Criterion]:
     ]
 
 
-def _too_late_conclusion(history: History, config: RunConfig) -> Paragraphs:
+def _too_late_conclusion(history: History, config: RunConfig, late_loss: float) -> Paragraphs:
     rescue = first_move(history, "aux_loss_coef")
-    late_loss = reference(history.initial_config.seed, LATE_JUDGED_AT, 0.1, LATE)
     loss = mean(history, "task_loss", LATE_JUDGED_AT)
     return (
         f"You raised α at step {0 if rescue is None else rescue.step:,}. At step {LATE_JUDGED_AT:,} task loss is "
@@ -159,6 +164,7 @@ TOO_LATE = Lesson(
     hint="Reset, train to about step 100, set α to 0.1, and train on to step 1,000.",
     criteria=_too_late_criteria,
     conclude=_too_late_conclusion,
+    reference=_too_late_reference,
     intended=(Event(100, {"aux_loss_coef": 0.1}),),
     intended_steps=LATE_JUDGED_AT,
 )

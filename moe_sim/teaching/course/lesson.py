@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,6 +46,17 @@ class Chapter:
     hint: str
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A second run, which the student does not see. It has the defaults of the Topics task, with α = 0 until step
+    `raised_at` and `aux_loss_coef` from there on."""
+
+    seed: int
+    steps: int = 600
+    aux_loss_coef: float = 0.03
+    raised_at: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Lesson(Chapter):
     """A goal to reach in a live run, with explanations and the check that it was reached."""
@@ -53,10 +65,13 @@ class Lesson(Chapter):
     """The view to open in the dashboard's second row."""
     knobs: tuple[str, ...]
     """The knobs that the student may change. The check fails if any other knob differs from `start` and `plan`."""
-    criteria: Callable[[History, RunConfig], list[Criterion]]
+    criteria: Callable[..., list[Criterion]]
     """Computes the lesson's criteria from a history of any length and the current configuration."""
-    conclude: Callable[[History, RunConfig], Paragraphs]
-    """Explains what the run has shown, with the run's own numbers."""
+    conclude: Callable[..., Paragraphs]
+    """Explains what the run has shown, with the run's own numbers. Takes the same as `criteria`."""
+    reference: Callable[[History], Reference | None] | None = None
+    """The run that the student's is compared with, once it is long enough. Its loss is a third argument of `criteria`
+    and `conclude`: NaN as long as it is not known."""
     intended_steps: int
     """The number of steps after which the intended actions have met every criterion."""
     start: dict[str, Any] = field(default_factory=dict)
@@ -84,21 +99,30 @@ class Lesson(Chapter):
         kept = (e for e in self.plan if all(e.step < by_hand.get(name, e.step + 1) for name in e.changes))
         return tuple(sorted((*kept, *self.intended), key=lambda event: event.step))
 
-    def check(self, history: History, config: RunConfig) -> list[Criterion]:
+    def check(self, history: History, config: RunConfig, loss_of: Callable[[Reference], float]) -> list[Criterion]:
         """Check a student's run. Never raises, however unusual or short the run is.
 
         Args:
             history: the run so far.
             config: the current configuration.
+            loss_of: returns the loss of a reference run; NaN if it is not yet known.
 
         Returns:
             The lesson's criteria, preceded by an unmet one if the run does not have the lesson's setup.
         """
-        return [*self._setup_mismatch(history), *self.criteria(history, config)]
+        return [*self._setup_mismatch(history), *self.criteria(history, config, *self._reference(history, loss_of))]
 
-    def debrief(self, history: History, config: RunConfig) -> Paragraphs:
-        """Explains a run that has passed, with its own numbers. Empty before the first step."""
-        return self.conclude(history, config) if len(history) else ()
+    def debrief(self, history: History, config: RunConfig, loss_of: Callable[[Reference], float]) -> Paragraphs:
+        """Explains a run that has passed, with its own numbers. Takes the same as `check`. Empty before the first
+        step."""
+        return self.conclude(history, config, *self._reference(history, loss_of)) if len(history) else ()
+
+    def _reference(self, history: History, loss_of: Callable[[Reference], float]) -> tuple[float, ...]:
+        """The loss of the reference run, if the lesson has one."""
+        if self.reference is None:
+            return ()
+        run = self.reference(history)
+        return (math.nan if run is None else loss_of(run),)
 
     def _setup_mismatch(self, history: History) -> list[Criterion]:
         allowed: dict[str, set[Any]] = {name: {value} for name, value in self.config().model_dump().items()}

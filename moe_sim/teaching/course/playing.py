@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
+from moe_sim.teaching.course.lesson import Reference
 from moe_sim.teaching.course.measures import mean
 from moe_sim.trainer.trainer import Trainer
 
@@ -29,10 +30,11 @@ def play(config: RunConfig, plan: tuple[Event, ...], steps: int) -> Trainer:
 
 
 @lru_cache(maxsize=64)
-def reference(seed: int, steps: int = 600, aux_loss_coef: float = 0.03, raised_at: int = 0) -> float:
-    """The task loss of a second run that the student does not see, mean of its last 20 steps. The run has the defaults
-    of the Topics task, with α = 0 until step `raised_at` and `aux_loss_coef` from there on. The first call trains it,
-    about 2 ms per step; the loss is cached.
+def reference_loss(run: Reference) -> float:
+    """Trains a reference run, about 2 ms per step.
+
+    Returns:
+        Its task loss, mean of the last 20 steps.
     """
-    plan = (Event(raised_at, {"aux_loss_coef": aux_loss_coef}),)
-    return mean(play(RunConfig(seed=seed), plan, steps).history, "task_loss")
+    plan = (Event(run.raised_at, {"aux_loss_coef": run.aux_loss_coef}),)
+    return mean(play(RunConfig(seed=run.seed), plan, run.steps).history, "task_loss")

@@ -8,7 +8,7 @@ from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.config.words import percent
 from moe_sim.history.history import History
-from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs
+from moe_sim.teaching.course.lesson import Criterion, Lesson, Paragraphs, Reference
 from moe_sim.teaching.course.measures import (
     dead,
     enough_steps,
@@ -18,7 +18,6 @@ from moe_sim.teaching.course.measures import (
     steps_since,
     token_share,
 )
-from moe_sim.teaching.course.playing import reference
 
 SCOPE_JUDGED_AT = 600
 
@@ -84,10 +83,20 @@ SCOPE = Lesson(
     intended_steps=SCOPE_JUDGED_AT,
 )
 
-ALONE_UNTIL, RESCUED_AT = 200, 450
+ALONE_UNTIL, RESCUED_FOR, RESCUED_AT = 200, 200, 450
 
 
-def _shared_criteria(history: History, config: RunConfig) -> list[Criterion]:
+def _shared_reference(history: History) -> Reference | None:
+    """The same run without a shared expert, up to the step at which α has done its work."""
+    move = first_move(history, "aux_loss_coef")
+    if move is None or len(history) < move.step + RESCUED_FOR:
+        return None
+    return Reference(
+        history.initial_config.seed, move.step + RESCUED_FOR, move.changes["aux_loss_coef"], raised_at=move.step
+    )
+
+
+def _shared_criteria(history: History, config: RunConfig, _: float) -> list[Criterion]:
     move = first_move(history, "aux_loss_coef")
     until = len(history) if move is None else move.step
     alone = token_share(history, until) if until else np.nan
@@ -98,19 +107,22 @@ def _shared_criteria(history: History, config: RunConfig) -> list[Criterion]:
             until >= ALONE_UNTIL and alone > 0.5,
             f"{until:,} steps, then {percent(alone)}",
         ),
-        Criterion("α is above 0 for 200 steps.", move is not None and since >= 200, f"{since if move else 0:,} steps"),
+        Criterion(
+            f"α is above 0 for {RESCUED_FOR} steps.",
+            move is not None and since >= RESCUED_FOR,
+            f"{since if move else 0:,} steps",
+        ),
         Criterion("No expert has more than 25\u00a0% of the tokens.", share <= 0.25, percent(share)),
         Criterion("At most one expert is dead.", num_dead <= 1, f"{number(num_dead, 0)} dead"),
     ]
 
 
-def _shared_conclusion(history: History, config: RunConfig) -> Paragraphs:
-    seed, move = history.initial_config.seed, first_move(history, "aux_loss_coef")
-    raised_at = len(history) if move is None else move.step
-    without = reference(seed, len(history), config.aux_loss_coef, raised_at)
+def _shared_conclusion(history: History, config: RunConfig, without: float) -> Paragraphs:
+    move = first_move(history, "aux_loss_coef")
+    judged_at = min(len(history), 0 if move is None else move.step + RESCUED_FOR)
     return (
-        f"The shared expert did not keep the router from collapsing; α did. The task loss is now "
-        f"{number(mean(history, 'task_loss'))}; without a shared expert, the same run ends at {number(without)}.",
+        f"The shared expert did not keep the router from collapsing; α did. At step {judged_at:,} the task loss is "
+        f"{number(mean(history, 'task_loss', judged_at))}; without a shared expert, it is {number(without)}.",
         "What all tokens have in common has one place to go. The router still follows the loop that makes one expert "
         "the best choice for everybody, because nothing in a shared expert tells it otherwise.",
     )
@@ -149,6 +161,7 @@ SHARED = Lesson(
     hint="Train 200 steps without touching anything. Then set α to 0.1 and train 250 more.",
     criteria=_shared_criteria,
     conclude=_shared_conclusion,
+    reference=_shared_reference,
     intended=(Event(ALONE_UNTIL, {"aux_loss_coef": 0.1}),),
     intended_steps=RESCUED_AT,
 )

@@ -9,7 +9,7 @@ from moe_sim.teaching.quiz.drawn_from_routing import QUESTIONS as FROM_ROUTING
 from moe_sim.teaching.quiz.fixed_beginner import QUESTIONS as BEGINNER
 from moe_sim.teaching.quiz.fixed_expert import QUESTIONS as EXPERT
 from moe_sim.teaching.quiz.fixed_practitioner import QUESTIONS as PRACTITIONER
-from moe_sim.teaching.quiz.question import Question
+from moe_sim.teaching.quiz.question import Drawn, Question, draw
 
 QUESTIONS: tuple[Question, ...] = (
     *BEGINNER, *PRACTITIONER, *EXPERT, *FROM_LOADS, *FROM_CURVES, *FROM_ARITHMETIC, *FROM_ROUTING,
@@ -26,3 +26,8 @@ def by_key(key: str) -> Question:
         KeyError: if there is no such question.
     """
     return _BY_KEY[key]
+
+
+def drawn_by_key(key: str, seed: int) -> Drawn:
+    """Draws the question with this key; see `draw`."""
+    return draw(by_key(key), seed)
