@@ -15,7 +15,7 @@ from pages.visitor import hosting
 from pages.visitor.session import current
 
 LETTERS = "ABCD"
-MOST_WAITING = 20
+MOST_WAITING = 4
 """How many questions may wait for their runs. While more do, only questions without runs are asked."""
 
 hosting.stand_in_frame()

@@ -272,6 +272,30 @@ def _class_of(scene: str, count: int, seconds: float, *, spoiled: bool) -> Class
         return together
 
 
+def quiz_beside_training(count: int, seconds: float) -> None:
+    """Measure a class of which as many open the quiz, all in the same moment, as train a run."""
+    with server_under_load() as (address, watch):
+        visitors = [Visitor(f"autoplay=1&seed={number}") for number in range(count)]
+        waits: list[float] = []
+
+        async def open_quiz(number: int) -> None:
+            async with raw_session(address, f"level=practitioner&seed={number}") as session:
+                await asyncio.sleep(seconds / 2)
+                asked = time.perf_counter()
+                await session.run(page="quiz")
+                waits.append(time.perf_counter() - asked)
+
+        clients = [visitor.visit(address, seconds, 3) for visitor in visitors]
+        under_watch(address, watch, [*clients, *(open_quiz(number) for number in range(count))], 0.2)
+        reruns = [1000 * wait for visitor in visitors for wait in visitor.reruns]
+        row(
+            f"{count} open the quiz while {count} train", watch, visitors,
+            question=f"p50 {np.percentile(waits, 50):.1f} s, p95 {np.percentile(waits, 95):.1f} s",
+            rerun=f"p50 {np.percentile(reruns, 50):.0f} ms, p95 {np.percentile(reruns, 95):.0f} ms",
+            training=f"{sum(_speed(visitor.viewer) for visitor in visitors):.0f} steps/s in total",
+        )  # fmt: skip
+
+
 def bare_rate() -> float:
     """Steps/s in total of default runs in plain loops, one process per core, in parallel."""
     context = multiprocessing.get_context("spawn")
@@ -304,7 +328,9 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=25)
     parser.add_argument("--minutes", type=float, default=30, help="of the scene `long`")
-    parser.add_argument("--only", choices=("viewers", "sessions", "arrivals", "identical", "tabs", "spoiler", "long"))
+    parser.add_argument(
+        "--only", choices=("viewers", "sessions", "arrivals", "identical", "tabs", "quiz", "spoiler", "long")
+    )
     options = parser.parse_args()
 
     def wanted(scene: str) -> bool:
@@ -324,6 +350,8 @@ def main() -> None:
         sessions(
             "tabs with 64 experts", 100, options.seconds, "autoplay=1&seed={}&num_experts=64&top_k=2", rerun_every=60
         )
+    if wanted("quiz"):
+        quiz_beside_training(20, options.seconds)
     if wanted("spoiler"):
         beside_a_spoiler(20, options.seconds)
     if wanted("long"):

@@ -553,7 +553,7 @@ def test_a_lesson_that_compares_with_another_run_does_not_compute_it(
 
 def test_while_many_questions_wait_for_runs_the_quiz_asks_others(monkeypatch: pytest.MonkeyPatch) -> None:
     app = opened()
-    for waiting in (0, 20):
+    for waiting in (0, 4):
         errands = Asked(drawn_by_key(next(one.key for one in QUESTIONS if one.level == "beginner" and one.is_drawn), 0))
         errands.waiting = waiting
         monkeypatch.setattr(session_of(app).server, "errands", errands)
@@ -562,7 +562,7 @@ def test_while_many_questions_wait_for_runs_the_quiz_asks_others(monkeypatch: py
             next(one for one in app.button if one.key and one.key.startswith("quiz-")).click()
             settled(app)
             press(app, "Next question")
-        assert bool(errands.calls) == (waiting < 20)
+        assert bool(errands.calls) == (waiting < 4)
 
 
 def test_experiments_are_predicted_run_and_judged_by_the_visitors_own_runs() -> None:
