@@ -153,13 +153,19 @@ def _matters(knob: Knob, config: RunConfig) -> bool:
 def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callable[..., None]) -> None:
     """Draws the knob's widget. It always shows the knob's current value; moving it calls `act`."""
     versions: dict[str, int] = st.session_state.setdefault("widget_versions", {})
+    in_step: dict[str, Any] = st.session_state.setdefault("in_step", {})  # the value that widget and knob last shared
     key = _widget_key(knob, versions)
     value = getattr(read(), knob.name)
-    if st.session_state.get(key, value) != value:
+    shown = st.session_state.get(key, value)
+    if shown != value and in_step.get(knob.name) == value:  # only the widget has moved, and its callback was not called
+        act(**{knob.name: shown})
+        value = getattr(read(), knob.name)
+    if shown != value:
         # Something other than the widget has changed the knob. Another key, so that a browser's late report of the old
         # value is not taken for a move.
         versions[knob.name] = versions.get(knob.name, 0) + 1
         key = _widget_key(knob, versions)
+    in_step[knob.name] = value
     drawn_for = session.run
 
     def moved() -> None:
@@ -168,6 +174,10 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
             if shown == value and (key != _widget_key(knob, versions) or session.run is not drawn_for):
                 return  # an outdated widget that reports the value it was drawn with: nobody has moved it
             act(**{knob.name: shown})
+            if getattr(read(), knob.name) == shown:
+                in_step[knob.name] = shown
+            else:  # it was refused
+                in_step.pop(knob.name, None)
 
     values = read()
     unused = isinstance(values, RunConfig) and not _matters(knob, values)

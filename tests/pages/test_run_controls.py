@@ -110,6 +110,31 @@ def test_a_widget_that_is_moved_up_and_down_again_before_it_is_drawn_keeps_its_p
     assert {key for key, _ in visitor.callbacks} == {"live-topic_skew-0"}, "another widget would lose the focus"
 
 
+def test_a_move_counts_even_if_streamlit_did_not_call_its_callback(monkeypatch: pytest.MonkeyPatch) -> None:
+    visitor = Visitor(monkeypatch)
+    visitor.draw()
+    visitor.report(1.0)  # and, before the next drawing:
+    visitor.state["live-topic_skew-0"] = 2.0
+    visitor.draw()
+    assert visitor.run.config.topic_skew == 2.0
+    visitor.state["live-topic_skew-0"] = 1.0
+    visitor.draw()
+    assert visitor.run.config.topic_skew == 1.0
+    assert {key for key, _ in visitor.callbacks} == {"live-topic_skew-0"}
+
+
+def test_a_refused_move_is_tried_once_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    visitor = Visitor(monkeypatch)
+    visitor.draw()
+    tried: list[Any] = []
+    monkeypatch.setattr(visitor, "change", lambda **changes: tried.append(changes))
+    visitor.draw()
+    visitor.report(2.0)
+    visitor.draw()
+    assert tried == [{"topic_skew": 2.0}]
+    assert visitor.callbacks[-1][0] == "live-topic_skew-1", "another widget shows the value that still holds"
+
+
 def test_a_callback_that_reads_a_report_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt() -> None:
         raise RerunException(RerunData())
