@@ -171,13 +171,14 @@ def _control(session: Session, knob: Knob, read: Callable[[], Any], act: Callabl
     def moved() -> None:
         with session.acting:  # read under the lock, since a later move may have come first
             shown = reported(key, value)  # it may be gone, when the visitor leaves
-            if shown == value and (key != _widget_key(knob, versions) or session.run is not drawn_for):
+            is_outdated = key != _widget_key(knob, versions)
+            if shown == value and (is_outdated or session.run is not drawn_for):
                 return  # an outdated widget that reports the value it was drawn with: nobody has moved it
             act(**{knob.name: shown})
-            if getattr(read(), knob.name) == shown:
-                in_step[knob.name] = shown
-            else:  # it was refused
+            if is_outdated or getattr(read(), knob.name) != shown:  # it was refused
                 in_step.pop(knob.name, None)
+            else:
+                in_step[knob.name] = shown
 
     values = read()
     unused = isinstance(values, RunConfig) and not _matters(knob, values)
