@@ -6,8 +6,9 @@ import heapq
 import itertools
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
@@ -169,29 +170,25 @@ class Scheduler:
                 turns = self._next_turns(queue)
             if not turns:
                 return
+            together: list[tuple[float, LiveRun]] = []
             for due, run in turns:
-                if not isinstance(run, LiveRun):
-                    queue.comparisons.submit(self._take_turn_alone, due, run)
-            self._take_turns([(due, run) for due, run in turns if isinstance(run, LiveRun)])
+                if isinstance(run, LiveRun):
+                    together.append((due, run))
+                else:
+                    queue.comparisons.submit(self._take, [(due, run)], run.advance)
+            self._take(together, partial(take_turns, [run for _, run in together]))
 
-    def _take_turn_alone(self, due: float, run: BackgroundRun) -> None:
-        before = run.steps_done
-        run.advance()
-        self._queue_again([(due, run, before)])
-
-    def _take_turns(self, turns: list[tuple[float, LiveRun]]) -> None:
-        began = [(due, run, run.steps_done) for due, run in turns]
-        take_turns([run for _, run in turns])
-        self._queue_again(began)
-
-    def _queue_again(self, turns: Sequence[tuple[float, BackgroundRun, int]]) -> None:
-        """Queues runs for their next turns.
+    def _take(self, turns: Sequence[tuple[float, BackgroundRun]], advance: Callable[[], None]) -> None:
+        """Takes turns, and queues their runs for the next ones.
 
         Args:
-            turns: when the last one was due, the run, and the step at which it began.
+            turns: when each was due, and its run.
+            advance: advances all these runs.
         """
+        steps = [run.steps_done for _, run in turns]
+        advance()
         with self._lock:
-            for due, run, before in turns:
+            for (due, run), before in zip(turns, steps, strict=True):
                 pause = max(1, run.steps_done - before) / run.target_rate
                 self.steps += run.steps_done - before
                 run.queued = self._running and run.wants_step and not run.forgotten and self.admission.admit(run)

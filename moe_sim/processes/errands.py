@@ -9,12 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from moe_sim.processes.calls import Caller, ProcessEnded
+from moe_sim.processes.forker import NICE
 from moe_sim.processes.nursery import Nursery
 
 MOST_KNOWN = 1_000
 """Limit of the results that are kept."""
-NICENESS = 5
-"""As that of the processes that train visitors' runs."""
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class Errands:
                 if self._stopped:
                     raise ProcessEnded("the server stops")
                 if self._caller is None:
-                    self._caller = Caller(self._nursery, "moe-errands", NICENESS)
+                    self._caller = Caller(self._nursery, "moe-errands", NICE)
                 caller = self._caller
             return caller.call(function, *args)
         except ProcessEnded:

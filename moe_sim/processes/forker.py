@@ -22,6 +22,8 @@ from typing import Any
 
 LONGEST_MESSAGE = 1 << 16
 NICEST = 19
+NICE = 5
+"""Of processes for whose work visitors wait. The server, which answers visitors, goes first."""
 
 
 def run_function(name: str) -> None:

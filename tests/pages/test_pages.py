@@ -526,9 +526,7 @@ class Asked:
     wait_for = ask
 
 
-def test_a_lesson_that_compares_with_another_run_does_not_compute_it(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_lesson_that_compares_with_another_run_does_not_compute_it(monkeypatch: pytest.MonkeyPatch) -> None:
     lesson = next(one for one in LESSONS if one.slug == "choosing-alpha")
     app = turned_to(opened(), "learn")
     button(app, f"lesson-{lesson.slug}").click()
@@ -552,10 +550,9 @@ def test_a_lesson_that_compares_with_another_run_does_not_compute_it(
 
 
 def test_while_many_questions_wait_for_runs_the_quiz_asks_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    app = opened()
+    app, drawn = opened(), next(one for one in QUESTIONS if one.level == "beginner" and one.is_drawn)
     for waiting in (0, 4):
-        errands = Asked(drawn_by_key(next(one.key for one in QUESTIONS if one.level == "beginner" and one.is_drawn), 0))
-        errands.waiting = waiting
+        errands = Asked(drawn_by_key(drawn.key, 0), waiting)
         monkeypatch.setattr(session_of(app).server, "errands", errands)
         turned_to(app, "quiz")
         for _ in range(12):  # of 12 questions 5 have runs

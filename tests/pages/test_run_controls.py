@@ -125,7 +125,6 @@ def test_a_move_counts_even_if_streamlit_did_not_call_its_callback(monkeypatch: 
 
 def test_a_refused_move_is_tried_once_and_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
     visitor = Visitor(monkeypatch)
-    visitor.draw()
     tried: list[Any] = []
     monkeypatch.setattr(visitor, "change", lambda **changes: tried.append(changes))
     visitor.draw()

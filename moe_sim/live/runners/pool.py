@@ -22,6 +22,7 @@ from moe_sim.live.runners import framing
 from moe_sim.live.runners.runner import Progress, Runner, unwrapped
 from moe_sim.live.runners.worker import events_to_json, progress_from_message
 from moe_sim.live.runners.workshop import LocalRunner, Turn, take_turns
+from moe_sim.processes.forker import NICE
 from moe_sim.processes.nursery import Nursery, close_pipes
 from moe_sim.tasks.own_text import known_text
 from moe_sim.trainer.prompting import Prompt
@@ -30,8 +31,6 @@ RECENT = 5.0
 """Seconds for which a run counts toward the load of its worker."""
 START_AGAIN = 10.0
 """Seconds between attempts to start processes."""
-NICENESS = 5
-"""The server, which answers visitors, goes first."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +60,7 @@ class WorkerProcess:
         self._sending = threading.Lock()
         self._outstanding: deque[Future[Any]] = deque()
         """The requests without a response, in order."""
-        self._process = nursery.start("moe_sim.live.runners.worker:main", "moe-live", NICENESS)
+        self._process = nursery.start("moe_sim.live.runners.worker:main", "moe-live", NICE)
         threading.Thread(target=self._receive_all, name=f"worker-{number}-responses", daemon=True).start()
 
     @property

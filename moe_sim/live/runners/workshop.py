@@ -68,7 +68,11 @@ class Workshop:
         self._companies: list[Company] = []
 
     def take_turns(self, turns: Sequence[Turn]) -> list[Progress | Exception]:
-        """As the function does."""
+        """Advances several runs.
+
+        Returns:
+            The progress of each, or the error that had ended it in an earlier turn.
+        """
         failed = {id(turn): turn.runner.error for turn in turns}
         waiting = [turn for turn in turns if turn.is_open]
         while waiting:
@@ -144,11 +148,7 @@ class LocalRunner(Computation):
 
 
 def take_turns(turns: Sequence[Turn]) -> list[Progress | Exception]:
-    """Advances several runs; those of one shape are computed together.
-
-    Returns:
-        The progress of each, or the error that had ended it in an earlier turn.
-    """
+    """Takes turns as a workshop does that keeps nothing stacked."""
     return Workshop(0).take_turns(turns)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 from moe_sim.config.events import Event
 from moe_sim.config.run_config import RunConfig
 from moe_sim.teaching.course.lesson import Reference
@@ -29,7 +27,6 @@ def play(config: RunConfig, plan: tuple[Event, ...], steps: int) -> Trainer:
     return trainer
 
 
-@lru_cache(maxsize=64)
 def reference_loss(run: Reference) -> float:
     """Trains a reference run, about 2 ms per step.
 
