@@ -64,7 +64,8 @@ def test_whoever_is_due_soon_goes_with_the_one_that_is_due(queue: WorkerQueue) -
     assert queue.pop(10.2) == [(10 + 1.1 * TOGETHER, later)]
 
 
-def test_runs_take_their_turns_together_each_at_its_own_rate() -> None:
+def test_runs_take_their_turns_together_each_at_its_own_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("moe_sim.live.live_run.TURN", 60.0)  # the eight steps must not run out of time
     fast, slow, ready = trains(), trains(1), LiveRun(small_config(seed=2))
     fast.set_rate(120.0)
     slow.set_rate(1.0)
