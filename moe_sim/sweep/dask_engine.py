@@ -41,8 +41,10 @@ class Dask(Engine):
             _check_scheduler(client)
             _check_workers(client)
             return _DaskSession(client)
-        except BaseException:
+        except BaseException as error:
             client.close()
+            if _names_an_address(error):  # of a connection that is lost
+                raise EngineError("The Dask cluster no longer answers.") from None
             raise
 
 
@@ -87,6 +89,8 @@ def _check_scheduler(client: Client) -> None:
     try:
         client.run_on_scheduler(versions)
     except Exception as error:  # whatever the import raised on the scheduler
+        if _names_an_address(error):
+            raise
         raise EngineError(f"The Dask scheduler cannot import moe_sim ({sentence_of(error)}).") from None
 
 
@@ -104,6 +108,13 @@ def _check_workers(client: Client) -> None:
     try:
         found = set(client.run(versions).values())
     except Exception as error:  # whatever the import raised on the worker
+        if _names_an_address(error):
+            raise
         raise EngineError(f"A worker of the Dask cluster cannot import moe_sim ({sentence_of(error)}).") from None
     if found != {versions()}:
         raise EngineError(f"The Dask cluster's workers have {', '.join(sorted(found))}; this machine has {versions()}.")
+
+
+def _names_an_address(error: BaseException) -> bool:
+    """Whether an error is of a connection of Dask, not of an import. Nobody but the operator may see it."""
+    return isinstance(error, OSError) and "://" in str(error)

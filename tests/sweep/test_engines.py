@@ -17,6 +17,7 @@ import pytest
 from distributed import Client, LocalCluster
 
 from moe_sim.config.errors import MissingPackage
+from moe_sim.sweep import dask_engine
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.engine import Engine, EngineError
 from moe_sim.sweep.engines import default_engine, engine_named
@@ -52,7 +53,13 @@ def as_main(module: ModuleType) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
     """A scheduler with two worker processes. It does not retry a run whose worker died."""
-    settings = {"distributed.scheduler.allowed-failures": 0, "distributed.logging.distributed": "critical"}
+    settings = {
+        "distributed.scheduler.allowed-failures": 0,
+        # A local cluster gives up a worker that it sees missing some time after its death, also if it has come back and
+        # died again. On a loaded machine, that is while the next test uses it.
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+        "distributed.logging.distributed": "critical",
+    }
     with (
         as_main(ModuleType("__main__")),
         dask.config.set(settings),
@@ -117,6 +124,18 @@ def is_busy(process: psutil.Process) -> bool:
         return False
 
 
+@contextmanager
+def in_background(sweep: Sweep) -> Iterator[None]:
+    """Computes a sweep in a thread, which has ended afterwards."""
+    thread = threading.Thread(target=sweep.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        sweep.cancel()
+        thread.join(60)
+
+
 each_engine = pytest.mark.parametrize("name", ["forked", "loky", "dask"])
 """For tests with `make` or `workers`."""
 
@@ -167,16 +186,14 @@ def test_no_worker_is_busy_two_seconds_after_cancelling(
     name: str, make: Callable[..., Engine], workers: Callable[[], list[psutil.Process]]
 ) -> None:
     sweep = Sweep(first_two_short(), make())
-    thread = threading.Thread(target=sweep.run)
-    thread.start()
-    assert until(lambda: sweep.done == 2, 60)  # before that, loky workers are busy importing
-    both = workers()
-    assert len(both) == 2
-    before = {worker: cpu_seconds(worker) for worker in both}
-    assert until(lambda: all(cpu_seconds(worker) - before[worker] > 0.5 for worker in both), 60)
-    sweep.cancel()
-    assert until(lambda: not any(is_busy(worker) for worker in both), 2)
-    thread.join(60)
+    with in_background(sweep):
+        assert until(lambda: sweep.done == 2, 60)  # before that, loky workers are busy importing
+        both = workers()
+        assert len(both) == 2
+        before = {worker: cpu_seconds(worker) for worker in both}
+        assert until(lambda: all(cpu_seconds(worker) - before[worker] > 0.5 for worker in both), 60)
+        sweep.cancel()
+        assert until(lambda: not any(is_busy(worker) for worker in both), 2)
     assert sweep.state == "cancelled"
     assert sweep.done <= 2
 
@@ -227,6 +244,33 @@ def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPat
         pytest.raises(EngineError, match="no workers"),
     ):
         Sweep(SOME, engine_named("dask", dask=empty.scheduler_address)).run()
+
+
+@pytest.mark.parametrize("moment", ["_check_scheduler", "_check_workers", "a row"])
+def test_a_cluster_that_goes_away_gets_a_sentence_without_its_address(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moe_sim.sweep.dask_engine.TIMEOUT", 1)
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "1s", "distributed.logging.distributed": "critical"}),
+        LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=False, host="127.0.0.1", protocol="tcp",
+            dashboard_address=":0", silence_logs=50,
+        ) as cluster,
+    ):  # fmt: skip
+
+        def go_away(*_: object) -> None:
+            cluster.close()
+
+        if moment != "a row":
+            check = getattr(dask_engine, moment)
+            monkeypatch.setattr(dask_engine, moment, lambda client: (go_away(), check(client)))
+        sweep = Sweep(SOME, engine_named("dask", dask=cluster.scheduler_address))
+        with pytest.raises(EngineError) as error:
+            sweep.run(go_away)
+    assert "Dask" in str(error.value)
+    assert "://" not in str(error.value)
+    assert sweep.state == "cancelled"
 
 
 @pytest.mark.parametrize(
