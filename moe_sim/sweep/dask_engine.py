@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 TIMEOUT = 10
 """Timeout in seconds for the scheduler to answer and for its first worker to appear."""
+LOST = "The Dask cluster no longer answers."
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class Dask(Engine):
             return _DaskSession(client)
         except BaseException as error:
             client.close()
-            if _names_an_address(error):  # of a connection that is lost
-                raise EngineError("The Dask cluster no longer answers.") from None
+            if isinstance(error, OSError):  # its text names the address
+                raise EngineError(LOST) from None
             raise
 
 
@@ -88,10 +89,8 @@ def _check_scheduler(client: Client) -> None:
     """
     try:
         client.run_on_scheduler(versions)
-    except Exception as error:  # whatever the import raised on the scheduler
-        if _names_an_address(error):
-            raise
-        raise EngineError(f"The Dask scheduler cannot import moe_sim ({sentence_of(error)}).") from None
+    except Exception as error:
+        raise _failed("The Dask scheduler", error) from None
 
 
 def _check_workers(client: Client) -> None:
@@ -107,14 +106,14 @@ def _check_workers(client: Client) -> None:
         raise EngineError("The Dask cluster has no workers.") from None
     try:
         found = set(client.run(versions).values())
-    except Exception as error:  # whatever the import raised on the worker
-        if _names_an_address(error):
-            raise
-        raise EngineError(f"A worker of the Dask cluster cannot import moe_sim ({sentence_of(error)}).") from None
+    except Exception as error:
+        raise _failed("A worker of the Dask cluster", error) from None
     if found != {versions()}:
         raise EngineError(f"The Dask cluster's workers have {', '.join(sorted(found))}; this machine has {versions()}.")
 
 
-def _names_an_address(error: BaseException) -> bool:
-    """Whether an error is of a connection of Dask, not of an import. Nobody but the operator may see it."""
-    return isinstance(error, OSError) and "://" in str(error)
+def _failed(process: str, error: Exception) -> EngineError:
+    """The sentence for an error of a process that was asked for its versions: whatever its import raised, unless the
+    connection is lost, whose errors name the address."""
+    is_lost = isinstance(error, OSError) and "://" in str(error)
+    return EngineError(LOST if is_lost else f"{process} cannot import moe_sim ({sentence_of(error)}).")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import psutil
 
 from moe_sim import RunConfig
+from moe_sim.sweep.driver import OnRow, Sweep
 from moe_sim.sweep.grid import Cell, Grid
 from moe_sim.sweep.worker import Row, StopFlag, run_cells
 
@@ -53,6 +55,18 @@ def first_two_short() -> list[Cell]:
     """Two short runs, then some that would keep workers busy for minutes."""
     cells = small_grid(seeds=8).cells()
     return [*cells[:2], *(Cell(cell.config, ENDLESS_STEPS) for cell in cells[2:])]
+
+
+@contextmanager
+def in_background(sweep: Sweep, on_row: OnRow | None = None) -> Iterator[threading.Thread]:
+    """Computes a sweep in a thread, which has ended afterwards, also if the test has failed."""
+    thread = threading.Thread(target=sweep.run, args=(on_row,))
+    thread.start()
+    try:
+        yield thread
+    finally:
+        sweep.cancel()
+        thread.join(60)
 
 
 def loky_workers(process: psutil.Process | None = None) -> list[psutil.Process]:

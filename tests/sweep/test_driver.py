@@ -18,7 +18,7 @@ from moe_sim.sweep.engines import engine_named
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.store import Histories, Store
 from moe_sim.sweep.worker import Row, StopFlag, failed_row, run_cell, run_cells
-from tests.support.sweeping import ENDLESS_STEPS, POISON_SEED, SMALL, one_by_one, plain, small_grid
+from tests.support.sweeping import ENDLESS_STEPS, POISON_SEED, SMALL, in_background, one_by_one, plain, small_grid
 
 SERIAL = engine_named("serial")
 THREADS = InProcess("threads", lambda: ThreadPoolExecutor(3), window=6)
@@ -213,13 +213,12 @@ def test_cancelling_from_another_thread_interrupts_a_run(tmp_path: Path) -> None
     cells = [CELLS[0], Cell(SMALL, ENDLESS_STEPS)]
     sweep = Sweep(cells, SERIAL, store)
     first = threading.Event()
-    thread = threading.Thread(target=sweep.run, args=(lambda row: first.set(),))
-    thread.start()
-    assert first.wait(20)
-    sweep.cancel()
-    start = time.monotonic()
-    thread.join(20)
-    assert time.monotonic() - start < 2
+    with in_background(sweep, lambda row: first.set()) as thread:
+        assert first.wait(20)
+        sweep.cancel()
+        start = time.monotonic()
+        thread.join(20)
+        assert time.monotonic() - start < 2
     assert (sweep.state, sweep.done) == ("cancelled", 1)
     assert [row["run"] for row in Store(store.path).rows] == [CELLS[0].run]
     assert not store.journal.exists()
@@ -235,15 +234,14 @@ def test_threads_stop_when_the_sweep_is_cancelled() -> None:
     endless = [Cell(cell.config, ENDLESS_STEPS) for cell in CELLS]
     sweep = Sweep(endless, THREADS, work=one_by_one(begin), largest_bundle=1)
     threads = threading.active_count()
-    thread = threading.Thread(target=sweep.run)
-    thread.start()
-    for _ in range(3):
-        assert begun.acquire(timeout=20)
-    sweep.cancel()
-    deadline = time.monotonic() + 2
-    while threading.active_count() > threads and time.monotonic() < deadline:
-        thread.join(0.01)
-    assert threading.active_count() == threads
+    with in_background(sweep) as thread:
+        for _ in range(3):
+            assert begun.acquire(timeout=20)
+        sweep.cancel()
+        deadline = time.monotonic() + 2
+        while threading.active_count() > threads and time.monotonic() < deadline:
+            thread.join(0.01)
+        assert threading.active_count() == threads
     assert (sweep.state, sweep.done) == ("cancelled", 0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -29,6 +28,7 @@ from tests.support.sweeping import (
     POISON_SEED,
     first_two_short,
     forked_workers,
+    in_background,
     loky_workers,
     plain,
     poisoned,
@@ -122,18 +122,6 @@ def is_busy(process: psutil.Process) -> bool:
         return process.cpu_percent(interval=0.3) > 100 * QUIET
     except psutil.NoSuchProcess:
         return False
-
-
-@contextmanager
-def in_background(sweep: Sweep) -> Iterator[None]:
-    """Computes a sweep in a thread, which has ended afterwards."""
-    thread = threading.Thread(target=sweep.run)
-    thread.start()
-    try:
-        yield
-    finally:
-        sweep.cancel()
-        thread.join(60)
 
 
 each_engine = pytest.mark.parametrize("name", ["forked", "loky", "dask"])
