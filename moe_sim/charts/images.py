@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 
 from moe_sim.config.errors import UserError
 
+if TYPE_CHECKING:
+    from kaleido import Kaleido
+
 FORMATS = ("svg", "png")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LONGEST_DRAWING = 60
 """The timeout for one figure, in seconds."""
+LONGEST_CLOSING = 5
+"""The timeout for the end of the browser, in seconds."""
 
 
 class CannotDrawError(UserError):
@@ -56,7 +64,6 @@ async def _draw(
     figures: Mapping[str, go.Figure], formats: tuple[str, ...], browser: str, done: Callable[[str, bytes], None]
 ) -> None:
     # Imported here, because nothing else needs it.
-    from kaleido import Kaleido
     from kaleido.errors import BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError
 
     broken = (
@@ -64,8 +71,7 @@ async def _draw(
         asyncio.InvalidStateError,  # the browser ended while the first command was written to it
     )  # fmt: skip
     try:
-        # Kaleido disables Chromium's sandbox, which does not work as root. Only our own figures are drawn.
-        async with Kaleido(path=browser, mathjax=False, timeout=LONGEST_DRAWING) as session:
+        async with _session(browser) as session:
             for name, figure in figures.items():
                 for format_ in formats:
                     size = {"width": figure.layout.width, "height": figure.layout.height}
@@ -82,3 +88,21 @@ async def _draw(
         if isinstance(error, broken):
             raise CannotDrawError(f"{browser} did not start, or broke off while it drew.") from None
         raise
+
+
+@asynccontextmanager
+async def _session(browser: str) -> AsyncIterator[Kaleido]:
+    """A browser that draws; its own log stays silent: what fails is raised, and the rest is noise of its end."""
+    from kaleido import Kaleido
+
+    for library in ("kaleido", "choreographer"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
+    # Kaleido disables Chromium's sandbox, which does not work as root. Only our own figures are drawn.
+    session = Kaleido(path=browser, mathjax=False, timeout=LONGEST_DRAWING)
+    await session.__aenter__()
+    try:
+        yield session
+    finally:
+        # choreographer 1.4 waits forever if it reads the browser's last answer and its end at once.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(session.__aexit__(None, None, None), LONGEST_CLOSING)

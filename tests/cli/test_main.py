@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -413,6 +414,30 @@ def test_ctrl_c_during_drawing_leaves_only_complete_figures(
     for path in tmp_path.iterdir():
         assert path.suffix == ".png"
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+def test_a_browser_whose_end_is_read_with_its_last_answer_neither_hangs_nor_prints(
+    browser: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    pictures: dict[str, bytes] = {}
+    ends: list[bytes] = []
+
+    def at_once(pipe: int, size: int) -> bytes:
+        content = os.read(pipe, size)
+        if pictures and not ends:
+            while not content.endswith(b"{bye}\n"):
+                content += os.read(pipe, size)
+            ends.append(content)
+        return content
+
+    monkeypatch.setattr("choreographer.channels.pipe.os", SimpleNamespace(**{**vars(os), "read": at_once}))
+    monkeypatch.setattr(images, "LONGEST_CLOSING", 1)
+    images.draw({"empty": go.Figure()}, ("png",), browser, pictures.__setitem__)
+    assert pictures["empty.png"].endswith(b"IEND\xaeB`\x82")
+    assert ends
+    assert ends[0] != b"{bye}\n"
+    assert capfd.readouterr().err == ""
+    assert not [entry for entry in caplog.records if entry.levelname == "ERROR"]
 
 
 def test_an_interrupted_write_leaves_the_old_file_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
