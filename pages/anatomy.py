@@ -105,7 +105,8 @@ with st.container(horizontal=True):
               f"{MOST_EXPERTS} experts.")  # fmt: skip
 state.setdefault("anatomy_experts", 4)
 state.setdefault("anatomy_top_k", 1)
-controls, pictures = st.columns([1, 1.6], gap="medium")
+with st.container(key="anatomy"):
+    controls, pictures = st.columns([1, 1.6], gap="medium")
 with controls:
     left, right = st.columns(2)
     with left:
@@ -121,7 +122,7 @@ anatomy = dissect(load, importance, min(top_k, experts))
 with pictures, st.container(key="anatomy-charts"):
     _figure("f and P", charts.shares(load, importance, theme))
     left, right = st.columns(2)
-    with left:
+    with left, st.container(key="anatomy-terms"):  # on a phone it stays in sight while the sliders scroll
         _figure(f"Terms E·f·P: they add up to {anatomy.loss:.3f}", charts.terms(anatomy, theme))
     with right:
         _figure("Gradient with respect to P: E·f. f has none", charts.gradient(anatomy, theme))

@@ -24,7 +24,9 @@ theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
 
 
 def _views(sweeps: MySweeps) -> None:
-    views.draw(sweeps.table(), theme)
+    table = sweeps.table()
+    if len(table.frame) or sweeps.under_way:  # a sweep without any row, for example one that could not run
+        views.draw(table, theme)
 
 
 def _open() -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from playwright.sync_api import Browser, FilePayload, Locator, Page, expect
+from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, Page, expect
 
 from moe_sim import RunConfig, Trainer
 from moe_sim.cli.run import scene_of
 from moe_sim.history.to_json import FORMAT
 from moe_sim.teaching.course.catalogue import LESSONS
-from tests.browser.conftest import new_visitor, watch_for_trouble
+from tests.browser.conftest import new_page, new_visitor, watch_for_trouble
 from tests.browser.driver import (
     TIMEOUT,
     drawn_as_computed,
@@ -314,6 +314,25 @@ def test_the_page_works_by_keyboard_alone(page: Page, server: str) -> None:
         " && document.elementFromPoint(box.left + 12, box.top + parseFloat(style.top) + 10) === term }"
     )
     page.wait_for_function(seen, arg=term, timeout=TIMEOUT)
+
+
+def test_on_a_phone_the_terms_of_the_loss_stay_in_sight_while_the_sliders_move(
+    home: BrowserContext, server: str
+) -> None:
+    with new_page(home, server, 390, 844) as page:
+        page.goto(f"{server}/anatomy")
+        terms = page.locator(".st-key-anatomy-terms")
+        expect(terms.locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
+        expect(terms).to_contain_text("they add up to 1.000")
+        for name in ("f of 4, %", "P of 4, %"):
+            slider(page, name).focus()
+            page.keyboard.press("PageUp")
+            expect(terms).to_be_in_viewport(ratio=1)
+            box, handle = terms.bounding_box(), slider(page, name).locator("..").bounding_box()
+            assert box
+            assert handle
+            assert handle["y"] >= box["y"] + box["height"]
+        expect(terms).not_to_contain_text("they add up to 1.000")
 
 
 def test_a_mistake_in_the_museum_is_named_from_its_chart(page: Page, server: str) -> None:

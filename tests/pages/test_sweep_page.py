@@ -15,7 +15,7 @@ from streamlit.testing.v1 import AppTest
 
 from moe_sim import RunConfig
 from moe_sim.config.codec import from_query
-from moe_sim.config.errors import InvalidInput
+from moe_sim.config.errors import InvalidInput, UserError
 from moe_sim.config.settings import Settings
 from moe_sim.server.server import Server
 from moe_sim.sweep.driver import Sweep
@@ -281,6 +281,20 @@ def test_failed_runs_are_listed_with_their_configuration(monkeypatch: pytest.Mon
     app = finished(start(small(opened())))
     assert "2 runs without a result" in [box.label for box in app.expander]
     assert "- α 0.1, seed 1: failed. it broke" in words(app)
+
+
+def test_a_sweep_that_could_not_run_says_why_and_draws_no_empty_chart(
+    monkeypatch: pytest.MonkeyPatch, queue: SweepQueue
+) -> None:
+    class Unable(Sweep):
+        def run(self, on_row=None):
+            raise UserError("No worker answers.")
+
+    monkeypatch.setattr(queue, "_start", lambda cells: Unable(cells, engine_named("serial")))
+    app = finished(start(small(opened())))
+    assert app.get("progress")[0].proto.text == "The sweep could not run. No worker answers."
+    assert not app.get("plotly_chart")
+    assert not app.dataframe
 
 
 @pytest.mark.parametrize("ending", [".parquet", ".csv"])
