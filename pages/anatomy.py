@@ -15,7 +15,7 @@ from moe_sim.server.messages import shown_layer
 from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, dissect, resized
 from pages.text import prose
 from pages.visitor import hosting
-from pages.visitor.session import Session, current
+from pages.visitor.session import current
 from pages.visitor.widgets import number_in, one_of, whole_number_in
 
 MOST_EXPERTS = 8
@@ -32,13 +32,18 @@ state = st.session_state
 
 def _set(load: Any, importance: Any, top_k: int = 1, lesson: str = "") -> None:
     """Sets the sliders to f and P, in percent."""
-    state["anatomy_experts"], state["anatomy_top_k"], state["anatomy_lesson"] = len(load), top_k, lesson
-    for name, values in (("f", load), ("P", importance)):
-        for expert, value in enumerate(values):
-            state[f"anatomy_{name}_{expert}"] = round(100 * float(value), 2)
+    count = len(load)
+    session.next_values |= {
+        "anatomy_experts": count, "anatomy_shown": count, "anatomy_top_k": top_k, "anatomy_lesson": lesson,
+    } | _percent("f", load) | _percent("P", importance)  # fmt: skip
 
 
-def _from_run(session: Session) -> None:
+def _percent(name: str, shares: Any) -> dict[str, float]:
+    """The values of the sliders of f or P."""
+    return {f"anatomy_{name}_{expert}": round(100 * float(share), 2) for expert, share in enumerate(shares)}
+
+
+def _from_run() -> None:
     run = session.run.history
     history = run.layer(shown_layer(run, session.view.layer_index))
     load, importance = recent_mean(history, "load"), recent_mean(history, "importance")
@@ -46,15 +51,13 @@ def _from_run(session: Session) -> None:
     _set(load, importance, session.run.config.top_k, lesson)
 
 
-def _resize() -> None:
-    """Gives the sliders shares for the chosen number of experts."""
-    count = whole_number_in(state["anatomy_experts"], 2, MOST_EXPERTS, 4)
+def _resize(before: int, count: int) -> None:
+    """Gives the sliders shares for another number of experts, before they are drawn."""
     for name in "fP":
-        shown = [state[f"anatomy_{name}_{expert}"] for expert in range(state["anatomy_shown"])]
-        before = [number_in(value, 0.0, 100.0, 0.0) for value in shown]
-        if any(before):
-            for expert, share in enumerate(resized(before, count)):
-                state[f"anatomy_{name}_{expert}"] = round(100 * float(share), 2)
+        shown = [number_in(state.get(f"anatomy_{name}_{expert}"), 0.0, 100.0, 0.0) for expert in range(before)]
+        if any(shown):
+            state.update(_percent(name, resized(shown, count)))
+    state["anatomy_shown"] = count
 
 
 def _sliders(name: str, experts: int, words: str) -> np.ndarray:
@@ -100,7 +103,7 @@ with st.container(horizontal=True):
         st.button(example.title, key=f"anatomy-example-{key}", on_click=_set,
                   args=(example.load, example.importance, 1, example.lesson))  # fmt: skip
     usable = len(session.run.history) > 0 and session.run.config.num_experts <= MOST_EXPERTS
-    st.button("From your run", on_click=_from_run, args=(session,), disabled=not usable,
+    st.button("From your run", on_click=_from_run, disabled=not usable,
               help="Copies f and P from your run on the Live page. It needs at least one step and at most "
               f"{MOST_EXPERTS} experts.")  # fmt: skip
 state.setdefault("anatomy_experts", 4)
@@ -110,13 +113,13 @@ with st.container(key="anatomy"):
 with controls:
     left, right = st.columns(2)
     with left:
-        count_shown = st.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts", on_change=_resize)
-        experts = whole_number_in(count_shown, 2, MOST_EXPERTS, 4)
+        experts = whole_number_in(st.slider("Experts", 2, MOST_EXPERTS, key="anatomy_experts"), 2, MOST_EXPERTS, 4)
+        if (before := state.setdefault("anatomy_shown", experts)) != experts:
+            _resize(before, experts)
         load = _sliders("f", experts, "the load: shares of the token choices")
     with right:
         top_k = whole_number_in(st.slider("Top-k", 1, MOST_EXPERTS, key="anatomy_top_k"), 1, MOST_EXPERTS, 1)
         importance = _sliders("P", experts, "the importance: mean router probability")
-state["anatomy_shown"] = experts
 
 anatomy = dissect(load, importance, min(top_k, experts))
 with pictures, st.container(key="anatomy-charts"):

@@ -46,15 +46,16 @@ visitor = session.current()
 position: Literal["hidden", "top"] = "hidden" if "pages" in visitor.view.hide else "top"
 page = st.navigation(list(PAGES), position=position)
 visitor.settle()
+visitor.put_next_values()
 if (next_page := next((one for one in PAGES if one.title == visitor.leave_for), None)) is not None:
     visitor.leave_for = None
     st.switch_page(next_page)
 visitor.follow_address()
 visitor.follow_lecture()
 with st.sidebar:
-    trains_live_run = page.title in ("Live", "Museum") or (page.title == "Learn" and course.trains_live_run())
+    trains_live_run = page.title in ("Live", "Museum") or (page.title == "Learn" and visitor.course.trains_live_run)
     run_controls.draw(visitor, PAGES, trains_live_run=trains_live_run)
-exhibit = museum.number() if page.title == "Museum" else None
+exhibit = visitor.museum.number if page.title == "Museum" else None
 visitor.write_address(comparing=page.title == "Compare", watching=page.title == "Your model", exhibit=exhibit)
 visitor.notices.show()
 try:

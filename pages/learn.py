@@ -27,26 +27,25 @@ from moe_sim.teaching.level import Level
 from pages.dashboard import comparison_board, run_board
 from pages.text import prose
 from pages.traces import charts as trace_charts
-from pages.visitor import course, hosting
+from pages.visitor import hosting
 from pages.visitor.commands import obey_beside
 from pages.visitor.comparison import ComparisonSession
+from pages.visitor.course import CourseProgress, prediction_key
 from pages.visitor.session import Session, current
 from pages.visitor.widgets import one_of
 
 CHECK_INTERVAL = 1.0
 """Seconds between checks of the goal."""
-BEGUN = "lesson begun"
-"""The key in the session state of the lesson that was started last."""
 COLLAPSES, STAYS = "collapses", "stays in use"
 
 
-def _contents(chosen: Chapter) -> None:
-    done = course.passed_lessons()
+def _contents(progress: CourseProgress) -> None:
     with st.container(horizontal=True, key="presets-lessons"):
         for number, lesson in enumerate(COURSE, start=1):
             st.button(
-                f"{'✓ ' if lesson.slug in done else ''}{number}. {lesson.title}", key=f"lesson-{lesson.slug}",
-                type="primary" if lesson is chosen else "secondary", on_click=course.choose, args=(lesson,),
+                f"{'✓ ' if lesson.slug in progress.passed else ''}{number}. {lesson.title}",
+                key=f"lesson-{lesson.slug}", type="primary" if lesson is progress.lesson else "secondary",
+                on_click=progress.open, args=(lesson,),
             )  # fmt: skip
 
 
@@ -57,21 +56,20 @@ def _look_for(lesson: Chapter, level: Level) -> None:
         prose.show([lesson.hint], level)
 
 
-def _next(lesson: Chapter) -> None:
+def _next(progress: CourseProgress, lesson: Chapter) -> None:
     number = COURSE.index(lesson)
     if number + 1 < len(COURSE):
-        is_passed = lesson.slug in course.passed_lessons()
+        is_passed = lesson.slug in progress.passed
         if st.button("Next lesson", type="primary" if is_passed else "secondary"):
-            course.choose(COURSE[number + 1])
+            progress.open(COURSE[number + 1])
             st.rerun()  # the whole page, not only the goal
 
 
 def _celebrate(session: Session, lesson: Chapter, step: int, debrief: Paragraphs) -> None:
     st.success(f"Done: lesson “{lesson.title}” passed at step {step:,}.")
     prose.show(debrief, session.view.level)
-    done = course.passed_lessons()
-    if lesson.slug not in done:
-        done.add(lesson.slug)
+    if lesson.slug not in session.course.passed:
+        session.course.passed.add(lesson.slug)
         st.rerun()
 
 
@@ -79,7 +77,7 @@ def _start(session: Session, lesson: Lesson) -> None:
     """Starts the lesson's run and opens its tab."""
     session.restart(lesson.config(session.run.config.seed), lesson.plan, train=False)
     session.turn_to(lesson.tab)
-    st.session_state[BEGUN] = lesson.slug
+    session.course.begun = lesson
 
 
 @st.fragment(run_every=CHECK_INTERVAL)
@@ -94,7 +92,7 @@ def _goal(session: Session, lesson: Lesson) -> None:
     criteria = lesson.check(run.history, run.config, loss_of)
     st.markdown(f"**Goal.** {lesson.goal}")
     prose.checklist(criteria, session.view.level)
-    _next(lesson)
+    _next(session.course, lesson)
     if passed(criteria):
         _celebrate(session, lesson, len(run.history), lesson.debrief(run.history, run.config, loss_of))
 
@@ -102,7 +100,7 @@ def _goal(session: Session, lesson: Lesson) -> None:
 def _draw_lesson(session: Session, lesson: Lesson) -> None:
     text, charts = st.columns([1, 1.9])
     own_run = session.run.history.initial_config == lesson.config(session.run.config.seed)
-    begun = own_run and st.session_state.get(BEGUN) == lesson.slug
+    begun = own_run and session.course.begun is lesson
     with text, st.container(key="lesson-text" if begun else "lesson-text-waiting"):
         prose.show(lesson.story[session.view.level], session.view.level)
         st.button("Start again" if begun else "Start this lesson", type="secondary" if begun else "primary",
@@ -125,7 +123,7 @@ def _is_on_screen(lesson: ComparisonLesson, comparison: ComparisonSession) -> bo
 
 
 def _predictions(lesson: ComparisonLesson) -> list[bool | None]:
-    keys = (course.prediction_key(lesson, number) for number in range(len(lesson.experiments)))
+    keys = (prediction_key(lesson, number) for number in range(len(lesson.experiments)))
     words = (one_of(st.session_state.get(key), (COLLAPSES, STAYS), None) for key in keys)
     return [None if one is None else one == COLLAPSES for one in words]
 
@@ -134,10 +132,9 @@ def _run_experiments(lesson: ComparisonLesson, comparison: ComparisonSession) ->
     comparison.begin(_plans(lesson, comparison), train=True)
 
 
-def _begin_again(lesson: ComparisonLesson, comparison: ComparisonSession) -> None:
+def _begin_again(session: Session, lesson: ComparisonLesson, comparison: ComparisonSession) -> None:
     """Asks for new predictions, for another seed."""
-    for number in range(len(lesson.experiments)):
-        st.session_state[course.prediction_key(lesson, number)] = None
+    session.next_values |= {prediction_key(lesson, number): None for number in range(len(lesson.experiments))}
     seed = comparison.run.plans[0].config.seed + 1
     comparison.begin(COMPARISONS[lesson.comparison].plans(seed % MOST_SEEDS), train=False)
 
@@ -163,7 +160,7 @@ def _ask(lesson: ComparisonLesson, comparison: ComparisonSession, predicted: boo
         st.markdown(f"**{NAMES[number]} · {experiment.title}.** {experiment.question}")
         st.segmented_control(
             f"{NAMES[number]} · {experiment.title}. {experiment.question}", (COLLAPSES, STAYS),
-            key=course.prediction_key(lesson, number), label_visibility="collapsed",
+            key=prediction_key(lesson, number), label_visibility="collapsed",
         )  # fmt: skip
     st.button(
         "Run the four experiments", type="primary", disabled=not predicted,
@@ -180,7 +177,7 @@ def _draw_comparison_lesson(session: Session, lesson: ComparisonLesson) -> None:
         look, goal = st.columns([1, 1.6])
         with look:
             _look_for(lesson, session.view.level)
-            st.button("Predict again, with another seed", on_click=_begin_again, args=(lesson, comparison))
+            st.button("Predict again, with another seed", on_click=_begin_again, args=(session, lesson, comparison))
     else:
         story, predict, goal = st.columns([1, 1.25, 1.1])
         with story:
@@ -190,7 +187,7 @@ def _draw_comparison_lesson(session: Session, lesson: ComparisonLesson) -> None:
             _ask(lesson, comparison, predicted)
     with goal:
         _verdict(session, lesson, comparison)
-        _next(lesson)
+        _next(session.course, lesson)
     comparison.notices.show()
     comparison_board.show(
         session, comparison.run, lambda command: obey_beside(session, comparison, command), comparison.next_message
@@ -211,12 +208,12 @@ def _draw_trace_lesson(session: Session, lesson: TraceLesson) -> None:
         st.markdown(f"**Goal.** {lesson.goal}")
         _look_for(lesson, level)
         answer = st.radio(f"**{lesson.question}**", [one.text for one in lesson.answers], index=None,
-                          key=course.prediction_key(lesson, 0))  # fmt: skip
+                          key=prediction_key(lesson, 0))  # fmt: skip
         if chosen := next((one for one in lesson.answers if one.text == answer), None):
             prose.show([chosen.reply], level)
         criteria = lesson.check(answer)
         prose.checklist(criteria, level)
-        _next(lesson)
+        _next(session.course, lesson)
         if passed(criteria):
             _celebrate(session, lesson, len(history), lesson.conclude(history, other))
     with charts, st.container(key="lesson-traces"):
@@ -229,8 +226,8 @@ def _draw_trace_lesson(session: Session, lesson: TraceLesson) -> None:
 
 hosting.stand_in_frame()
 visitor = current()
-lesson = course.chosen()
-_contents(lesson)
+lesson = visitor.course.lesson
+_contents(visitor.course)
 st.header(f"{COURSE.index(lesson) + 1}. {lesson.title}", anchor=False)
 if isinstance(lesson, Lesson):
     _draw_lesson(visitor, lesson)

@@ -8,17 +8,18 @@ from moe_sim.teaching.museum.catalogue import EXHIBITS, TITLES
 from moe_sim.teaching.museum.exhibit import Exhibit
 from pages.dashboard import run_board
 from pages.text import prose
-from pages.visitor import hosting, museum
+from pages.visitor import hosting
+from pages.visitor.museum import MuseumVisit, answer_key
 from pages.visitor.session import Session, current
 from pages.visitor.widgets import one_of
 
 
-def _contents(open_one: Exhibit) -> None:
+def _contents(visit: MuseumVisit) -> None:
     with st.container(horizontal=True, key="presets-exhibits"):
         for number, exhibit in enumerate(EXHIBITS, start=1):
             st.button(
-                f"{'✓ ' if exhibit.mistake in museum.solved() else ''}Exhibit {number}", key=f"exhibit-{number}",
-                type="primary" if exhibit is open_one else "secondary", on_click=museum.choose, args=(exhibit,),
+                f"{'✓ ' if exhibit.mistake in visit.solved else ''}Exhibit {number}", key=f"exhibit-{number}",
+                type="primary" if exhibit is visit.exhibit else "secondary", on_click=visit.open, args=(exhibit,),
             )  # fmt: skip
 
 
@@ -38,21 +39,21 @@ def _is_running(session: Session, exhibit: Exhibit) -> bool:
 
 
 def _answer(exhibit: Exhibit) -> str | None:
-    return one_of(st.session_state.get(museum.answer_key(exhibit)), TITLES, None)
+    return one_of(st.session_state.get(answer_key(exhibit)), TITLES, None)
 
 
-def _ask(exhibit: Exhibit) -> None:
+def _ask(visit: MuseumVisit, exhibit: Exhibit) -> None:
     """Asks for the mistake, and says if the answer is wrong."""
-    st.radio("**Which mistake is it?**", TITLES, index=None, key=museum.answer_key(exhibit))
+    st.radio("**Which mistake is it?**", TITLES, index=None, key=answer_key(exhibit))
     if _answer(exhibit) not in (None, exhibit.title):
         st.warning("That would look different. Read the charts of the other tabs, and the diagnosis.")
-    if exhibit.mistake not in museum.solved() | museum.given_up():
-        st.button("Show me", on_click=museum.given_up().add, args=(exhibit.mistake,), help="Gives the answer away.")
+    if exhibit.mistake not in visit.solved | visit.given_up:
+        st.button("Show me", on_click=visit.given_up.add, args=(exhibit.mistake,), help="Gives the answer away.")
 
 
 def _explain(session: Session, exhibit: Exhibit) -> None:
     level = session.view.level
-    if exhibit.mistake in museum.solved():
+    if exhibit.mistake in session.museum.solved:
         st.success(f"Right: {exhibit.title[0].lower()}{exhibit.title[1:]}.")
     else:
         st.info(f"{exhibit.title}.")
@@ -80,8 +81,8 @@ def _draw(session: Session, exhibit: Exhibit) -> None:
         st.button("Start again" if running else "Start this exhibit", type="secondary" if running else "primary",
                   key="start-exhibit", on_click=_start, args=(session, exhibit),
                   help="Trains the run with the mistake in it, from step 0.")  # fmt: skip
-        _ask(exhibit)
-        if exhibit.mistake in museum.solved() | museum.given_up():
+        _ask(session.museum, exhibit)
+        if exhibit.mistake in session.museum.solved | session.museum.given_up:
             _explain(session, exhibit)
     with charts, st.container(key="lesson-board"):
         run_board.show(session)
@@ -89,14 +90,14 @@ def _draw(session: Session, exhibit: Exhibit) -> None:
 
 hosting.stand_in_frame()
 visitor = current()
-exhibit = museum.chosen()
+exhibit = visitor.museum.exhibit
 if _answer(exhibit) == exhibit.title:
-    museum.solved().add(exhibit.mistake)
+    visitor.museum.solved.add(exhibit.mistake)
 st.title("Museum of mistakes", anchor=False)
 st.markdown(
     "Each of these runs trains, and nothing crashes. In each, one line of code is wrong, as it was in a real project. "
     "Start it, look at any chart, and name the mistake."
 )
-_contents(exhibit)
-st.header(f"Exhibit {EXHIBITS.index(exhibit) + 1}", anchor=False)
+_contents(visitor.museum)
+st.header(f"Exhibit {visitor.museum.number}", anchor=False)
 _draw(visitor, exhibit)

@@ -9,8 +9,7 @@ import streamlit as st
 from moe_sim.charts.palette import Theme
 from moe_sim.charts.quiz import plot_figure
 from moe_sim.teaching.quiz.catalogue import QUESTIONS, drawn_by_key
-from moe_sim.teaching.quiz.question import Drawn, Option, Plot, draw
-from moe_sim.teaching.quiz.score import Score
+from moe_sim.teaching.quiz.question import Drawn, Option, Plot, Question, draw
 from pages.visitor import hosting
 from pages.visitor.session import current
 
@@ -22,41 +21,33 @@ hosting.stand_in_frame()
 session = current()
 level = session.view.level
 theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
-state = st.session_state
-score: Score = state.setdefault("quiz_score", Score())
+progress = session.quiz
 
 
-def _next_question() -> None:
-    _draw_next()
+def _next_question() -> tuple[Question, int]:
+    """A question of the reader's level that was not asked recently, and its seed. The same one if the script was
+    interrupted while it was drawn."""
+    if progress.next is None or progress.next[0].level != level:
+        is_busy = session.server.errands.waiting >= MOST_WAITING
+        pool = [one for one in QUESTIONS if one.level == level and not (one.is_drawn and is_busy)]
+        fresh = [question for question in pool if question.key not in progress.asked] or pool
+        progress.choose(random.choice(fresh), random.randrange(1000))
+    assert progress.next is not None
+    return progress.next
 
 
-def _draw_next() -> Drawn:
-    """Draws a question of the reader's level that was not asked recently. What was stored is not read back: it may be
-    gone, when the visitor leaves."""
-    asked: list[str] = state.setdefault("quiz_asked", [])
-    errands = session.server.errands
-    is_busy = errands.waiting >= MOST_WAITING
-    pool = [one for one in QUESTIONS if one.level == level and not (one.is_drawn and is_busy)]
-    fresh = [question for question in pool if question.key not in asked] or pool
-    rng = random.Random()
-    question = rng.choice(fresh)
-    state["quiz_asked"] = [*asked, question.key][-len(QUESTIONS) // 2 :]
-    seed = rng.randrange(1000)
+def _drawn() -> Drawn:
+    """The question on the screen, if it is for the reader's level; else the next one."""
+    if progress.drawn is not None and progress.drawn.question.level == level:
+        return progress.drawn
+    question, seed = _next_question()
     if question.is_drawn:
         with st.spinner("Training the routers for this question …"):
-            drawn = errands.wait_for(drawn_by_key, question.key, seed)
+            drawn: Drawn = session.server.errands.wait_for(drawn_by_key, question.key, seed)
     else:
         drawn = draw(question, seed)
-    state["quiz_drawn"] = drawn
-    state["quiz_answer"] = None
-    state["quiz_number"] = state.get("quiz_number", 0) + 1
+    progress.show(drawn)
     return drawn
-
-
-def _answer(choice: int) -> None:
-    if state.get("quiz_answer") is None:
-        state["quiz_answer"] = choice
-        state["quiz_score"] = score.add(drawn.question.level, choice == drawn.right)
 
 
 def _picture(plot: Plot, key: str) -> None:
@@ -64,10 +55,8 @@ def _picture(plot: Plot, key: str) -> None:
 
 
 st.title("Quiz", anchor=False)
-stored: Drawn | None = state.get("quiz_drawn")
-drawn = stored if stored is not None and stored.question.level == level else _draw_next()
-answered: int | None = state.get("quiz_answer")
-number = state.get("quiz_number", 1)
+drawn = _drawn()
+answered, score, number = progress.answer, progress.score, progress.number
 
 source = "From runs trained just now." if drawn.question.is_drawn else ""
 st.caption(
@@ -91,7 +80,7 @@ def _option(index: int, option: Option) -> None:
     st.button(
         f"{LETTERS[index]}. {option.text}".replace("$", "\\$"), key=f"quiz-{fate}-{number}-{index}", width="stretch",
         icon=":material/check:" if answered is not None and is_right else None,
-        on_click=_answer, args=(index,), disabled=answered is not None,
+        on_click=progress.answer_with, args=(index,), disabled=answered is not None,
     )  # fmt: skip
     if answered is not None and (is_right or is_chosen):
         word = "Right" if is_right else "Not quite"
@@ -105,4 +94,4 @@ for first in range(0, len(drawn.options), row):
         with column:
             _option(index, option)
 if answered is not None:
-    st.button("Next question", type="primary", on_click=_next_question)
+    st.button("Next question", type="primary", on_click=progress.go_on)

@@ -42,8 +42,8 @@ def draw(session: Session, pages: Sequence[StreamlitPage], *, trains_live_run: b
     _level(session)
     if trains_live_run and "share" not in hidden:
         with st.container(horizontal=True, key="take-away"):
-            st.button("Share", icon=":material/share:", on_click=sharing.open_dialog, args=("share",))
-            st.button("Export", icon=":material/download:", on_click=sharing.open_dialog, args=("export",))
+            st.button("Share", icon=":material/share:", on_click=session.open_dialog, args=("share",))
+            st.button("Export", icon=":material/download:", on_click=session.open_dialog, args=("export",))
         sharing.draw(session, pages)
 
 

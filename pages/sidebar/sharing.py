@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
-from typing import Literal
 from zlib import crc32
 
 import segno
@@ -29,14 +28,9 @@ LARGEST_UPLOAD = 40
 """MB."""
 
 
-def open_dialog(name: Literal["share", "export"]) -> None:
-    """Makes `draw` show a dialog in this script run."""
-    st.session_state["dialog"] = name
-
-
 def draw(session: Session, pages: Sequence[StreamlitPage]) -> None:
     """Shows the requested dialog, if any."""
-    name = st.session_state.pop("dialog", None)
+    name, session.dialog = session.dialog, None
     if name == "share":
         _share(session, pages)
     elif name == "export":

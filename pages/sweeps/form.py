@@ -17,7 +17,7 @@ from moe_sim.sweep.wording import duration, suggested_values
 from pages.sweeps.my_sweeps import MySweeps
 from pages.text.markdown import escape_markdown
 from pages.visitor.session import Session
-from pages.visitor.widgets import one_of, text_of, whole_number_in
+from pages.visitor.widgets import one_of, reported, text_of, whole_number_in
 
 NUMBERS = ("First", "Second", "Third")
 NONE = "none"
@@ -93,7 +93,7 @@ def _filled_in(session: Session) -> Grid:
 
 
 def _field(name: str, default: Any = None) -> Any:
-    return st.session_state.get(f"sweep_form_{name}", default)
+    return reported(f"sweep_form_{name}", default)
 
 
 def _form_key(name: str, value: Any, options: list[str] | None = None) -> str:

@@ -1,8 +1,8 @@
-"""Where a visitor is in the course, and the predictions made in it."""
+"""Where a visitor is in the course, and what they have done in it."""
 
 from __future__ import annotations
 
-import streamlit as st
+from dataclasses import dataclass, field
 
 from moe_sim.teaching.course.catalogue import COURSE
 from moe_sim.teaching.course.lesson import Chapter, Lesson
@@ -11,25 +11,25 @@ PREDICTION = "prediction_"
 """Prefix of the keys under which predictions are kept."""
 
 
-def chosen() -> Chapter:
-    """The lesson that is open; at first the first one."""
-    slug = st.session_state.setdefault("lesson", COURSE[0].slug)
-    return next(one for one in COURSE if one.slug == slug)
+@dataclass
+class CourseProgress:
+    """A visitor's way through the course."""
 
+    lesson: Chapter = COURSE[0]
+    """The one that is open."""
+    begun: Chapter | None = None
+    """The lesson that was started last."""
+    passed: set[str] = field(default_factory=set)
+    """Slugs."""
 
-def trains_live_run() -> bool:
-    """Whether the open lesson trains the visitor's live run."""
-    return isinstance(chosen(), Lesson)
+    def open(self, lesson: Chapter) -> None:
+        """Opens a lesson."""
+        self.lesson = lesson
 
-
-def choose(lesson: Chapter) -> None:
-    """Opens a lesson."""
-    st.session_state["lesson"] = lesson.slug
-
-
-def passed_lessons() -> set[str]:
-    """The slugs of the lessons passed so far; add to it."""
-    return st.session_state.setdefault("lessons_done", set())
+    @property
+    def trains_live_run(self) -> bool:
+        """Whether the open lesson trains the visitor's live run."""
+        return isinstance(self.lesson, Lesson)
 
 
 def prediction_key(lesson: Chapter, number: int) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import streamlit as st
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from moe_sim.teaching.museum.catalogue import EXHIBITS
 from moe_sim.teaching.museum.exhibit import Exhibit
@@ -13,31 +14,30 @@ ANSWER = "exhibit_answer_"
 NUMBERS = tuple(str(number) for number in range(1, len(EXHIBITS) + 1))
 
 
-def number() -> int:
-    """The number of the open exhibit, from 1: at first the one that the link names."""
-    if "exhibit" not in st.session_state:
-        st.session_state["exhibit"] = one_of(st.query_params.get("exhibit"), NUMBERS, NUMBERS[0])
-    return int(one_of(st.session_state.get("exhibit"), NUMBERS, NUMBERS[0]))
+@dataclass
+class MuseumVisit:
+    """A visitor's way through the museum."""
 
+    exhibit: Exhibit = EXHIBITS[0]
+    """The one that is open."""
+    solved: set[str] = field(default_factory=set)
+    """The mistakes that were named."""
+    given_up: set[str] = field(default_factory=set)
+    """The mistakes that were shown on request."""
 
-def chosen() -> Exhibit:
-    """The open exhibit."""
-    return EXHIBITS[number() - 1]
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> MuseumVisit:
+        """Opens the exhibit that a link names, or the first one."""
+        return cls(EXHIBITS[int(one_of(query.get("exhibit"), NUMBERS, NUMBERS[0])) - 1])
 
+    def open(self, exhibit: Exhibit) -> None:
+        """Opens an exhibit."""
+        self.exhibit = exhibit
 
-def choose(exhibit: Exhibit) -> None:
-    """Opens an exhibit."""
-    st.session_state["exhibit"] = str(EXHIBITS.index(exhibit) + 1)
-
-
-def solved() -> set[str]:
-    """The mistakes that were named so far; add to it."""
-    return st.session_state.setdefault("exhibits_solved", set())
-
-
-def given_up() -> set[str]:
-    """The mistakes that were shown on request; add to it."""
-    return st.session_state.setdefault("exhibits_given_up", set())
+    @property
+    def number(self) -> int:
+        """The number of the open exhibit, from 1."""
+        return EXHIBITS.index(self.exhibit) + 1
 
 
 def answer_key(exhibit: Exhibit) -> str:

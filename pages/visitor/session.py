@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Hashable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import streamlit as st
@@ -35,9 +35,12 @@ from pages.text.notices import Notices
 from pages.visitor import hosting
 from pages.visitor.address import AddressBar
 from pages.visitor.comparison import ComparisonSession, plan_of
+from pages.visitor.course import CourseProgress
 from pages.visitor.feed import Feed
 from pages.visitor.locking import synchronized
 from pages.visitor.memory import or_notice_out_of_memory
+from pages.visitor.museum import MuseumVisit
+from pages.visitor.quiz import QuizProgress
 from pages.visitor.trace_choice import TraceChoice, without_choice
 from pages.visitor.view import View, view_from_query
 
@@ -63,6 +66,12 @@ class Session:
         """The id of the lecture that the visitor watches and cannot control."""
         self.leave_for: str | None = None
         """The title of the page to open next, after a button of the dashboard."""
+        self.dialog: Literal["share", "export"] | None = None
+        """The dialog to open next."""
+        self.course, self.quiz, self.museum = CourseProgress(), QuizProgress(), MuseumVisit.from_query(st.query_params)
+        self.next_values: dict[str, Any] = {}
+        """The values that widgets get when they are drawn next. A callback that wrote them to `st.session_state` could
+        be interrupted (see `reported`)."""
         self._lecture: str | None = None
         self._text: OwnText | None = None
         """The visitor's own text, known for as long as this refers to it."""
@@ -173,6 +182,17 @@ class Session:
         """Makes the page open a tab."""
         self.look(tab=tab)
         self.turns += 1
+
+    def open_dialog(self, name: Literal["share", "export"]) -> None:
+        """Makes the next script run show a dialog."""
+        self.dialog = name
+
+    def put_next_values(self) -> None:
+        """Gives widgets their next values. Repeated if it is interrupted."""
+        while self.next_values:
+            key = next(iter(self.next_values))
+            st.session_state[key] = self.next_values[key]
+            del self.next_values[key]
 
     def settle(self) -> None:
         """Waits for an action in progress."""

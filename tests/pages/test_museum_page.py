@@ -18,9 +18,7 @@ def museum(number: int = 1) -> AppTest:
 
 
 def opened_by_link(exhibit: str) -> AppTest:
-    app = opened()
-    app.query_params["exhibit"] = exhibit
-    return turned_to(app, "museum")
+    return turned_to(opened(exhibit=exhibit), "museum")
 
 
 def answer(app: AppTest, number: int, title: str) -> AppTest:

@@ -661,7 +661,7 @@ def test_a_quiz_answer_counts_once() -> None:
         return [one for one in app.button if one.key and one.key.startswith("quiz-")]
 
     def score() -> tuple[int, int]:
-        return app.session_state["quiz_score"].right, app.session_state["quiz_score"].wrong
+        return session_of(app).quiz.score.right, session_of(app).quiz.score.wrong
 
     def marked() -> tuple[int, int]:
         """The options with a tick and with an outline."""
@@ -674,7 +674,7 @@ def test_a_quiz_answer_counts_once() -> None:
 
     assert score() == (0, 0)
     assert not any(one.disabled for one in answers())
-    right = app.session_state["quiz_drawn"].right
+    right = session_of(app).quiz.drawn.right
     answers()[right].click()
     settled(app)
     assert score() == (1, 0)
@@ -687,10 +687,10 @@ def test_a_quiz_answer_counts_once() -> None:
     turned_to(app, "quiz")
     assert (app.header[0].value, score()) == (question, (1, 0))
     press(app, "Next question")
-    wrong = app.session_state["quiz_drawn"].right - 1
+    wrong = session_of(app).quiz.drawn.right - 1
     answers()[wrong].click()
     settled(app)
-    assert marked() == (app.session_state["quiz_drawn"].right, wrong % len(answers()))
+    assert marked() == (session_of(app).quiz.drawn.right, wrong % len(answers()))
     assert score() == (1, 1)
     assert any(text.value.startswith("Not quite. ") for text in app.warning)
     assert any(text.value.startswith("Right. ") for text in app.success)
