@@ -82,7 +82,7 @@ def pause(page: Page) -> int:
     """Pause a training run and wait until the page shows its last step. Returns that step."""
     halt(page)
     page.wait_for_function(
-        "still => { const step = document.querySelector('.ecl').dataset.step, seen = window.seen ??= {};"
+        "still => { const step = document.querySelector('.ecl')?.dataset.step, seen = window.seen ??= {};"
         " if (seen.step !== step) Object.assign(seen, { step, since: performance.now() });"
         " return performance.now() - seen.since > still }",
         arg=STILL,

@@ -89,7 +89,7 @@ def test_a_phone_has_the_other_controls_behind_a_button(home: BrowserContext, se
         wait_for_step(page, 1)
         page.mouse.move(195, 300)
         page.mouse.wheel(0, 1_500)
-        page.wait_for_function("document.querySelector('.tiles').getBoundingClientRect().top < 300", timeout=TIMEOUT)
+        page.wait_for_function("document.querySelector('.tiles')?.getBoundingClientRect().top < 300", timeout=TIMEOUT)
         assert edges(page.locator(".ecl .bar"))[3] == pytest.approx(844, abs=1), "the bar stays while the charts scroll"
 
 

@@ -72,7 +72,7 @@ def test_another_mechanism_acts_on_the_current_run_is_explained_and_leaves_a_mar
     wait_for_step(page, changed_at + 60)
     assert "balancing load balancing → bias" in labels(page, "Imbalance ratio")
     expect(region(page, "Selection bias").locator(".main-svg").first).to_be_visible(timeout=TIMEOUT)
-    page.wait_for_function("document.querySelector('[aria-label=\"Selection bias\"] .graph').data[0].y.some(Boolean)")
+    page.wait_for_function("document.querySelector('[aria-label=\"Selection bias\"] .graph')?.data[0].y.some(Boolean)")
 
 
 def test_a_frozen_run_continues_with_its_current_weights(page: Page, server: str) -> None:
@@ -230,7 +230,7 @@ def test_changes_to_a_paused_run_show_at_once(page: Page, server: str) -> None:
     page.keyboard.press("ArrowRight")
     expect(page.locator(".ecl")).to_have_attribute("data-events", "1")
     page.wait_for_function(
-        "(document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').layout.annotations ?? [])"
+        "(document.querySelector('[aria-label=\"Imbalance ratio\"] .graph')?.layout.annotations ?? [])"
         ".some(({ text }) => text === 'learning rate 0.003 → 0.01')"
     )
     assert step_shown(page) == steps

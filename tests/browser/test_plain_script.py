@@ -76,8 +76,8 @@ def test_a_host_that_runs_the_app_as_a_plain_script_serves_the_whole_page_withou
     page.wait_for_function("decodeURIComponent(location.search).includes(':aux_loss_coef=0.1')", timeout=TIMEOUT)
     assert pause(page) >= 60
     page.wait_for_function(  # long curves are thinned
-        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').data?.[0]?.x.at(-1)"
-        " > Number(document.querySelector('.ecl').dataset.step) - 5",
+        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph')?.data?.[0]?.x.at(-1)"
+        " > Number(document.querySelector('.ecl')?.dataset.step) - 5",
         timeout=TIMEOUT,
     )
     expect(chart).to_be_visible()

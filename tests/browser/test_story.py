@@ -91,17 +91,17 @@ def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends
     visit(page, f"{server}?seed=3")
     for step in (1, 2, 3):
         press(page, "Step")
-        page.wait_for_function(f"document.querySelector('.ecl').dataset.step === '{step}'")
+        page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{step}'")
     wait_for_points(page, "Task and load-balancing loss", 3)
     first = trace(page, "Task and load-balancing loss")["y"]
     graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
     wait_for_points(page, "Imbalance ratio", 3)
     zoom_into(page, graph)
     page.wait_for_function(
-        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph').layout.xaxis.autorange === false"
+        "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph')?.layout.xaxis.autorange === false"
     )
     press(page, "Reset")
-    page.wait_for_function("document.querySelector('.ecl').dataset.step === '0'")
+    page.wait_for_function("document.querySelector('.ecl')?.dataset.step === '0'")
     press(page, "Step")
     wait_for_points(page, "Imbalance ratio", 1)
     assert graph.evaluate("graph => graph.layout.xaxis.autorange") is True
@@ -222,7 +222,7 @@ def test_the_verdict_offers_a_rescue_and_says_when_all_experts_are_back(page: Pa
     expect(page.locator("[data-run=B] .verdict")).to_contain_text("alanced", timeout=TIMEOUT)
     # An expert that has just come back may have none of the map's 400 tokens yet.
     page.wait_for_function(
-        "label => new Set(document.querySelector(`[aria-label='${label}'] .graph`).data[0].marker.color).size === 8",
+        "label => new Set(document.querySelector(`[aria-label='${label}'] .graph`)?.data[0].marker.color).size === 8",
         arg="B: Routing map",
         timeout=TIMEOUT,
     )
