@@ -233,15 +233,15 @@ def test_threads_stop_when_the_sweep_is_cancelled() -> None:
 
     endless = [Cell(cell.config, ENDLESS_STEPS) for cell in CELLS]
     sweep = Sweep(endless, THREADS, work=one_by_one(begin), largest_bundle=1)
-    threads = threading.active_count()
+    before = set(threading.enumerate())
     with in_background(sweep) as thread:
         for _ in range(3):
             assert begun.acquire(timeout=20)
         sweep.cancel()
         deadline = time.monotonic() + 2
-        while threading.active_count() > threads and time.monotonic() < deadline:
+        while (begun_since := set(threading.enumerate()) - before) and time.monotonic() < deadline:
             thread.join(0.01)
-        assert threading.active_count() == threads
+        assert not begun_since
     assert (sweep.state, sweep.done) == ("cancelled", 0)
 
 
