@@ -27,13 +27,12 @@ progress = session.quiz
 def _next_question() -> tuple[Question, int]:
     """A question of the reader's level that was not asked recently, and its seed. The same one if the script was
     interrupted while it was drawn."""
-    if progress.next is None or progress.next[0].level != level:
-        is_busy = session.server.errands.waiting >= MOST_WAITING
-        pool = [one for one in QUESTIONS if one.level == level and not (one.is_drawn and is_busy)]
-        fresh = [question for question in pool if question.key not in progress.asked] or pool
-        progress.choose(random.choice(fresh), random.randrange(1000))
-    assert progress.next is not None
-    return progress.next
+    if progress.next is not None and progress.next[0].level == level:
+        return progress.next
+    is_busy = session.server.errands.waiting >= MOST_WAITING
+    pool = [one for one in QUESTIONS if one.level == level and not (one.is_drawn and is_busy)]
+    fresh = [question for question in pool if question.key not in progress.asked] or pool
+    return progress.choose(random.choice(fresh), random.randrange(1000))
 
 
 def _drawn() -> Drawn:

@@ -25,7 +25,7 @@ theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
 
 def _views(sweeps: MySweeps) -> None:
     table = sweeps.table()
-    if len(table.frame) or sweeps.under_way:  # a sweep without any row, for example one that could not run
+    if len(table.frame) or sweeps.under_way:  # else it could not run, and there is nothing to draw
         views.draw(table, theme)
 
 

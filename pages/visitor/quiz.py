@@ -25,10 +25,11 @@ class QuizProgress:
     number: int = 0
     """How many questions were shown."""
 
-    def choose(self, question: Question, seed: int) -> None:
-        """Makes a question the next one."""
+    def choose(self, question: Question, seed: int) -> tuple[Question, int]:
+        """Makes a question the next one. Returns it with its seed."""
         self.next = question, seed
         self.asked = [*self.asked, question.key][-len(QUESTIONS) // 2 :]
+        return self.next
 
     def show(self, drawn: Drawn) -> None:
         """Puts the next question on the screen."""

@@ -60,6 +60,11 @@ def wait_for_step(page: Page, step: int, timeout: float = 5 * TIMEOUT) -> None:
     page.wait_for_function(f"Number(document.querySelector('.ecl')?.dataset.step) >= {step}", timeout=timeout)
 
 
+def expect_step(page: Page, step: int) -> None:
+    """Wait until the dashboard shows exactly that step."""
+    expect(page.locator(".ecl")).to_have_attribute("data-step", str(step), timeout=TIMEOUT)
+
+
 def wait_for_points(page: Page, chart: str, last: int) -> None:
     """Wait until a chart over time, which is drawn less often than the bars, shows all steps up to that one."""
     page.wait_for_function(

@@ -13,6 +13,7 @@ from tests.browser.conftest import Scheme, new_page
 from tests.browser.driver import (
     TABS,
     TIMEOUT,
+    expect_step,
     go_to_panel,
     halt,
     move,
@@ -52,7 +53,7 @@ def test_a_bad_link_gets_a_sentence_and_a_working_page(page: Page, server: str, 
     expect(page.get_by_test_id("stAlert").first).to_be_visible()
     assert "Traceback" not in page.locator("body").inner_text()
     press(page, "Step")
-    page.wait_for_function("document.querySelector('.ecl')?.dataset.step === '1'")
+    expect_step(page, 1)
 
 
 def test_without_the_stream_the_page_updates_through_the_component_and_says_so(context, server: str) -> None:
@@ -95,7 +96,7 @@ def test_every_preset_trains(page: Page, server: str, kind: str) -> None:
         if preset.kind != kind:
             continue
         press(page, preset.label)
-        page.wait_for_function("document.querySelector('.ecl')?.dataset.step === '0'", timeout=TIMEOUT)
+        expect_step(page, 0)
         if name == "text":
             expect(page.locator(".ecl .passages").first).to_be_visible(timeout=TIMEOUT)
         press(page, "Train")

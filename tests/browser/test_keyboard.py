@@ -17,7 +17,7 @@ from moe_sim.config.run_config import MAIN
 from moe_sim.teaching.course.catalogue import COURSE
 from moe_sim.teaching.course.lesson import ComparisonLesson, Lesson, TraceLesson
 from pages.sidebar.knob_widgets import choice_in_words
-from tests.browser.driver import TIMEOUT, slider, step_shown, visit, wait_for_step
+from tests.browser.driver import TIMEOUT, expect_step, slider, step_shown, visit, wait_for_step
 
 MOST_LOOKS = 60
 """Looks at where the focus is, between two elements. The page may change meanwhile."""
@@ -175,7 +175,7 @@ def train(keyboard: Keyboard, step: int) -> None:
 def do_lesson(keyboard: Keyboard, lesson: Lesson) -> None:
     """What the course intends, all of it by keyboard."""
     keyboard.use(keyboard.page.get_by_role("button", name=START))
-    expect(keyboard.page.locator(".ecl")).to_have_attribute("data-step", "0", timeout=TIMEOUT)
+    expect_step(keyboard.page, 0)
     for name, value in lesson.intended_start.items():
         turn(keyboard, name, value)
     late = 0  # a loaded machine pauses late; the steps between two changes count

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.driver import (
     CHARTS,
     TIMEOUT,
+    expect_step,
     halt,
     marks,
     move,
@@ -91,7 +92,7 @@ def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends
     visit(page, f"{server}?seed=3")
     for step in (1, 2, 3):
         press(page, "Step")
-        page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{step}'")
+        expect_step(page, step)
     wait_for_points(page, "Task and load-balancing loss", 3)
     first = trace(page, "Task and load-balancing loss")["y"]
     graph = page.get_by_role("region", name="Imbalance ratio").locator(".graph")
@@ -101,7 +102,7 @@ def test_pause_step_and_reset_do_what_they_say_and_reset_keeps_the_seed_and_ends
         "document.querySelector('[aria-label=\"Imbalance ratio\"] .graph')?.layout.xaxis.autorange === false"
     )
     press(page, "Reset")
-    page.wait_for_function("document.querySelector('.ecl')?.dataset.step === '0'")
+    expect_step(page, 0)
     press(page, "Step")
     wait_for_points(page, "Imbalance ratio", 1)
     assert graph.evaluate("graph => graph.layout.xaxis.autorange") is True
@@ -189,7 +190,7 @@ def test_a_reload_finds_its_run_at_its_step_and_goes_on(page: Page, server: str)
     before = trace(page, "Task and load-balancing loss")["y"]
     labels = marks(page, "Task and load-balancing loss")
     page.reload()
-    page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{steps}'", timeout=TIMEOUT)
+    expect_step(page, steps)
     wait_for_points(page, "Task and load-balancing loss", steps)
     assert trace(page, "Task and load-balancing loss")["y"] == before
     assert marks(page, "Task and load-balancing loss") == labels

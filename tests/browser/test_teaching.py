@@ -20,6 +20,7 @@ from tests.browser.conftest import new_page, new_visitor, watch_for_trouble
 from tests.browser.driver import (
     TIMEOUT,
     drawn_as_computed,
+    expect_step,
     marks,
     move,
     open_tab,
@@ -182,7 +183,7 @@ def test_an_exported_run_loads_again_and_a_broken_file_changes_nothing(page: Pag
     assert len(document["history"]["step"]) == steps
     close(page, opened)
     press(page, "Reset")
-    page.wait_for_function("document.querySelector('.ecl')?.dataset.step === '0'", timeout=TIMEOUT)
+    expect_step(page, 0)
 
     upload(page, {"name": "cut.json", "mimeType": "application/json", "buffer": saved.read_bytes()[:5000]})
     expect(page.get_by_text("This file is not valid JSON: it may be cut off or changed.")).to_be_visible()
@@ -237,17 +238,17 @@ def test_a_viewer_of_a_lecture_sees_it_live_and_can_branch_off(page: Page, other
     train_slowly(page)
     wait_for_step(other_page, 30)
     steps = pause(page)
-    other_page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{steps}'", timeout=TIMEOUT)
+    expect_step(other_page, steps)
     seen = trace(page, LOSSES)["y"]
 
     press(other_page, "Branch off from here")
     expect(slider(other_page, ALPHA)).to_be_visible(timeout=TIMEOUT)
-    other_page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{steps}'", timeout=TIMEOUT)
+    expect_step(other_page, steps)
     trained(other_page, steps + 20)
     assert trace(other_page, LOSSES)["y"][: len(seen)] == seen
     assert step_shown(page) == steps
     press(page, "Step")
-    page.wait_for_function(f"document.querySelector('.ecl')?.dataset.step === '{steps + 1}'", timeout=TIMEOUT)
+    expect_step(page, steps + 1)
 
 
 def test_a_hovered_chart_offers_a_slide(page: Page, server: str, tmp_path: Path) -> None:

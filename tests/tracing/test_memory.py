@@ -78,7 +78,7 @@ def test_nothing_grows_with_the_number_of_steps(every: int, kind: type[nn.Module
         late, own_late = live(), state(watch)
     assert own_late == own_early
     assert late[1] == early[1]
-    # A leak would be an object each step. Torch, and threads that earlier tests left in this process, keep some, once.
+    # A leak would be an object each step. Torch, and whatever else runs in this process, keep some, once.
     grown = min(middle[0] - early[0], late[0] - middle[0])
     assert grown < (LATE - MIDDLE) / 2
     assert len(moe_sim.open_trace(tmp_path)) == LATE // every
