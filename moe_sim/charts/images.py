@@ -75,9 +75,12 @@ async def _draw(
             for name, figure in figures.items():
                 for format_ in formats:
                     size = {"width": figure.layout.width, "height": figure.layout.height}
-                    drawing = session.calc_fig(figure, opts={"format": format_, "scale": 1, **size})
-                    # Shielded: after Ctrl-C the browser finishes this drawing instead of reporting an error.
-                    picture = await asyncio.shield(drawing)
+                    opts = {"format": format_, "scale": 1, **size}
+                    drawing = asyncio.ensure_future(session.calc_fig(figure, opts=opts))
+                    try:
+                        picture = await asyncio.shield(drawing)
+                    finally:  # after Ctrl-C the browser finishes this drawing instead of reporting an error
+                        await asyncio.gather(drawing, return_exceptions=True)
                     done(f"{name}.{format_}", picture)
     except Exception as error:
         task = asyncio.current_task()

@@ -385,6 +385,7 @@ def test_ctrl_c_is_not_reported_as_a_browser_error_and_cancels_no_drawing(
 ) -> None:
     session = Session(starting, drawing)
     monkeypatch.setattr("kaleido.Kaleido", lambda **options: session)
+    monkeypatch.setattr(images, "LONGEST_CLOSING", 0.1)  # which does not limit a drawing
     drawings = {str(i): go.Figure() for i in range(100)}
     ctrl_c(0.2)
     with pytest.raises(KeyboardInterrupt):
