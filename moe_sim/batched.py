@@ -20,7 +20,7 @@ from torch import Tensor
 Generators = torch.Generator | Sequence[torch.Generator]
 """The source of a run's random numbers; with a leading dimension, one for each run."""
 
-SMALLEST_BLOCK, LARGEST_BLOCK = 8, 128
+SMALLEST_BLOCK, LARGEST_BLOCK = 8, 64
 """Places."""
 
 
