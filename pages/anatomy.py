@@ -8,7 +8,6 @@ import numpy as np
 import streamlit as st
 
 from moe_sim.charts import anatomy as charts
-from moe_sim.charts.palette import Theme
 from moe_sim.history.series import recent_mean
 from moe_sim.router.capacity import expert_capacity
 from moe_sim.server.messages import shown_layer
@@ -16,6 +15,7 @@ from moe_sim.teaching.loss_anatomy import EXAMPLES, Anatomy, contribution, disse
 from pages.text import prose
 from pages.visitor import hosting
 from pages.visitor.session import current
+from pages.visitor.theme import current_theme
 from pages.visitor.widgets import number_in, one_of, whole_number_in
 
 MOST_EXPERTS = 8
@@ -26,7 +26,7 @@ COEFFICIENTS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 hosting.stand_in_frame()
 session = current()
 level = session.view.level
-theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+theme = current_theme()
 state = st.session_state
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import streamlit as st
 
-from moe_sim.charts.palette import Theme
 from moe_sim.charts.traces import TraceScene
 from moe_sim.config.comparison_presets import COMPARISONS, MOST_SEEDS
 from moe_sim.config.run_plan import NAMES, RunPlan
@@ -32,6 +31,7 @@ from pages.visitor.commands import obey_beside
 from pages.visitor.comparison import ComparisonSession
 from pages.visitor.course import CourseProgress, prediction_key
 from pages.visitor.session import Session, current
+from pages.visitor.theme import current_theme
 from pages.visitor.widgets import one_of
 
 CHECK_INTERVAL = 1.0
@@ -220,7 +220,7 @@ def _draw_trace_lesson(session: Session, lesson: TraceLesson) -> None:
         st.code(lesson.code, language=None, wrap_lines=True)  # colours of a language have too little contrast
         for column, title in zip(st.columns(2), lesson.titles, strict=True):
             column.markdown(f"**{title}**")
-        theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+        theme = current_theme()
         trace_charts.draw_both(TraceScene(history), TraceScene(other), theme, lesson.figures)
 
 

@@ -6,12 +6,12 @@ import random
 
 import streamlit as st
 
-from moe_sim.charts.palette import Theme
 from moe_sim.charts.quiz import plot_figure
 from moe_sim.teaching.quiz.catalogue import QUESTIONS, drawn_by_key
 from moe_sim.teaching.quiz.question import Drawn, Option, Plot, Question, draw
 from pages.visitor import hosting
 from pages.visitor.session import current
+from pages.visitor.theme import current_theme
 
 LETTERS = "ABCD"
 MOST_WAITING = 4
@@ -20,7 +20,7 @@ MOST_WAITING = 4
 hosting.stand_in_frame()
 session = current()
 level = session.view.level
-theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+theme = current_theme()
 progress = session.quiz
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
-from moe_sim.charts.palette import Theme
 from moe_sim.config.errors import InvalidInput
 from pages.sweeps import form, progress, views
 from pages.sweeps.my_sweeps import MINE, MySweeps, my_sweeps
 from pages.sweeps.upload import LARGEST_UPLOAD
 from pages.text.markdown import escape_markdown
 from pages.visitor import hosting, session
+from pages.visitor.theme import current_theme
 from pages.visitor.widgets import one_of, reported
 
 REDRAW = 2.0
@@ -20,7 +20,7 @@ REDRAW = 2.0
 hosting.stand_in_frame()
 visitor = session.current()
 sweeps = my_sweeps(visitor.server.sweeps)
-theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+theme = current_theme()
 
 
 def _views(sweeps: MySweeps) -> None:

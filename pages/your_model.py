@@ -8,7 +8,6 @@ from typing import Any
 
 import streamlit as st
 
-from moe_sim.charts.palette import Theme
 from moe_sim.charts.traces import TraceScene
 from moe_sim.diagnosis.traces import diagnose_layers, diagnose_trace
 from moe_sim.diagnosis.verdict import Diagnosis
@@ -21,6 +20,7 @@ from pages.traces.export import export
 from pages.traces.my_traces import MyTraces, my_traces
 from pages.visitor import hosting, session
 from pages.visitor.session import Session
+from pages.visitor.theme import current_theme
 from pages.visitor.widgets import one_of, reported
 
 FOLLOW = 0.5
@@ -104,7 +104,7 @@ def _layer(visitor: Session, history: TraceHistory) -> int:
 
 
 def _show(visitor: Session, traces: MyTraces, name: str, history: TraceHistory) -> None:
-    theme: Theme = "dark" if st.context.theme.type == "dark" else "light"
+    theme = current_theme()
     second = traces.known(visitor.traces.beside) if visitor.traces.beside not in ("", name) else None
     if second is None or not len(second):
         scene = _introduce(visitor, name, history)

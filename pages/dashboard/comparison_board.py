@@ -9,9 +9,10 @@ from moe_sim.charts.blank import blank_comparison
 from moe_sim.charts.palette import Theme
 from moe_sim.config.run_plan import NAMES, difference_in_words, plan_in_words
 from moe_sim.live.comparison import Comparison
-from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.dashboard.mounting import common_payload, mount
 from pages.visitor.replay import to_keep
 from pages.visitor.session import Session
+from pages.visitor.theme import current_theme
 
 
 def show(

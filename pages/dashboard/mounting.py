@@ -100,11 +100,6 @@ def _send_plotly() -> None:
     st.components.v2.component("expert_collapse_plotly", js=f"{plotly_script()}\n{announcement}")(key="plotly")
 
 
-def current_theme() -> Theme:
-    """The visitor's theme."""
-    return "dark" if st.context.theme.type == "dark" else "light"
-
-
 def common_payload(run: BackgroundRun, thresholds: Thresholds, theme: Theme) -> dict[str, Any]:
     """The data of every board: addresses (None if the host does not serve them), encoding, colours, thresholds."""
     base, served = hosting.base_path(), hosting.routes_served()

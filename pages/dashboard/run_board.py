@@ -15,12 +15,13 @@ from moe_sim.teaching.level import Level
 from moe_sim.teaching.other_names import KNOB_NAMES, METRICS
 from moe_sim.teaching.terms.catalogue import TERMS
 from moe_sim.trainer.trainer import EVALUATION_TOKENS
-from pages.dashboard.mounting import common_payload, current_theme, mount
+from pages.dashboard.mounting import common_payload, mount
 from pages.visitor import hosting
 from pages.visitor.commands import obey
 from pages.visitor.comparison import plan_of
 from pages.visitor.replay import to_keep
 from pages.visitor.session import Session
+from pages.visitor.theme import current_theme
 from pages.visitor.view import LOG_AXES
 
 VIEWS: dict[str, tuple[str, list[str]]] = {

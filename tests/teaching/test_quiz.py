@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from moe_sim import RunConfig, Trainer, losses
+from moe_sim.diagnosis.remedies import RESCUE_ALPHA
 from moe_sim.router.capacity import expert_capacity
 from moe_sim.teaching.level import LEVELS
 from moe_sim.teaching.quiz.catalogue import QUESTIONS, by_key
 from moe_sim.teaching.quiz.question import ATTEMPTS, Drawn, Option, Question, Sheet, draw
-from moe_sim.teaching.quiz.runs import RESCUE_ALPHA, RUN_SEEDS, STEPS, WEAK, rescued_run, run
+from moe_sim.teaching.quiz.runs import RUN_SEEDS, STEPS, WEAK, rescued_run, run
 from moe_sim.teaching.quiz.score import Score
 from moe_sim.teaching.quiz.wording import sheet_of
 from moe_sim.teaching.terms.catalogue import by_name

@@ -7,13 +7,13 @@ from itertools import pairwise
 
 import numpy as np
 
+from moe_sim.diagnosis.remedies import RESCUE_ALPHA
 from moe_sim.teaching.quiz.question import Option, Question, Sheet
 from moe_sim.teaching.quiz.runs import (
     AVERAGED,
     EXCESSIVE,
     HEALTHY,
     LOPSIDED,
-    RESCUE_ALPHA,
     RESCUE_STEPS,
     STEPS,
     WEAK,

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 
 from moe_sim.config.run_config import RunConfig
+from moe_sim.diagnosis.remedies import RESCUE_ALPHA
 from moe_sim.diagnosis.verdict import diagnose
 from moe_sim.history.history import History
 from moe_sim.trainer.trainer import Trainer
 
 STEPS = 120
 """Enough for a router to collapse or settle; about 0.3 s on an idle core."""
-RESCUE_STEPS, RESCUE_ALPHA = 220, 0.1
+RESCUE_STEPS = 220
 RUN_SEEDS = 40
 """Seeds per configuration. A small number lets a class share cached runs."""
 AVERAGED = 20
