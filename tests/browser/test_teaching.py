@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, FilePayload, Locator, P
 from moe_sim import RunConfig, Trainer
 from moe_sim.cli.run import scene_of
 from moe_sim.history.to_json import FORMAT
-from moe_sim.teaching.course.catalogue import LESSONS
+from moe_sim.teaching.course.catalogue import COURSE, LESSONS
 from tests.browser.conftest import new_page, new_visitor, watch_for_trouble
 from tests.browser.driver import (
     TIMEOUT,
@@ -334,6 +334,23 @@ def test_on_a_phone_the_terms_of_the_loss_stay_in_sight_while_the_sliders_move(
             assert handle
             assert handle["y"] >= box["y"] + box["height"]
         expect(terms).not_to_contain_text("they add up to 1.000")
+
+
+def test_on_a_phone_the_lessons_are_one_line_in_which_the_open_one_is_in_sight(
+    home: BrowserContext, server: str
+) -> None:
+    with new_page(home, server, 390, 844) as page:
+        page.goto(f"{server}/learn")
+        lessons = page.locator(".st-key-presets-lessons")
+        for number in (1, 12, len(COURSE), 5):
+            chip = lessons.get_by_role("button", name=f"{number}. {COURSE[number - 1].title}", exact=True)
+            chip.click()
+            heading = page.get_by_role("heading", name=f"{number}. {COURSE[number - 1].title}", exact=True)
+            expect(heading).to_be_in_viewport(timeout=TIMEOUT)
+            expect(chip).to_be_in_viewport(ratio=0.99)
+            box = lessons.bounding_box()
+            assert box
+            assert box["height"] < 60
 
 
 def test_a_mistake_in_the_museum_is_named_from_its_chart(page: Page, server: str) -> None:
