@@ -334,6 +334,8 @@ def test_on_a_phone_the_terms_of_the_loss_stay_in_sight_while_the_sliders_move(
             assert handle
             assert handle["y"] >= box["y"] + box["height"]
         expect(terms).not_to_contain_text("they add up to 1.000")
+        # The sliders pass below the terms, and below the line with the sidebar's button, which is not transparent.
+        expect(page.get_by_test_id("stHeader")).to_have_css("background-color", "rgb(255, 255, 255)")
 
 
 def test_on_a_phone_the_lessons_are_one_line_in_which_the_open_one_is_in_sight(
