@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import signal
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -56,8 +58,12 @@ def draw(
 
     Raises:
         CannotDrawError: if the browser does not start or does not finish a drawing.
+        KeyboardInterrupt: after Ctrl-C, or after SIGTERM where it means the same; the browser has ended.
     """
-    asyncio.run(_draw(figures, formats, browser, done))
+    try:
+        asyncio.run(_draw(figures, formats, browser, done))
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None
 
 
 async def _draw(
@@ -70,6 +76,7 @@ async def _draw(
         BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError, OSError,
         asyncio.InvalidStateError,  # the browser ended while the first command was written to it
     )  # fmt: skip
+    _cancel_at_sigterm()
     try:
         async with _session(browser) as session:
             for name, figure in figures.items():
@@ -93,6 +100,22 @@ async def _draw(
         raise
 
 
+def _cancel_at_sigterm() -> None:
+    """Lets SIGTERM, if it is to raise KeyboardInterrupt, cancel the task as Ctrl-C does: if it were raised within the
+    event loop, the browser would never end. The second SIGTERM ends the process."""
+    task, loop = asyncio.current_task(), asyncio.get_running_loop()
+    is_main = threading.current_thread() is threading.main_thread()
+    if task is None or not is_main or signal.getsignal(signal.SIGTERM) is not signal.default_int_handler:
+        return
+
+    def cancel() -> None:
+        loop.remove_signal_handler(signal.SIGTERM)
+        task.cancel()
+
+    with suppress(NotImplementedError):  # Windows
+        loop.add_signal_handler(signal.SIGTERM, cancel)
+
+
 @asynccontextmanager
 async def _session(browser: str) -> AsyncIterator[Kaleido]:
     """A browser that draws; its own log stays silent: what fails is raised, and the rest is noise of its end."""
@@ -102,10 +125,14 @@ async def _session(browser: str) -> AsyncIterator[Kaleido]:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     # Kaleido disables Chromium's sandbox, which does not work as root. Only our own figures are drawn.
     session = Kaleido(path=browser, mathjax=False, timeout=LONGEST_DRAWING)
-    await session.__aenter__()
+    starting = asyncio.ensure_future(session.__aenter__())
     try:
+        await asyncio.shield(starting)
         yield session
     finally:
-        # choreographer 1.4 waits forever if it reads the browser's last answer and its end at once.
-        with suppress(TimeoutError):
-            await asyncio.wait_for(session.__aexit__(None, None, None), LONGEST_CLOSING)
+        # After Ctrl-C it may still be starting. Cancelled then, it would never end.
+        await asyncio.wait([starting], timeout=LONGEST_CLOSING)
+        if starting.done() and starting.exception() is None:
+            # choreographer 1.4 waits forever if it reads the browser's last answer and its end at once.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(session.__aexit__(None, None, None), LONGEST_CLOSING)

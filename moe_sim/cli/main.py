@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 1 if a run diverged or runs of a sweep failed, 2 after an error message, 3 if a layer of a
-        trace that is shown has collapsed, 130 after Ctrl-C, or
-        141 if nobody reads the output to its end.
+        trace that is shown has collapsed, 130 after Ctrl-C (or SIGTERM, see `__main__`), or 141 if nobody reads the
+        output to its end.
     """
     try:
         try:

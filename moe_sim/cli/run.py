@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event
 from types import FrameType
@@ -110,7 +110,7 @@ def follow(plan: RunPlan, trainer: Trainer, steps: int) -> bool:
     """Train the whole run with a progress bar; it ends early if it diverges.
 
     Returns:
-        False if Ctrl-C ended it; the step in progress was completed.
+        False if Ctrl-C or SIGTERM ended it; the step in progress was completed.
     """
     torch.set_num_threads(1)  # as on the page: the same configuration gives the same numbers
     planned = {event.step: event.changes for event in plan.events}
@@ -128,21 +128,24 @@ def follow(plan: RunPlan, trainer: Trainer, steps: int) -> bool:
 
 @contextmanager
 def deferred_interrupt() -> Iterator[Event]:
-    """Ctrl-C sets the event instead of raising KeyboardInterrupt; pressed again, it raises."""
+    """A signal that would raise KeyboardInterrupt (Ctrl-C, SIGTERM) sets the event instead; the second one raises."""
     pressed = Event()
+    # Background jobs ignore Ctrl-C.
+    raising = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is signal.default_int_handler]
 
-    def press(signal_number: int, frame: FrameType | None) -> None:
+    def handle(handler: Callable[[int, FrameType | None], None]) -> None:
+        for number in raising:
+            signal.signal(number, handler)
+
+    def press(number: int, frame: FrameType | None) -> None:
         pressed.set()
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        handle(signal.default_int_handler)
 
-    raises = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # background jobs ignore Ctrl-C
-    if raises:
-        signal.signal(signal.SIGINT, press)
+    handle(press)
     try:
         yield pressed
     finally:
-        if raises:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+        handle(signal.default_int_handler)
 
 
 def scene_of(trainer: Trainer) -> Scene:

@@ -39,7 +39,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    """Train a run and write it to the files; after Ctrl-C, the steps so far.
+    """Train a run and write it to the files; after Ctrl-C or SIGTERM, the steps so far.
 
     Returns:
         The exit code: 0, 1 if the run diverged, 130 after Ctrl-C.

@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 import plotly.graph_objects as go
+import psutil
 import pytest
 from kaleido.errors import BrowserFailedError
 from playwright.sync_api import sync_playwright
@@ -36,6 +37,7 @@ from moe_sim.history.column_meanings import COLUMN_MEANINGS, TABLES
 from moe_sim.history.files import locked, write_whole
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
+from tests.support.sweeping import is_alive, until
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -255,34 +257,42 @@ def test_exit_codes_and_messages_reach_the_shell() -> None:
 # Ctrl-C
 
 
-def on_a_terminal(*words: str, press_ctrl_c_after: bytes) -> tuple[int, str]:
-    """Run a command with its stderr on a terminal and press Ctrl-C once what it shows matches a pattern.
+def on_a_terminal(*words: str, ends_after: bytes, sent: signal.Signals, background: bool = False) -> tuple[int, str]:
+    """Run a command with its stderr on a terminal, and send it a signal once what it shows matches a pattern.
+
+    A background job of a shell ignores Ctrl-C, and so do its child processes.
 
     Returns:
         The exit code, and what the terminal shows.
     """
-    # In a shell's background job, child processes ignore Ctrl-C.
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from moe_sim.cli.main import main; sys.exit(main())"
+    handler = "SIG_IGN" if background else "default_int_handler"
+    code = f"import runpy, signal; signal.signal(signal.SIGINT, signal.{handler}); "
+    code += "runpy.run_module('moe_sim', run_name='__main__')"
     terminal, end = os.openpty()
     termios.tcsetwinsize(end, (24, 80))  # a progress bar needs room
     with subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stdout=end, stderr=end) as process:
         os.close(end)
-        shown, pressed = b"", False
+        shown, is_sent = b"", False
         with suppress(OSError):  # Linux reports the end of a terminal as an error
             while read := os.read(terminal, 1000):
                 shown += read
-                if not pressed and re.search(press_ctrl_c_after, shown):
-                    process.send_signal(signal.SIGINT)
-                    pressed = True
+                if not is_sent and re.search(ends_after, shown):
+                    process.send_signal(sent)
+                    is_sent = True
         os.close(terminal)
     return process.returncode, shown.decode().replace("\r", "\n")
 
 
-def test_ctrl_c_during_a_run_exits_130_and_writes_the_steps_so_far(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("sent", "background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+def test_ctrl_c_or_sigterm_during_a_run_exits_130_and_writes_the_steps_so_far(
+    sent: signal.Signals, background: bool, tmp_path: Path
+) -> None:
     paths = [tmp_path / name for name in ("run.json", "run.csv")]
     outs = [word for path in paths for word in ("--out", str(path))]
-    code, shown = on_a_terminal("train", "--steps", "100000", *outs, press_ctrl_c_after=rb" [1-9]\d*/100000")
+    words = ("train", "--steps", "100000", *outs)
+    code, shown = on_a_terminal(*words, ends_after=rb" [1-9]\d*/100000", sent=sent, background=background)
     assert code == 130
     history, _ = run_from_json(paths[0].read_text())
     again = Trainer(RunConfig())
@@ -334,19 +344,20 @@ def test_output_that_nobody_reads_to_its_end_is_no_error(words: list[str]) -> No
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, whatever started the tests."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Ctrl-C and SIGTERM raise KeyboardInterrupt, whatever started the tests."""
+    before = {sent: signal.signal(sent, signal.default_int_handler) for sent in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGINT, before)
+    for sent, handler in before.items():
+        signal.signal(sent, handler)
 
 
 @pytest.fixture
-def ctrl_c(interruptible: None) -> Iterator[Callable[[float], None]]:
-    """Returns a function that presses Ctrl-C after some seconds."""
+def ctrl_c(interruptible: None) -> Iterator[Callable[..., None]]:
+    """Returns a function that presses Ctrl-C after some seconds, or sends another signal."""
     timers: list[threading.Timer] = []
 
-    def press(seconds: float) -> None:
-        timers.append(threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGINT)))
+    def press(seconds: float, sent: signal.Signals = signal.SIGINT) -> None:
+        timers.append(threading.Timer(seconds, os.kill, (os.getpid(), sent)))
         timers[-1].start()
 
     yield press
@@ -358,7 +369,7 @@ class Session:
     """A slow browser that, like kaleido's, raises its own error when it is cancelled."""
 
     def __init__(self, starting: float = 0.0, drawing: float = 0.0) -> None:
-        self.starting, self.drawing, self.cancelled = starting, drawing, False
+        self.starting, self.drawing, self.cancelled, self.ended = starting, drawing, False, False
 
     async def __aenter__(self) -> Session:
         await self.wait(self.starting)
@@ -376,21 +387,29 @@ class Session:
             raise BrowserFailedError("cancelled") from None
 
     async def __aexit__(self, *error: object) -> None:
+        self.ended = True
         await asyncio.sleep(self.drawing)
 
 
-@pytest.mark.parametrize(("starting", "drawing"), [(60.0, 0.0), (0.0, 0.5)])
-def test_ctrl_c_is_not_reported_as_a_browser_error_and_cancels_no_drawing(
-    starting: float, drawing: float, ctrl_c: Callable[[float], None], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("starting", "drawing", "limit"), [(60.0, 0.0, 0.1), (0.5, 0.0, 5.0), (0.0, 0.5, 0.1)])
+def test_ctrl_c_is_not_reported_as_a_browser_error_and_cancels_no_drawing_and_no_start(
+    sent: signal.Signals,
+    starting: float,
+    drawing: float,
+    limit: float,
+    ctrl_c: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     session = Session(starting, drawing)
     monkeypatch.setattr("kaleido.Kaleido", lambda **options: session)
-    monkeypatch.setattr(images, "LONGEST_CLOSING", 0.1)  # which does not limit a drawing
+    monkeypatch.setattr(images, "LONGEST_CLOSING", limit)  # which does not limit a drawing
     drawings = {str(i): go.Figure() for i in range(100)}
-    ctrl_c(0.2)
+    ctrl_c(0.2, sent)
     with pytest.raises(KeyboardInterrupt):
         images.draw(drawings, ("png",), "chromium", lambda name, picture: None)
-    assert session.cancelled == (starting > 0)
+    does_not_start = starting > limit
+    assert (session.cancelled, session.ended) == (does_not_start, not does_not_start)
 
 
 def test_ctrl_c_during_drawing_leaves_only_complete_figures(
@@ -415,6 +434,18 @@ def test_ctrl_c_during_drawing_leaves_only_complete_figures(
     for path in tmp_path.iterdir():
         assert path.suffix == ".png"
         assert path.read_bytes().endswith(b"IEND\xaeB`\x82")
+
+
+def test_ctrl_c_while_the_browser_starts_leaves_neither_browser_nor_thread(
+    browser: str, ctrl_c: Callable[..., None]
+) -> None:
+    me = psutil.Process()
+    processes, threads = set(me.children(recursive=True)), set(threading.enumerate())
+    ctrl_c(0.3)
+    with pytest.raises(KeyboardInterrupt):
+        images.draw({str(i): go.Figure() for i in range(100)}, ("png",), browser, lambda name, picture: None)
+    assert until(lambda: not any(map(is_alive, set(me.children(recursive=True)) - processes)), 10)
+    assert until(lambda: not {one for one in threading.enumerate() if not one.daemon} - threads, 10)
 
 
 def test_a_browser_whose_end_is_read_with_its_last_answer_neither_hangs_nor_prints(

@@ -148,19 +148,20 @@ def test_a_killed_driver_takes_its_workers_along_and_the_sweep_can_be_resumed(
     assert sorted(read_table(path)["seed"]) == list(range(20))
 
 
-def test_ctrl_c_stops_a_real_sweep_and_its_workers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_or_sigterm_stops_a_real_sweep_and_its_workers(sent: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     words = ["sweep", *SMALL, "--steps", "300", "--seeds", "200", "--workers", "1", "--out", str(path)]
     # In a shell's background job, child processes ignore Ctrl-C.
-    code = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from moe_sim.cli.main import main; sys.exit(main())"
+    code = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "runpy.run_module('moe_sim', run_name='__main__')"
     driver = subprocess.Popen(
         [sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     journal = path.with_name("s.csv.partial")
     assert until(lambda: journal.exists() and journal.stat().st_size > 0, 60)
     start = time.monotonic()
-    os.killpg(driver.pid, signal.SIGINT)
+    os.killpg(driver.pid, sent)  # as a terminal does, and a scheduler of jobs: the workers get it too
     _, err = driver.communicate(timeout=30)
     assert time.monotonic() - start < 15, "the sweep would take minutes"
     assert driver.returncode == 130
