@@ -76,7 +76,9 @@ async def _draw(
         BrowserClosedError, BrowserFailedError, ChromeNotFoundError, KaleidoError, OSError,
         asyncio.InvalidStateError,  # the browser ended while the first command was written to it
     )  # fmt: skip
-    _cancel_at_sigterm()
+    task = asyncio.current_task()
+    assert task is not None
+    _cancel_at_sigterm(task)
     try:
         async with _session(browser) as session:
             for name, figure in figures.items():
@@ -90,8 +92,7 @@ async def _draw(
                         await asyncio.gather(drawing, return_exceptions=True)
                     done(f"{name}.{format_}", picture)
     except Exception as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():  # Ctrl-C, hidden by the browser's own error
+        if task.cancelling():  # Ctrl-C, hidden by the browser's own error
             raise asyncio.CancelledError from None
         if isinstance(error, TimeoutError):
             raise CannotDrawError(f"{browser} did not finish a figure in {LONGEST_DRAWING} seconds.") from None
@@ -100,13 +101,13 @@ async def _draw(
         raise
 
 
-def _cancel_at_sigterm() -> None:
+def _cancel_at_sigterm(task: asyncio.Task[None]) -> None:
     """Lets SIGTERM, if it is to raise KeyboardInterrupt, cancel the task as Ctrl-C does: if it were raised within the
     event loop, the browser would never end. The second SIGTERM ends the process."""
-    task, loop = asyncio.current_task(), asyncio.get_running_loop()
-    is_main = threading.current_thread() is threading.main_thread()
-    if task is None or not is_main or signal.getsignal(signal.SIGTERM) is not signal.default_int_handler:
+    raises = signal.getsignal(signal.SIGTERM) is signal.default_int_handler
+    if not raises or threading.current_thread() is not threading.main_thread():
         return
+    loop = task.get_loop()
 
     def cancel() -> None:
         loop.remove_signal_handler(signal.SIGTERM)

@@ -37,6 +37,7 @@ from moe_sim.history.column_meanings import COLUMN_MEANINGS, TABLES
 from moe_sim.history.files import locked, write_whole
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
+from tests.support.commands import started
 from tests.support.sweeping import is_alive, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -260,17 +261,12 @@ def test_exit_codes_and_messages_reach_the_shell() -> None:
 def on_a_terminal(*words: str, ends_after: bytes, sent: signal.Signals, background: bool = False) -> tuple[int, str]:
     """Run a command with its stderr on a terminal, and send it a signal once what it shows matches a pattern.
 
-    A background job of a shell ignores Ctrl-C, and so do its child processes.
-
     Returns:
         The exit code, and what the terminal shows.
     """
-    handler = "SIG_IGN" if background else "default_int_handler"
-    code = f"import runpy, signal; signal.signal(signal.SIGINT, signal.{handler}); "
-    code += "runpy.run_module('moe_sim', run_name='__main__')"
     terminal, end = os.openpty()
     termios.tcsetwinsize(end, (24, 80))  # a progress bar needs room
-    with subprocess.Popen([sys.executable, "-c", code, *words], cwd=ROOT, stdout=end, stderr=end) as process:
+    with subprocess.Popen(started(*words, background=background), cwd=ROOT, stdout=end, stderr=end) as process:
         os.close(end)
         shown, is_sent = b"", False
         with suppress(OSError):  # Linux reports the end of a terminal as an error

@@ -19,6 +19,7 @@ from moe_sim.history.from_json import run_from_json
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.store import Store
 from moe_sim.sweep.table import read_table
+from tests.support.commands import started
 from tests.support.sweeping import is_alive, loky_workers, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,12 +153,7 @@ def test_a_killed_driver_takes_its_workers_along_and_the_sweep_can_be_resumed(
 def test_ctrl_c_or_sigterm_stops_a_real_sweep_and_its_workers(sent: signal.Signals, tmp_path: Path) -> None:
     path = tmp_path / "s.csv"
     words = ["sweep", *SMALL, "--steps", "300", "--seeds", "200", "--workers", "1", "--out", str(path)]
-    # In a shell's background job, child processes ignore Ctrl-C.
-    code = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "runpy.run_module('moe_sim', run_name='__main__')"
-    driver = subprocess.Popen(
-        [sys.executable, "-c", code, *words], cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    driver = subprocess.Popen(started(*words), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
     journal = path.with_name("s.csv.partial")
     assert until(lambda: journal.exists() and journal.stat().st_size > 0, 60)
     start = time.monotonic()
