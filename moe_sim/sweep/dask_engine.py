@@ -32,10 +32,8 @@ class Dask(Engine):
     def open(self, cancelled: Callable[[], bool]) -> EngineSession:
         """See `Engine`."""
         require("distributed", "The engine dask")
-        import distributed
-
         try:
-            client = distributed.Client(self.address, timeout=TIMEOUT, set_as_default=False)
+            client = _connect(self.address)
         except (OSError, ValueError):
             raise EngineError("No Dask scheduler answers at the address in MOE_SIM_DASK.") from None
         try:
@@ -74,6 +72,34 @@ class _DaskSession(EngineSession):
 
     def worker_ended(self, error: BaseException) -> bool:
         return isinstance(error, self._killed_worker) or super().worker_ended(error)
+
+
+def _connect(address: str) -> Client:
+    """Raises:
+    OSError, ValueError: if no scheduler answers, or for an address that cannot be one.
+    """
+    from distributed import Client
+
+    class ClosingClient(Client):
+        """Dask's own client keeps its event loop's thread and its files if it cannot start, and if it has closed itself
+        because the scheduler went away. The former closes when it is collected, and needs a lock for that: if another
+        client is starting then, which holds the lock, neither goes on."""
+
+        def start(self, **options: object) -> None:
+            try:
+                super().start(**options)
+            except BaseException:
+                self.close()
+                raise
+
+        def close(self, *args: object, **options: object) -> None:
+            try:
+                super().close(*args, **options)
+            finally:
+                if self._loop_runner.is_started():
+                    self._loop_runner.stop()
+
+    return ClosingClient(address, timeout=TIMEOUT, set_as_default=False)
 
 
 def versions() -> str:

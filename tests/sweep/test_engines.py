@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -13,7 +15,7 @@ from types import ModuleType
 import dask
 import psutil
 import pytest
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, utils
 
 from moe_sim.config.errors import MissingPackage
 from moe_sim.sweep import dask_engine
@@ -219,10 +221,26 @@ def test_an_invalid_engine_gets_a_sentence(name: str, workers: int | None, words
 
 def test_a_scheduler_that_does_not_answer_gets_a_sentence_without_its_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("moe_sim.sweep.dask_engine.TIMEOUT", 0.2)
+    before = set(threading.enumerate())
     for address in ("tcp://127.0.0.1:1", "nonsense://x"):
         with pytest.raises(EngineError) as error:
             Sweep(SOME, engine_named("dask", dask=address)).run()
         assert str(error.value) == "No Dask scheduler answers at the address in MOE_SIM_DASK."
+        assert set(threading.enumerate()) <= before, "threads are left"
+
+
+def test_a_client_that_is_collected_while_another_one_starts_does_not_stop_it(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factory = utils.get_loop_factory
+    gc.disable()  # until the thread of the second client's event loop begins
+    try:
+        with pytest.raises(EngineError):
+            engine_named("dask", dask="nonsense://x").open(lambda: False)
+        monkeypatch.setattr(utils, "get_loop_factory", lambda: (gc.collect(), factory())[1])
+        engine_named("dask", dask=address).open(lambda: False).close()
+    finally:
+        gc.enable()
 
 
 def test_a_cluster_without_workers_gets_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +268,8 @@ def test_a_cluster_that_goes_away_gets_a_sentence_without_its_address(
         def go_away(*_: object) -> None:
             cluster.close()
 
+        connect, clients = dask_engine._connect, []
+        monkeypatch.setattr(dask_engine, "_connect", lambda to: clients.append(connect(to)) or clients[-1])
         if moment != "a row":
             check = getattr(dask_engine, moment)
             monkeypatch.setattr(dask_engine, moment, lambda client: (go_away(), check(client)))
@@ -259,6 +279,7 @@ def test_a_cluster_that_goes_away_gets_a_sentence_without_its_address(
     assert "Dask" in str(error.value)
     assert "://" not in str(error.value)
     assert sweep.state == "cancelled"
+    assert not any(client._loop_runner.is_started() for client in clients), "a thread is left"
 
 
 @pytest.mark.parametrize(
