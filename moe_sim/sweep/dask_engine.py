@@ -75,8 +75,11 @@ class _DaskSession(EngineSession):
 
 
 def _connect(address: str) -> Client:
-    """Raises:
-    OSError, ValueError: if no scheduler answers, or for an address that cannot be one.
+    """A client that leaves nothing behind, however it ends.
+
+    Raises:
+        OSError: if no scheduler answers.
+        ValueError: for an address that cannot be one.
     """
     from distributed import Client
 
