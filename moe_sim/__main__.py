@@ -2,12 +2,32 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
 import sys
+from threading import Timer
 
 from moe_sim.cli.main import main
+
+AGAIN_AFTER = 0.05
+"""Seconds until an interrupt that was lost comes again."""
+
+
+def come_again(lost: sys.UnraisableHookArgs) -> None:
+    """Interrupts again where Python has printed a KeyboardInterrupt and gone on: one that is raised within a `__del__`
+    or a callback gets no further."""
+    if lost.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(lost)
+        return
+    handled = next((one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))), None)
+    if handled is not None:  # background jobs ignore Ctrl-C
+        again = Timer(AGAIN_AFTER, _thread.interrupt_main, [handled])
+        again.daemon = True
+        again.start()
+
 
 if __name__ == "__main__":
     # `kill` and schedulers of jobs end a command as Ctrl-C does: what it has is written.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.unraisablehook = come_again
     sys.exit(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,6 +26,21 @@ from tests.support.sweeping import is_alive, loky_workers, until
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("batch_tokens=32", "expert_hidden_size=4", "num_topics=3")
 SERIAL = ("--engine", "serial", "--steps", "5")
+SENT_WHILE_HIDDEN = """
+import signal
+from moe_sim.sweep.store import Store
+class Last:
+    def __del__(self):
+        signal.raise_signal(NUMBER)
+        for _ in range(2):
+            pass
+def add_and_signal(store, row, add=Store.add):
+    add(store, row)
+    Store.add = add
+    Last()
+Store.add = add_and_signal
+"""
+"""A program that makes a sweep get a signal once it has saved its first row, where Python hides what is raised."""
 
 
 @pytest.fixture
@@ -158,13 +174,31 @@ def test_ctrl_c_or_sigterm_stops_a_real_sweep_and_its_workers(sent: signal.Signa
     assert until(lambda: journal.exists() and journal.stat().st_size > 0, 60)
     start = time.monotonic()
     os.killpg(driver.pid, sent)  # as a terminal does, and a scheduler of jobs: the workers get it too
-    _, err = driver.communicate(timeout=30)
+    try:
+        _, err = driver.communicate(timeout=30)
+    finally:
+        driver.kill()
     assert time.monotonic() - start < 15, "the sweep would take minutes"
     assert driver.returncode == 130
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("Interrupted: ")
     assert not journal.exists()
     assert len(read_table(path)) >= 1
+
+
+@pytest.mark.parametrize(
+    ("sent", "background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+def test_ctrl_c_or_sigterm_is_not_lost_where_python_hides_exceptions(
+    sent: signal.Signals, background: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "s.csv"
+    words = ["sweep", *SMALL, "--engine", "serial", "--steps", "100", "--seeds", "200", "--out", str(path)]
+    command = started(*words, background=background, before=SENT_WHILE_HIDDEN.replace("NUMBER", str(int(sent))))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130
+    assert re.fullmatch(r"Interrupted: \d+ of 200 runs left\. .*\n", done.stderr)
+    assert 1 <= len(read_table(path)) < 200
 
 
 def test_two_sweeps_at_once_with_one_file_both_keep_their_rows(tmp_path: Path) -> None:

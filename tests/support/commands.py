@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 
 
-def started(*words: str, background: bool = False) -> list[str]:
+def started(*words: str, background: bool = False, before: str = "") -> list[str]:
     """The arguments of a process that is `python -m moe_sim` as a terminal starts it, or as a shell's background job,
-    which ignores Ctrl-C and whose child processes do too. The tests themselves may run in either."""
+    which ignores Ctrl-C and whose child processes do too. The tests themselves may run in either. Before it, the
+    process may run another program."""
     handler = "SIG_IGN" if background else "default_int_handler"
     code = (
-        f"import runpy, signal; signal.signal(signal.SIGINT, signal.{handler}); "
+        f"{before}\nimport runpy, signal; signal.signal(signal.SIGINT, signal.{handler}); "
         "runpy.run_module('moe_sim', run_name='__main__')"
     )
     return [sys.executable, "-c", code, *words]
