@@ -14,16 +14,16 @@ AGAIN_AFTER = 0.05
 
 
 def come_again(lost: sys.UnraisableHookArgs) -> None:
-    """Interrupts again where Python has printed a KeyboardInterrupt and gone on: one that is raised within a `__del__`
-    or a callback gets no further."""
+    """Interrupts again where Python would only print a KeyboardInterrupt and go on: one that is raised within a
+    `__del__` or a callback gets no further."""
     if lost.exc_type is not KeyboardInterrupt:
         sys.__unraisablehook__(lost)
         return
-    handled = next((one for one in (signal.SIGINT, signal.SIGTERM) if callable(signal.getsignal(one))), None)
-    if handled is not None:  # background jobs ignore Ctrl-C
-        again = Timer(AGAIN_AFTER, _thread.interrupt_main, [handled])
-        again.daemon = True
-        again.start()
+    # A background job ignores Ctrl-C: there it was SIGTERM.
+    number = signal.SIGINT if callable(signal.getsignal(signal.SIGINT)) else signal.SIGTERM
+    again = Timer(AGAIN_AFTER, _thread.interrupt_main, [number])
+    again.daemon = True
+    again.start()
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ from moe_sim.history.column_meanings import COLUMN_MEANINGS, TABLES
 from moe_sim.history.files import locked, write_whole
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
-from tests.support.commands import started
+from tests.support.commands import interrupts, started
 from tests.support.sweeping import is_alive, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -279,9 +279,7 @@ def on_a_terminal(*words: str, ends_after: bytes, sent: signal.Signals, backgrou
     return process.returncode, shown.decode().replace("\r", "\n")
 
 
-@pytest.mark.parametrize(
-    ("sent", "background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
-)
+@interrupts
 def test_ctrl_c_or_sigterm_during_a_run_exits_130_and_writes_the_steps_so_far(
     sent: signal.Signals, background: bool, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from moe_sim.history.from_json import run_from_json
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.store import Store
 from moe_sim.sweep.table import read_table
-from tests.support.commands import started
+from tests.support.commands import interrupts, started
 from tests.support.sweeping import is_alive, loky_workers, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -186,9 +186,7 @@ def test_ctrl_c_or_sigterm_stops_a_real_sweep_and_its_workers(sent: signal.Signa
     assert len(read_table(path)) >= 1
 
 
-@pytest.mark.parametrize(
-    ("sent", "background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
-)
+@interrupts
 def test_ctrl_c_or_sigterm_is_not_lost_where_python_hides_exceptions(
     sent: signal.Signals, background: bool, tmp_path: Path
 ) -> None:

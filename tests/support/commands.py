@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+
+import pytest
+
+interrupts = pytest.mark.parametrize(
+    ("sent", "background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
+)
+"""Once for each signal that ends a command, and for the one that ends a background job."""
 
 
 def started(*words: str, background: bool = False, before: str = "") -> list[str]:
