@@ -127,8 +127,9 @@ def follow(plan: RunPlan, trainer: Trainer, steps: int) -> bool:
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[Event]:
-    """A signal that would raise KeyboardInterrupt (Ctrl-C, SIGTERM) sets the event instead; the second one raises."""
+def deferred_interrupt(then: Callable[[], None] = lambda: None) -> Iterator[Event]:
+    """A signal that would raise KeyboardInterrupt (Ctrl-C, SIGTERM) sets the event and calls `then` instead; the second
+    one raises."""
     pressed = Event()
     # Background jobs ignore Ctrl-C.
     raising = [one for one in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(one) is signal.default_int_handler]
@@ -140,6 +141,7 @@ def deferred_interrupt() -> Iterator[Event]:
     def press(number: int, frame: FrameType | None) -> None:
         pressed.set()
         handle(signal.default_int_handler)
+        then()
 
     handle(press)
     try:

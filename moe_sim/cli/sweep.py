@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from moe_sim.cli.arguments import EXIT_FAILED, EXIT_INTERRUPTED, read_whole_number, split_assignments
-from moe_sim.cli.run import DEFAULT_STEPS, configuration, progress, read_preset, read_steps
+from moe_sim.cli.run import DEFAULT_STEPS, configuration, deferred_interrupt, progress, read_preset, read_steps
 from moe_sim.config.codec import format_value
 from moe_sim.config.errors import InvalidInput
 from moe_sim.config.knobs import KNOBS
@@ -65,12 +65,11 @@ def sweep(arguments: argparse.Namespace) -> int:
     for reason, count in reasons.items():
         print(f"{count} invalid {'run' if count == 1 else 'runs'} skipped. {reason}", file=sys.stderr)
     work = Sweep(cells, engine, store, histories)
-    interrupted = False
-    with progress(work.total, "sweeping", "runs", work.done) as bar:
+    with deferred_interrupt(work.cancel) as interrupted, progress(work.total, "sweeping", "runs", work.done) as bar:
         try:
             work.run(lambda row: bar.update())
         except KeyboardInterrupt:
-            interrupted = True
+            interrupted.set()
     for copy in copies:
         copy.include(work.rows)
         copy.finish(cells)
@@ -78,7 +77,7 @@ def sweep(arguments: argparse.Namespace) -> int:
     failed = [row for row in work.rows if row["status"] == FAILED]
     for row in failed:
         print(f"Failed: {_changed_knobs(row)} steps={row['steps']}: {row['error']}", file=sys.stderr)
-    if interrupted:
+    if interrupted.is_set():
         hint = "Run the same command again to continue." if store else "Without --out, the results are lost."
         print(f"Interrupted: {work.total - work.done} of {work.total} runs left. {hint}", file=sys.stderr)
         return EXIT_INTERRUPTED

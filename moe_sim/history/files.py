@@ -75,17 +75,20 @@ def locked(path: Path, wait: float = 0.0) -> Iterator[None]:
     """
     real = path.resolve()
     lock = FileLock(real / ".lock" if real.is_dir() else real.with_name(f".{real.name}.lock"))
-    with _naming_the_file(path):
-        try:
-            lock.acquire(timeout=wait)
-        except Timeout:
-            raise CannotWriteError(f"Another process is writing {path}.") from None
     try:
+        with _naming_the_file(path):
+            try:
+                lock.acquire(timeout=wait)
+            except Timeout:
+                raise CannotWriteError(f"Another process is writing {path}.") from None
         yield
     finally:
-        with suppress(OSError):
-            Path(lock.lock_file).unlink()  # before the release: afterwards it may be another holder's
-        lock.release()
+        try:
+            if lock.is_locked:
+                with suppress(OSError):
+                    Path(lock.lock_file).unlink()  # before the release: afterwards it may be another holder's
+        finally:
+            lock.release(force=True)
 
 
 @contextmanager

@@ -180,7 +180,7 @@ class Sweep:
                     else:
                         for cell, row in zip(bundle, rows, strict=True):
                             self._take(cell, row, on_row)
-            if not healthy and len(suspects) + len(queue) == given:
+            if not healthy and len(suspects) + len(queue) == given and not self._cancelled.is_set():
                 raise EngineError("The worker processes exit as soon as they start.")
         except BaseException:
             session.stop()

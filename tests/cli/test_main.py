@@ -41,6 +41,21 @@ from tests.support.commands import interrupts, started
 from tests.support.sweeping import is_alive, until
 
 ROOT = Path(__file__).resolve().parents[2]
+SENT_WHILE_HIDDEN = """
+import signal, time
+from moe_sim.cli import trace
+class Last:
+    def __del__(self):
+        signal.raise_signal(NUMBER)
+        for _ in range(2):
+            pass
+def signal_and_go_on(path):
+    Last()
+    while True:
+        time.sleep(0.01)
+trace.traces_in = signal_and_go_on
+"""
+"""A program that makes `trace show` get a signal where Python hides what is raised."""
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -295,6 +310,14 @@ def test_ctrl_c_or_sigterm_during_a_run_exits_130_and_writes_the_steps_so_far(
     last = shown.strip().splitlines()[-1]
     assert last == f"Interrupted after step {len(history):,} of 100,000. The files hold the steps so far."
     assert sorted(tmp_path.iterdir()) == sorted(paths)
+
+
+@interrupts
+def test_ctrl_c_or_sigterm_is_not_lost_where_python_hides_exceptions(sent: signal.Signals, background: bool) -> None:
+    before = SENT_WHILE_HIDDEN.replace("NUMBER", str(int(sent)))
+    command = started("trace", "show", "runs", background=background, before=before)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "Interrupted.\n")
 
 
 @pytest.mark.usefixtures("interruptible")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from moe_sim.history.files import CannotWriteError, locked
 from tests.support.installing import ROOT
@@ -50,6 +52,31 @@ def test_a_directory_is_locked_from_inside(tmp_path: Path) -> None:
         with pytest.raises(CannotWriteError), locked(directory):
             pass
     assert list(directory.iterdir()) == []
+
+
+def acquired_but_interrupted(lock: FileLock, acquire: Callable[..., None] = FileLock.acquire, **options: float) -> None:
+    acquire(lock, **options)
+    raise KeyboardInterrupt
+
+
+def interrupted(path: Path) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "call"), [(FileLock, "acquire", acquired_but_interrupted), (Path, "unlink", interrupted)]
+)
+def test_ctrl_c_while_a_lock_is_taken_or_released_leaves_nothing_locked(
+    owner: type, name: str, call: Callable[..., None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, call)
+        with pytest.raises(KeyboardInterrupt) as held, locked(path):
+            pass
+    with locked(path):  # while the error still holds what it passed through
+        assert held
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_cannot_be_created_gets_a_sentence() -> None:

@@ -208,6 +208,17 @@ def test_an_executor_that_breaks_at_once_ends_the_sweep_with_an_error() -> None:
     assert sweep.state == "cancelled"
 
 
+def test_workers_that_a_signal_ends_before_the_first_run_are_no_error_of_a_cancelled_sweep() -> None:
+    class Ended(SerialExecutor):
+        def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+            sweep.cancel()
+            raise BrokenExecutor("SIGTERM")
+
+    sweep = Sweep(CELLS, InProcess("ended", Ended))
+    assert sweep.run() == []
+    assert sweep.state == "cancelled"
+
+
 def test_cancelling_from_another_thread_interrupts_a_run(tmp_path: Path) -> None:
     store = Store(tmp_path / "sweep.parquet")
     cells = [CELLS[0], Cell(SMALL, ENDLESS_STEPS)]
