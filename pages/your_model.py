@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import Any
 
 import streamlit as st
@@ -61,7 +62,8 @@ def _draw(visitor: Session, traces: MyTraces) -> None:
     else:
         _show(visitor, traces, chosen, history)
     if traces.folder.can_grow:
-        st.fragment(_follow, run_every=FOLLOW)(traces, _state(traces, visitor, chosen, summaries), chosen, visitor)
+        shown = _state(traces, visitor, chosen, summaries)
+        st.fragment(_follow, run_every=FOLLOW)(traces, shown, chosen, visitor, looks=count())
 
 
 def _opened(traces: MyTraces, name: str) -> TraceHistory | None:
@@ -141,9 +143,13 @@ def _state(traces: MyTraces, visitor: Session, chosen: str, summaries: Sequence[
     return tuple(summaries), tuple(history.bytes_read for history in shown if history is not None)
 
 
-def _follow(traces: MyTraces, shown: tuple[Any, ...], chosen: str, visitor: Session) -> None:
-    """Draws the page again when there is something new. Draws nothing itself."""
-    if _state(traces, visitor, chosen, traces.summaries()) != shown:
+def _follow(traces: MyTraces, shown: tuple[Any, ...], chosen: str, visitor: Session, looks: Iterator[int]) -> None:
+    """Draws the page again when there is something new. Draws nothing itself.
+
+    The first look belongs to the drawing of the page and is left out. Else, where records come faster than the page is
+    drawn, no drawing would ever end, and the browser would fall further and further behind.
+    """
+    if next(looks) and _state(traces, visitor, chosen, traces.summaries()) != shown:
         st.rerun()
 
 

@@ -135,7 +135,7 @@ class TraceFolder:
             summary = summary_of(name, self._opened(name))
         except NotATraceError as error:
             return Summary(name, Diagnosis("Unreadable", "neutral", str(error)))
-        self._summaries[name] = file, summary
+        self._summaries[name] = self._files[name], summary  # of what was read, which may be less than is there
         return summary
 
 

@@ -80,6 +80,19 @@ def test_within_the_interval_nothing_is_read_again(tmp_path: Path, monkeypatch: 
     assert len(folder.open("a")) == 30
 
 
+def test_the_list_does_not_stay_behind_what_was_not_read_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_trace(tmp_path / "a", EVEN)
+    folder = TraceFolder(tmp_path)
+    folder.open("a")
+    write_trace(tmp_path / "a", EVEN)
+    monkeypatch.setattr(trace_folder, "INTERVAL", 1_000)
+    assert folder.summaries()[0].about == "Mixtral, 30 records"
+    monkeypatch.setattr(trace_folder, "INTERVAL", 0)
+    assert folder.summaries()[0].about == "Mixtral, 60 records"
+
+
 @pytest.mark.parametrize("records", [10, 90])
 def test_a_trace_that_was_begun_again_is_read_anew(tmp_path: Path, records: int) -> None:
     write_trace(tmp_path / "a", EVEN, records=30)

@@ -16,6 +16,7 @@ from moe_sim.charts.traces import TraceScene, figure_names
 from moe_sim.config.settings import Settings
 from moe_sim.history.trace import TraceHistory
 from moe_sim.live import trace_folder
+from moe_sim.live.trace_folder import Summary, TraceFolder
 from moe_sim.server.server import Server
 from pages.traces import charts
 from pages.traces.my_traces import MOST_OPENED, MyTraces
@@ -150,6 +151,23 @@ def test_the_page_shows_what_has_been_added(folder: Path) -> None:
     rerun(app)
     assert "step 230, 230 records" in texts(app)
     assert "Collapsed" in app.error[0].value
+
+
+def test_the_page_is_drawn_to_its_end_where_records_come_faster_than_it_is_drawn(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = page(folder, trace="good")
+    look, added = TraceFolder.summaries, []
+
+    def grow(self: TraceFolder) -> list[Summary]:
+        if len(added) < 20:  # a page that is drawn again and again ends then
+            write_trace(folder / "good", EVEN, EVEN, records=1)
+            added.append(1)
+        return look(self)
+
+    monkeypatch.setattr(TraceFolder, "summaries", grow)
+    assert "step 31, 31 records" in texts(rerun(app))
+    assert "step 32, 32 records" in texts(rerun(app))
 
 
 def test_a_trace_that_vanishes_leaves_the_page_standing(folder: Path) -> None:
