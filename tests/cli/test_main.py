@@ -461,8 +461,8 @@ def test_ctrl_c_while_the_browser_starts_leaves_neither_browser_nor_thread(
     ctrl_c(0.3)
     with pytest.raises(KeyboardInterrupt):
         images.draw({str(i): go.Figure() for i in range(100)}, ("png",), browser, lambda name, picture: None)
-    assert until(lambda: not any(map(is_alive, set(me.children(recursive=True)) - processes)), 10)
-    assert until(lambda: not {one for one in threading.enumerate() if not one.daemon} - threads, 10)
+    assert until(lambda: not any(map(is_alive, set(me.children(recursive=True)) - processes)), 60)
+    assert until(lambda: not {one for one in threading.enumerate() if not one.daemon} - threads, 60)
 
 
 def test_a_browser_whose_end_is_read_with_its_last_answer_neither_hangs_nor_prints(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -20,8 +21,8 @@ from moe_sim.history.from_json import run_from_json
 from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.store import LOCK_TIMEOUT, Store
 from moe_sim.sweep.table import read_table
-from tests.support.commands import interrupts, started
-from tests.support.sweeping import is_alive, loky_workers, until
+from tests.support.commands import interrupts, running, started
+from tests.support.sweeping import PATIENCE, is_alive, loky_workers, until
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("batch_tokens=32", "expert_hidden_size=4", "num_topics=3")
@@ -147,16 +148,13 @@ def test_a_killed_driver_takes_its_workers_along_and_the_sweep_can_be_resumed(
 ) -> None:
     path = tmp_path / "s.parquet"
     words = ["sweep", *SMALL, "--seeds", "20", "--steps", "100", "--out", str(path)]
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "moe_sim", *words, "--workers", "2"], cwd=ROOT, stderr=subprocess.DEVNULL
-    )
+    command = [sys.executable, "-m", "moe_sim", *words, "--workers", "2"]
     journal = path.with_name("s.parquet.partial")
-    assert until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3, 60)
-    workers = loky_workers(psutil.Process(driver.pid))
-    driver.send_signal(signal.SIGKILL)
-    driver.wait()
+    with running(command, stderr=subprocess.DEVNULL) as driver:
+        assert until(lambda: journal.exists() and journal.read_bytes().count(b"\n") >= 3, PATIENCE)
+        workers = loky_workers(psutil.Process(driver.pid))
     assert len(workers) == 2
-    assert until(lambda: not any(is_alive(worker) for worker in workers), 20)  # they have the lowest priority
+    assert until(lambda: not any(is_alive(worker) for worker in workers), PATIENCE)
     kept = len(Store(path).rows)
     assert 3 <= kept < 20
     assert main([*words, "--engine", "serial"]) == 0
@@ -169,17 +167,12 @@ def test_ctrl_c_or_sigterm_stops_a_real_sweep_and_its_workers(sent: signal.Signa
     path = tmp_path / "s.csv"
     words = ["sweep", *SMALL, "--steps", "300", "--seeds", "200", "--workers", "1", "--out", str(path)]
     journal = path.with_name("s.csv.partial")
-    with subprocess.Popen(
-        started(*words), cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True
-    ) as driver:
-        try:
-            assert until(lambda: journal.exists() and journal.stat().st_size > 0, 60)
-            start = time.monotonic()
-            os.killpg(driver.pid, sent)  # as a terminal does, and a scheduler of jobs: the workers get it too
-            _, err = driver.communicate(timeout=30)
-        finally:
-            driver.kill()
-    assert time.monotonic() - start < 15, "the sweep would take minutes"
+    with running(started(*words), stderr=subprocess.PIPE, text=True, start_new_session=True) as driver:
+        assert until(lambda: journal.exists() and journal.stat().st_size > 0, PATIENCE)
+        start = time.monotonic()
+        os.killpg(driver.pid, sent)  # as a terminal does, and a scheduler of jobs: the workers get it too
+        _, err = driver.communicate(timeout=60)
+    assert time.monotonic() - start < 50, "the sweep would take minutes"
     assert driver.returncode == 130
     assert "Traceback" not in err
     assert err.splitlines()[-1].startswith("Interrupted: ")
@@ -204,8 +197,9 @@ def test_two_sweeps_at_once_with_one_file_both_keep_their_rows(tmp_path: Path) -
     path = tmp_path / "s.csv"
     words = [*SMALL, "--engine", "serial", "--steps", "60", "--seeds", "4", "--out", str(path)]
     commands = [[sys.executable, "-m", "moe_sim", "sweep", f"num_experts={number}", *words] for number in (2, 4)]
-    both = [subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) for command in commands]
-    assert [sweep.wait(60) for sweep in both] == [0, 0]
+    with ExitStack() as stack:
+        both = [stack.enter_context(running(command, stderr=subprocess.DEVNULL)) for command in commands]
+        assert [sweep.wait(PATIENCE) for sweep in both] == [0, 0]
     table = read_table(path)
     assert sorted(zip(table["num_experts"], table["seed"], strict=True)) == [(e, s) for e in (2, 4) for s in range(4)]
     assert list(tmp_path.iterdir()) == [path]

@@ -6,7 +6,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 
 import httpx
@@ -22,7 +22,7 @@ from moe_sim.live.scheduler import Scheduler
 from moe_sim.server.messages import encode
 from moe_sim.server.stream import LiveStream
 from tests.support.client import Client
-from tests.support.inspecting import small_config
+from tests.support.inspecting import eventually, small_config
 from tests.support.proxy import standing_before
 from tests.support.serving import free_port, read_stream
 
@@ -51,14 +51,6 @@ def port(scheduler: Scheduler) -> Iterator[int]:
 @pytest.fixture
 def run(scheduler: Scheduler) -> LiveRun:
     return scheduler.add(LiveRun(small_config(), rate=120.0))
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
-    """Whether a condition comes true within `seconds`."""
-    wait, deadline = threading.Event(), time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        wait.wait(0.01)
-    return condition()
 
 
 def follow(url: str, client: Client, over: threading.Event) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.bench.load_clients import Viewer
 from tests.support.asynchronous import run_to_end
 from tests.support.raw_session import RawSession, raw_session
 from tests.support.serving import launch, wait_until_healthy
+from tests.support.sweeping import PATIENCE
 
 SLOTS, LECTURES, GRACE, TURN, SWEEP_TURN = 4, 4, 2.0, 6.0, 3.0
 LARGEST_RUN = "num_experts=64&top_k=8&batch_tokens=2048&expert_hidden_size=256"
@@ -140,17 +142,17 @@ def test_a_newcomer_trains_in_turn_while_others_hold_every_place(address: str) -
 
 async def until_it_says(session: RawSession, words: str, seconds: float) -> bool:
     """Runs the script of the page until it has written some words."""
-    for _ in range(max(1, int(4 * seconds))):
-        if any(words in text for text in session.texts):
-            return True
+    deadline = time.monotonic() + seconds
+    while not (said := any(words in text for text in session.texts)) and time.monotonic() < deadline:
         await asyncio.sleep(0.25)
         await session.run()
-    return False
+    return said
 
 
 async def until_started(session: RawSession, seconds: float) -> bool:
     """Presses Start until the sweep is queued: that may have to wait until its duration is measured."""
-    for _ in range(int(seconds)):
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
         await session.run(press="Start")
         if any("of 84 runs" in text or "Queued: " in text for text in session.texts):
             return True
@@ -164,7 +166,7 @@ def test_the_sweep_page_of_the_largest_configuration_comes_at_once_and_says_what
             await first.run(page="sweep", seconds=4)
             assert await until_it_says(first, "measuring how long they take …", 0.1)
             await second.run(seconds=2)
-            assert await until_it_says(first, "would take", 30)
+            assert await until_it_says(first, "would take", PATIENCE)
         async with raw_session(address, f"{LARGEST_RUN}&seed=2") as third:
             await third.run(page="sweep", seconds=4)
             assert await until_it_says(third, "would take", 0.1), "measured already, for another seed"
@@ -178,15 +180,15 @@ def test_nobody_waits_for_the_whole_sweep_of_another_and_one_that_is_too_long_is
                 raw_session(address, "num_experts=4&batch_tokens=64") as other:  # fmt: skip
             await spoiler.run(page="sweep")
             await spoiler.run(press="Start")
-            assert await until_it_says(spoiler, "would take", 30)
+            assert await until_it_says(spoiler, "would take", PATIENCE)
             sessions = (busy, other)
             for session in sessions:
                 await session.run(page="sweep")
-                assert await until_started(session, 60)
+                assert await until_started(session, PATIENCE)
             # Both have their turn, and wait for the other again.
             for words in ("of 84 runs, ", "of 84 runs so far.", "of 84 runs, ", "of 84 runs so far."):
                 for session in sessions:
-                    assert await until_it_says(session, words, SWEEP_TURN + 40)
+                    assert await until_it_says(session, words, PATIENCE)
             for session in sessions:
                 await session.run(press="Cancel")
 

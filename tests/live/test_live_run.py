@@ -124,7 +124,7 @@ def test_a_background_run_has_the_numbers_of_a_lone_trainer(scheduler: Scheduler
         each.touch()
         each.train()
     with run.lease():
-        assert eventually(lambda: run.state == "finished", seconds=60)
+        assert eventually(lambda: run.state == "finished")
     alone = Trainer(RunConfig())
     alone.run(400)
     alone.update(aux_loss_coef=0.1)

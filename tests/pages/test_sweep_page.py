@@ -97,7 +97,7 @@ def control(kind, label: str):
 
 def measured(app: AppTest) -> AppTest:
     """Waits until the page says how long the sweep takes."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while "measuring how long" in words(app):
         assert time.monotonic() < deadline
         settled(app)
@@ -110,7 +110,7 @@ def start(app: AppTest) -> AppTest:
 
 
 def finished(app: AppTest) -> AppTest:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while sweeps_of(app).under_way:
         assert time.monotonic() < deadline
         settled(app)

@@ -1,16 +1,32 @@
-"""The command line as a process of its own, for tests that send it signals."""
+"""Processes that tests start, and the command line as one of them."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pytest
+
+from tests.support.installing import ROOT
 
 interrupts = pytest.mark.parametrize(
     ("sent", "background"), [(signal.SIGINT, False), (signal.SIGTERM, False), (signal.SIGTERM, True)]
 )
 """Once for each signal that ends a command, and for the one that ends a background job."""
+
+
+@contextmanager
+def running(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that ends with the block, also when a test fails in it."""
+    with subprocess.Popen(command, cwd=ROOT, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def started(*words: str, background: bool = False, before: str = "") -> list[str]:

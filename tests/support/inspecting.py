@@ -27,7 +27,7 @@ def small_config(**knobs: Any) -> RunConfig:
     return RunConfig(**{**SMALL, **knobs})
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
     """Whether a condition comes true within `seconds`."""
     wait, deadline = threading.Event(), time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:

@@ -18,6 +18,8 @@ from moe_sim.sweep.worker import Row, StopFlag, run_cells
 SMALL = RunConfig(batch_tokens=32, expert_hidden_size=4, num_experts=4, num_topics=3)
 POISON_SEED = 3
 ENDLESS_STEPS = 100_000
+PATIENCE = 240.0
+"""Seconds for processes of the lowest priority: they compute only while a core has nothing else to do."""
 
 
 def until(condition: Callable[[], bool], seconds: float) -> bool:

@@ -63,7 +63,7 @@ class GatedSweep:
 
 def until(condition: Callable[[], object]) -> None:
     """Waits for a condition, at most 20 s."""
-    deadline, tick = time.monotonic() + 20, threading.Event()
+    deadline, tick = time.monotonic() + 60, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, "it never came true"
         tick.wait(0.005)

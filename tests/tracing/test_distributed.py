@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
 from moe_sim.history.trace import TraceHistory, open_trace
+from tests.support.commands import running
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAM = """
@@ -54,13 +55,11 @@ def train(path: Path, processes: int, *more: str) -> TraceHistory:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, str(path), str(processes), str(rank), *more], cwd=ROOT, env=environment
-        )
-        for rank in range(processes)
-    ]
-    assert [process.wait(timeout=120) for process in running] == [0] * processes
+    with ExitStack() as stack:
+        commands = ([sys.executable, "-c", PROGRAM, str(path), str(processes), str(rank), *more]
+                    for rank in range(processes))  # fmt: skip
+        ranks = [stack.enter_context(running(command, env=environment)) for command in commands]
+        assert [process.wait(timeout=240) for process in ranks] == [0] * processes
     return open_trace(path)
 
 

@@ -37,7 +37,7 @@ def two_processes() -> Iterator[Pool]:
         workers = Pool(nursery)
         workers.use(2)
         workers.begin(small_config(), ())
-        assert eventually(lambda: len(workers.processes) == 2, seconds=60)
+        assert eventually(lambda: len(workers.processes) == 2)
         yield workers
     children = [worker.pid for worker in workers.processes]
     workers.stop()
@@ -48,7 +48,7 @@ def two_processes() -> Iterator[Pool]:
 @pytest.fixture
 def workers(two_processes: Pool) -> Pool:
     """The pool that computes the runs of this test, with both processes ready."""
-    assert eventually(lambda: len(two_processes.processes) == 2, seconds=60)
+    assert eventually(lambda: len(two_processes.processes) == 2)
     return two_processes
 
 
@@ -115,7 +115,7 @@ def test_runs_survive_a_killed_process_and_a_new_one_starts(workers: Pool, share
     both = {20: {"aux_loss_coef": 0.4, "z_loss_coef": 0.1}}
     assert_same_numbers(changed.history, alone(small_config(seed=2), both, 40))
     LiveRun(small_config(seed=5), runs=shared)
-    assert eventually(lambda: len(workers.processes) == 2, seconds=60)
+    assert eventually(lambda: len(workers.processes) == 2)
 
 
 def test_a_run_of_a_killed_process_says_how_far_it_has_been_computed_again(workers: Pool, shared: SharedRuns) -> None:
@@ -175,4 +175,4 @@ def test_a_young_run_moves_from_this_process_to_a_worker_process(workers: Pool) 
 def test_a_process_ends_with_the_server_that_started_it(workers: Pool) -> None:
     worker = workers.processes[0]
     worker._process.stdin.close()
-    assert eventually(lambda: not worker.alive, seconds=10)
+    assert eventually(lambda: not worker.alive)
