@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -149,6 +149,16 @@ async def until_it_says(session: RawSession, words: str, seconds: float) -> bool
     return said
 
 
+async def until_all_have_said(words: str, sessions: Sequence[RawSession], seconds: float) -> bool:
+    """Runs the scripts of all pages, as their browsers do, until each has written some words at some time."""
+    deadline, silent = time.monotonic() + seconds, list(sessions)
+    while silent and time.monotonic() < deadline:
+        await asyncio.gather(*(session.run() for session in sessions))
+        silent = [session for session in silent if not any(words in text for text in session.texts)]
+        await asyncio.sleep(0.25)
+    return not silent
+
+
 async def until_started(session: RawSession, seconds: float) -> bool:
     """Presses Start until the sweep is queued: that may have to wait until its duration is measured."""
     deadline = time.monotonic() + seconds
@@ -187,8 +197,7 @@ def test_nobody_waits_for_the_whole_sweep_of_another_and_one_that_is_too_long_is
                 assert await until_started(session, PATIENCE)
             # Both have their turn, and wait for the other again.
             for words in ("of 84 runs, ", "of 84 runs so far.", "of 84 runs, ", "of 84 runs so far."):
-                for session in sessions:
-                    assert await until_it_says(session, words, PATIENCE)
+                assert await until_all_have_said(words, sessions, PATIENCE)
             for session in sessions:
                 await session.run(press="Cancel")
 
