@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.driver import TIMEOUT
-from tests.support.serving import ROOT, serving
+from tests.support.commands import running
+from tests.support.serving import serving
 from tests.support.traces import COLLAPSED, EVEN, write_trace
 
 STEPS = 800
@@ -39,9 +39,10 @@ def test_a_model_collapses_in_another_process_and_is_rescued(
     page.goto(f"{server}/your_model")
     expect(page.get_by_text("No trace in")).to_be_visible(timeout=TIMEOUT)
     command = [sys.executable, "-m", "moe_sim", "demo", "--only", "mixtral-rescued", "--steps", str(STEPS)]
-    with (tmp_path / "demo.txt").open("wb") as output:
-        training = subprocess.Popen([*command, "--out", str(runs)], cwd=ROOT, stdout=output, stderr=output)
-    try:
+    with (
+        (tmp_path / "demo.txt").open("wb") as output,
+        running([*command, "--out", str(runs)], stdout=output, stderr=output) as training,
+    ):
         verdict = page.get_by_test_id("stAlert")
         expect(verdict).to_contain_text(re.compile(r"^\S*Collapsed\. model\.layers\.\d\.mlp: expert \d takes"),
                                         timeout=3 * TIMEOUT)  # fmt: skip
@@ -53,9 +54,6 @@ def test_a_model_collapses_in_another_process_and_is_rescued(
         assert training.wait(timeout=300) == 0
         expect(page.get_by_text(f"step {STEPS}, {STEPS} records")).to_be_visible(timeout=TIMEOUT)
         page.screenshot(path=shots / "your-model-rescued.png")
-    finally:
-        training.kill()
-        training.wait()
 
 
 def test_a_layer_and_a_second_trace_are_chosen_and_a_link_keeps_them(page: Page, server: str, runs: Path) -> None:

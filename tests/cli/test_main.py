@@ -37,8 +37,9 @@ from moe_sim.history.column_meanings import COLUMN_MEANINGS, TABLES
 from moe_sim.history.files import locked, write_whole
 from moe_sim.history.from_json import run_from_json
 from moe_sim.history.to_json import run_to_json
-from tests.support.commands import interrupts, started
-from tests.support.sweeping import is_alive, until
+from tests.support.commands import interrupts, running, started
+from tests.support.inspecting import eventually
+from tests.support.sweeping import is_alive
 
 ROOT = Path(__file__).resolve().parents[2]
 SENT_WHILE_HIDDEN = """
@@ -281,7 +282,7 @@ def on_a_terminal(*words: str, ends_after: bytes, sent: signal.Signals, backgrou
     """
     terminal, end = os.openpty()
     termios.tcsetwinsize(end, (24, 80))  # a progress bar needs room
-    with subprocess.Popen(started(*words, background=background), cwd=ROOT, stdout=end, stderr=end) as process:
+    with running(started(*words, background=background), stdout=end, stderr=end) as process:
         os.close(end)
         shown, is_sent = b"", False
         with suppress(OSError):  # Linux reports the end of a terminal as an error
@@ -461,8 +462,8 @@ def test_ctrl_c_while_the_browser_starts_leaves_neither_browser_nor_thread(
     ctrl_c(0.3)
     with pytest.raises(KeyboardInterrupt):
         images.draw({str(i): go.Figure() for i in range(100)}, ("png",), browser, lambda name, picture: None)
-    assert until(lambda: not any(map(is_alive, set(me.children(recursive=True)) - processes)), 60)
-    assert until(lambda: not {one for one in threading.enumerate() if not one.daemon} - threads, 60)
+    assert eventually(lambda: not any(map(is_alive, set(me.children(recursive=True)) - processes)))
+    assert eventually(lambda: not {one for one in threading.enumerate() if not one.daemon} - threads)
 
 
 def test_a_browser_whose_end_is_read_with_its_last_answer_neither_hangs_nor_prints(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ import pytest
 from filelock import FileLock
 
 from moe_sim.history.files import CannotWriteError, locked
-from tests.support.installing import ROOT
+from tests.support.commands import running
 
 HOLD = """
 import sys, time
@@ -26,12 +25,10 @@ with locked(Path(sys.argv[1])):
 
 def test_a_lock_is_refused_to_another_process_and_ends_with_its_holder(tmp_path: Path) -> None:
     path = tmp_path / "run.json"
-    with subprocess.Popen([sys.executable, "-c", HOLD, str(path)], cwd=ROOT, stdout=subprocess.PIPE) as holder:
-        assert holder.stdout is not None
+    with running([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE) as holder:
         assert holder.stdout.readline() == b"held\n"
         with pytest.raises(CannotWriteError, match=r"^Another process is writing .*run\.json\.$"), locked(path):
             pass
-        holder.send_signal(signal.SIGKILL)
     with locked(path):
         pass
     assert list(tmp_path.iterdir()) == []

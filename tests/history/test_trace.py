@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import random
 import resource
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -33,6 +31,7 @@ from moe_sim.history.trace_format import (
     record_line,
 )
 from moe_sim.history.trace_writer import TraceWriter
+from tests.support.commands import running
 
 HEADER = TraceHeader(
     (TracedLayer("a.mlp", 4, "logits"), TracedLayer("b.mlp", 3)), "Model", "frame 1.2", {"router_aux_loss_coef": 0.01}
@@ -169,14 +168,12 @@ def test_killing_the_writer_at_any_moment_loses_no_complete_record(tmp_path: Pat
         "write(Path(sys.argv[1]), 1_000_000)"
     )
     for wait in (0.05, 0.2):
-        process = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], cwd=Path(__file__).parents[2])
         file, before = tmp_path / "trace.jsonl", open_trace(tmp_path) if (tmp_path / "trace.jsonl").exists() else None
         known = len(before) if before is not None else 0
-        while not (file.exists() and file.read_bytes().count(b"\n") > known + 20):
-            time.sleep(0.01)
-        time.sleep(wait)
-        process.send_signal(signal.SIGKILL)
-        process.wait(timeout=60)
+        with running([sys.executable, "-c", program, str(tmp_path)]):
+            while not (file.exists() and file.read_bytes().count(b"\n") > known + 20):
+                time.sleep(0.01)
+            time.sleep(wait)
         complete = sum(map(is_complete, file.read_bytes().split(b"\n")[:-1]))
         history = open_trace(tmp_path)
         assert len(history) == complete > known

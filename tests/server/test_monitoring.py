@@ -9,7 +9,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 import httpx
@@ -29,7 +28,7 @@ from moe_sim.sweep.driver import Sweep
 from moe_sim.sweep.grid import Cell, Grid
 from moe_sim.sweep.queue import SweepQueue
 from tests.support.asynchronous import run_to_end
-from tests.support.inspecting import small_config
+from tests.support.inspecting import eventually, small_config
 from tests.support.serving import ROOT
 
 
@@ -62,14 +61,6 @@ def scraped(
     }
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Waits for a condition, at most 20 s."""
-    deadline, tick = time.monotonic() + 60, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        tick.wait(0.005)
-
-
 def test_runs_viewers_and_training_runs_are_counted(scheduler: Scheduler) -> None:
     watched, paused, left = (scheduler.add(LiveRun(small_config())) for _ in range(3))
     left.last_watched = -math.inf
@@ -91,7 +82,7 @@ def test_the_steps_of_all_runs_are_counted_even_after_a_run_is_removed(scheduler
         for run in runs:
             run.touch()
             run.train()
-        until(lambda: min(run.steps_done for run in runs) > 20)
+        assert eventually(lambda: min(run.steps_done for run in runs) > 20)
         rate = scraped(scheduler)["moe_steps_per_second"]
         assert rate == pytest.approx(sum(run.measured_rate for run in runs), rel=0.9)
         assert rate > 0
@@ -130,7 +121,7 @@ def test_sweeps_behind_the_running_one_count_as_waiting() -> None:
         sweeps = [queue.book(cells) for _ in range(3)]
         assert queue.waiting == 2
         sweeps[1].cancel()
-        until(lambda: queue.waiting == 1)
+        assert eventually(lambda: queue.waiting == 1)
     finally:
         leave.set()
         queue.stop()

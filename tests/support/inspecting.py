@@ -27,12 +27,12 @@ def small_config(**knobs: Any) -> RunConfig:
     return RunConfig(**{**SMALL, **knobs})
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Whether a condition comes true within `seconds`."""
+def eventually(condition: Callable[[], object], seconds: float = 60) -> bool:
+    """Whether a condition comes true within `seconds`. Sleeps between looks, to leave the processor to others."""
     wait, deadline = threading.Event(), time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         wait.wait(0.01)
-    return condition()
+    return bool(condition())
 
 
 def trainer_of(run: LiveRun) -> Trainer:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -20,16 +19,6 @@ POISON_SEED = 3
 ENDLESS_STEPS = 100_000
 PATIENCE = 240.0
 """Seconds for processes of the lowest priority: they compute only while a core has nothing else to do."""
-
-
-def until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Whether a condition comes true within `seconds`; sleeps between checks, to leave the processor to the workers."""
-    deadline, pause = time.monotonic() + seconds, threading.Event()
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        pause.wait(0.02)
-    return True
 
 
 def small_grid(seeds: int = 6, steps: int = 3, **axes: tuple[object, ...]) -> Grid:

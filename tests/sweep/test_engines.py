@@ -26,6 +26,7 @@ from moe_sim.sweep.forked_engine import Forked
 from moe_sim.sweep.grid import Cell
 from moe_sim.sweep.loky_engine import NICENESS
 from moe_sim.sweep.worker import Row
+from tests.support.inspecting import eventually
 from tests.support.sweeping import (
     PATIENCE,
     POISON_SEED,
@@ -36,7 +37,6 @@ from tests.support.sweeping import (
     plain,
     poisoned,
     small_grid,
-    until,
 )
 
 TWO_HUNDRED = small_grid(seeds=10, steps=2, aux_loss_coef=(0.0, 0.01, 0.1, 1.0), num_experts=(2, 3, 4, 8, 16)).cells()
@@ -139,7 +139,7 @@ def test_two_hundred_runs_are_each_computed_once_and_equal_row_for_row(name: str
     assert len(TWO_HUNDRED) == 200
     assert plain(rows) == serial_rows(TWO_HUNDRED)
     assert sorted(plain(delivered)) == sorted(plain(rows))
-    assert until(lambda: not loky_workers() and not forked_workers(), 20)
+    assert eventually(lambda: not loky_workers() and not forked_workers(), 20)
 
 
 # One process where that can be set, since each takes a second or two to start. A second run is in flight all the same
@@ -178,13 +178,13 @@ def test_no_worker_is_busy_two_seconds_after_cancelling(
 ) -> None:
     sweep = Sweep(first_two_short(), make())
     with in_background(sweep):
-        assert until(lambda: sweep.done == 2, PATIENCE)  # before that, loky workers are busy importing
+        assert eventually(lambda: sweep.done == 2, PATIENCE)  # before that, loky workers are busy importing
         both = workers()
         assert len(both) == 2
         before = {worker: cpu_seconds(worker) for worker in both}
-        assert until(lambda: all(cpu_seconds(worker) - before[worker] > 0.5 for worker in both), PATIENCE)
+        assert eventually(lambda: all(cpu_seconds(worker) - before[worker] > 0.5 for worker in both), PATIENCE)
         sweep.cancel()
-        assert until(lambda: not any(is_busy(worker) for worker in both), 2)
+        assert eventually(lambda: not any(is_busy(worker) for worker in both), 2)
     assert sweep.state == "cancelled"
     assert sweep.done <= 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -21,7 +21,7 @@ from moe_sim.sweep.grid import Cell, Grid
 from moe_sim.sweep.limits import Limits
 from moe_sim.sweep.queue import LONGEST_QUEUE, TURN, QueuedSweep, SweepQueue
 from moe_sim.sweep.worker import Row
-from tests.support.inspecting import small_config
+from tests.support.inspecting import eventually, small_config
 from tests.support.sweep_rows import row_of
 
 
@@ -61,14 +61,6 @@ class GatedSweep:
         return self.rows
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Waits for a condition, at most 20 s."""
-    deadline, tick = time.monotonic() + 60, threading.Event()
-    while not condition():
-        assert time.monotonic() < deadline, "it never came true"
-        tick.wait(0.005)
-
-
 def cells_of(seeds: int, steps: int = 10) -> tuple[Cell, ...]:
     return Grid(small_config(), {"top_k": (1, 2)}, seeds, steps).cells()
 
@@ -85,7 +77,7 @@ def queue() -> Iterator[SweepQueue]:
 
 def running(count: int) -> GatedSweep:
     """The last of `count` sweeps, once it runs."""
-    until(lambda: len(GatedSweep.made) == count and GatedSweep.made[-1].running.is_set())
+    assert eventually(lambda: len(GatedSweep.made) == count and GatedSweep.made[-1].running.is_set())
     return GatedSweep.made[-1]
 
 
@@ -95,11 +87,11 @@ def test_a_sweep_starts_at_once_and_shows_its_rows_as_they_arrive(queue: SweepQu
     assert (queued.state, queued.total, queued.done, queued.rows) == ("running", 4, 0, [])
     assert queue.ahead_of(queued) == 0
     sweep.permit(3)
-    until(lambda: queued.done == 3)
+    assert eventually(lambda: queued.done == 3)
     assert [row["run"] for row in queued.rows] == [cell.run for cell in cells_of(2)][:3]
     assert queued.seconds_left == 7.0
     sweep.permit(1)
-    until(lambda: queued.over)
+    assert eventually(lambda: queued.over)
     assert (queued.state, queued.done) == ("finished", 4)
 
 
@@ -117,9 +109,9 @@ def test_a_second_sweep_waits_in_the_queue_and_runs_next(queue: SweepQueue) -> N
 def test_cancelling_keeps_finished_rows_and_starts_the_next_sweep(queue: SweepQueue) -> None:
     first, second = queue.book(cells_of(2)), queue.book(cells_of(1))
     running(1).permit(1)
-    until(lambda: first.done == 1)
+    assert eventually(lambda: first.done == 1)
     first.cancel()
-    until(lambda: first.over)
+    assert eventually(lambda: first.over)
     assert (first.state, first.done, len(first.rows)) == ("cancelled", 1, 1)
     running(2)
     assert second.state == "running"
@@ -129,7 +121,7 @@ def test_cancelling_a_waiting_sweep_does_not_disturb_the_others(queue: SweepQueu
     first, second, third = (queue.book(cells_of(seeds)) for seeds in (1, 2, 3))
     sweep = running(1)
     second.cancel()
-    until(lambda: second.over)
+    assert eventually(lambda: second.over)
     assert (second.state, second.rows, queue.ahead_of(third)) == ("cancelled", [], 1)
     assert first.state == "running"
     sweep.permit(2)
@@ -141,9 +133,9 @@ def test_a_sweep_that_nobody_watches_is_cancelled_and_a_watched_one_continues() 
     queue = SweepQueue(start=GatedSweep, timeout=0.6)
     watched, left = queue.book(cells_of(1)), queue.book(cells_of(2))
     try:
-        until(lambda: watched.look() or left.over)
+        assert eventually(lambda: watched.look() or left.over)
         assert (watched.state, left.state) == ("running", "cancelled")
-        until(lambda: watched.over)
+        assert eventually(lambda: watched.over)
         assert watched.state == "cancelled"
     finally:
         queue.stop()
@@ -158,7 +150,7 @@ def test_only_missing_and_failed_runs_are_computed(queue: SweepQueue) -> None:
     assert sweep.cells == list(cells[2:])
     assert (queued.done, queued.total) == (2, 4)
     sweep.permit(2)
-    until(lambda: queued.over)
+    assert eventually(lambda: queued.over)
     assert {row["run"] for row in queued.rows} == {cell.run for cell in cells}
     assert [row["status"] for row in queued.rows] == ["done", "diverged", "done", "done"]
 
@@ -198,11 +190,11 @@ def test_sweeps_take_turns_while_others_wait_and_lose_nothing(
     assert (long.state, long.done, short.state) == ("waiting", 2, "running")
     assert [queue.ahead_of(sweep) for sweep in (short, long)] == [0, 1]
     GatedSweep.made[-1].permit(2)
-    until(lambda: short.over)
+    assert eventually(lambda: short.over)
     again = running(3)
     assert again.cells == list(cells_of(3)[2:])
     again.permit(4)
-    until(lambda: long.over)
+    assert eventually(lambda: long.over)
     assert (long.state, long.done) == ("finished", 6)
     assert [row["run"] for row in long.rows] == [cell.run for cell in cells_of(3)]
 
@@ -211,7 +203,7 @@ def test_a_sweep_alone_keeps_its_turn(queue: SweepQueue, monkeypatch: pytest.Mon
     monkeypatch.setattr(queue_module, "TURN", 0.0)
     sweep = queue.book(cells_of(2))
     running(1).permit(1)
-    until(lambda: sweep.done == 1)
+    assert eventually(lambda: sweep.done == 1)
     threading.Event().wait(2.2 * queue_module.CHECK_INTERVAL)
     assert (sweep.state, len(GatedSweep.made)) == ("running", 1)
 
@@ -290,14 +282,14 @@ def test_real_runs_arrive_and_are_cancelled_within_two_seconds() -> None:
     queue = SweepQueue(start=lambda cells: Sweep(cells, engine_named("serial")))
     cells = (Cell(small_config(), 5), Cell(RunConfig(num_experts=64, batch_tokens=2048), 100_000))
     sweep = queue.book(cells)
-    until(lambda: sweep.done == 1)
+    assert eventually(lambda: sweep.done == 1)
     start = time.monotonic()
     sweep.cancel()
-    until(lambda: sweep.over)
+    assert eventually(lambda: sweep.over)
     assert time.monotonic() - start < 2
     assert [row["run"] for row in sweep.rows] == [cells[0].run]
     again = queue.book(cells[:1], {row["run"]: row for row in sweep.rows})
-    until(lambda: again.over)
+    assert eventually(lambda: again.over)
     assert (again.state, again.rows) == ("finished", sweep.rows)
     queue.stop()
 
